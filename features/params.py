@@ -1,0 +1,150 @@
+"""`params.yaml` to frozen dataclasses: unknown, missing or ill-typed keys fail before any work.
+
+Enters: a YAML file whose top-level keys are stages and a few shared settings. Leaves: one dataclass a stage.
+Trade-off: a small strict reader of plain dataclasses instead of a configuration framework.
+"""
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from features.errors import ParamsError
+
+T = TypeVar("T")
+
+
+def load_yaml(path: Path) -> dict[str, Any]:
+    """The mapping of a YAML file, with one clear line when the file is absent or not a mapping."""
+    if not path.is_file():
+        raise ParamsError(
+            f"no file {path}", "a YAML file of parameters", "check the name, or run from the repository root"
+        )
+    try:
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{path} that is not YAML ({error})", "a YAML mapping", "mend the file") from error
+    if not isinstance(loaded, dict):
+        raise ParamsError(f"{path} holding {type(loaded).__name__}", "a YAML mapping", "mend the file")
+    return loaded
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any], *, where: str = "") -> dict[str, Any]:
+    """`over` laid upon `base`: mappings merge key by key, everything else is replaced.
+
+    A key that `base` lacks is refused (it would be read by nobody), except below `datasets` and in sections
+    whose shape is a choice (`scratch`).
+
+    Example:
+        >>> merge({"train": {"epochs": 3, "seed": 1}}, {"train": {"epochs": 9}})
+        {'train': {'epochs': 9, 'seed': 1}}
+    """
+    merged = dict(base)
+    for key, value in over.items():
+        name = f"{where}{key}"
+        if key not in base and not where.startswith("datasets."):
+            raise ParamsError(f"parameter {name} in the profile", nearest(key, base), "use a key of params.yaml")
+        old = base.get(key)
+        merged[key] = (
+            merge(old, value, where=f"{name}.") if isinstance(old, dict) and isinstance(value, dict) else value
+        )
+    return merged
+
+
+def nearest(key: str, known: Mapping[str, Any] | list[str]) -> str:
+    """What to say is expected where `key` is unknown: the near names first, else all of them."""
+    names = list(known)
+    near = difflib.get_close_matches(str(key), [str(name) for name in names], n=3, cutoff=0.5)
+    return f"{', '.join(near)} (the nearest known)" if near else f"one of: {', '.join(map(str, names))}"
+
+
+def build(cls: type[T], values: Mapping[str, Any], *, where: str) -> T:
+    """An instance of the frozen dataclass `cls` from plain YAML values, checked key by key.
+
+    Args:
+        cls: a dataclass; nested dataclasses, `X | None`, tuple[X, ...], dict[str, X] and scalars are understood.
+        values: what the YAML file holds.
+        where: the section's name, for messages such as `records.k_core`.
+
+    Raises:
+        ParamsError: an unknown, missing or ill-typed key; the message names the nearest known key.
+    """
+    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    hints = typing.get_type_hints(cls)
+    for key in values:
+        if key not in fields:
+            raise ParamsError(f"parameter {where}.{key}", nearest(key, list(fields)), "rename or remove it")
+    arguments: dict[str, Any] = {}
+    for name, field in fields.items():
+        if name in values:
+            arguments[name] = _convert(values[name], hints[name], f"{where}.{name}")
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            raise ParamsError(
+                f"no parameter {where}.{name}", f"a value of type {_name(hints[name])}", "add it to params.yaml"
+            )
+    try:
+        return cls(**arguments)
+    except ValueError as error:  # a dataclass states its ranges in __post_init__
+        raise ParamsError(f"{where}: {error}", "a value in range", "change it in params.yaml") from error
+
+
+def digest(values: object) -> str:
+    """The first 16 hex digits of the SHA-256 of `values` written as canonical JSON."""
+    if dataclasses.is_dataclass(values) and not isinstance(values, type):
+        values = dataclasses.asdict(values)
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _name(hint: Any) -> str:
+    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint).replace("typing.", "")
+
+
+def _convert(value: Any, hint: Any, where: str) -> Any:
+    """`value` as the annotated type, or ParamsError; an int is admitted where a float is asked for."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in {typing.Union, types.UnionType}:
+        return _convert_union(value, args, where)
+    if origin is typing.Literal:
+        return _convert_literal(value, args, where)
+    if origin is tuple and isinstance(value, list | tuple):
+        return tuple(_convert(entry, args[0], f"{where}[{i}]") for i, entry in enumerate(value))
+    if origin is dict and isinstance(value, Mapping):
+        return {str(key): _convert(entry, args[1], f"{where}.{key}") for key, entry in value.items()}
+    if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
+        return build(typing.cast(type[Any], hint), value, where=where)
+    if isinstance(hint, type) and origin is None and not dataclasses.is_dataclass(hint):
+        if hint is float and isinstance(value, int) and not isinstance(value, bool):
+            return float(value)
+        if isinstance(value, hint) and isinstance(value, bool) == (hint is bool):
+            return value
+    if hint is Any:
+        return value
+    raise ParamsError(
+        f"{where} = {value!r} ({type(value).__name__})", f"type {_name(hint)}", "change it in params.yaml"
+    )
+
+
+def _convert_literal(value: Any, choices: tuple[Any, ...], where: str) -> Any:
+    if value in choices and type(value) in {type(choice) for choice in choices}:
+        return value
+    raise ParamsError(f"{where} = {value!r}", nearest(str(value), [str(c) for c in choices]), "choose one of them")
+
+
+def _convert_union(value: Any, args: tuple[Any, ...], where: str) -> Any:
+    if value is None and type(None) in args:
+        return None
+    choices = [arg for arg in args if arg is not type(None)]
+    for choice in choices[:-1]:
+        try:
+            return _convert(value, choice, where)
+        except ParamsError:
+            continue
+    return _convert(value, choices[-1], where)

@@ -1,0 +1,248 @@
+"""Every table of the line, declared once: names, types, nullability, meaning and unit of each column.
+
+Enters: nothing. Leaves: `Table` values that writers validate against and readers check, and `docs/tables.md`.
+Trade-off: declared by hand instead of inferred, so that a missing column fails at the stage that forgot it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+SPLITS = ("train", "valid", "test")
+FAMILIES = ("sequential", "direct", "explanation")
+VARIANTS = ("published", "history")
+PHOTO_STATUSES = ("ok", "missing", "rejected")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One column: its Arrow type, whether null is admitted, what it means, its unit and its closed set of values."""
+
+    name: str
+    type: pa.DataType
+    meaning: str
+    nullable: bool = False
+    unit: str = ""
+    values: tuple[str, ...] = ()
+    minimum: float | None = None
+    maximum: float | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A declared table: `name` is its folder below `data/${dataset}/`; rows are sorted and unique by `key`.
+
+    `unique` is False where the key sorts but does not identify (several explanations of one interaction, say).
+    """
+
+    name: str
+    meaning: str
+    key: tuple[str, ...]
+    columns: tuple[Column, ...]
+    unique: bool = True
+
+    @property
+    def arrow(self) -> pa.Schema:
+        """The Arrow schema, with meanings and units in the field metadata."""
+        return pa.schema(
+            [
+                pa.field(c.name, c.type, nullable=c.nullable, metadata={"meaning": c.meaning, "unit": c.unit})
+                for c in self.columns
+            ]
+        )
+
+
+def _column(nullable: bool, name: str, type_: pa.DataType, meaning: str, **more: object) -> Column:
+    return Column(name=name, type=type_, meaning=meaning, nullable=nullable, **more)  # type: ignore[arg-type]
+
+
+def _req(name: str, type_: pa.DataType, meaning: str, **more: object) -> Column:
+    return _column(False, name, type_, meaning, **more)
+
+
+def _opt(name: str, type_: pa.DataType, meaning: str, **more: object) -> Column:
+    return _column(True, name, type_, meaning, **more)
+
+
+STR, I32, I64, F32 = pa.string(), pa.int32(), pa.int64(), pa.float32()
+IDS = pa.list_(pa.field("element", pa.int32(), nullable=False))
+TEXTS = pa.list_(pa.field("element", pa.string(), nullable=False))
+
+_USER_ID = _req("user_id", I32, "user number, 1 to U", minimum=1)
+_ITEM_ID = _req("item_id", I32, "item number, 1 to I; a join key that no prompt shows by itself", minimum=1)
+_SPLIT = _req("split", STR, "train, valid (the last but one interaction of a user) or test (the last)", values=SPLITS)
+_SOURCE = _req("source", STR, "file name in the dump")
+_LINE = _req("line", I64, "line number in that file, from 1", minimum=1)
+
+REVIEWS = Table("records/reviews", "one row an accepted review line", ("source", "line", "position"), (
+    _req("user_key", STR, "the dump's own key of the user (reviewerID, user_id)"),
+    _req("item_key", STR, "the dump's own key of the item (asin, parent_asin)"),
+    _opt("rating", F32, "stars; null where the format has none (p5)", unit="stars", minimum=1, maximum=5),
+    _opt("timestamp", I64, "time of the review; null where the format has none (p5)", unit="seconds since 1970, UTC"),
+    _opt("user_name", STR, "display name, as the user wrote it"),
+    _opt("headline", STR, "the review's summary line"),
+    _opt("text", STR, "the review's text"),
+    _opt("helpful_votes", I32, "readers who found the review helpful", unit="votes", minimum=0),
+    _SOURCE,
+    _LINE,
+    _req("position", I32, "place within the line: 0, or for p5 the place in the user's sequence from 1", minimum=0),
+))  # fmt: skip
+
+ITEMS = Table("records/items", "one row an accepted metadata line", ("source", "line"), (
+    _req("item_key", STR, "the dump's own key of the item (asin, parent_asin)"),
+    _opt("title", STR, "product title"),
+    _opt("brand", STR, "brand or store"),
+    _opt("price", F32, "price as listed", unit="US dollars", minimum=0),
+    _req("categories", TEXTS, "category path, from the widest to the narrowest, without repeats"),
+    _opt("description", STR, "product description"),
+    _opt("image_url", STR, "address of the main photo"),
+    _SOURCE,
+    _LINE,
+))  # fmt: skip
+
+REJECT_REASONS = (
+    "not_utf8", "not_parsable", "not_an_object", "missing_user", "missing_item", "missing_rating", "bad_rating",
+    "missing_time", "bad_time", "line_too_long", "truncated_file", "duplicate_item", "bad_sequence", "unknown_number",
+)  # fmt: skip
+
+REJECTS = Table("records/rejects", "one row a line that could not be accepted", ("source", "line"), (
+    _SOURCE,
+    _LINE,
+    _req("reason", STR, "why, from a closed set", values=REJECT_REASONS),
+    _req("excerpt", STR, "the line's beginning, at most 200 characters"),
+))  # fmt: skip
+
+USERS = Table("sequences/users", "one row a user that survived the k-core", ("user_id",), (
+    _USER_ID,
+    _req("user_key", STR, "the dump's own key of the user"),
+    _opt("name", STR, "display name of the newest review that has one"),
+    _req("num_interactions", I32, "interactions of the user over all splits", minimum=1),
+))  # fmt: skip
+
+CATALOGUE = Table("sequences/items", "one row an item that survived the k-core", ("item_id",), (
+    _ITEM_ID,
+    _req("item_key", STR, "the dump's own key of the item"),
+    _opt("title", STR, "product title"),
+    _opt("brand", STR, "brand or store"),
+    _opt("category", STR, "narrowest category of the path"),
+    _req("num_interactions", I32, "interactions with the item over all splits", minimum=0),
+    _req("num_train", I32, "interactions with the item in the train split", minimum=0),
+))  # fmt: skip
+
+INTERACTIONS = Table("sequences/interactions", "an interaction a row, in time order", ("user_id", "position"), (
+    _USER_ID,
+    _req("position", I32, "place in the user's time order, from 1", minimum=1),
+    _ITEM_ID,
+    _opt("rating", F32, "stars; null where the dump has none", unit="stars", minimum=1, maximum=5),
+    _opt("timestamp", I64, "time of the review; null where the dump has none", unit="seconds since 1970, UTC"),
+    _SPLIT,
+))  # fmt: skip
+
+EXPLANATIONS = Table(
+    "explanations", "sentences that speak of a feature of the item", ("user_id", "item_id", "feature", "sentence"), (
+    _USER_ID,
+    _ITEM_ID,
+    _req("rating", F32, "stars of the review the sentence comes from", unit="stars", minimum=1, maximum=5),
+    _opt("headline", STR, "the review's summary line"),
+    _req("feature", STR, "the aspect word that the sentence speaks of"),
+    _req("sentence", STR, "one sentence of the review"),
+    _SPLIT,
+))  # fmt: skip
+
+CANDIDATES = Table("candidates", "fixed negatives of the direct task", ("user_id", "split"), (
+    _USER_ID,
+    _req("split", STR, "valid or test", values=("valid", "test")),
+    _req("item_ids", IDS, "distinct items that the user never interacted with, ascending"),
+))  # fmt: skip
+
+IDENTIFIERS = Table("identifiers", "how an item is written in a prompt", ("item_id",), (
+    _ITEM_ID,
+    _req("code", IDS, "the identifier's parts as numbers, unique by item"),
+    _req("text", STR, "the identifier as a prompt writes it, unique by item"),
+))  # fmt: skip
+
+
+def embeddings(width: int) -> Table:
+    """The table `images/embeddings`, with vectors of `width` numbers (read from the encoder, never configured)."""
+    vector = pa.list_(pa.field("element", pa.float16(), nullable=False), width)
+    return Table("images/embeddings", "one row an item of the catalogue, photo or not", ("item_id",), (
+        _ITEM_ID,
+        _req("embedding", vector, "CLIP image feature; zeros unless status is ok"),
+        _req("status", STR, "ok, missing (no photo) or rejected (see images/rejects)", values=PHOTO_STATUSES),
+        _opt("sha256", STR, "digest of the photo's bytes, null where there is none"),
+    ))  # fmt: skip
+
+
+def text_embeddings(width: int) -> Table:
+    """The table `texts`, with vectors of `width` numbers."""
+    vector = pa.list_(pa.field("element", pa.float16(), nullable=False), width)
+    return Table("texts", "one row an item of the catalogue", ("item_id",), (
+        _ITEM_ID,
+        _req("embedding", vector, "CLIP text feature of the title; zeros where there is none"),
+    ))  # fmt: skip
+
+
+PHOTO_REJECT_REASONS = (
+    "not_an_image", "truncated", "too_large", "absurd_aspect", "too_small", "empty", "placeholder", "unsafe_name",
+    "not_a_file",
+)  # fmt: skip
+
+PHOTO_REJECTS = Table("images/rejects", "one row a photo that could not be encoded", ("item_id",), (
+    _ITEM_ID,
+    _req("source", STR, "file name below the dump's photo folder or archive"),
+    _req("reason", STR, "why, from a closed set", values=PHOTO_REJECT_REASONS),
+    _req("detail", STR, "what the decoder said, at most 200 characters"),
+))  # fmt: skip
+
+
+def prompts(split: str, family: str) -> Table:
+    """The table `prompts/<split>/<family>`."""
+    return Table(f"prompts/{split}/{family}", "one row a rendered example", ("example_id",), (
+        _req("example_id", I64, "number of the example within its table, from 0", minimum=0),
+        _req("split", STR, "train, valid or test", values=SPLITS),
+        _req("family", STR, "sequential, direct or explanation", values=FAMILIES),
+        _req("prompt_id", STR, "A-1 to A-9, B-1 to B-8 or C-1 to C-12"),
+        _req("variant", STR, "published, or history where a direct prompt shows it too", values=VARIANTS),
+        _req("round", I32, "which draw of the epoch cycle, from 0", minimum=0),
+        _USER_ID,
+        _opt("target_item_id", I32, "the item that is asked for; null in explanations", minimum=1),
+        _req("image_item_ids", IDS, "items whose photos stand in the source, in text order"),
+        _opt("candidate_item_ids", IDS, "the 100 candidates in text order; null where there are none"),
+        _req("source", STR, "what the encoder reads"),
+        _req("target", STR, "what the decoder must write"),
+    ))  # fmt: skip
+
+
+PREDICTIONS = Table("predictions", "the ranked items of every test user and prompt", ("prompt_id", "user_id", "rank"), (
+    _USER_ID,
+    _req("prompt_id", STR, "A-1 to C-12; a colon and the variant follow where it is not the published one"),
+    _req("rank", I32, "place in the ranking, from 1", minimum=1),
+    _ITEM_ID,
+    _req("score", F32, "log-probability of the item's identifier", unit="nats"),
+))  # fmt: skip
+
+
+def by_name(name: str) -> Table | Callable[[int], Table]:
+    """The declared table called `name`; the two embedding tables are functions of their width.
+
+    Raises:
+        KeyError: no such table.
+    """
+    fixed = (
+        REVIEWS,
+        ITEMS,
+        REJECTS,
+        USERS,
+        CATALOGUE,
+        INTERACTIONS,
+        EXPLANATIONS,
+        CANDIDATES,
+        IDENTIFIERS,
+        PHOTO_REJECTS,
+        PREDICTIONS,
+    )
+    tables: dict[str, Table | Callable[[int], Table]] = {table.name: table for table in fixed}
+    tables |= {f"prompts/{s}/{f}": prompts(s, f) for s in SPLITS for f in FAMILIES}
+    tables |= {"images/embeddings": embeddings, "texts": text_embeddings}
+    return tables[name]

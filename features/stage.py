@@ -1,0 +1,130 @@
+"""What every stage has in common: where things lie, how parameters reach it, how it starts and ends.
+
+Enters: the command line of `python -m <part>.<stage>`. Leaves: an exit code; one log line with rows and seconds.
+Trade-off: a stage is a module with `Params`, `SECTIONS`, `READS`, `WRITES`, `run`, `main`, not a class to inherit.
+"""
+
+import argparse
+import logging
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from features.errors import ParamsError, VIP5Error
+from features.params import build, load_yaml, nearest
+
+P = TypeVar("P")
+log = logging.getLogger("vip5")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """Where the files of one dataset lie, relative to the repository root."""
+
+    dataset: str
+    root: Path = Path()
+
+    @property
+    def raw(self) -> Path:
+        """The dump: `data/raw/<dataset>`."""
+        return self.root / "data" / "raw" / self.dataset
+
+    def table(self, name: str) -> Path:
+        """A table's folder: `data/<dataset>/<name>`."""
+        return self.root / "data" / self.dataset / name
+
+    def model(self, stage: str) -> Path:
+        """A trained model's folder: `models/<dataset>/<stage>`."""
+        return self.root / "models" / self.dataset / stage
+
+    def metrics(self, name: str) -> Path:
+        """A metrics file: `metrics/<dataset>/<name>`."""
+        return self.root / "metrics" / self.dataset / name
+
+    def plots(self, name: str) -> Path:
+        """A curve or table to plot: `plots/<dataset>/<name>`."""
+        return self.root / "plots" / self.dataset / name
+
+    def report(self, name: str) -> Path:
+        """A page to look at: `reports/<dataset>/<name>`."""
+        return self.root / "reports" / self.dataset / name
+
+    def checkpoints(self, digest: str) -> Path:
+        """Training state outside DVC's reach: `work/checkpoints/<digest of params and inputs>`."""
+        return self.root / "work" / "checkpoints" / digest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context(Places):
+    """`Places` plus the run's seed and the shared sections that the stage declared in SECTIONS."""
+
+    seed: int
+    shared: Mapping[str, Any]
+
+
+def load(path: Path, stage: str, params: type[P], sections: Sequence[str]) -> tuple[P, Context]:
+    """The parameters of one stage: its own section as a dataclass, and the declared shared keys, nothing else.
+
+    Args:
+        path: the YAML file.
+        stage: name of the section.
+        params: the stage's dataclass.
+        sections: shared top-level keys that the stage reads, such as ("datasets", "beam"). `dataset` and `seed` are
+            always read. `datasets` is handed over as the one entry of the chosen dataset.
+    """
+    whole = load_yaml(path)
+    for key in ("dataset", "seed", stage, *sections):
+        if key not in whole:
+            raise ParamsError(f"no section {key} in {path}", nearest(key, whole), "add it")
+    dataset = whole["dataset"]
+    shared: dict[str, Any] = {}
+    for key in sections:
+        shared[key] = whole[key]
+        if key == "datasets":
+            if dataset not in whole[key]:
+                raise ParamsError(
+                    f"dataset {dataset!r}", nearest(str(dataset), whole[key]), f"add datasets.{dataset} to {path}"
+                )
+            shared[key] = whole[key][dataset]
+    own = build(params, whole[stage] or {}, where=stage)
+    return own, Context(dataset=dataset, seed=int(whole["seed"]), shared=shared)
+
+
+def main(
+    stage: str,
+    params: type[P],
+    sections: Sequence[str],
+    run: Callable[[P, Context], int],
+    argv: Sequence[str] | None = None,
+) -> int:
+    """Runs one stage from the command line and returns its exit code; `run` returns the number of rows it wrote."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m ...{stage}", description=(run.__doc__ or stage).strip().splitlines()[0]
+    )
+    parser.add_argument(
+        "--params", type=Path, default=Path("params.yaml"), help="YAML file of parameters (default: %(default)s)"
+    )
+    arguments = parser.parse_args(argv)
+    configure_logging()
+    started = time.monotonic()
+    try:
+        own, context = load(arguments.params, stage, params, sections)
+        rows = run(own, context)
+    except VIP5Error as error:
+        log.error("%s: %s", stage, error)
+        return error.exit_code
+    seconds = time.monotonic() - started
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    log.info("%s: %s rows in %.1f s, peak memory %.2f GB", stage, f"{rows:,}", seconds, memory)
+    return 0
+
+
+def configure_logging() -> None:
+    """One plain line a message on standard error; set before any import that would install its own handler."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    for noisy in ("apache_beam", "httpx", "fsspec", "urllib3", "root"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -1,0 +1,1 @@
+"""Prefect turns the crank: bring a dump in, run the graph of `dvc.yaml`, report."""

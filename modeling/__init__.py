@@ -1,0 +1,1 @@
+"""Tables to scores: tokens, batches, VIP5, training, decoding, metrics, baselines."""

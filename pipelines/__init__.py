@@ -1,0 +1,1 @@
+"""Dumps to tables: Beam for row-parallel work, Polars for global joins; one module a stage."""
