@@ -222,6 +222,16 @@ PREDICTIONS = Table("predictions", "the ranked items of every test user and prom
     _req("score", F32, "log-probability of the item's identifier", unit="nats"),
 ))  # fmt: skip
 
+GENERATED = Table(
+    "explanations_generated", "what VIP5 writes for every test row of the explanation prompts",
+    ("prompt_id", "user_id", "item_id", "reference", "generated"), (
+    _USER_ID,
+    _req("prompt_id", STR, "C-1 to C-12"),
+    _req("item_id", I32, "the item spoken of; 0 where the prompt does not show it", minimum=0),
+    _req("generated", STR, "the model's sentence, decoded greedily"),
+    _req("reference", STR, "the user's sentence"),
+), unique=False)  # fmt: skip
+
 
 def by_name(name: str) -> Table | Callable[[int], Table]:
     """The declared table called `name`; the two embedding tables are functions of their width.
@@ -241,6 +251,7 @@ def by_name(name: str) -> Table | Callable[[int], Table]:
         IDENTIFIERS,
         PHOTO_REJECTS,
         PREDICTIONS,
+        GENERATED,
     )
     tables: dict[str, Table | Callable[[int], Table]] = {table.name: table for table in fixed}
     tables |= {f"prompts/{s}/{f}": prompts(s, f) for s in SPLITS for f in FAMILIES}

@@ -125,6 +125,5 @@ def main(
 
 def configure_logging() -> None:
     """One plain line a message on standard error; set before any import that would install its own handler."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    for noisy in ("apache_beam", "httpx", "fsspec", "urllib3", "root"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    log.setLevel(logging.INFO)

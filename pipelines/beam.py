@@ -58,11 +58,11 @@ def run_units(stage: str, units: Sequence[Unit], work: Callable[[Unit], Counts],
         ParamsError: a runner that is known to lose rows.
     """
     params.check()
+    logging.getLogger().setLevel(logging.ERROR)  # the import warns of Google's client, which nothing here uses
     import apache_beam as beam
     from apache_beam.metrics import MetricsFilter
     from apache_beam.options.pipeline_options import PipelineOptions
 
-    logging.getLogger("apache_beam").setLevel(logging.ERROR)
     options = PipelineOptions(["--job_name", stage, *params.options], save_main_session=False)
     pipeline = beam.Pipeline(runner=params.runner, options=options)
     _ = (

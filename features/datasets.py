@@ -1,0 +1,49 @@
+"""What a dataset is: the format and the file names of one dump.
+
+Enters: one entry of `datasets` in `params.yaml`. Leaves: a `Dataset`.
+Trade-off: file names are listed, not guessed from the folder, so that a missing file is named before any work.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from features.params import build
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """One dump in `data/raw/<name>/`."""
+
+    format: Literal["amazon2014", "amazon2018", "amazon2023", "p5"]
+    """How its lines are written."""
+    reviews: tuple[str, ...]
+    """File names of the reviews; for p5 the sequences and the number maps."""
+    metadata: tuple[str, ...]
+    """File names of the item metadata."""
+    photos: str | None = None
+    """Folder of `<item key>.jpg` files or of tar archives of such; null where the dump has no photos."""
+    urls: dict[str, str] = field(default_factory=dict)
+    """File name to the address that `flows.ingest` fetches it from."""
+
+    def __post_init__(self) -> None:
+        if not self.reviews:
+            raise ValueError("reviews = []: at least one file name is needed")
+        for name in (*self.reviews, *self.metadata, *self.urls):
+            if not name or name.startswith(("/", "~")) or ".." in name.split("/"):
+                raise ValueError(f"file name {name!r} must lie inside the dump's folder")
+        if self.format == "p5" and len(self.reviews) != 2:
+            raise ValueError("format p5 needs two review files: the sequences, then datamaps.json")
+        repeated = sorted({name for name in self.files if self.files.count(name) > 1})
+        if repeated:
+            raise ValueError(f"file names {repeated} are listed more than once")
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All listed file names, reviews first."""
+        return (*self.reviews, *self.metadata)
+
+
+def dataset(shared: Mapping[str, Any], name: str) -> Dataset:
+    """The entry `datasets.<name>` as a stage with SECTIONS = ("datasets",) finds it in its context."""
+    return build(Dataset, shared["datasets"], where=f"datasets.{name}")

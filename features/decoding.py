@@ -1,0 +1,142 @@
+"""From the bytes of a photo to an upright 8-bit RGB image, or to the reason why not.
+
+Enters: bytes as stored in the dump. Leaves: a PIL image, or a `Rejection` of the closed set PHOTO_REJECT_REASONS.
+Trade-off: sizes are judged by the header, before a pixel is decoded, so that a decompression bomb costs nothing.
+"""
+
+import io
+import struct
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
+_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")
+_BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error)
+_ORIENTATION = 0x0112
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhotoLimits:
+    """What a photo may be."""
+
+    max_megabytes: float = 32.0
+    """Larger files are too_large (10^6 bytes)."""
+    max_megapixels: float = 64.0
+    """More pixels, by the header, are too_large (10^6 pixels; at most 80)."""
+    max_aspect: float = 20.0
+    """A longer side of more than so many shorter ones is absurd_aspect."""
+    min_side: int = 16
+    """A shorter side below so many pixels is too_small."""
+    min_contrast: int = 8
+    """A photo whose every colour channel varies by less (of 255) is a placeholder."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.max_megapixels <= 80:  # PIL itself warns from 89 megapixels on
+            raise ValueError(f"max_megapixels = {self.max_megapixels} is not in (0, 80]")
+        if self.max_megabytes <= 0 or self.max_aspect < 1 or self.min_side < 1 or not 0 <= self.min_contrast <= 255:
+            raise ValueError("max_megabytes > 0, max_aspect >= 1, min_side >= 1 and 0 <= min_contrast <= 255 must hold")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rejection:
+    """Why a photo was not used; `detail` is at most 200 characters."""
+
+    reason: str
+    detail: str
+
+
+def decode(data: bytes, limits: PhotoLimits) -> "Image | Rejection":
+    """An upright RGB image, or why there is none.
+
+    EXIF rotation is applied; palette, grey, CMYK and 16-bit photos become 8-bit RGB; transparency is laid upon white.
+
+    Example:
+        >>> decode(b"", PhotoLimits())
+        Rejection(reason='empty', detail='0 bytes')
+        >>> decode(b"<html>404</html>", PhotoLimits()).reason
+        'not_an_image'
+    """
+    if not data:
+        return Rejection(reason="empty", detail="0 bytes")
+    if len(data) > limits.max_megabytes * 1e6:
+        return Rejection(reason="too_large", detail=f"{len(data)} bytes")
+    opened = _open(data)
+    if isinstance(opened, Rejection):
+        return opened
+    refused = _judge_size(opened.width, opened.height, limits)
+    if refused:
+        return refused
+    try:
+        opened.load()
+        image = _upright(_to_rgb(opened), opened)
+    except _BROKEN as error:
+        return Rejection(reason="truncated", detail=_told(error))
+    ranges = [high - low for low, high in image.getextrema()]  # type: ignore[misc]  # three channels
+    if max(ranges) < limits.min_contrast:
+        return Rejection(reason="placeholder", detail=f"one flat colour, channels vary by {ranges}")
+    return image
+
+
+def _open(data: bytes) -> "Image | Rejection":
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        return Image.open(io.BytesIO(data), formats=FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        return Rejection(reason="too_large", detail=_told(error))
+    except UnidentifiedImageError:
+        begins_well = data.startswith(_SIGNATURES)
+        return Rejection(
+            reason="truncated" if begins_well else "not_an_image",
+            detail=f"{len(data)} bytes that begin with {data[:16]!r}",
+        )
+    except _BROKEN as error:
+        return Rejection(reason="truncated", detail=_told(error))
+
+
+def _judge_size(width: int, height: int, limits: PhotoLimits) -> Rejection | None:
+    detail = f"{width} x {height} pixels"
+    if width * height > limits.max_megapixels * 1e6:
+        return Rejection(reason="too_large", detail=detail)
+    if max(width, height) > limits.max_aspect * min(width, height):
+        return Rejection(reason="absurd_aspect", detail=detail)
+    return Rejection(reason="too_small", detail=detail) if min(width, height) < limits.min_side else None
+
+
+def _to_rgb(image: "Image") -> "Image":
+    from PIL import Image
+
+    if image.mode.startswith("I") or image.mode == "F":  # PIL's own conversion clips these at 255
+        levels = np.asarray(image, dtype=np.float64)
+        top = 255.0 if levels.max() <= 255 and image.mode != "I;16" else max(65535.0, float(levels.max()))
+        return Image.fromarray(np.clip(np.rint(levels * (255.0 / top)), 0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+    return image.convert("RGB")
+
+
+def _upright(pixels: "Image", original: "Image") -> "Image":
+    """`pixels` turned as the original's EXIF says; a broken EXIF block says nothing and spoils no photo."""
+    from PIL import Image
+
+    turns = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_90,
+    }  # fmt: skip
+    try:
+        orientation = original.getexif().get(_ORIENTATION)
+    except _BROKEN:
+        return pixels
+    return pixels.transpose(turns[orientation]) if orientation in turns else pixels
+
+
+def _told(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"[:200]

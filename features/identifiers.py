@@ -1,0 +1,186 @@
+"""How an item is written in a prompt: the stage `identifiers`.
+
+Enters: the catalogue and, for semantic and collaborative codes, features and the purchases of the train split.
+Leaves: `identifiers` with one code and one text for every item, both unique.
+Trade-off: one token an item (the default) is quick and exact but learns every item from its own purchases alone;
+codes share tokens between items that look or sell alike, at the price of a longer text.
+"""
+
+import string
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from features import stage
+from features.errors import TableError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """How much each source of content counts in semantic codes; 0 leaves it out."""
+
+    image: float = 1.0
+    """Photo features (images/embeddings)."""
+    text: float = 1.0
+    """Title features (texts)."""
+    copurchase: float = 1.0
+    """Singular vectors of the train split's co-purchases."""
+
+    def __post_init__(self) -> None:
+        values = (self.image, self.text, self.copurchase)
+        if min(values) < 0 or max(values) <= 0:
+            raise ValueError("weights must not be negative, nor all zero")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Params:
+    """Parameters of the stage `identifiers`."""
+
+    scheme: Literal["token", "number", "semantic", "collaborative"] = "token"
+    """token: `<item_17>`; number: `17`; semantic: residual codes of content; collaborative: co-purchase clusters."""
+    levels: int = 3
+    """semantic, collaborative: codes before the last one, which tells items of equal codes apart (1 to 25)."""
+    codebook_size: int | None = None
+    """semantic, collaborative: values that each code may take; null for the smallest power of two that gives at least
+    four codes an item."""
+    copurchase_width: int = 32
+    """semantic: numbers of the co-purchase embedding."""
+    weights: Weights = field(default_factory=Weights)
+    """semantic: how much each source counts."""
+    iterations: int = 50
+    """k-means: at most so many rounds."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.levels <= 25:  # one letter a level, one for collisions
+            raise ValueError(f"levels = {self.levels} is not in 1 to 25")
+        if self.codebook_size is not None and self.codebook_size < 2:
+            raise ValueError(f"codebook_size = {self.codebook_size} is not null, 2 or more")
+        if self.copurchase_width < 1 or self.iterations < 1:
+            raise ValueError("copurchase_width >= 1 and iterations >= 1 must hold")
+
+
+SECTIONS: tuple[str, ...] = ()
+READS = (
+    "data/${dataset}/sequences/items",
+    "data/${dataset}/sequences/interactions",
+    "data/${dataset}/images/embeddings",
+    "data/${dataset}/texts",
+)
+WRITES = ("data/${dataset}/identifiers",)
+
+
+def run(params: Params, context: stage.Context) -> int:
+    """Give every item of the catalogue its identifier."""
+    from features.schema import CATALOGUE, IDENTIFIERS
+    from features.tables import Provenance, from_rows, read_table, write_table
+
+    item_ids = read_table(context.table("sequences/items"), CATALOGUE, columns=["item_id"])["item_id"].to_numpy()
+    collisions = 0
+    inputs = {"sequences/items": context.table("sequences/items")}
+    if params.scheme in {"token", "number"}:
+        codes: list[list[int]] = [[int(item_id)] for item_id in item_ids]
+    else:
+        from features.codes import with_collisions_resolved
+
+        found = _clustered(params, context, item_ids, inputs)
+        found, collisions = with_collisions_resolved(found)
+        codes = found.tolist()
+    texts = [write_code(code, params.scheme) for code in codes]
+    check_unique(item_ids.tolist(), codes, texts)
+    rows = [
+        {"item_id": int(item_id), "code": code, "text": text}
+        for item_id, code, text in zip(item_ids, codes, texts, strict=True)
+    ]
+    notes = {
+        "scheme": params.scheme, "collisions": collisions, "code_length": len(codes[0]) if codes else 0,
+        "tokens": len({token for text in texts for token in text.replace("><", "> <").split()}),
+    }  # fmt: skip
+    provenance = Provenance(stage="identifiers", params=asdict(params), inputs=inputs, notes=notes)
+    return write_table(context.table("identifiers"), IDENTIFIERS, from_rows(IDENTIFIERS, rows), provenance)
+
+
+def _clustered(params: Params, context: stage.Context, item_ids: np.ndarray, inputs: dict[str, Any]) -> np.ndarray:
+    """Codes (I, levels), of content or of co-purchases; names in `inputs` the tables it read."""
+    from features.codes import blocks, co_purchases, hierarchical_codes, residual_codes, spectral_rows
+    from features.schema import INTERACTIONS, embeddings, text_embeddings
+    from features.tables import read_table
+    from features.vectors import read_vectors
+
+    inputs["sequences/interactions"] = context.table("sequences/interactions")
+    bought = read_table(inputs["sequences/interactions"], INTERACTIONS, columns=["user_id", "item_id", "split"])
+    train = np.array(bought["split"].to_pylist()) == "train"  # later purchases are what will be asked for
+    rows = np.searchsorted(item_ids, bought["item_id"].to_numpy()[train])
+    together = co_purchases(bought["user_id"].to_numpy()[train], rows, len(item_ids))
+    size = params.codebook_size or enough_values(len(item_ids), params.levels)
+    seed, iterations = context.seed, params.iterations
+    if params.scheme == "collaborative":
+        return hierarchical_codes(together, params.levels, size, seed, iterations)
+    parts = [(spectral_rows(together, params.copurchase_width, seed), params.weights.copurchase)]
+    for name, table, weight in (
+        ("images/embeddings", embeddings, params.weights.image),
+        ("texts", text_embeddings, params.weights.text),
+    ):
+        if not weight:
+            continue
+        inputs[name] = context.table(name)
+        ids, vectors = read_vectors(inputs[name], table)
+        if not np.array_equal(ids, item_ids):
+            raise TableError(
+                f"{name} with {len(ids)} items", f"the {len(item_ids)} of sequences/items", "run `dvc repro`"
+            )
+        parts.append((vectors, weight))
+    return residual_codes(blocks(parts), params.levels, size, seed, iterations)
+
+
+def enough_values(num_items: int, levels: int) -> int:
+    """The smallest power of two whose codes of `levels` values number at least four an item.
+
+    Example:
+        >>> enough_values(368, 3), enough_values(11_924, 3), enough_values(1_000_000, 3)
+        (16, 64, 256)
+    """
+    size = 2
+    while size**levels < 4 * num_items:
+        size *= 2
+    return size
+
+
+def write_code(code: Sequence[int], scheme: str) -> str:
+    """How a prompt writes a code.
+
+    Example:
+        >>> write_code([17], "token"), write_code([17], "number"), write_code([3, 1, 0], "semantic")
+        ('<item_17>', '17', '<a_3><b_1><c_0>')
+    """
+    match scheme:
+        case "number":
+            return str(code[0])
+        case "token":
+            return f"<item_{code[0]}>"
+        case _:
+            return "".join(f"<{letter}_{part}>" for letter, part in zip(string.ascii_lowercase, code, strict=False))
+
+
+def check_unique(item_ids: Sequence[int], codes: Sequence[Sequence[int]], texts: Sequence[str]) -> None:
+    """Raises TableError where two items share a code or a text: predictions could not tell them apart."""
+    for name, values in (("code", [tuple(code) for code in codes]), ("text", list(texts))):
+        first: dict[Any, int] = {}
+        for item_id, value in zip(item_ids, values, strict=True):
+            if value in first:
+                raise TableError(
+                    f"items {first[value]} and {item_id} with the same {name} {value!r}", f"one {name} an item",
+                    "choose another identifiers.scheme",
+                )  # fmt: skip
+            first[value] = item_id
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the stage from the command line."""
+    return stage.main("identifiers", Params, SECTIONS, run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

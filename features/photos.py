@@ -1,0 +1,148 @@
+"""Where photos come from: a folder of `<item key>.jpg` files, of tar archives with such members, or of both.
+
+Enters: the dump's photo folder. Leaves: the bytes of an item's photo, or why its file is refused.
+Trade-off: one index of names and byte ranges in memory (about 200 bytes a photo), so that a photo in an archive
+costs one seek and no archive is ever unpacked: a member's name is looked up, never used as a path.
+"""
+
+import os
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from features.errors import InputError
+
+SUFFIXES = (".jpg", ".jpeg", ".png")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Photo:
+    """Where one photo lies.
+
+    `source` is the file's name below the folder, as `photos-000.tar:B0001.jpg` for a member of an archive.
+    `refusal` is unsafe_name or not_a_file where the bytes must not be read, else None.
+    """
+
+    item_key: str
+    source: str
+    path: Path
+    offset: int
+    num_bytes: int
+    refusal: str | None = None
+
+
+class PhotoStore:
+    """The photos of one dump by item key; the index is built once, when the store is made.
+
+    Two photos of one key: a loose file wins over an archive, then the first in the order of names; a readable one wins
+    over a refused one. Files with other suffixes and hidden files are ignored.
+
+    Args:
+        folder: such as `data/raw/sample/photos`.
+
+    Raises:
+        InputError: the folder is absent, or an archive in it is broken.
+
+    Example:
+        A folder with `B1.jpg` and `more.tar`, which holds `x/B2.png` and a link `B3.jpg`:
+
+        >>> store = PhotoStore(folder)  # doctest: +SKIP
+        >>> store.keys()  # doctest: +SKIP
+        ['B1', 'B2', 'B3']
+        >>> store.bytes("B3") is None, store.find("B3").refusal  # doctest: +SKIP
+        (True, 'not_a_file')
+    """
+
+    def __init__(self, folder: Path) -> None:
+        if not folder.is_dir():
+            raise InputError(
+                f"no photo folder {folder}",
+                "a folder of <item key>.jpg files or of .tar archives of such",
+                "bring the photos there, or write `photos: null` for the dataset in params.yaml",
+            )
+        self.folder = folder
+        self._index: dict[str, Photo] = {}
+        entries = sorted(folder.iterdir(), key=lambda path: path.name)
+        archives = [path for path in entries if path.suffix.lower() == ".tar"]
+        for photo in (*_loose(entries), *(member for path in archives for member in _members(path))):
+            known = self._index.get(photo.item_key)
+            if known is None or (known.refusal and not photo.refusal):
+                self._index[photo.item_key] = photo
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def keys(self) -> list[str]:
+        """The item keys that have a photo, readable or refused, ascending."""
+        return sorted(self._index)
+
+    def find(self, item_key: str) -> Photo | None:
+        """Where the item's photo lies, or None where the item has none."""
+        return self._index.get(item_key)
+
+    def bytes(self, item_key: str) -> bytes | None:
+        """The photo's bytes as stored (undecoded), or None where the item has no photo or its file is refused.
+
+        Raises:
+            InputError: the file became shorter since the store was made.
+        """
+        photo = self._index.get(item_key)
+        if photo is None or photo.refusal:
+            return None
+        with photo.path.open("rb") as stream:
+            stream.seek(photo.offset)
+            data = stream.read(photo.num_bytes)
+        if len(data) != photo.num_bytes:
+            raise InputError(
+                f"{photo.source} with {len(data)} bytes", f"{photo.num_bytes} bytes, as a moment ago",
+                "leave the photo folder alone while a stage reads it",
+            )  # fmt: skip
+        return data
+
+
+def _loose(entries: list[Path]) -> Iterator[Photo]:
+    for path in entries:
+        key = _item_key(path.name)
+        if key is None:
+            continue
+        is_file = path.is_file() and not path.is_symlink()
+        yield Photo(
+            item_key=key, source=path.name, path=path, offset=0,
+            num_bytes=path.stat().st_size if is_file else 0,
+            refusal=None if is_file else "not_a_file",
+        )  # fmt: skip
+
+
+def _members(archive: Path) -> Iterator[Photo]:
+    """The photos of an uncompressed tar, from its headers alone."""
+    size = archive.stat().st_size
+    try:
+        with tarfile.open(archive, "r:") as tar:
+            for member in tar:
+                key = _item_key(PurePosixPath(member.name.replace("\\", "/")).name)
+                if key is None:
+                    continue
+                if member.offset_data + member.size > size and member.isreg():
+                    raise tarfile.ReadError(f"{member.name} reaches beyond the end")
+                yield Photo(
+                    item_key=key, source=f"{archive.name}:{member.name}"[:300], path=archive,
+                    offset=member.offset_data, num_bytes=member.size, refusal=_refusal(member),
+                )  # fmt: skip
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise InputError(
+            f"archive {archive} that cannot be read ({error})", "an uncompressed, complete .tar",
+            "fetch it again, or unpack and repack it without compression",
+        ) from error  # fmt: skip
+
+
+def _refusal(member: tarfile.TarInfo) -> str | None:
+    name = member.name.replace("\\", "/")
+    if name.startswith("/") or ".." in name.split("/") or ":" in name or "\0" in name:
+        return "unsafe_name"
+    return None if member.isreg() and not member.issparse() else "not_a_file"
+
+
+def _item_key(name: str) -> str | None:
+    stem, suffix = os.path.splitext(name)  # noqa: PTH122 - a member's name is not a path of this machine
+    return stem if stem and not stem.startswith(".") and suffix.lower() in SUFFIXES else None

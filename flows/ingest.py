@@ -1,0 +1,83 @@
+"""Brings a dump into `data/raw/NAME/` with a manifest of sizes and SHA-256.
+
+Enters: the name of an entry of `datasets` or `tokenizers` in `params.yaml`, and a folder that holds its files.
+Leaves: the files, photos packed into tar shards, and `manifest.json`; or nothing, and one line that says why.
+Trade-off: Prefect's own server starts for a few seconds of copying, so that retries and the record of runs are the same
+for a laptop and a schedule; everything that can be wrong with the input is therefore found before it starts.
+"""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from features.errors import InputError, VIP5Error
+from features.params import load_yaml, merge
+from features.stage import configure_logging
+from flows.dumps import plan, raw_folder
+
+log = logging.getLogger("vip5")
+_QUIET = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_LOGGING_LEVEL": "CRITICAL",
+}
+
+
+def dump_params(name: str, root: Path = Path()) -> dict[str, Any]:
+    """`params.yaml` with `profiles/<name>.yaml` laid over it where there is one."""
+    params = load_yaml(root / "params.yaml")
+    profile = root / "profiles" / f"{name}.yaml"
+    return merge(params, load_yaml(profile)) if profile.is_file() else params
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Brings one dump in and returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.ingest",
+        description="Bring a dump into data/raw/NAME/ with a manifest of sizes and sha256.",
+        epilog="Example: python -m flows.ingest toys --from ../shared/data/p5/toys; "
+        "a tokenizer comes the same way: python -m flows.ingest t5_tokenizer --from ../shared/data/t5_tokenizer. "
+        "Running it again changes nothing where the files are the same.",
+    )
+    parser.add_argument("name", metavar="NAME", help="an entry of `datasets` or of `tokenizers` in params.yaml")
+    parser.add_argument(
+        "--from", dest="source", type=Path, metavar="FOLDER",
+        help="folder that holds the files under the names in params.yaml, and the photo folder or archives if any",
+    )  # fmt: skip
+    arguments = parser.parse_args(argv)
+    configure_logging()
+    try:
+        return _ingest(arguments.name, arguments.source)
+    except VIP5Error as error:
+        log.error("ingest: %s", error)  # noqa: TRY400 - the line is for a person, a traceback would hide it
+        return error.exit_code
+    except OSError as error:  # a full disk or a forbidden folder
+        log.error("ingest: found %s; expected room and rights to copy; do: mend it and run again", error)  # noqa: TRY400
+        return InputError.exit_code
+
+
+def _ingest(name: str, source: Path | None) -> int:
+    params = dump_params(name)
+    if source is None:
+        raise InputError(
+            f"no --from for {name}", "a folder: fetching by address (`urls`) is not available yet",
+            f"download the files and run python -m flows.ingest {name} --from FOLDER",
+        )  # fmt: skip
+    plan(name, source, params)  # tells what is wrong before the server starts
+    for key, value in _QUIET.items():
+        os.environ.setdefault(key, value)
+    from flows.ingest_flow import ingest
+
+    changed, entries = ingest(name, source, params)
+    total = sum(entry.bytes for entry in entries)
+    state = f"{len(changed)} new or changed" if changed else "unchanged"
+    log.info("ingest: %s in %s, %d files, %s bytes: %s", name, raw_folder(name), len(entries), f"{total:,}", state)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,99 @@
+"""Bottleneck adapters, put on the sub-layers of a stock T5 from outside.
+
+Enters: a T5ForConditionalGeneration and the families of the rows. Leaves: the same T5 whose sub-layer outputs y have
+become y + up(gelu(down(y))), before T5's own dropout and residual addition (Houlsby et al. 2019; VIP5 section 3.3).
+Trade-off: forward hooks instead of a changed T5 class, so that the backbone's code, names and checkpoints stay stock;
+the families of the rows reach the hooks through one `Route`, which VIP5 sets before each pass.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from features.schema import FAMILIES
+from modeling.settings import AdapterParams
+
+
+class Adapter(nn.Module):
+    """One bottleneck, or one a family.
+
+    Args:
+        width: of the model.
+        bottleneck: width inside.
+        num_routes: 1, or the number of families.
+        near_identity: start with up = 0; otherwise torch's default for Linear.
+    """
+
+    def __init__(self, width: int, bottleneck: int, *, num_routes: int, near_identity: bool) -> None:
+        super().__init__()
+        self.down_weight = nn.Parameter(torch.empty(num_routes, bottleneck, width))
+        self.down_bias = nn.Parameter(torch.empty(num_routes, bottleneck))
+        self.up_weight = nn.Parameter(torch.empty(num_routes, width, bottleneck))
+        self.up_bias = nn.Parameter(torch.empty(num_routes, width))
+        for weight, bias in ((self.down_weight, self.down_bias), (self.up_weight, self.up_bias)):
+            bound = 1 / math.sqrt(weight.shape[2])  # what nn.Linear does
+            nn.init.uniform_(weight, -bound, bound)
+            nn.init.uniform_(bias, -bound, bound)
+        if near_identity:
+            nn.init.zeros_(self.up_weight)
+            nn.init.zeros_(self.up_bias)
+
+    def forward(self, states: Tensor, families: Tensor) -> Tensor:
+        """`states` (B, S, D) and what the bottleneck adds to them; `families` (B,) choose each row's own route."""
+        if self.down_weight.shape[0] == 1:
+            inner = F.linear(states, self.down_weight[0], self.down_bias[0])
+            return states + F.linear(F.gelu(inner, approximate="tanh"), self.up_weight[0], self.up_bias[0])
+        down, up = self.down_weight[families].mT, self.up_weight[families].mT  # (B, D, H), (B, H, D)
+        inner = states @ down + self.down_bias[families, None]  # (B, S, H)
+        return states + F.gelu(inner, approximate="tanh") @ up + self.up_bias[families, None]
+
+
+class Route:
+    """The families (B,) of the rows that are passing through the backbone."""
+
+    def __init__(self) -> None:
+        self.families: Tensor | None = None
+
+
+def sublayers(t5: Any, *, cross_attention: bool = True) -> Iterator[tuple[str, nn.Module]]:
+    """Name and module of every sub-layer output that takes an adapter, encoder first.
+
+    Example (one block each): encoder_0_self_attention, encoder_0_feed_forward, decoder_0_self_attention,
+    decoder_0_cross_attention, decoder_0_feed_forward.
+    """
+    for side in ("encoder", "decoder"):
+        for index, block in enumerate(getattr(t5, side).block):
+            yield f"{side}_{index}_self_attention", block.layer[0].SelfAttention.o
+            if side == "decoder" and cross_attention:
+                yield f"{side}_{index}_cross_attention", block.layer[1].EncDecAttention.o
+            yield f"{side}_{index}_feed_forward", block.layer[-1].DenseReluDense
+
+
+def attach_adapters(t5: Any, params: AdapterParams, route: Route) -> nn.ModuleDict:
+    """New adapters by sub-layer name, hooked into `t5`; their weights live only in the returned ModuleDict."""
+    width = int(t5.config.d_model)
+    adapters = nn.ModuleDict()
+    for name, module in sublayers(t5, cross_attention=params.cross_attention):
+        adapter = Adapter(
+            width,
+            max(1, width // params.reduction),
+            num_routes=1 if params.routing == "single" else len(FAMILIES),
+            near_identity=params.init == "near_identity",
+        )
+        adapters[name] = adapter
+        module.register_forward_hook(_hook(adapter, route))
+    return adapters
+
+
+def _hook(adapter: Adapter, route: Route) -> Any:
+    def add_adapter(_module: nn.Module, _inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+        if route.families is None:
+            raise RuntimeError("the backbone was called past VIP5.encode and VIP5.logits")
+        adapted: Tensor = adapter(output, route.families)
+        return adapted
+
+    return add_adapter

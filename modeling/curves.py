@@ -1,0 +1,53 @@
+"""The curve and the final numbers of a training run as plain files that `dvc plots` and `dvc metrics` read.
+
+Enters: a `History`. Leaves: `plots/<dataset>/<stage>.csv` and `metrics/<dataset>/<stage>.json`.
+Trade-off: seconds and speeds are written too, so the metrics file of a repeated run differs in those keys only.
+"""
+
+import csv
+import json
+from typing import Any
+
+from features.schema import FAMILIES
+from features.stage import Places
+from modeling.training import History
+
+COLUMNS = (
+    "step", "epoch", "loss", *(f"loss_{family}" for family in FAMILIES), "learning_rate",
+    "valid_loss", *(f"valid_loss_{family}" for family in FAMILIES), "valid_hr@10",
+)  # fmt: skip
+
+
+def write_curve(places: Places, stage: str, history: History) -> None:
+    """Writes the rows of `history`; a cell is empty where nothing was measured."""
+    path = places.plots(f"{stage}.csv")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, COLUMNS, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows([{name: _cell(value) for name, value in row.items()} for row in history.rows])
+
+
+def write_metrics(places: Places, stage: str, history: History, **more: Any) -> None:
+    """Writes the final numbers; `more` is what the stage knows besides, such as parameter counts."""
+    path = places.metrics(f"{stage}.json")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    seconds = max(history.seconds, 1e-9)
+    numbers = {
+        "steps": history.steps,
+        "examples": history.examples,
+        "source_tokens": history.source_tokens,
+        "padding_share": round(history.padding_share, 4),
+        "seconds": round(history.seconds, 2),
+        "examples_per_second": round(history.examples / seconds, 1),
+        "source_tokens_per_second": round(history.source_tokens / seconds, 1),
+        "stopped": history.stopped,
+        "best_step": history.best_step,
+        "best": {name: round(value, 6) for name, value in history.best.items()},
+        **more,
+    }
+    path.write_text(json.dumps(numbers, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _cell(value: Any) -> Any:
+    return "" if value is None else round(value, 6) if isinstance(value, float) else value

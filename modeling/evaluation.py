@@ -1,0 +1,277 @@
+"""The parts of an evaluation: what is loaded, scored, compared and written.
+
+Enters: tables, models and the parameters of `evaluate`. Leaves: scores by model, the metrics file, predictions, curves.
+Trade-off: one function a step, called in order by the stage, instead of an evaluator object with state.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from features import schema
+from features.errors import ModelError, TableError
+from features.seeds import rng
+from features.stage import Context
+from features.tables import read_manifest, read_table
+from modeling import baselines as base
+from modeling.batches import Corpus, PhotoTable
+from modeling.explaining import Explanations, Features, explain_prompt, explanation_block, features_of
+from modeling.histories import Histories, known_before_test
+from modeling.leakage import leakage_block
+from modeling.ragged import Ragged, offsets_of
+from modeling.rankings import Catalogue, Rankings, Search, catalogue_of, rank_prompt, rows_by_prompt
+from modeling.result_blocks import difference_block, ranking_block, slice_block
+from modeling.tokens import Tokens
+from modeling.vip5 import VIP5
+
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """Everything an evaluation reads beside models and prompts."""
+
+    interactions: pa.Table
+    histories: Histories
+    catalogue: Catalogue
+    photos: PhotoTable
+    features: Features
+    negatives: Ragged
+    """Row u: the fixed test negatives of user u, ascending."""
+    users: IntArray | None
+    """Users drawn by `max_users`; None for all."""
+    numbering: str | None
+    """What the sequences stage notes about item numbers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """What one model did on every evaluated prompt."""
+
+    sequential: Mapping[str, Rankings]
+    direct: Mapping[str, Rankings]
+    explanation: Mapping[str, Explanations] = field(default_factory=dict)
+
+
+def load_inputs(context: Context, tokens: Tokens, *, max_users: int | None) -> Inputs:
+    """Reads the tables of `evaluate` except prompts; `max_users` draws users by the seed."""
+    interactions = read_table(context.table("sequences/interactions"), schema.INTERACTIONS)
+    histories = known_before_test(interactions)
+    identifiers = read_table(context.table("identifiers"), schema.IDENTIFIERS, columns=("item_id", "text"))
+    explanations = read_table(context.table("explanations"), schema.EXPLANATIONS)
+    users = None
+    if max_users is not None and max_users < histories.num_users:
+        drawn = rng(context.seed, "evaluate", "users").choice(histories.num_users, max_users, replace=False)
+        users = np.sort(drawn) + 1
+    return Inputs(
+        interactions=interactions,
+        histories=histories,
+        catalogue=catalogue_of(identifiers, tokens),
+        photos=PhotoTable.load(context.table("images/embeddings")),
+        features=features_of(explanations),
+        negatives=_negatives(read_table(context.table("candidates"), schema.CANDIDATES), histories.num_users),
+        users=users,
+        numbering=read_manifest(context.table("sequences/items"))["notes"].get("numbering"),
+    )
+
+
+def _negatives(candidates: pa.Table, num_users: int) -> Ragged:
+    rows = candidates.filter(pc.equal(candidates["split"], "test")).combine_chunks()
+    lengths = np.zeros(num_users + 1, np.int64)
+    lengths[rows["user_id"].to_numpy()] = pc.list_value_length(rows["item_ids"]).to_numpy()
+    return Ragged(pc.list_flatten(rows["item_ids"]).to_numpy().astype(np.int64), offsets_of(lengths))
+
+
+def test_corpus(context: Context, tokens: Tokens, photos: PhotoTable | None) -> Corpus:
+    """All test prompts; photos None takes the placeholders out."""
+    return Corpus.load([context.table(f"prompts/test/{family}") for family in schema.FAMILIES], tokens, photos)
+
+
+def check_vision(model: VIP5, inputs: Inputs) -> None:
+    """Raises ModelError if the model was trained on image features of another width."""
+    if model.visual is None:
+        return
+    width = model.visual.inner.weight.shape[1]
+    if width != inputs.photos.width:
+        raise ModelError(
+            f"a model for image features of {width} numbers",
+            f"{inputs.photos.width} numbers, as in images/embeddings",
+            "run `dvc repro train`",
+        )
+
+
+def check_candidates(direct: Mapping[str, Rankings], inputs: Inputs) -> None:
+    """Raises TableError if a direct prompt lists anything but the test item and the user's fixed negatives."""
+    for key, rankings in direct.items():
+        if rankings.candidates is None:
+            raise TableError(f"no candidates in {key}", "100 listed items a row", "run `dvc repro prompts`")
+        without = np.where(rankings.candidates == rankings.targets[:, None], 0, rankings.candidates)
+        listed = np.sort(without, 1)
+        fixed = inputs.negatives.padded(rankings.user_ids, fill=0)
+        fixed = np.sort(np.pad(fixed, ((0, 0), (max(0, listed.shape[1] - fixed.shape[1]), 0))), 1)
+        same = (listed == fixed).all(1) if listed.shape == fixed.shape else np.zeros(len(listed), bool)
+        same &= (rankings.candidates == rankings.targets[:, None]).sum(1) == 1
+        if not same.all():
+            raise TableError(
+                f"{int((~same).sum())} rows of {key} with other candidates, such as user "
+                f"{int(rankings.user_ids[np.argmin(same)])}",
+                "the test item once and the negatives of the table candidates",
+                "run `dvc repro prompts`",
+            )
+
+
+def score_model(
+    model: VIP5,
+    corpus: Corpus,
+    inputs: Inputs,
+    *,
+    search: Search,
+    prompts: Sequence[str],
+    explanation_tokens: int | None,
+    label: str,
+) -> Scores:
+    """Ranks items on every evaluated sequential and direct prompt and writes explanations.
+
+    Args:
+        model: VIP5, or the backbone with a text-only corpus.
+        corpus: all test prompts.
+        inputs: catalogue and histories.
+        search: how items are decoded.
+        prompts: only these; empty for all.
+        explanation_tokens: longest explanation; None writes none.
+        label: of the progress bars.
+    """
+    rankings: list[dict[str, Rankings]] = [
+        {
+            key: rank_prompt(
+                model, corpus, rows, catalogue=inputs.catalogue, histories=inputs.histories, search=search,
+                label=f"{label} {key}",
+            )
+            for key, rows in rows_by_prompt(corpus, family, inputs.users, prompts).items()
+        }
+        for family in (0, 1)
+    ]  # fmt: skip
+    explained: dict[str, Explanations] = {}
+    if explanation_tokens is not None:
+        explained = {
+            key: explain_prompt(
+                model, corpus, rows, batch_size=search.batch_size, max_tokens=explanation_tokens, label=f"{label} {key}"
+            )
+            for key, rows in rows_by_prompt(corpus, 2, inputs.users, prompts).items()
+        }
+    return Scores(sequential=rankings[0], direct=rankings[1], explanation=explained)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baselines:
+    """Ranks of every baseline and the users they belong to, ascending."""
+
+    sequential_users: IntArray
+    direct_users: IntArray
+    ranks: base.BaselineRanks
+
+    def aligned(self, family: str, user_ids: IntArray) -> dict[str, IntArray]:
+        """Ranks by baseline in the order of `user_ids`."""
+        users = self.sequential_users if family == "sequential" else self.direct_users
+        places = np.searchsorted(users, user_ids)
+        return {name: ranks[places] for name, ranks in getattr(self.ranks, family).items()}
+
+
+def score_baselines(scores: Scores, inputs: Inputs, *, recent_share: float, seed: int) -> Baselines:
+    """All baselines on the users that the prompts evaluated; direct ones on the candidates that the prompts list."""
+    sequential_users = _users_of(scores.sequential.values())
+    direct_users = _users_of(scores.direct.values())
+    width = max((r.candidates.shape[1] for r in scores.direct.values() if r.candidates is not None), default=0)
+    candidates = np.zeros((len(direct_users), width), np.int64)
+    for rankings in scores.direct.values():
+        if rankings.candidates is not None:
+            candidates[np.searchsorted(direct_users, rankings.user_ids), : rankings.candidates.shape[1]] = np.sort(
+                rankings.candidates, 1
+            )
+    ranks = base.all_ranks(
+        inputs.histories,
+        inputs.interactions,
+        sequential_users=sequential_users,
+        direct_users=direct_users,
+        direct_candidates=candidates,
+        num_items=inputs.catalogue.num_items,
+        recent_share=recent_share,
+        seed=seed,
+    )
+    return Baselines(sequential_users=sequential_users, direct_users=direct_users, ranks=ranks)
+
+
+def _users_of(rankings: Iterable[Rankings]) -> IntArray:
+    return np.unique(np.concatenate([np.zeros(0, np.int64), *(r.user_ids for r in rankings)]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """All that one evaluation scored."""
+
+    vip5: Scores
+    others: Mapping[str, Scores]
+    """Other models by name: without_photos (where VIP5 sees photos at all), backbone."""
+    baselines: Baselines
+
+    def block(self, family: str, key: str, inputs: Inputs, *, resamples: int, seed: int) -> dict[str, Any]:
+        """VIP5's block of one prompt, with differences to all others and slices."""
+        rankings = getattr(self.vip5, family)[key]
+        rivals = self.baselines.aligned(family, rankings.user_ids)
+        rivals |= {name: getattr(scores, family)[key].ranks for name, scores in self.others.items()}
+        block = ranking_block(rankings.ranks, resamples=resamples, seed=seed)
+        block["differences"] = difference_block(rankings.ranks, rivals, resamples=resamples, seed=seed)
+        block["slices"] = slice_block(rankings, inputs.photos.present, inputs.histories)
+        return block | ({"strings": rankings.strings} if rankings.strings else {})
+
+
+def results_of(
+    compared: Compared, inputs: Inputs, context: Context, *, decoding: str, resamples: int
+) -> dict[str, Any]:
+    """The content of `metrics/<dataset>/evaluate.json`."""
+    how = {"resamples": resamples, "seed": context.seed}
+    results: dict[str, Any] = {
+        "dataset": context.dataset,
+        "decoding": decoding,
+        "num_items": inputs.catalogue.num_items,
+        "num_users": inputs.histories.num_users,
+    }
+    ranked = ("sequential", "direct")
+    for family in ranked:
+        keys = getattr(compared.vip5, family)
+        results[family] = {key: compared.block(family, key, inputs, **how) for key in keys}
+    results["explanation"] = _explanations(compared.vip5, inputs, how)
+    for name, scores in compared.others.items():
+        blocks = {family: _rankings(getattr(scores, family), how) for family in ranked}
+        if name == "without_photos":
+            results |= {f"{family}_{name}": block for family, block in blocks.items()}
+        else:
+            results[name] = blocks | {"explanation": _explanations(scores, inputs, how)}
+    results["baselines"] = {
+        family: {name: ranking_block(ranks, **how) for name, ranks in getattr(compared.baselines.ranks, family).items()}
+        for family in ranked
+    }
+    everyone = np.flatnonzero(inputs.histories.targets > 0)
+    results["leakage"] = leakage_block(
+        rule_ranks=base.number_rule_ranks(inputs.histories, everyone),
+        num_items=inputs.catalogue.num_items,
+        histories=inputs.histories,
+        interactions=inputs.interactions,
+        prompts=context.table("prompts"),
+        numbering=inputs.numbering,
+        **how,
+    )
+    return results
+
+
+def _rankings(rankings: Mapping[str, Rankings], how: Mapping[str, int]) -> dict[str, Any]:
+    return {key: ranking_block(own.ranks, **how) for key, own in rankings.items()}
+
+
+def _explanations(scores: Scores, inputs: Inputs, how: Mapping[str, int]) -> dict[str, Any]:
+    return {key: explanation_block(found, inputs.features, **how) for key, found in scores.explanation.items()}

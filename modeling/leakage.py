@@ -1,0 +1,159 @@
+"""Does the answer leak into what the model sees: through item numbers, train prompts, or time.
+
+Enters: histories, train and test prompt tables, manifests. Leaves: the `leakage` block of the metrics file and one
+line for the log. Trade-off: every train prompt is read once, part by part, so that the check holds for what was
+trained on and not for what was meant.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from features.schema import FAMILIES
+from features.tables import read_manifest
+from modeling.histories import Histories
+from modeling.intervals import intervals
+from modeling.ranking_metrics import by_user
+
+IntArray = npt.NDArray[np.int64]
+_ROWS = 16_384
+_SUSPECT = 3.0
+LEAKING_NUMBERINGS = ("p5",)
+
+
+def leakage_block(
+    *,
+    rule_ranks: IntArray,
+    num_items: int,
+    histories: Histories,
+    interactions: pa.Table,
+    prompts: Path,
+    numbering: str | None,
+    resamples: int,
+    seed: int,
+) -> dict[str, Any]:
+    """All checks and their verdict.
+
+    Args:
+        rule_ranks: ranks of the test items under the number rule.
+        num_items: items of the catalogue.
+        histories: known items and test items.
+        interactions: `sequences/interactions`, for the time order.
+        prompts: the folder with `train/<family>` and `test/<family>` tables.
+        numbering: what the sequences stage says about its numbering; None where it says nothing.
+        resamples: bootstrap resamples for the rule's interval.
+        seed: of the bootstrap.
+
+    Returns:
+        `number_rule_hr@1`, `number_rule_hr@10`, `number_rule_chance_hr@10` (what numbers without meaning would give),
+        `test_pairs_in_train_targets` and `test_pairs_in_train_photos` (share of test user-item pairs),
+        `test_prompts_in_train` (rows with the same source and target), `users_out_of_time_order` (null without
+        timestamps), `numbering`, `numbers_leak`, `leaking`.
+    """
+    values = by_user(rule_ranks, [1, 10])
+    low = intervals(values, resamples=max(resamples, 1), seed=seed)
+    chance = {k: min(1.0, k / max(num_items, 1)) for k in (1, 10)}
+    by_rule = any(low[f"hr@{k}"][0] > _SUSPECT * chance[k] for k in chance)
+    targets, photos = pairs_in_train(prompts / "train", histories, num_items)
+    copies = copied_prompts(prompts)
+    disorder = out_of_time_order(interactions)
+    numbers_leak = by_rule or numbering in LEAKING_NUMBERINGS
+    return {
+        "number_rule_hr@1": _mean(values["hr@1"]),
+        "number_rule_hr@10": _mean(values["hr@10"]),
+        "number_rule_chance_hr@10": chance[10],
+        "test_pairs_in_train_targets": targets,
+        "test_pairs_in_train_photos": photos,
+        "test_prompts_in_train": copies,
+        "users_out_of_time_order": disorder,
+        "numbering": numbering,
+        "numbers_leak": numbers_leak,
+        "leaking": numbers_leak or bool(targets or photos or copies or disorder),
+    }
+
+
+def rule_line(block: dict[str, Any]) -> str:
+    """The line that every evaluation ends with.
+
+    Example: "number rule (largest number in the history + 1): HR@1 0.0654, HR@10 0.0790 - LEAKS (numbering p5)"
+    """
+    numbering = block["numbering"] or "not recorded"
+    verdict = f"LEAKS (numbering {numbering})" if block["numbers_leak"] else f"leak-free numbering ({numbering})"
+    return (
+        f"number rule (largest number in the history + 1): HR@1 {block['number_rule_hr@1']:.4f}, "
+        f"HR@10 {block['number_rule_hr@10']:.4f} \N{EM DASH} {verdict}"
+    )
+
+
+def pairs_in_train(train: Path, histories: Histories, num_items: int) -> tuple[float, float]:
+    """Share of test (user, item) pairs that train prompts ask for, and that they show with that user.
+
+    Rows answered "no" are left out, and so are the photos of direct rows: both hold negatives on purpose.
+    """
+    users = np.flatnonzero(histories.targets > 0)
+    base = num_items + 1
+    pairs = users * base + histories.targets[users]
+    asked, shown = np.zeros(len(pairs), bool), np.zeros(len(pairs), bool)
+    for family in FAMILIES:
+        for rows in _batches(train / family, ("user_id", "target_item_id", "image_item_ids", "target")):
+            kept = rows.filter(pc.not_equal(rows["target"], "no"))
+            owner = kept["user_id"].to_numpy().astype(np.int64)
+            items = kept["target_item_id"].fill_null(0).to_numpy().astype(np.int64)
+            asked |= np.isin(pairs, owner * base + items)
+            if family != "direct":
+                lists = kept["image_item_ids"]
+                owners = np.repeat(owner, pc.list_value_length(lists).to_numpy())
+                shown |= np.isin(pairs, owners * base + pc.list_flatten(lists).to_numpy())
+    return _mean(asked), _mean(shown)
+
+
+def copied_prompts(prompts: Path) -> int:
+    """Test rows whose source and target both occur, word for word, in a train row."""
+    copies = 0
+    for family in FAMILIES:
+        wanted = pa.concat_arrays(
+            [pa.array([], pa.string()), *(_joined(rows) for rows in _batches(prompts / "test" / family, _WORDS))]
+        )
+        found = pa.array([], pa.string())
+        if not len(wanted):
+            continue
+        for rows in _batches(prompts / "train" / family, _WORDS):
+            texts = _joined(rows)
+            found = pa.concat_arrays([found, texts.filter(pc.is_in(texts, wanted))])
+        copies += int(pc.sum(pc.is_in(wanted, found)).as_py() or 0)
+    return copies
+
+
+def out_of_time_order(interactions: pa.Table) -> int | None:
+    """Users with a train or valid interaction later than their test one; None where timestamps are missing."""
+    if interactions["timestamp"].null_count or not interactions.num_rows:
+        return None
+    users = interactions["user_id"].to_numpy()
+    times = interactions["timestamp"].to_numpy()
+    test = pc.equal(interactions["split"], "test").to_numpy(zero_copy_only=False)
+    limit = np.full(int(users.max()) + 1, np.iinfo(np.int64).max)
+    limit[users[test]] = times[test]
+    return len(np.unique(users[~test & (times > limit[users])]))
+
+
+_WORDS = ("source", "target")
+
+
+def _joined(rows: pa.RecordBatch) -> pa.Array:
+    return pc.binary_join_element_wise(rows["source"], rows["target"], "\x1f")
+
+
+def _batches(folder: Path, columns: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
+    for name in sorted(read_manifest(folder)["parts"]):
+        with pq.ParquetFile(folder / name) as part:
+            yield from part.iter_batches(batch_size=_ROWS, columns=list(columns))
+
+
+def _mean(values: npt.NDArray[Any]) -> float:
+    return float(values.mean()) if len(values) else 0.0

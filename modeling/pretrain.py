@@ -1,0 +1,125 @@
+"""Stage `pretrain`: the text-only P5 backbone: a T5 that has read every prompt, without photos.
+
+Enters: prompts (train, valid) and identifiers. Leaves: `models/<dataset>/pretrain/` with weights and tokenizer.
+Trade-off: photo placeholders are taken out of the sequence instead of being masked, which is half the tokens of a
+history; the whole-word ids of the other tokens stay what `train` will show.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from features import schema, stage
+from features.params import build, digest
+from features.stage import Context
+from modeling.settings import BackboneParams, LoopParams
+
+if TYPE_CHECKING:
+    from modeling.tokens import Tokens
+
+SECTIONS = ("backbone",)
+_PROMPTS = tuple(f"prompts/{split}/{family}" for split in ("train", "valid") for family in schema.FAMILIES)
+READS = tuple(f"data/${{dataset}}/{name}" for name in ("identifiers", *_PROMPTS))
+WRITES = ("models/${dataset}/pretrain", "plots/${dataset}/pretrain.csv", "metrics/${dataset}/pretrain.json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Params:
+    """Parameters of the stage `pretrain`."""
+
+    loop: LoopParams = field(default_factory=LoopParams)
+    """The training run; `epochs: 0` takes the backbone as it is and only adds the identifiers."""
+    whole_word_scale: float = 1.0
+    """Standard deviation of the fresh whole-word and category embeddings (1.0 in the paper)."""
+
+    def __post_init__(self) -> None:
+        if self.whole_word_scale < 0:
+            raise ValueError("whole_word_scale must be at least 0")
+
+
+def run(params: Params, context: Context) -> int:
+    """Fine-tunes all of a T5 on the text of every train prompt and saves it; returns the examples seen."""
+    import torch
+
+    from modeling.backbone import open_t5, seeded
+    from modeling.batches import Corpus
+    from modeling.checkpoints import save_backbone
+    from modeling.curves import write_curve, write_metrics
+    from modeling.training import device_of, fit
+    from modeling.validation import Measure, fixed_rows
+    from modeling.vip5 import VIP5, set_trainable
+
+    backbone = build(BackboneParams, context.shared["backbone"], where="backbone")
+    device = device_of(params.loop)
+    tokens = make_tokens(backbone, context)
+    t5 = open_t5(backbone, vocabulary_size=tokens.size, dropout=params.loop.dropout, seed=context.seed)
+    with seeded(context.seed, "pretrain", "small embeddings"), torch.no_grad():
+        model = VIP5(t5)
+        model.whole_word.weight.mul_(params.whole_word_scale)
+        model.category.weight.mul_(params.whole_word_scale)
+    set_trainable(model, tune="full", small_embeddings=True)
+    limit = backbone.max_target_tokens
+    train = Corpus.load(prompt_tables(context, "train"), tokens, None, max_target_tokens=limit)
+    valid = Corpus.load(prompt_tables(context, "valid"), tokens, None, max_target_tokens=limit)
+    rows = fixed_rows(valid, train.prompt_ids.unique().to_pylist(), params.loop.valid_rows, context.seed)
+    measure = Measure(valid, rows) if len(rows) else None
+    history = fit(model.to(device), train, measure, params.loop, seed=context.seed, stage="pretrain")
+    limits = {
+        "max_source_tokens": backbone.max_source_tokens,
+        "max_target_tokens": limit,
+        "truncate": backbone.truncate,
+    }
+    manifest = manifest_of(params, context, _PROMPTS) | {"tokens": limits, "backbone": asdict(backbone)}
+    save_backbone(context, model, tokens, manifest)
+    write_curve(context, "pretrain", history)
+    write_metrics(context, "pretrain", history, num_parameters=sum(p.numel() for p in model.parameters()))
+    return history.examples
+
+
+def prompt_tables(context: Context, split: str) -> list[Path]:
+    """The prompt tables of a split, one a family."""
+    return [context.table(f"prompts/{split}/{family}") for family in schema.FAMILIES]
+
+
+def make_tokens(backbone: BackboneParams, context: Context) -> "Tokens":
+    """The backbone's tokenizer, or one trained on the train prompts, with the dataset's identifiers added."""
+    from features.tables import read_table
+    from modeling.backbone import tokenizer_folder
+    from modeling.tokenizer_training import train_tokenizer
+    from modeling.tokens import Tokens
+
+    limits: dict[str, Any] = {"max_source_tokens": backbone.max_source_tokens, "truncate": backbone.truncate}
+    folder = tokenizer_folder(backbone)
+    if folder is None:
+        texts: set[str] = set()
+        for path in prompt_tables(context, "train"):
+            rows = read_table(path, schema.prompts("train", path.name), columns=("source", "target"))
+            texts.update(rows["source"].to_pylist(), rows["target"].to_pylist())
+        tokens = Tokens(train_tokenizer(texts, backbone.vocabulary_size), **limits)
+    else:
+        tokens = Tokens.load(folder, **limits)
+    identifiers = read_table(context.table("identifiers"), schema.IDENTIFIERS, columns=("text",))
+    return tokens.with_identifiers(identifiers["text"].to_pylist())
+
+
+def manifest_of(params: object, context: Context, tables: Sequence[str]) -> dict[str, Any]:
+    """What both training stages write into their manifests."""
+    from features.tables import input_digest
+
+    return {
+        "params_digest": digest(params),
+        "params": asdict(params),  # type: ignore[call-overload]  # every Params is a dataclass
+        "seed": context.seed,
+        "tables": {name: input_digest(context.table(name)) for name in tables},
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command `python -m modeling.pretrain`."""
+    return stage.main("pretrain", Params, SECTIONS, run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

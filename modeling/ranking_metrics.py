@@ -1,0 +1,132 @@
+"""Ranking metrics for one relevant item a user, and the definitions of the paper's own code beside them.
+
+Enters: the rank of the relevant item (from 1; 0 where it was not ranked). Leaves: HR@k, NDCG@k, MRR@k by user or in
+the mean. Trade-off: ranks instead of ranked lists, because with one relevant item every metric is a function of them.
+"""
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def ranks_of(top_items: npt.NDArray[np.integer], targets: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
+    """The place of each target in its row, from 1; 0 where it is not there.
+
+    Args:
+        top_items: (N, K) ranked item ids, best first, 0 where a row has fewer.
+        targets: (N,) item ids.
+
+    Example:
+        >>> ranks_of(np.array([[4, 2], [3, 1]]), np.array([2, 9])).tolist()
+        [2, 0]
+    """
+    found = top_items == targets[:, None]
+    return np.where(found.any(1), found.argmax(1) + 1, 0).astype(np.int64)
+
+
+def by_user(ranks: npt.NDArray[np.integer], cutoffs: Sequence[int]) -> dict[str, FloatArray]:
+    """hr@k, ndcg@k and mrr@k of every user: (N,) each.
+
+    HR@k is 1 within the first k; NDCG@k is 1 / log2(rank + 1) there; MRR@k is 1 / rank there; all are 0 beyond.
+
+    Example:
+        >>> {name: values.tolist() for name, values in by_user(np.array([1, 3, 0]), [2]).items()}
+        {'hr@2': [1.0, 0.0, 0.0], 'ndcg@2': [1.0, 0.0, 0.0], 'mrr@2': [1.0, 0.0, 0.0]}
+    """
+    found = np.maximum(ranks, 1).astype(np.float64)
+    values: dict[str, FloatArray] = {}
+    for k in cutoffs:
+        hit = ((ranks > 0) & (ranks <= k)).astype(np.float64)
+        values |= {f"hr@{k}": hit, f"ndcg@{k}": hit / np.log2(found + 1), f"mrr@{k}": hit / found}
+    return values
+
+
+def hits_by_depth(ranks: npt.NDArray[np.integer], depth: int) -> FloatArray:
+    """HR@1 to HR@depth as one array: the curve of `plots/<dataset>/ranks.csv`.
+
+    Example:
+        >>> hits_by_depth(np.array([1, 3, 0, 3]), 3).tolist()
+        [0.25, 0.25, 0.75]
+    """
+    counts = np.bincount(ranks[(ranks > 0) & (ranks <= depth)], minlength=depth + 1)[1:]
+    return np.cumsum(counts) / max(len(ranks), 1)
+
+
+# The definitions below are those of the original evaluation notebooks (paper section 4; VIP5 specification 6.1).
+# They differ from the ones above for several relevant items, short lists and strings that are not numbers.
+
+
+def paper_scores(strings: Sequence[str]) -> dict[int, int]:
+    """What the original makes of generated strings: {number: minus its position}; a repeat overwrites the better place.
+
+    Example:
+        >>> paper_scores(["12", "x", "7", "12"])
+        {12: -4, 7: -3}
+    """
+    scores: dict[int, int] = {}
+    for position, text in enumerate(strings, start=1):
+        try:
+            number = int(text)
+        except ValueError:
+            continue
+        scores[number] = -position
+    return scores
+
+
+def paper_dcg(relevance: Sequence[float], k: int, *, variant: int = 1) -> float:
+    """Discounted cumulative gain: weights 1/log2(rank + 1), or for variant 0 the weights 1, 1, 1/log2(3), ..."""
+    rows = relevance[:k]
+    if variant == 1:
+        return sum(gain / math.log2(rank + 1) for rank, gain in enumerate(rows, start=1))
+    return sum(gain / (1.0 if rank == 1 else math.log2(rank)) for rank, gain in enumerate(rows, start=1))
+
+
+def paper_ndcg(relevance: Sequence[float], k: int, *, variant: int = 1) -> float:
+    """DCG over the DCG of the same returned list in its best order (not of all relevant items)."""
+    best = paper_dcg(sorted(relevance, reverse=True), k, variant=variant)
+    return paper_dcg(relevance, k, variant=variant) / best if best else 0.0
+
+
+def paper_average_precision(relevance: Sequence[float]) -> float:
+    """Mean of the precisions at the places of the relevant items; 0 without any."""
+    places = [rank for rank, gain in enumerate(relevance, start=1) if gain]
+    return sum(found / rank for found, rank in enumerate(places, start=1)) / len(places) if places else 0.0
+
+
+def paper_reciprocal_rank(relevance: Sequence[float]) -> float:
+    """1 / the first relevant place; 0 without any."""
+    return next((1.0 / rank for rank, gain in enumerate(relevance, start=1) if gain), 0.0)
+
+
+def paper_user(ranked: Sequence[int], relevant: Collection[int]) -> dict[str, float]:
+    """The original's numbers for one user's returned list (already cut at k).
+
+    Raises:
+        ValueError: the list is empty (the original stops there too).
+    """
+    if not ranked:
+        raise ValueError("a user without any valid prediction; the original evaluation stops here")
+    relevance = [float(item in relevant) for item in ranked]
+    return {
+        "ndcg": paper_ndcg(relevance, len(ranked)),
+        "map": paper_average_precision(relevance),
+        "recall": sum(relevance) / len(relevant),
+        "precision": sum(relevance) / len(ranked),
+        "mrr": paper_reciprocal_rank(relevance),
+        "hit": float(any(relevance)),
+    }
+
+
+def paper_mean(
+    scores: Mapping[int, Mapping[int, float]], relevant: Mapping[int, Collection[int]], k: int
+) -> dict[str, float]:
+    """The original's metrics at k, averaged over users; equal scores keep their order (the original shuffles them)."""
+    users = []
+    for user, items in relevant.items():
+        ranked = sorted(scores[user], key=lambda item, own=scores[user]: -own[item])[:k]  # type: ignore[misc]
+        users.append(paper_user(ranked, items))
+    return {name: sum(user[name] for user in users) / len(users) for name in users[0]}

@@ -1,0 +1,212 @@
+"""A model's ranked items for every user of one evaluated prompt.
+
+Enters: a model, tokenised test prompts, the prefix tree of the catalogue, what every user already has.
+Leaves: the top items with scores, and the rank of the item held out. Trade-off: rows are batched by length, whatever
+their prompt, so that a batch holds little padding; results are put back in the order of the rows.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from tqdm import tqdm
+
+from features.errors import TableError
+from modeling.batches import Batch, Corpus
+from modeling.decoding import Ranked, constrained_beam_search, score_items
+from modeling.free_beams import Parsed, free_beam_search, parse_items
+from modeling.histories import Histories
+from modeling.prefix_tree import PrefixTree, build_tree
+from modeling.ranking_metrics import ranks_of
+from modeling.sampler import plan_batches
+from modeling.tokens import Tokens
+from modeling.vip5 import VIP5
+
+IntArray = npt.NDArray[np.int64]
+_LOGIT_BYTES = 256 * 2**20
+_TOKENS_PER_BATCH = 32_768
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """How items are decoded."""
+
+    decoding: Literal["constrained", "unconstrained"]
+    """constrained: a tree of unseen items, or the exact likelihood of the candidates; unconstrained: the paper's."""
+    beam: int
+    """Beams a row."""
+    top_k: int
+    """Items kept a row."""
+    batch_size: int
+    """Rows a batch at most."""
+    max_tokens: int = 50
+    """Longest unconstrained string, tokens."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Catalogue:
+    """The items as the model writes them."""
+
+    texts: Sequence[str]
+    """Identifier text of items 1 to I."""
+    tree: PrefixTree
+    item_of: dict[str, int]
+    """Item of an identifier text."""
+
+    @property
+    def num_items(self) -> int:
+        """Items of the catalogue."""
+        return len(self.texts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rankings:
+    """The rows of one evaluated prompt, in ascending order of user."""
+
+    user_ids: IntArray
+    items: IntArray
+    """(N, K) best first, 0 where a row has fewer."""
+    scores: npt.NDArray[np.float32]
+    """(N, K) log-probabilities, nats."""
+    targets: IntArray
+    ranks: IntArray
+    """(N,) rank of the target, from 1; 0 where it is not ranked."""
+    candidates: IntArray | None = None
+    """(N, C) what a direct prompt lists; None elsewhere."""
+    strings: dict[str, float] = field(default_factory=dict)
+    """Shares of invalid, repeated and seen strings; empty under constrained decoding, which cannot make them."""
+
+
+def catalogue_of(identifiers: pa.Table, tokens: Tokens) -> Catalogue:
+    """The prefix tree of `identifiers` (item_id, text), which must hold items 1 to I."""
+    texts = identifiers["text"].to_pylist()
+    if identifiers["item_id"].to_pylist() != list(range(1, len(texts) + 1)):
+        raise TableError("identifiers with gaps in item_id", "items 1 to I, each once", "run `dvc repro identifiers`")
+    sequences = [ids[:-1].tolist() for ids in tokens.encode_targets(texts, 64)]
+    tree = build_tree(sequences, eos_id=tokens.eos_id)
+    return Catalogue(texts=texts, tree=tree, item_of={text: item for item, text in enumerate(texts, start=1)})
+
+
+def prompt_key(prompt_id: str, variant: str) -> str:
+    """The key of metrics and predictions: the prompt's id, with a colon and the variant unless it is the published one.
+
+    Example: ("B-5", "history") -> "B-5:history"; ("B-5", "published") -> "B-5"
+    """
+    return prompt_id if variant == "published" else f"{prompt_id}:{variant}"
+
+
+def rows_by_prompt(corpus: Corpus, family: int, users: IntArray | None, keys: Sequence[str]) -> dict[str, IntArray]:
+    """Rows of each evaluated prompt of a family, in ascending order of user.
+
+    Args:
+        corpus: test prompts.
+        family: its number in `schema.FAMILIES`.
+        users: only these; None for all.
+        keys: only these prompts (by id or key); empty for all.
+    """
+    pairs = zip(corpus.prompt_ids.to_pylist(), corpus.variants.to_pylist(), strict=True)
+    names = np.array([prompt_key(*pair) for pair in pairs], dtype=object)
+    rows = np.flatnonzero(corpus.families == family)
+    if users is not None:
+        rows = rows[np.isin(corpus.user_ids[rows], users)]
+    found = {}
+    for name in sorted({str(name) for name in names[rows]}):
+        if keys and name not in keys and name.partition(":")[0] not in keys:
+            continue
+        own = rows[names[rows] == name]
+        found[name] = own[np.argsort(corpus.user_ids[own], kind="stable")]
+    return found
+
+
+def rank_prompt(
+    model: VIP5,
+    corpus: Corpus,
+    rows: IntArray,
+    *,
+    catalogue: Catalogue,
+    histories: Histories,
+    search: Search,
+    label: str,
+) -> Rankings:
+    """The rankings of `rows`, which all belong to one evaluated prompt.
+
+    Rows with candidates are ranked among them by exact likelihood; the others among all items the user does not have.
+    """
+    targets = corpus.target_item_ids[rows].astype(np.int64)
+    lists = corpus.candidate_ids.padded(rows, fill=0).astype(np.int64)
+    candidates = lists if lists.shape[1] else None
+    width = search.top_k if candidates is None else min(search.top_k, candidates.shape[1])
+    items = np.zeros((len(rows), width), np.int64)
+    scores = np.full((len(rows), width), -np.inf, np.float32)
+    ranks = np.zeros(len(rows), np.int64)
+    parsed = Parsed()
+    with tqdm(total=len(rows), desc=label, unit="users", disable=None, leave=False) as bar:
+        for places in _batches(corpus, rows, catalogue, search):
+            chosen = rows[places]
+            batch = corpus.batch(chosen).to(next(model.parameters()).device)
+            seen = histories.seen(corpus.user_ids[chosen], catalogue.num_items)
+            if search.decoding == "unconstrained":
+                ranked = _free(
+                    model, batch, corpus.tokens, catalogue=catalogue, search=search, seen=seen, counts=parsed
+                )
+            elif candidates is None:
+                ranked = constrained_beam_search(
+                    model, batch, catalogue.tree, ~seen, beam=search.beam, top_k=search.top_k
+                )
+            else:
+                ranked = _sorted(candidates[places], score_items(model, batch, catalogue.tree, candidates[places]))
+            ranks[places] = ranks_of(ranked.items, targets[places])
+            kept = min(width, ranked.items.shape[1])
+            items[places, :kept], scores[places, :kept] = ranked.items[:, :kept], ranked.scores[:, :kept]
+            bar.update(len(places))
+    return Rankings(
+        user_ids=corpus.user_ids[rows].astype(np.int64),
+        items=items,
+        scores=scores,
+        targets=targets,
+        ranks=ranks,
+        candidates=candidates,
+        strings=parsed.shares() if search.decoding == "unconstrained" else {},
+    )
+
+
+def _batches(corpus: Corpus, rows: IntArray, catalogue: Catalogue, search: Search) -> list[IntArray]:
+    """Places in `rows`, in batches of like length that keep the beams' logits within bounds."""
+    size = search.batch_size
+    if search.decoding == "unconstrained" or not catalogue.tree.single_step:
+        steps = 8 if search.decoding == "unconstrained" else catalogue.tree.depth
+        size = min(size, max(1, _LOGIT_BYTES // (4 * search.beam * steps * corpus.tokens.size)))
+    return plan_batches(
+        corpus.lengths[rows], corpus.targets.lengths[rows], batch_size=size, tokens_per_batch=_TOKENS_PER_BATCH
+    )
+
+
+def _sorted(candidates: IntArray, scores: npt.NDArray[np.float32]) -> Ranked:
+    order = np.argsort(-scores, axis=1, kind="stable")
+    return Ranked(np.take_along_axis(candidates, order, 1), np.take_along_axis(scores, order, 1))
+
+
+def _free(
+    model: VIP5,
+    batch: Batch,
+    tokens: Tokens,
+    *,
+    catalogue: Catalogue,
+    search: Search,
+    seen: npt.NDArray[np.bool_],
+    counts: Parsed,
+) -> Ranked:
+    sequences, sums = free_beam_search(
+        model, batch, beam=search.beam, max_tokens=search.max_tokens, eos_id=tokens.eos_id
+    )
+    items = np.zeros((len(sequences), search.beam), np.int64)
+    scores = np.full(items.shape, -np.inf, np.float32)
+    for row, (own, values) in enumerate(zip(sequences, sums, strict=True)):
+        texts = [tokens.decode(ids.tolist()) for ids in own]
+        found = parse_items(texts, values.tolist(), catalogue.item_of, seen[row], counts)
+        for place, (item, score) in enumerate(found):
+            items[row, place], scores[row, place] = item, score
+    return Ranked(items, scores)

@@ -1,0 +1,87 @@
+"""Stage `train`: VIP5: the frozen backbone learns to see, through adapters, visual projector and layer norms.
+
+Enters: prompts (train, valid), image embeddings, the backbone of `pretrain`. Leaves: `models/<dataset>/train/`.
+Trade-off: the backbone stays frozen, so a few percent of the numbers train and are stored; `tune: full` trains all.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from features import schema, stage
+from features.errors import TableError
+from features.stage import Context
+from modeling.pretrain import manifest_of, prompt_tables
+from modeling.settings import AdapterParams, LoopParams, VisionParams
+
+SECTIONS = ("num_visual_tokens",)
+_PROMPTS = tuple(f"prompts/{split}/{family}" for split in ("train", "valid") for family in schema.FAMILIES)
+READS = (
+    *(f"data/${{dataset}}/{name}" for name in ("identifiers", "images/embeddings", *_PROMPTS)),
+    "models/${dataset}/pretrain",
+)
+WRITES = ("models/${dataset}/train", "plots/${dataset}/train.csv", "metrics/${dataset}/train.json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Params:
+    """Parameters of the stage `train`."""
+
+    tune: Literal["parts", "full"] = "parts"
+    """parts: adapters, visual projector, layer norms (the backbone frozen); full: everything."""
+    small_embeddings: Literal["trained", "frozen"] = "trained"
+    """Whether the whole-word and category embeddings train; the paper leaves them as drawn."""
+    missing_photo: Literal["learned", "zeros"] = "learned"
+    """What the model sees of an item without a photo: learned vectors, or a feature of zeros (the paper)."""
+    adapters: AdapterParams = field(default_factory=AdapterParams)
+    """The adapters' shape."""
+    loop: LoopParams = field(default_factory=LoopParams)
+    """The training run."""
+
+
+def run(params: Params, context: Context) -> int:
+    """Tunes VIP5's own parts on every train prompt and saves them; returns the examples seen."""
+    from modeling.batches import Corpus, PhotoTable
+    from modeling.checkpoints import adapters_and_vision, open_model, read_manifest, save_trained
+    from modeling.curves import write_curve, write_metrics
+    from modeling.training import device_of, fit
+    from modeling.validation import Measure, fixed_rows
+    from modeling.vip5 import set_trainable
+
+    device = device_of(params.loop)
+    photos = PhotoTable.load(context.table("images/embeddings"))
+    visual_tokens = int(context.shared["num_visual_tokens"])
+    vision = VisionParams(width=photos.width, num_visual_tokens=visual_tokens, missing_photo=params.missing_photo)
+    model, tokens = open_model(
+        context, adapters=params.adapters, vision=vision, dropout=params.loop.dropout, seed=context.seed
+    )
+    names = set_trainable(model, tune=params.tune, small_embeddings=params.small_embeddings == "trained")
+    limit = read_manifest(context, "pretrain")["tokens"]["max_target_tokens"]
+    train = Corpus.load(prompt_tables(context, "train"), tokens, photos, max_target_tokens=limit)
+    valid = Corpus.load(prompt_tables(context, "valid"), tokens, photos, max_target_tokens=limit)
+    if train.num_visual_tokens not in {0, visual_tokens}:
+        raise TableError(
+            f"{train.num_visual_tokens} placeholders a photo in the prompts",
+            f"num_visual_tokens = {visual_tokens}", "run `dvc repro prompts`",
+        )  # fmt: skip
+    rows = fixed_rows(valid, train.prompt_ids.unique().to_pylist(), params.loop.valid_rows, context.seed)
+    measure = Measure(valid, rows) if len(rows) else None
+    history = fit(model.to(device), train, measure, params.loop, seed=context.seed, stage="train")
+    shape = adapters_and_vision(params.adapters, vision)
+    tables = ("images/embeddings", *_PROMPTS)
+    save_trained(context, model, manifest_of(params, context, tables) | shape | {"tensors": names})
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    total = sum(p.numel() for p in model.parameters())
+    write_curve(context, "train", history)
+    write_metrics(context, "train", history, num_parameters=total, num_trained_parameters=trained)
+    return history.examples
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command `python -m modeling.train`."""
+    return stage.main("train", Params, SECTIONS, run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,240 @@
+"""The training loop that `pretrain` and `train` share.
+
+Enters: a model whose `requires_grad` flags say what trains, a corpus, fixed valid rows. Leaves: the model with the best
+measured weights, and the curve of the run.
+Trade-off: losses are summed on the device and read once every few steps, so that a step never waits for the device; a
+loss that is not finite is therefore noticed a few steps late.
+"""
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from features.errors import ParamsError, TrainingError
+from features.schema import FAMILIES
+from features.seeds import rng
+from modeling.backbone import seeded
+from modeling.batches import Batch, Corpus
+from modeling.optimiser import DecayedAdam, rate_share
+from modeling.sampler import padding_share, plan_batches
+from modeling.settings import LoopParams
+from modeling.validation import Measure
+from modeling.vip5 import VIP5
+
+log = logging.getLogger("vip5")
+LOG_STEPS = 20  # steps between two rows of the curve
+Stopped = Literal["finished", "max_steps", "max_seconds", "patience"]
+
+
+@dataclass(kw_only=True)
+class History:
+    """What happened: `rows` for the curve file, the rest for the metrics file."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    steps: int = 0
+    examples: int = 0
+    source_tokens: int = 0
+    padding_share: float = 0.0
+    seconds: float = 0.0
+    stopped: Stopped = "finished"
+    best_step: int = 0
+    best: dict[str, float] = field(default_factory=dict)
+
+
+def device_of(params: LoopParams) -> torch.device:
+    """The device that the settings ask for, with torch's number of CPU threads set.
+
+    Raises:
+        ParamsError: a GPU is asked for and none is there.
+    """
+    if params.num_threads is not None:
+        torch.set_num_threads(params.num_threads)
+    if params.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(params.device)
+    except RuntimeError as error:
+        raise ParamsError(f"device {params.device!r}", "auto, cpu, cuda or cuda:N", "change it") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ParamsError(f"device {params.device!r} on a machine without a GPU", "auto or cpu", "change it")
+    return device
+
+
+def fit(model: VIP5, train: Corpus, measure: Measure | None, params: LoopParams, *, seed: int, stage: str) -> History:
+    """Trains `model` in place and leaves the best measured weights in it; returns the history.
+
+    Args:
+        model: parameters with `requires_grad` train.
+        train: the train prompts, all rounds.
+        measure: what is measured every `measure_every` steps; None measures nothing and keeps the last step.
+        params: the loop's settings.
+        seed: names batches and dropout together with `stage`.
+        stage: for the progress bar and the seed.
+
+    Raises:
+        TrainingError: the loss is not finite, or there is nothing to train on.
+    """
+    if params.epochs == 0:
+        return History()
+    if not len(train):
+        raise TrainingError("no train prompts", "at least one", "run `dvc repro prompts`")
+    run = _Run(model, train, measure, params, seed=seed, stage=stage)
+    with seeded(seed, stage, "dropout"):
+        return run.go()
+
+
+class _Run:
+    """The state of one call of `fit`."""
+
+    def __init__(
+        self, model: VIP5, train: Corpus, measure: Measure | None, params: LoopParams, *, seed: int, stage: str
+    ) -> None:
+        self.model, self.train, self.measure, self.params, self.stage = model, train, measure, params, stage
+        self.device = next(model.parameters()).device
+        self.trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        self.optimiser = DecayedAdam(
+            self.trained,
+            betas=(params.betas[0], params.betas[1]),
+            eps=params.eps,
+            weight_decay=params.weight_decay,
+            decay_norms=params.decay_norms,
+        )
+        self.plans = [epoch_batches(train, params, seed, stage, epoch) for epoch in range(params.epochs)]
+        planned = sum(len(plan) for plan in self.plans)
+        self.num_steps = planned if params.max_steps is None else min(planned, params.max_steps)
+        self.history = History(padding_share=padding_share(self.plans[0], train.lengths))
+        self.best_weights: dict[str, Tensor] = {}
+        self.worse_in_a_row = 0
+        self.sums = torch.zeros(2, len(FAMILIES), device=self.device)
+        self.family_losses: dict[str, float] = {}
+
+    def go(self) -> History:
+        started = time.monotonic()
+        with tqdm(total=self.num_steps, desc=self.stage, unit="step", mininterval=1.0) as bar:
+            for epoch, batch in self._batches():
+                self.history.seconds = time.monotonic() - started
+                rate = self.params.learning_rate * rate_share(self._progress(), self.params.warmup_share)
+                self._step(batch, rate)
+                bar.update()
+                last = self.history.steps == self.num_steps
+                due = self.history.steps % self.params.measure_every == 0 or last
+                if due or self.history.steps % LOG_STEPS == 0:
+                    self._record(epoch, rate, bar, measured=due)
+                if self._stop(last):
+                    break
+        self.history.seconds = time.monotonic() - started
+        self._restore_best()
+        return self.history
+
+    def _batches(self) -> Iterator[tuple[int, Batch]]:
+        for epoch, plan in enumerate(self.plans):
+            for rows in plan:
+                self.history.examples += len(rows)
+                self.history.source_tokens += int(self.train.lengths[rows].sum())
+                yield epoch, self.train.batch(rows).to(self.device)
+
+    def _progress(self) -> float:
+        """Share of the run that is over: by steps or, where seconds are limited, by time if that is further."""
+        done = (self.history.steps + 1) / (self.num_steps + 1)
+        limit = self.params.max_seconds
+        return done if limit is None else min(1.0, max(done, self.history.seconds / limit))
+
+    def _step(self, batch: Batch, rate: float) -> None:
+        self.model.train()
+        with arithmetic(self.device, self.params.dtype):
+            losses = self.model(batch)
+        losses.reduce(self.params.weighting).backward()
+        self.optimiser.step(rate, self.params.clip_norm)
+        self.sums += torch.stack(losses.by_family())
+        self.history.steps += 1
+
+    def _record(self, epoch: int, rate: float, bar: Any, *, measured: bool) -> None:
+        sums, counts = self.sums.tolist()
+        self.sums.zero_()
+        if not np.isfinite(sums).all():
+            raise TrainingError(
+                f"a loss that is not finite by step {self.history.steps} of {self.stage}",
+                "finite losses",
+                f"lower {self.stage}.loop.learning_rate (now {self.params.learning_rate})",
+            )
+        mean = sum(sums) / sum(counts)
+        self.family_losses |= {name: s / c for name, s, c in zip(FAMILIES, sums, counts, strict=True) if c}
+        row: dict[str, Any] = {"step": self.history.steps, "epoch": epoch, "loss": mean}
+        row |= {f"loss_{name}": self.family_losses.get(name) for name in FAMILIES}
+        row["learning_rate"] = rate
+        if measured and self.measure is not None:
+            row |= self._measured(self.measure)
+        self.history.rows.append(row)
+        shown = {name[:3]: f"{value:.2f}" for name, value in self.family_losses.items()}
+        speed = self.history.source_tokens / max(1e-9, self.history.seconds)
+        bar.set_postfix(shown | {"tok/s": f"{speed:,.0f}"}, refresh=False)
+
+    def _measured(self, measure: Measure) -> dict[str, float]:
+        found = measure(self.model)
+        by = self.params.select_by
+        if by == "hr@10" and "valid_hr@10" not in found:
+            raise ParamsError(
+                f"{self.stage}.loop.select_by: hr@10 with identifiers of several tokens", "loss or last", "change it"
+            )
+        best = self.history.best
+        better = not best or by == "last" or _score(found, by) > _score(best, by)
+        self.worse_in_a_row = 0 if better else self.worse_in_a_row + 1
+        if better:
+            self.history.best, self.history.best_step = found, self.history.steps
+            if by != "last":
+                self.best_weights = {name: p.detach().clone() for name, p in self.trained}
+        return found
+
+    def _stop(self, last: bool) -> bool:
+        limit, patience = self.params.max_seconds, self.params.patience
+        if last:
+            self.history.stopped = "max_steps" if self.num_steps == self.params.max_steps else "finished"
+        elif limit is not None and self.history.seconds >= limit:
+            self.history.stopped = "max_seconds"
+        elif patience is not None and self.worse_in_a_row >= patience:
+            self.history.stopped = "patience"
+        else:
+            return False
+        return True
+
+    def _restore_best(self) -> None:
+        if self.history.stopped == "max_seconds" and self.measure is not None:
+            self.history.rows[-1:] = [self.history.rows[-1] | self._measured(self.measure)] if self.history.rows else []
+        with torch.no_grad():
+            for name, parameter in self.trained:
+                if name in self.best_weights:
+                    parameter.copy_(self.best_weights[name])
+        self.model.eval()
+
+
+def _score(found: dict[str, float], by: str) -> tuple[float, float]:
+    """Higher is better; the loss breaks ties of HR@10."""
+    return (found["valid_hr@10"], -found["valid_loss"]) if by == "hr@10" else (-found["valid_loss"], 0.0)
+
+
+def arithmetic(device: torch.device, dtype: str) -> AbstractContextManager[Any]:
+    """The context of a forward pass: bfloat16 by autocast, or float32 as it is."""
+    return torch.autocast(device.type, torch.bfloat16) if dtype == "bfloat16" else nullcontext()
+
+
+def epoch_batches(train: Corpus, params: LoopParams, seed: int, stage: str, epoch: int) -> list[npt.NDArray[np.int64]]:
+    """The batches of one epoch: the rows of round `epoch` modulo the number of rounds, each once."""
+    rounds = np.unique(train.rounds)
+    rows = np.flatnonzero(train.rounds == rounds[epoch % len(rounds)])
+    batches = plan_batches(
+        train.lengths[rows],
+        train.targets.lengths[rows],
+        batch_size=params.batch_size,
+        tokens_per_batch=params.tokens_per_batch,
+        generator=rng(seed, stage, "batches", epoch),
+    )
+    return [rows[batch] for batch in batches]

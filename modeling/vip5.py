@@ -1,0 +1,148 @@
+"""VIP5: a stock T5 that reads visual tokens, whole-word and category embeddings, tuned by adapters.
+
+Enters: a `Batch`. Leaves: encoder states, logits, or token losses.
+Trade-off: the T5 of the transformers library as it is; all that VIP5 adds is put on from outside (hooks for adapters,
+`inputs_embeds` for photos and small embeddings), so that with adapters and photos off the numbers are T5's.
+"""
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from features.errors import ModelError
+from modeling.adapters import Route, attach_adapters
+from modeling.batches import IGNORED, Batch
+from modeling.loss import TokenLosses, token_losses
+from modeling.settings import AdapterParams, VisionParams
+from modeling.tokens import CATEGORIES, WHOLE_WORDS
+from modeling.visual import VisualProjector, place
+
+START_ID = 0  # the decoder's first token is T5's padding
+
+
+class VIP5(nn.Module):
+    """The model.
+
+    Args:
+        t5: a T5ForConditionalGeneration whose vocabulary has the tokens' size.
+        adapters: None leaves the backbone as it is.
+        vision: None makes a text-only model, which refuses batches with photos.
+
+    Example (trained parts): `t5`, `whole_word`, `category`, `visual`, `adapters` are the five children.
+    """
+
+    def __init__(self, t5: Any, *, adapters: AdapterParams | None = None, vision: VisionParams | None = None) -> None:
+        super().__init__()
+        width = int(t5.config.d_model)
+        self.t5 = t5
+        self.whole_word = nn.Embedding(WHOLE_WORDS, width)
+        self.category = nn.Embedding(CATEGORIES, width)
+        self.visual = None if vision is None else VisualProjector(width, vision)
+        self._route = Route()
+        self.adapters = None if adapters is None else attach_adapters(t5, adapters, self._route)
+
+    def embed(self, batch: Batch) -> Tensor:
+        """Encoder input (B, S, D): token embeddings, visual tokens in their places, whole-word and category added."""
+        embeddings: Tensor = self.t5.shared(batch.input_ids)
+        if self.visual is not None:
+            tokens = self.visual(batch.image_features, batch.image_present)
+            embeddings = place(embeddings, tokens, batch.category_ids == 1)
+        elif batch.image_features.shape[1]:
+            raise ModelError(
+                "a batch with photos for a text-only model", "a text-only batch", "load the corpus with photos=None"
+            )
+        small = self.whole_word(batch.whole_word_ids) + self.category(batch.category_ids)
+        return embeddings + small
+
+    def encode(self, batch: Batch) -> Tensor:
+        """Encoder states (B, S, D); rows of the batch may belong to different families."""
+        self._route.families = batch.families
+        output = self.t5.encoder(inputs_embeds=self.embed(batch), attention_mask=batch.attention_mask)
+        states: Tensor = output.last_hidden_state
+        return states
+
+    def decode(
+        self, decoder_input_ids: Tensor, states: Tensor, attention_mask: Tensor, families: Tensor, *, cache: Any = None
+    ) -> Tensor:
+        """Decoder states (B, T, D), scaled as the output layer wants them.
+
+        Args:
+            decoder_input_ids: (B, T) int64, beginning with 0; with a `cache` only the tokens that it has not seen.
+            states: (B, S, D), from `encode`.
+            attention_mask: (B, S) bool, of the source.
+            families: (B,) int64.
+            cache: from `new_cache`, filled as decoding goes; None computes everything anew.
+        """
+        self._route.families = families
+        output = self.t5.decoder(
+            input_ids=decoder_input_ids,
+            encoder_hidden_states=states,
+            encoder_attention_mask=attention_mask,
+            past_key_values=cache,
+            use_cache=cache is not None,
+        )
+        hidden: Tensor = output.last_hidden_state
+        return hidden * self.t5.model_dim**-0.5 if self.t5.config.scale_decoder_outputs else hidden
+
+    def logits(
+        self, decoder_input_ids: Tensor, states: Tensor, attention_mask: Tensor, families: Tensor, *, cache: Any = None
+    ) -> Tensor:
+        """Logits (B, T, V) of the token that follows each of `decoder_input_ids`; arguments as in `decode`."""
+        logits: Tensor = self.t5.lm_head(self.decode(decoder_input_ids, states, attention_mask, families, cache=cache))
+        return logits
+
+    def new_cache(self) -> Any:
+        """An empty key-value cache for step-by-step decoding with `logits`."""
+        from transformers.cache_utils import DynamicCache, EncoderDecoderCache
+
+        config = self.t5.decoder.config
+        return EncoderDecoderCache(DynamicCache(config=config), DynamicCache(config=config))
+
+    def forward(self, batch: Batch) -> TokenLosses:
+        """The loss of every target token, given the tokens before it."""
+        states = self.encode(batch)
+        hidden = self.decode(shifted_right(batch.labels), states, batch.attention_mask, batch.families)
+        positions = batch.label_positions
+        if positions is None:
+            raise ValueError("Batch.label_positions is set when the batch is made")
+        logits = self.t5.lm_head(hidden.flatten(0, 1)[positions])  # (N, V)
+        rows = positions.div(batch.labels.shape[1], rounding_mode="floor")
+        return token_losses(logits, batch.labels.flatten()[positions], rows, batch.families)
+
+
+def shifted_right(labels: Tensor) -> Tensor:
+    """Decoder input for `labels` (B, T): one to the right behind 0, padding -100 replaced by 0.
+
+    Example: [[7, 1, -100]] -> [[0, 7, 1]]
+    """
+    shifted = torch.cat([torch.full_like(labels[:, :1], START_ID), labels[:, :-1]], 1)
+    return shifted.masked_fill(shifted == IGNORED, START_ID)
+
+
+def set_trainable(model: VIP5, *, tune: Literal["parts", "full"], small_embeddings: bool) -> list[str]:
+    """Freezes what the method freezes and returns the names of the parameters that train, in the model's order.
+
+    Args:
+        model: its `requires_grad` flags are set.
+        tune: "parts" trains adapters, visual projector, layer norms and "no photo" vectors; "full" everything.
+        small_embeddings: whether the whole-word and category tables train as well.
+    """
+    trained = []
+    for name, parameter in model.named_parameters():
+        if name.startswith(("whole_word.", "category.")):
+            flag = small_embeddings
+        else:
+            flag = tune == "full" or not name.startswith("t5.") or name.endswith("layer_norm.weight")
+        parameter.requires_grad_(flag)
+        if flag:
+            trained.append(name)
+    return trained
+
+
+def is_norm(name: str) -> bool:
+    """Whether the parameter called `name` is the weight of a layer norm.
+
+    Example: "t5.encoder.final_layer_norm.weight" and "visual.norm.weight" are.
+    """
+    return name.endswith(("layer_norm.weight", ".norm.weight"))

@@ -1,0 +1,136 @@
+"""The cleaning rules, in one place: what becomes of a text, a list, a price, a count, a time of the dump.
+
+Enters: a value as JSON or a literal gave it. Leaves: the value of the column, or None where there is none.
+Trade-off: a value that cannot be read becomes null, unless the row cannot do without it; then the reader rejects it.
+
+A text, in this order: HTML entities are decoded once; Unicode is composed (NFC); every run of white space, line
+breaks included, becomes one space; control characters, lone surrogates and byte-order marks are dropped; spaces at
+both ends go; what is empty then is null.
+"""
+
+import html
+import math
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+from itertools import chain
+
+_DROPPED = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufeff]")
+_PRICE = re.compile(r"\$?\s*(\d{1,3}(?:,\d{3})+|\d+)(\.\d+)?")
+_COUNT = re.compile(r"\d{1,3}(?:,\d{3})*|\d+")
+_LARGEST_INT32 = 2**31 - 1
+_LATEST_SECONDS = 2**33  # the year 2242: what lies beyond is in milliseconds, or is no time
+
+
+def text(value: object) -> str | None:
+    r"""The cleaned text, or None where there is none.
+
+    Example:
+        >>> text(" Salt &amp; pepper,\n12&#34;\x00 ")
+        'Salt & pepper, 12"'
+    """
+    if not isinstance(value, str):
+        return None
+    if "&" in value:
+        value = html.unescape(value)
+    if not value.isascii():
+        value = unicodedata.normalize("NFC", value)
+    value = " ".join(value.split())
+    if not value.isprintable():
+        value = " ".join(_DROPPED.sub("", value).split())
+    return value or None
+
+
+def joined(value: object) -> str | None:
+    """The cleaned text of a text or of a list of texts, joined by a space.
+
+    Example:
+        >>> joined(["First line.", "", "Second line."])
+        'First line. Second line.'
+    """
+    parts = [text(part) for part in value] if isinstance(value, list) else [text(value)]
+    return " ".join(part for part in parts if part) or None
+
+
+def path(value: object) -> list[str]:
+    """A category path from the widest to the narrowest, without repeats; of several paths, the first.
+
+    Example:
+        >>> path([["Music", "Strings", "Music"], ["Gifts"]])
+        ['Music', 'Strings']
+    """
+    if not isinstance(value, list):
+        return []
+    first = next((entry for entry in value if entry), None)
+    names = first if isinstance(first, list) else value
+    return list(dict.fromkeys(name for entry in names if (name := text(entry))))
+
+
+def price(value: object) -> float | None:
+    """A price in dollars; None for a range, another text or a negative number.
+
+    Example:
+        >>> price("$1,299.00"), price(7.09), price("$5.00 - $9.00")
+        (1299.0, 7.09, None)
+    """
+    if isinstance(value, str):
+        match = _PRICE.fullmatch(value.strip())
+        return float(match[0].lstrip("$ ").replace(",", "")) if match else None
+    number = rating(value)
+    return number if number is not None and 0 <= number < math.inf else None
+
+
+def rating(value: object) -> float | None:
+    """A number as a float, None for everything else (texts and booleans too); the range is the reader's business."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return None
+
+
+def count(value: object) -> int | None:
+    """A count, also from a text such as "1,234"; None where it is none.
+
+    Example:
+        >>> count("1,234"), count(7), count(-1)
+        (1234, 7, None)
+    """
+    if isinstance(value, str) and _COUNT.fullmatch(value.strip()):
+        value = int(value.replace(",", ""))
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _LARGEST_INT32:
+        return None
+    return value
+
+
+def seconds(value: object, *, unit: int = 1) -> int | None:
+    """Unix seconds from a whole number of 1/`unit` seconds; None before 1970 and after 2242.
+
+    Example:
+        >>> seconds(1588687728923, unit=1000)
+        1588687728
+    """
+    number = rating(value)
+    if number is None or not math.isfinite(number) or number != math.floor(number):
+        return None
+    whole = int(number) // unit
+    return whole if 0 <= whole < _LATEST_SECONDS else None
+
+
+def excerpt(line: bytes) -> str:
+    """The beginning of a line, at most 200 characters, as one printable line."""
+    shown = line[:800].decode("utf-8", errors="replace")
+    return "".join(letter if letter.isprintable() else " " for letter in shown)[:200]
+
+
+def first_address(candidates: Iterable[object]) -> str | None:
+    """The first of the given texts or lists of texts that is an http address."""
+
+    def flat(value: object) -> Iterator[object]:
+        return iter(value) if isinstance(value, list) else iter((value,))
+
+    for value in chain.from_iterable(map(flat, candidates)):
+        if isinstance(value, str) and value.strip().startswith(("http://", "https://")):
+            return value.strip()
+    return None

@@ -1,0 +1,100 @@
+"""Two pages that show the data to a person: the stage `data_report`.
+
+Enters: the tables from records to identifiers, and the dump's photos. Leaves: `data.html` (what was kept, what was
+refused, how it is distributed) and `photos.html` (what the photos look like and which ones lie close together).
+Trade-off: self-contained pages without scripts, fonts or dates: they open anywhere, and equal inputs give equal bytes.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from features import stage
+from features.datasets import dataset
+
+TEMPLATES = Path(__file__).with_name("data_report_pages")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Params:
+    """Parameters of the stage `data_report`."""
+
+    num_items: int = 24
+    """Photos on the contact sheet."""
+    num_rejects: int = 24
+    """Rejected photos shown, and examples of rejected lines shown."""
+    num_users: int = 5
+    """Sample sequences shown."""
+    num_neighbours: int = 5
+    """Nearest items in feature space shown beside an item."""
+    num_queries: int = 10
+    """Items whose neighbours are shown."""
+    thumbnail: int = 112
+    """Longer side of a thumbnail, in pixels."""
+
+    def __post_init__(self) -> None:
+        counts = (self.num_items, self.num_rejects, self.num_users, self.num_neighbours, self.num_queries)
+        if min(counts) < 0 or not 16 <= self.thumbnail <= 1024:
+            raise ValueError("counts must not be negative, and thumbnail must lie in 16 to 1024")
+
+
+SECTIONS = ("datasets",)
+READS = (
+    "data/raw/${dataset}",
+    "data/${dataset}/records/reviews",
+    "data/${dataset}/records/items",
+    "data/${dataset}/records/rejects",
+    "data/${dataset}/sequences/users",
+    "data/${dataset}/sequences/items",
+    "data/${dataset}/sequences/interactions",
+    "data/${dataset}/explanations",
+    "data/${dataset}/images/embeddings",
+    "data/${dataset}/images/rejects",
+    "data/${dataset}/identifiers",
+)
+WRITES = ("reports/${dataset}/data.html", "reports/${dataset}/photos.html")
+
+
+def run(params: Params, context: stage.Context) -> int:
+    """Write the pages that show the data: counts, rejects, distributions, sequences and photos."""
+    from features.photos import PhotoStore
+    from pipelines import data_report_numbers, data_report_photos
+
+    photos = dataset(context.shared, context.dataset).photos
+    store = None if photos is None else PhotoStore(context.raw / photos)
+    data = data_report_numbers.collect(params, context)
+    sheet = data_report_photos.collect(params, context, store)
+    write_page(context.report("data.html"), "data.html", {"dataset": context.dataset} | data)
+    write_page(context.report("photos.html"), "photos.html", {"dataset": context.dataset} | sheet)
+    return int(data["num_items"])
+
+
+def write_page(path: Path, template: str, values: Mapping[str, Any]) -> None:
+    """Renders a page (every value escaped) and puts it in its place whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(render(template, values), encoding="utf-8")
+    temporary.replace(path)
+
+
+def render(template: str, values: Mapping[str, Any]) -> str:
+    """The page as text; a value that the template names and `values` lacks is an error, not a blank."""
+    import jinja2
+
+    loader = jinja2.FileSystemLoader(TEMPLATES)
+    pages = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    pages.filters["count"] = lambda number: f"{number:,}"
+    return pages.get_template(template).render(**values)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the stage from the command line."""
+    return stage.main("data_report", Params, SECTIONS, run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

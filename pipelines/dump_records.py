@@ -1,0 +1,198 @@
+"""The driver of `records`: units of work out, accounts checked, repeated items rejected, tables finished.
+
+Enters: the parameters and the dump. Leaves: the three tables, whole or not at all.
+Trade-off: which of two lines of an item is the first can only be known after all are parsed, so the parts that hold a
+repeated item are written twice.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from features import datasets, schema, stage, tables
+from features.errors import InputError, TableError
+from features.params import build
+from pipelines import records
+from pipelines.beam import BeamParams, run_units
+from pipelines.record_units import Kind, Unit, work
+
+log = logging.getLogger("vip5")
+
+
+def write_records(params: records.Params, context: stage.Context) -> int:
+    """Writes the three tables of `records` and returns their rows."""
+    dataset = datasets.dataset(context.shared, context.dataset)
+    paths = {name: _found(context, name) for name in dataset.files}
+    beam = build(BeamParams, context.shared["beam"], where="beam")
+    folders = {name: context.table(f"records/{name}") for name in ("reviews", "items", "rejects")}
+    staging = {name: tables.begin_table(folder) for name, folder in folders.items()}
+    units = _units(params, dataset, paths, staging)
+    counts = run_units("records", units, work, beam)
+    rows = {
+        kind: sum(counts.get(f"{name}:rows", 0) for name in {u.source for u in units if u.kind == kind})
+        for kind in ("reviews", "items")
+    }
+    check_accounts(counts, sorted({unit.source for unit in units}), params.num_strides)
+    repeated = _reject_repeated_items(staging["items"], staging["rejects"])
+    rows["items"] -= sum(repeated.values())
+    accounts = _accounts(counts, {u.source for u in units}, repeated)
+    rows["rejects"] = sum(account["rejected"] for account in accounts.values())
+    shown = {"lines_per_block": params.lines_per_block, "max_line_bytes": params.max_line_bytes}
+    provenance = tables.Provenance(stage="records", params=shown, inputs=paths, notes={"files": accounts})
+    return _finish(folders, staging, rows, provenance)
+
+
+def _found(context: stage.Context, name: str) -> Path:
+    path = context.raw / name
+    if not path.is_file():
+        found = f"no file {path}" if context.raw.is_dir() else f"no folder {context.raw}"
+        bring = f"python -m flows.ingest {context.dataset} --from FOLDER"
+        action = "dvc repro sample" if context.dataset == "sample" else bring
+        raise InputError(found, f"{name}, a file of dataset {context.dataset}", f"`{action}`")
+    return path
+
+
+def _units(
+    params: records.Params, dataset: datasets.Dataset, paths: Mapping[str, Path], staging: Mapping[str, Path]
+) -> list[Unit]:
+    is_p5 = dataset.format == "p5"
+    places = sorted(dataset.files)
+    kinds: list[tuple[Kind, tuple[str, ...]]] = [
+        ("reviews", dataset.reviews[:1] if is_p5 else dataset.reviews),
+        ("items", dataset.metadata),
+    ]
+    return [
+        Unit(
+            kind=kind, format=dataset.format, source=name, path=paths[name], place=places.index(name), stride=stride,
+            maps=paths[dataset.reviews[1]] if is_p5 and kind == "reviews" else None,
+            num_strides=params.num_strides, lines_per_block=params.lines_per_block,
+            max_line_bytes=params.max_line_bytes, staging=staging[kind], staging_rejects=staging["rejects"],
+        )
+        for kind, names in kinds
+        for name in names
+        for stride in range(params.num_strides)
+    ]  # fmt: skip
+
+
+def check_accounts(counts: Mapping[str, int], sources: Sequence[str], num_strides: int) -> None:
+    """Raises TableError unless each line of each file was read once and either kept or rejected."""
+    for name in sources:
+        seen, lines, kept, rejected = (
+            counts.get(f"{name}:{what}", 0) for what in ("seen", "lines", "kept", "rejected")
+        )
+        if seen != lines * num_strides or lines != kept + rejected:
+            raise TableError(
+                f"{lines} lines of {name} read by {num_strides} strides that saw {seen}, {kept} kept, "
+                f"{rejected} rejected",
+                "lines in = kept + rejected", "another beam.runner: this one lost or repeated work",
+            )  # fmt: skip
+
+
+def _reject_repeated_items(items: Path, rejects: Path) -> dict[str, int]:
+    """Moves all lines of an item but the first to the rejects; returns how many by file.
+
+    The first is the first by file name, then by line.
+    """
+    files = _parts(items)
+    if not files:
+        return {}
+    keys = pl.concat([
+        pl.read_parquet(path, columns=["item_key", "source", "line"]).with_columns(part=pl.lit(number, pl.Int32))
+        for number, path in enumerate(files)
+    ])  # fmt: skip
+    first = pl.struct("source", "line").first().over("item_key", order_by=["source", "line"])
+    repeated = keys.with_columns(first=first).filter(
+        (pl.col("source") != pl.col("first").struct.field("source"))
+        | (pl.col("line") != pl.col("first").struct.field("line"))
+    )
+    for (number,), rows in repeated.sort("part", "line").group_by("part", maintain_order=True):
+        _move(files[int(str(number))], rows, rejects)
+    counted = repeated.group_by("source").len().sort("source")
+    return dict(counted.iter_rows())
+
+
+def _move(part: Path, rows: pl.DataFrame, rejects: Path) -> None:
+    """Takes `rows` out of an item part and adds them to the rejects of the same block."""
+    index = _index(part)
+    whole = pq.read_table(part)
+    gone = set(rows["line"].to_list())
+    keep = pa.array([line not in gone for line in whole.column("line").to_pylist()])
+    tables.write_part(part.parent, schema.ITEMS, index, whole.filter(keep))
+    moved = tables.from_rows(schema.REJECTS, [
+        {
+            "source": row["source"], "line": row["line"], "reason": "duplicate_item",
+            "excerpt": f"{row['item_key']}, first in line {row['first']['line']} of {row['first']['source']}"[:200],
+        }
+        for row in rows.iter_rows(named=True)
+    ])  # fmt: skip
+    old = rejects / f"part-{index:05d}.parquet"
+    both = pa.concat_tables([pq.read_table(old).cast(schema.REJECTS.arrow), moved]) if old.exists() else moved
+    tables.write_part(rejects, schema.REJECTS, index, both.sort_by("line"))
+
+
+def _accounts(counts: Mapping[str, int], sources: set[str], repeated: Mapping[str, int]) -> dict[str, dict[str, int]]:
+    accounts: dict[str, dict[str, int]] = {}
+    for source in sorted(sources):
+        prefix = f"{source}:"
+        account = {name.removeprefix(prefix): n for name, n in sorted(counts.items()) if name.startswith(prefix)}
+        account.pop("seen", None)
+        account = {"lines": 0, "kept": 0, "rejected": 0, "rows": 0} | account
+        moved = repeated.get(source, 0)
+        if moved:
+            account |= {
+                "kept": account["kept"] - moved,
+                "rows": account["rows"] - moved,
+                "rejected": account["rejected"] + moved,
+                "rejected:duplicate_item": moved,
+            }
+        accounts[source] = account
+    return accounts
+
+
+def _finish(
+    folders: Mapping[str, Path], staging: Mapping[str, Path], rows: Mapping[str, int], provenance: tables.Provenance
+) -> int:
+    declared = {"reviews": schema.REVIEWS, "items": schema.ITEMS, "rejects": schema.REJECTS}
+    for name, table in declared.items():
+        _renumber(staging[name], table)
+        staged = sum(pq.read_metadata(path).num_rows for path in _parts(staging[name]))
+        if staged != rows[name]:
+            raise TableError(
+                f"{staged} rows of {table.name} where {rows[name]} were counted",
+                "as many rows as counted",
+                "another beam.runner: this one lost or repeated work",
+            )
+    written = sum(tables.finish_table(folders[name], table, provenance) for name, table in declared.items())
+    for source, account in provenance.notes["files"].items():
+        reasons = ", ".join(f"{k.removeprefix('rejected:')} {v}" for k, v in account.items() if ":" in k)
+        log.info(
+            "records: %s: %s lines, %s kept, %s rejected%s",
+            source, account["lines"], account["kept"], account["rejected"], f" ({reasons})" if reasons else "",
+        )  # fmt: skip
+    return written
+
+
+def _index(part: Path) -> int:
+    return int(part.stem.removeprefix("part-"))
+
+
+def _parts(staging: Path) -> list[Path]:
+    return sorted(staging.glob("part-*.parquet"), key=_index)
+
+
+def _renumber(staging: Path, table: schema.Table) -> None:
+    """Gives the parts consecutive numbers in the order of their blocks; a table without rows gets one empty part."""
+    filled = []
+    for part in _parts(staging):
+        if pq.read_metadata(part).num_rows:
+            filled.append(part)
+        else:
+            part.unlink()
+    for number, part in enumerate(filled):
+        part.rename(staging / f"part-{number:05d}.parquet")
+    if not filled:
+        tables.write_part(staging, table, 0, table.arrow.empty_table())

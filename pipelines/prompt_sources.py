@@ -1,0 +1,154 @@
+"""What the prompts are made of: sequences, item texts, names, candidates and explanations as arrays indexed by id.
+
+Enters: the tables of one dataset. Leaves: one `Sources` value, loaded once a worker process and shared by its units.
+Trade-off: everything is held in memory (about 60 bytes an interaction), so that a row costs list look-ups alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from features import rendering, schema
+from features.errors import TableError
+from features.stage import Places
+from features.tables import input_digest, read_table
+
+TABLES = {
+    "sequences/users": schema.USERS,
+    "sequences/items": schema.CATALOGUE,
+    "sequences/interactions": schema.INTERACTIONS,
+    "explanations": schema.EXPLANATIONS,
+    "candidates": schema.CANDIDATES,
+    "identifiers": schema.IDENTIFIERS,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """One row of the explanations table, ready for slots."""
+
+    item_id: int
+    rating: float
+    headline: str
+    feature: str
+    sentence: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sources:
+    """Texts and ids by user id and item id (index 0 is unused).
+
+    `sequences[user_id]` lists item ids in time order; the last is the test item, the last but one the valid item.
+    """
+
+    num_items: int
+    sequences: Sequence[Sequence[int]]
+    names: Sequence[str]
+    identifiers: Sequence[str]
+    titles: Sequence[str]
+    photo: str
+    items_with_photo: Sequence[str]
+    candidates: dict[tuple[int, str], list[int]]
+    explanations: dict[str, dict[int, list[Explanation]]]
+
+    @property
+    def num_users(self) -> int:
+        """Number of users; ids run from 1 to it."""
+        return len(self.sequences) - 1
+
+    def lengths(self) -> np.ndarray:
+        """Number of interactions by user id, shape (num_users + 1,)."""
+        return np.array([len(sequence) for sequence in self.sequences], dtype=np.int64)
+
+    def explanation_counts(self, split: str) -> np.ndarray:
+        """Number of explanations of `split` by user id, shape (num_users + 1,)."""
+        counts = np.zeros(self.num_users + 1, dtype=np.int64)
+        for user_id, rows in self.explanations[split].items():
+            counts[user_id] = len(rows)
+        return counts
+
+
+def digests(places: Places) -> tuple[str, ...]:
+    """The digests of the tables that `load_sources` reads; a part of its cache key.
+
+    Raises:
+        TableError: a table is absent.
+    """
+    return tuple(input_digest(places.table(name)) for name in TABLES)
+
+
+@lru_cache(maxsize=1)
+def load_sources(
+    root: Path,
+    dataset: str,
+    num_visual_tokens: int,
+    max_title_words: int | None,
+    input_digests: tuple[str, ...],  # noqa: ARG001 - only part of the cache key, so that changed tables are read anew
+) -> Sources:
+    """Reads the tables of one dataset; a second call with the same tables returns the same value."""
+    places = Places(root=root, dataset=dataset)
+    tables = {name: read_table(places.table(name), table) for name, table in TABLES.items()}
+    num_users, num_items = tables["sequences/users"].num_rows, tables["sequences/items"].num_rows
+    photo = rendering.photo(num_visual_tokens)
+    identifiers = _by_id(tables["identifiers"], "item_id", "text", num_items, "identifiers")
+    titles = _by_id(tables["sequences/items"], "item_id", "title", num_items, "sequences/items")
+    return Sources(
+        num_items=num_items,
+        sequences=_sequences(tables["sequences/interactions"], num_users),
+        names=_names(tables["sequences/users"], num_users),
+        identifiers=[text or "" for text in identifiers],
+        titles=[_short(title, max_title_words) or rendering.UNKNOWN_TITLE for title in titles],
+        photo=photo,
+        items_with_photo=[rendering.item_with_photo(text or "", photo) for text in identifiers],
+        candidates=_candidates(tables["candidates"]),
+        explanations=_explanations(tables["explanations"], max_title_words),
+    )
+
+
+def _short(text: str | None, max_words: int | None) -> str:
+    words = rendering.plain(text or "").split(" ")
+    return " ".join(words if max_words is None else words[:max_words])
+
+
+def _by_id(table: pa.Table, key: str, column: str, count: int, name: str) -> list[str | None]:
+    ids = table[key].to_numpy()
+    if len(ids) != count or (count and (ids[0] != 1 or ids[-1] != count)):
+        raise TableError(
+            f"{len(ids)} rows of {name}, {key} up to {max(ids, default=0)}", f"{key} 1 to {count}", "run `dvc repro`"
+        )
+    return [None, *table[column].to_pylist()]
+
+
+def _sequences(interactions: pa.Table, num_users: int) -> list[list[int]]:
+    users, items = interactions["user_id"].to_numpy(), interactions["item_id"].to_numpy()
+    bounds = np.searchsorted(users, np.arange(num_users + 2))
+    return [items[bounds[user] : bounds[user + 1]].tolist() for user in range(num_users + 1)]
+
+
+def _names(users: pa.Table, num_users: int) -> list[str]:
+    names = _by_id(users, "user_id", "name", num_users, "sequences/users")
+    keys = [None, *users["user_key"].to_pylist()]
+    return [rendering.plain(name or "") or (key or "") for name, key in zip(names, keys, strict=True)]
+
+
+def _candidates(table: pa.Table) -> dict[tuple[int, str], list[int]]:
+    columns = (table["user_id"].to_pylist(), table["split"].to_pylist(), table["item_ids"].to_pylist())
+    return {(user_id, split): item_ids for user_id, split, item_ids in zip(*columns, strict=True)}
+
+
+def _explanations(table: pa.Table, max_title_words: int | None) -> dict[str, dict[int, list[Explanation]]]:
+    by_split: dict[str, dict[int, list[Explanation]]] = {split: {} for split in schema.SPLITS}
+    for row in table.to_pylist():
+        explanation = Explanation(
+            item_id=row["item_id"],
+            rating=row["rating"],
+            headline=_short(row["headline"], max_title_words) or rendering.NO_HEADLINE,
+            feature=rendering.plain(row["feature"]),
+            sentence=rendering.plain(row["sentence"]),
+        )
+        by_split[row["split"]].setdefault(row["user_id"], []).append(explanation)
+    return by_split

@@ -1,0 +1,227 @@
+"""The prompt tables: every example that training, validation and test read, drawn and rendered once.
+
+Enters: sequences, candidates, identifiers and explanations. Leaves: `prompts/{train,valid,test}/{sequential,direct,
+explanation}`, of which train holds `rounds` independent draws. Trade-off: rendered text costs disk (about 3 kB a
+100-candidate row before compression) and buys a training that needs no templates, no draws and no joins.
+"""
+
+import dataclasses
+import functools
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from features import schema, stage, tables
+from features.errors import ParamsError
+from features.params import build, nearest
+from features.seeds import rng
+from features.stage import Context
+from features.templates import OWN_TEMPLATES, load_templates
+from pipelines import prompt_units
+from pipelines.beam import BeamParams, run_units
+from pipelines.prompt_draws import Window
+from pipelines.prompt_sources import digests
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class YesNoShare:
+    """The share of yes/no prompts among the training draws; null draws uniformly over the family's prompts."""
+
+    sequential: float | None = 0.25
+    """Share of A-7 and A-8, 0 to 1. Published: 2 of 8."""
+    direct: float | None = 0.571
+    """Share of B-1 to B-4, 0 to 1. Published: 4 of 7."""
+
+    def __post_init__(self) -> None:
+        for name, share in dataclasses.asdict(self).items():
+            if share is not None and not 0 <= share <= 1:
+                raise ValueError(f"{name} = {share} is not a share from 0 to 1")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Params:
+    """What the prompt tables hold."""
+
+    templates: str | None = None
+    """YAML file of prompt templates; null for features/prompts.yaml."""
+    rounds: int = 1
+    """Independent draws of the training tables; epoch e reads round e modulo rounds."""
+    evaluated: tuple[str, ...] = ("A-3", "A-9", "B-5", "B-8", "C-3", "C-12")
+    """Prompts shown in test; valid shows those of them that are not held out."""
+    max_valid_users: int | None = None
+    """Users in the valid tables, drawn by the seed; null for all."""
+    max_test_users: int | None = None
+    """Users in the test tables, drawn by the seed; null for all."""
+    max_history: int | None = 10
+    """Items that a history shows; null for all of them."""
+    history_kept: Literal["newest", "oldest"] = "newest"
+    """Which end of a longer history is shown."""
+    sequential: Literal["all_positions", "last_three"] = "all_positions"
+    """Training targets: every training item but the first, or draws of the last three as published."""
+    sequential_per_user: int = 10
+    """Draws a user and round under last_three."""
+    direct_per_user: int = 4
+    """Direct draws a user and round. Published: 10."""
+    direct_variants: tuple[Literal["published", "history"], ...] = ("published", "history")
+    """Variants of the direct prompts: without and with the user's history. Drawn evenly in training, all in test."""
+    num_candidates: int = 100
+    """Candidates in training, the target included; valid and test take the stored ones."""
+    yes_no_share: YesNoShare = YesNoShare()
+    """Share of yes/no prompts among the training draws."""
+    max_title_words: int | None = 24
+    """Words of a title or headline that a prompt shows; null for all."""
+    rows_per_part: int = 20_000
+    """Rows that one unit of work renders and one Parquet part holds."""
+
+    def __post_init__(self) -> None:
+        for name in ("rounds", "sequential_per_user", "rows_per_part"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} = {getattr(self, name)} is below 1")
+        for name in ("max_history", "max_title_words", "max_valid_users", "max_test_users"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"{name} = {getattr(self, name)} is below 1 (null means no limit)")
+        if self.direct_per_user < 0 or self.num_candidates < 2:
+            raise ValueError("direct_per_user must be at least 0 and num_candidates at least 2")
+        if not self.direct_variants or len(set(self.direct_variants)) != len(self.direct_variants):
+            raise ValueError(f"direct_variants = {list(self.direct_variants)} is empty or repeats one")
+
+
+SECTIONS = ("beam", "num_visual_tokens")
+READS = (
+    "data/${dataset}/sequences/users",
+    "data/${dataset}/sequences/items",
+    "data/${dataset}/sequences/interactions",
+    "data/${dataset}/explanations",
+    "data/${dataset}/candidates",
+    "data/${dataset}/identifiers",
+)
+WRITES = tuple(
+    "data/${dataset}/prompts/" + f"{split}/{family}" for split in schema.SPLITS for family in schema.FAMILIES
+)
+
+
+def run(params: Params, context: Context) -> int:
+    """Draw and render the examples of all prompt families; returns the number of rows written."""
+    check_evaluated(params)
+    beam = build(BeamParams, context.shared["beam"], where="beam")
+    beam.check()
+    job = make_job(params, context)
+    units = list(plan(params, job))
+    for split, family in _pairs():
+        tables.begin_table(context.table(f"prompts/{split}/{family}"))
+    counts = run_units("prompts", units, functools.partial(prompt_units.render_unit, job), beam)
+    inputs = {
+        name.removeprefix("data/${dataset}/"): context.table(name.removeprefix("data/${dataset}/")) for name in READS
+    }
+    inputs["templates"] = job.templates or OWN_TEMPLATES
+    rows = 0
+    for split, family in _pairs():
+        table = schema.prompts(split, family)
+        folder = context.table(table.name)
+        planned = sum(1 for unit in units if (unit.split, unit.family) == (split, family))
+        if not planned:
+            tables.write_part(tables.staging_of(folder), table, 0, table.arrow.empty_table())
+        provenance = tables.Provenance(stage="prompts", params=params, inputs=inputs)
+        written = tables.finish_table(folder, table, provenance)
+        if written != counts.get(f"{split}_{family}", 0):
+            raise RuntimeError(f"{table.name}: {written} rows on disk, {counts.get(f'{split}_{family}', 0)} rendered")
+        rows += written
+    return rows
+
+
+def check_evaluated(params: Params) -> None:
+    """Raises ParamsError for an unknown evaluated prompt or a variant that the templates do not have."""
+    prompts = {prompt.id: prompt for prompt in load_templates(_path(params))}
+    for prompt_id in params.evaluated:
+        if prompt_id not in prompts:
+            raise ParamsError(
+                f"prompts.evaluated {prompt_id}", nearest(prompt_id, list(prompts)), "change it in params.yaml"
+            )
+    for prompt in prompts.values():
+        for variant in params.direct_variants if prompt.family == "direct" else ():
+            prompt.template(variant)
+
+
+def make_job(params: Params, context: Context) -> prompt_units.Job:
+    """The settings that every unit shares."""
+    return prompt_units.Job(
+        root=context.root.resolve(),
+        dataset=context.dataset,
+        seed=context.seed,
+        num_visual_tokens=context.shared["num_visual_tokens"],
+        input_digests=digests(context),
+        templates=_path(params),
+        evaluated=params.evaluated,
+        direct_variants=params.direct_variants,
+        yes_no_share=tuple(dataclasses.asdict(params.yes_no_share).items()),
+        sequential=params.sequential,
+        sequential_per_user=params.sequential_per_user,
+        direct_per_user=params.direct_per_user,
+        num_candidates=params.num_candidates,
+        window=Window(max_history=params.max_history, kept=params.history_kept),
+        max_title_words=params.max_title_words,
+    )
+
+
+def plan(params: Params, job: prompt_units.Job) -> Iterator[prompt_units.Unit]:
+    """The units of work: user ranges of at most `rows_per_part` rows, with their part numbers and first example ids.
+
+    A user is never cut in two, so a part may be longer where one user alone is.
+    """
+    num_users = job.sources().num_users
+    caps = {"train": None, "valid": params.max_valid_users, "test": params.max_test_users}
+    for split, family in _pairs():
+        cap = caps[split]
+        chosen = np.ones(num_users + 1, dtype=bool)
+        if cap is not None and cap < num_users:
+            chosen[:] = False
+            chosen[1 + rng(job.seed, "prompts", "users", split).permutation(num_users)[:cap]] = True
+        rows = prompt_units.rows_by_user(job, split, family, chosen)
+        part = example_id = 0
+        for number in range(params.rounds if split == "train" else 1):
+            for users, size in ranges(rows.tolist(), params.rows_per_part):
+                yield prompt_units.Unit(
+                    split=split, family=family, round=number, users=users, part=part, first_example_id=example_id
+                )  # fmt: skip
+                part, example_id = part + 1, example_id + size
+
+
+def ranges(rows: Sequence[int], limit: int) -> Iterator[tuple[tuple[int, ...], int]]:
+    """Users with rows, in runs of at most `limit` rows (or one user), with the number of rows of each run.
+
+    Example:
+        >>> list(ranges([0, 2, 0, 3, 1], 4))
+        [((1,), 2), ((3, 4), 4)]
+    """
+    users: list[int] = []
+    size = 0
+    for user_id, count in enumerate(rows):
+        if not count:
+            continue
+        if users and size + count > limit:
+            yield tuple(users), size
+            users, size = [], 0
+        users.append(user_id)
+        size += count
+    if users:
+        yield tuple(users), size
+
+
+def _pairs() -> Iterator[tuple[str, str]]:
+    return ((split, family) for split in schema.SPLITS for family in schema.FAMILIES)
+
+
+def _path(params: Params) -> Path | None:
+    return None if params.templates is None else Path(params.templates).resolve()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line."""
+    return stage.main("prompts", Params, SECTIONS, run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,122 @@
+"""A made-up dump in the 2014 format, dirty as real dumps are, whose photos tell what no text tells.
+
+Enters: sizes and a seed. Leaves: `data/raw/sample/`: gzipped JSON lines of reviews, gzipped Python-literal lines of
+metadata, a tar of photos. `pipelines/sample_world.py` says which structure is planted; the dump never states it.
+Trade-off: a few hundred users, so that the whole line runs in minutes; it proves that a model works, not how well.
+"""
+
+import gzip
+import io
+import shutil
+import sys
+import tarfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from features import stage
+from pipelines import sample_world
+
+
+@dataclass(frozen=True, kw_only=True)
+class Params:
+    """How large the sample is, how clear its structure and how dirty its files."""
+
+    num_users: int = 400
+    """Users with at least five purchases."""
+    items_per_cell: int = 8
+    """Items for each of the 6 categories and 8 styles."""
+    mean_interactions: float = 7.5
+    """Mean number of purchases of a user, at least 5."""
+    style_fidelity: float = 0.92
+    """Probability that the next item's style is the successor of the last one's; else it is drawn from all."""
+    taste_fidelity: float = 0.92
+    """Probability that a purchase lies in the user's two categories; else the category is drawn from all."""
+    popularity_skew: float = 0.5
+    """Exponent of the rank within a cell: 0 makes all items equally popular."""
+    num_rare_users: int = 20
+    """Users with fewer than five purchases, whom the 5-core drops."""
+    num_rare_items: int = 12
+    """Items with one or two reviews, which the 5-core drops."""
+    num_repeats: int = 10
+    """Later reviews of a user and item that have one already."""
+    photo_pixels: int = 96
+    """Width and height of a photo, in pixels."""
+    missing_photo_share: float = 0.03
+    """Share of the items without a photo."""
+    num_broken_photos: int = 6
+    """Photos that are truncated, are text, or are empty."""
+    num_dirty_lines: int = 3
+    """Review lines of each kind of fault."""
+
+    def __post_init__(self) -> None:
+        for name in ("style_fidelity", "taste_fidelity", "missing_photo_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} = {getattr(self, name)} must lie between 0 and 1")
+        if self.num_users < 1 or self.items_per_cell < 1 or self.photo_pixels < 16:
+            raise ValueError("num_users and items_per_cell must be at least 1, photo_pixels at least 16")
+        if self.mean_interactions < 5:
+            raise ValueError(f"mean_interactions = {self.mean_interactions} must be at least 5")
+        if min(self.num_rare_users, self.num_rare_items, self.num_repeats, self.num_broken_photos) < 0:
+            raise ValueError("counts must not be negative")
+
+
+SECTIONS: tuple[str, ...] = ()
+READS: tuple[str, ...] = ()
+WRITES = ("data/raw/sample",)
+
+REVIEWS, METADATA, PHOTOS = "reviews_Sample_5.json.gz", "meta_Sample.json.gz", "photos/photos-00000.tar"
+
+
+def run(params: Params, context: stage.Context) -> int:
+    """Write a small made-up dump in the 2014 format, with dirty lines and drawn photos."""
+    from pipelines import sample_dump
+
+    folder = context.root / "data" / "raw" / "sample"
+    staging = folder.with_name(".sample.staging")
+    shutil.rmtree(staging, ignore_errors=True)
+    (staging / PHOTOS).parent.mkdir(parents=True)
+    made = planned(params, context.seed)
+    reviews = sample_dump.review_lines(made, params.num_dirty_lines, context.seed)
+    metadata = sample_dump.metadata_lines(made, params.num_dirty_lines, context.seed)
+    photos = sample_dump.photos(
+        made, params.photo_pixels, params.missing_photo_share, params.num_broken_photos, context.seed
+    )
+    write_gzip(staging / REVIEWS, reviews)
+    write_gzip(staging / METADATA, metadata)
+    write_tar(staging / PHOTOS, photos)
+    shutil.rmtree(folder, ignore_errors=True)
+    staging.rename(folder)
+    return len(reviews) + len(metadata) + len(photos)
+
+
+def planned(params: Params, seed: int) -> sample_world.World:
+    """The truth behind the dump of these parameters and this seed: styles, tastes, purchases."""
+    names = sample_world.Sizes.__dataclass_fields__
+    return sample_world.plan(sample_world.Sizes(**{k: v for k, v in asdict(params).items() if k in names}), seed)
+
+
+def write_gzip(path: Path, lines: Sequence[bytes]) -> None:
+    """Writes lines as one gzip member without name or time, so that equal lines give equal bytes."""
+    buffer = io.BytesIO()
+    with gzip.GzipFile(filename="", fileobj=buffer, mode="wb", compresslevel=6, mtime=0) as stream:
+        stream.writelines(line + b"\n" for line in lines)
+    path.write_bytes(buffer.getvalue())
+
+
+def write_tar(path: Path, members: Sequence[tuple[str, bytes]]) -> None:
+    """Writes (name, bytes) members without owner or time, in the given order."""
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as archive:
+        for name, data in members:
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the stage from the command line."""
+    return stage.main("sample", Params, SECTIONS, run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

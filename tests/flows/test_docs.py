@@ -1,0 +1,88 @@
+"""The generated pages: complete, true to the code, and their drift is told in one line."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from features import schema
+from features.templates import load_templates
+from flows import docs, docs_flow
+
+ROOT = Path(__file__).parents[2]
+GRAPH = {
+    "stages": {
+        "records": {
+            "cmd": "python -m pipelines.records", "desc": "dump to rows",
+            "deps": ["data/raw/${dataset}", "features/schema.py"],
+            "params": ["dataset", "records"], "outs": ["data/${dataset}/records/reviews"],
+        },
+        "train": {
+            "cmd": "python -m modeling.train", "deps": ["data/${dataset}/records/reviews"],
+            "outs": [{"models/${dataset}/train": {"cache": True}}],
+        },
+    }
+}  # fmt: skip
+
+
+def test_an_example_of_each_prompt_is_filled_in() -> None:
+    page = docs.prompts_page(load_templates())
+    assert page.count("\n### ") == 29
+    assert "### A-9 (held out, evaluated)" in page
+    assert (
+        "History of user_42 : <item_5> <extra_id_0> <extra_id_0> , <item_17> <extra_id_0> <extra_id_0> . Next item ?"
+        "\n-> <item_203>" in page
+    )
+    assert "\n-> 5 , The base is wide and solid." in page
+
+
+def test_every_declared_table_and_column_is_on_the_page() -> None:
+    page = docs.tables_page()
+    names = [table.name for table in docs.declared_tables()]
+    assert len(names) == len(set(names))
+    assert {"records/reviews", "images/embeddings", "texts", "prompts/<split>/<family>", "predictions"} <= set(names)
+    assert "| `embedding` | fixed_size_list[float16, D] | no |" in page
+    assert (
+        "| `rating` | float32 | no | stars of the review the sentence comes from | stars; at least 1, at most 5 |"
+        in page
+    )
+    for column in schema.INTERACTIONS.columns:
+        assert f"| `{column.name}` |" in page
+
+
+def test_edges_follow_outs_and_deps_and_code_files_are_left_out() -> None:
+    assert docs_flow.edges(GRAPH["stages"]) == [("records", "train")]
+    page = docs_flow.data_flow(GRAPH)
+    assert "  records --> train\n" in page
+    assert (
+        "| `records` | dump to rows | `data/raw/${dataset}` | `data/${dataset}/records/reviews` | `records` |" in page
+    )
+    assert "features/schema.py" not in page
+    assert "| leak | " in page
+
+
+def test_check_is_silent_after_writing_and_names_the_page_and_line_that_drifted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copy(ROOT / "dvc.yaml", tmp_path / "dvc.yaml")
+    assert docs.main(["--root", str(tmp_path), "--check"]) == 3
+    assert "no page" in caplog.text
+    assert docs.main(["--root", str(tmp_path)]) == 0
+    assert docs.main(["--root", str(tmp_path), "--check"]) == 0
+    page = tmp_path / "docs" / "prompts.md"
+    page.write_text(page.read_text(encoding="utf-8").replace("# Prompts", "# Promts"), encoding="utf-8")
+    caplog.clear()
+    assert docs.main(["--root", str(tmp_path), "--check"]) == 3
+    assert "prompts.md with line 3 '# Promts'; expected '# Prompts'" in caplog.text
+
+
+def test_the_committed_pages_are_those_of_the_code() -> None:
+    docs.check(ROOT)
+
+
+def test_the_generator_loads_neither_prefect_nor_beam() -> None:
+    code = "import sys, flows.docs; print(sorted({'prefect', 'apache_beam', 'torch'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

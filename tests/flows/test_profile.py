@@ -1,0 +1,174 @@
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from features.errors import InputError, ParamsError
+from features.params import load_yaml
+from flows import profile
+
+PIPELINE: dict[str, Any] = {
+    "stages": {
+        "sample": {"cmd": "python -m pipelines.sample", "params": ["seed"], "outs": ["data/raw/sample"]},
+        "records": {
+            "cmd": "python -m pipelines.records",
+            "desc": "typed rows",
+            "deps": ["data/raw/${dataset}", "pipelines/records.py"],
+            "params": ["dataset", "records", "datasets.${dataset}"],
+            "outs": ["data/${dataset}/records/reviews"],
+        },
+        "pretrain": {
+            "cmd": "python -m modeling.pretrain",
+            "deps": ["data/${dataset}/records/reviews"],
+            "params": ["dataset", "backbone"],
+            "outs": ["models/${dataset}/pretrain"],
+        },
+    }
+}
+PARAMS: dict[str, Any] = {
+    "dataset": "toys",
+    "backbone": {"tokenizer": "data/raw/t5_tokenizer", "name": None},
+    "records": {},
+}
+PUT = """\
+import argparse, pathlib, yaml
+parser = argparse.ArgumentParser()
+parser.add_argument("--params", default="params.yaml")
+dataset = yaml.safe_load(pathlib.Path(parser.parse_args().params).read_text())["dataset"]
+path = pathlib.Path("data", dataset, "out")
+path.parent.mkdir(parents=True, exist_ok=True)
+path.write_text(dataset)
+"""
+
+
+def test_a_stage_is_resolved_and_runs_from_the_root(workspace: Path) -> None:
+    derived = profile.derive(PIPELINE, PARAMS, "work/profiles/toys/params.yaml")
+    assert list(derived["stages"]) == ["records", "pretrain"]
+    assert derived["stages"]["records"] == {
+        "wdir": "../../..",
+        "cmd": "python -m pipelines.records --params work/profiles/toys/params.yaml",
+        "desc": "typed rows",
+        "deps": ["data/raw/toys", "pipelines/records.py"],
+        "params": [{"work/profiles/toys/params.yaml": ["dataset", "records", "datasets.toys"]}],
+        "outs": ["data/toys/records/reviews"],
+    }
+
+
+def test_the_sample_is_made_only_for_itself(workspace: Path) -> None:
+    derived = profile.derive(PIPELINE, PARAMS | {"dataset": "sample"}, "work/profiles/sample/params.yaml")
+    assert list(derived["stages"]) == ["sample", "records", "pretrain"]
+
+
+def test_a_path_among_the_parameters_is_an_input_of_who_reads_it(workspace: Path) -> None:
+    (workspace / "data/raw/t5_tokenizer").mkdir(parents=True)
+    derived = profile.derive(PIPELINE, PARAMS, "work/profiles/toys/params.yaml")
+    assert derived["stages"]["pretrain"]["deps"] == ["data/toys/records/reviews", "data/raw/t5_tokenizer"]
+    assert derived["stages"]["records"]["deps"] == ["data/raw/toys", "pipelines/records.py"]
+
+
+@pytest.fixture
+def copy(root: Path, workspace: Path) -> Path:
+    """The repository's parameters and graph in an empty folder."""
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(root / name, workspace / name)
+    shutil.copytree(root / "profiles", workspace / "profiles")
+    return workspace
+
+
+def put_dump(name: str, files: list[str], root: Path) -> None:
+    folder = root / "data/raw" / name
+    folder.mkdir(parents=True)
+    for file in files:
+        (folder / file).write_text("x")
+    manifest = [{"name": file, "bytes": 1, "sha256": "0" * 64} for file in files]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_an_unknown_profile_is_answered_with_the_nearest(copy: Path) -> None:
+    with pytest.raises(ParamsError) as caught:
+        profile.merged(["toy"])
+    assert caught.value.found == "profile 'toy'"
+    assert caught.value.expected == "toys (the nearest known)"
+
+
+def test_profiles_are_laid_over_in_order(copy: Path) -> None:
+    (copy / "profiles/quick.yaml").write_text("seed: 3\n")
+    merged = profile.merged(["toys", "quick"])
+    assert (merged["dataset"], merged["seed"]) == ("toys", 3)
+
+
+def test_a_profile_without_a_dataset_of_its_own_is_refused(copy: Path) -> None:
+    with pytest.raises(ParamsError, match="dataset sample, which is that of params.yaml; expected another dataset"):
+        profile.write_line(["paper"])
+    assert not (copy / "work").exists()
+
+
+def test_a_missing_dump_is_told_before_dvc_starts(copy: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        profile.write_line(["toys"])
+    assert str(caught.value) == (
+        "found no dump in data/raw/toys; expected sequential_data.txt, datamaps.json, items.jsonl.gz; "
+        "do: python -m flows.ingest toys --from FOLDER"
+    )
+    assert not (copy / "work").exists()
+
+
+def test_a_missing_tokenizer_is_told_before_dvc_starts(copy: Path) -> None:
+    put_dump("toys", ["sequential_data.txt", "datamaps.json", "items.jsonl.gz"], copy)
+    with pytest.raises(InputError, match=r"data/raw/t5_tokenizer; .* do: python -m flows\.ingest t5_tokenizer --from"):
+        profile.write_line(["toys"])
+
+
+def test_a_wrong_parameter_of_any_stage_is_told_before_dvc_starts(copy: Path) -> None:
+    (copy / "profiles/wrong.yaml").write_text("dataset: toys\ntrain: {tune: all}\n")
+    with pytest.raises(ParamsError, match=r"found train\.tune = 'all'"):
+        profile.write_line(["wrong"])
+
+
+@pytest.mark.parametrize("name", ["musical_instruments", "toys", "beauty"])
+def test_tracked_files_are_only_read(copy: Path, name: str) -> None:
+    before = {path: (copy / path).read_bytes() for path in ("params.yaml", "dvc.yaml")}
+    entry = load_yaml(Path("params.yaml"))["datasets"][name]
+    put_dump(name, [*entry["reviews"], *entry["metadata"]], copy)
+    put_dump("t5_tokenizer", ["tokenizer.json", "spiece.model"], copy)
+    line = profile.write_line([name])
+    assert {path: (copy / path).read_bytes() for path in before} == before
+    assert line.as_posix() == f"work/profiles/{name}/dvc.yaml"
+    stages = load_yaml(line)["stages"]
+    assert list(stages) == [stage for stage in load_yaml(Path("dvc.yaml"))["stages"] if stage != "sample"]
+    assert "data/raw/t5_tokenizer" in stages["pretrain"]["deps"]
+    assert "${dataset}" not in line.read_text()
+
+
+@pytest.mark.dvc
+@pytest.mark.slow
+def test_dvc_runs_a_line_in_the_ignored_folder_and_leaves_the_roots_alone(root: Path, workspace: Path) -> None:
+    for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
+        subprocess.run(command, check=True, cwd=workspace)
+    for name in (".gitignore", ".dvcignore"):
+        shutil.copy(root / name, workspace / name)
+    shutil.copy(root / ".dvc/config", workspace / ".dvc/config")
+    (workspace / "put.py").write_text(PUT)
+    (workspace / "params.yaml").write_text("dataset: sample\n")
+    stage = {"cmd": "python -m put", "deps": ["put.py"], "params": ["dataset"], "outs": ["data/${dataset}/out"]}
+    pipeline = {"stages": {"put": stage}}
+    (workspace / "dvc.yaml").write_text(yaml.safe_dump(pipeline))
+    assert profile.reproduce(Path("dvc.yaml"), dry=False) == 0
+    lock = (workspace / "dvc.lock").read_bytes()
+    home = workspace / "work/profiles/toys"
+    home.mkdir(parents=True)
+    (home / "params.yaml").write_text("dataset: toys\n")
+    derived = profile.derive(pipeline, {"dataset": "toys"}, "work/profiles/toys/params.yaml")
+    (home / "dvc.yaml").write_text(yaml.safe_dump(derived))
+    (workspace / "work/profiles/config").mkdir()
+    (workspace / "work/profiles/config/config").write_text("[core]\n    no_scm = true\n")
+    assert profile.reproduce(Path("work/profiles/toys/dvc.yaml"), dry=False) == 0
+    assert (workspace / "data/toys/out").read_text() == "toys"
+    assert (home / "dvc.lock").is_file()
+    assert (workspace / "dvc.lock").read_bytes() == lock
+    assert (workspace / "data/sample/out").read_text() == "sample"

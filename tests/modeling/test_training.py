@@ -1,0 +1,207 @@
+"""Training: it learns, repeats itself exactly, stops where it is told, and changes nothing that is frozen."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from features.errors import ParamsError, TrainingError
+from features.stage import Context
+from modeling import pretrain, train
+from modeling.batches import Corpus, PhotoTable
+from modeling.checkpoints import load_backbone_only, load_vip5, open_model
+from modeling.loss import TokenLosses
+from modeling.optimiser import DecayedAdam, decays, rate_share
+from modeling.settings import AdapterParams, LoopParams, VisionParams
+from modeling.training import device_of, epoch_batches, fit
+from modeling.validation import Measure, fixed_rows, one_token_rows
+from modeling.vip5 import set_trainable
+from tests.modeling.world import NUM_ITEMS, WIDTH, write_world
+
+LOOP = LoopParams(epochs=12, batch_size=16, learning_rate=0.02, measure_every=20, select_by="hr@10", dropout=0.0)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Context:
+    """A world with a trained backbone."""
+    made = write_world(tmp_path_factory.mktemp("world"))
+    pretrain.run(pretrain.Params(loop=LOOP), made)
+    return made
+
+
+def curve(place: Context, stage: str) -> list[dict[str, str]]:
+    with place.plots(f"{stage}.csv").open(encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_pretraining_learns_what_follows_what(place: Context) -> None:
+    rows = curve(place, "pretrain")
+    assert float(rows[-1]["loss"]) < 0.6 * float(rows[0]["loss"])
+    assert set(rows[0]) >= {
+        "step",
+        "epoch",
+        "loss",
+        "loss_sequential",
+        "loss_direct",
+        "loss_explanation",
+        "learning_rate",
+    }
+    metrics = json.loads(place.metrics("pretrain.json").read_text(encoding="utf-8"))
+    assert metrics["steps"] == 72  # 90 rows in batches of 16, 12 times
+    assert metrics["examples"] == 1080
+    assert metrics["stopped"] == "finished"
+    assert metrics["best"]["valid_hr@10"] == 1.0
+
+
+def test_the_same_seed_gives_the_same_bytes(place: Context, tmp_path: Path) -> None:
+    again = write_world(tmp_path)
+    pretrain.run(pretrain.Params(loop=LOOP), again)
+    for name in ("model.safetensors", "tokenizer.json", "config.json", "manifest.json"):
+        assert (again.model("pretrain") / name).read_bytes() == (place.model("pretrain") / name).read_bytes()
+
+
+def test_training_changes_exactly_the_trainable_parts(place: Context) -> None:
+    before, _ = load_backbone_only(place)
+    params = train.Params(loop=LoopParams(epochs=2, batch_size=16, valid_rows=0), small_embeddings="frozen")
+    assert train.run(params, place) == 180
+    after, tokens = load_vip5(place)
+    fresh, _ = open_model(
+        place, adapters=AdapterParams(), vision=VisionParams(width=WIDTH, num_visual_tokens=2), seed=place.seed
+    )
+    old, start = dict(before.named_parameters()), dict(fresh.named_parameters())
+    for name, parameter in after.named_parameters():
+        frozen = name.startswith(("t5.", "whole_word.", "category.")) and not name.endswith("layer_norm.weight")
+        assert torch.equal(parameter, start[name]) == frozen, name
+        assert not frozen or torch.equal(parameter, old[name])
+    photos = PhotoTable.load(place.table("images/embeddings"))
+    corpus = Corpus.load(pretrain.prompt_tables(place, "test"), tokens, photos)
+    assert len(after(corpus.batch([0, 40, 80])).values) == int(corpus.targets.lengths[[0, 40, 80]].sum())
+
+
+def test_a_photo_changes_what_is_predicted(place: Context) -> None:
+    params = train.Params(loop=LoopParams(epochs=2, batch_size=16, valid_rows=0, learning_rate=0.01), tune="full")
+    train.run(params, place)
+    model, tokens = load_vip5(place)
+    photos = PhotoTable.load(place.table("images/embeddings"))
+    tables = pretrain.prompt_tables(place, "test")
+    seeing, blind = Corpus.load(tables, tokens, photos), Corpus.load(tables, tokens, photos.withheld())
+    with torch.no_grad():
+        assert not torch.allclose(model(seeing.batch([0])).values, model(blind.batch([0])).values)
+
+
+def test_no_epochs_take_the_backbone_as_it_is(tmp_path: Path) -> None:
+    place = write_world(tmp_path)
+    assert pretrain.run(pretrain.Params(loop=LoopParams(epochs=0)), place) == 0
+    assert curve(place, "pretrain") == []
+    assert len(load_backbone_only(place)[1].identifier_ids) == NUM_ITEMS
+
+
+def parts(place: Context, loop: LoopParams) -> tuple[Corpus, Measure]:
+    _, tokens = open_model(place)
+    corpus = Corpus.load(pretrain.prompt_tables(place, "train"), tokens, None)
+    return corpus, Measure(corpus, fixed_rows(corpus, ["A-3", "B-5", "C-3"], loop.valid_rows, seed=5))
+
+
+@pytest.mark.parametrize(
+    ("loop", "stopped", "steps"),
+    [
+        (LoopParams(epochs=3, batch_size=45, max_steps=4), "max_steps", 4),
+        (LoopParams(epochs=3, batch_size=45, max_seconds=1e-6), "max_seconds", 2),
+        (LoopParams(epochs=3, batch_size=45), "finished", 6),
+        (LoopParams(epochs=9, batch_size=45, measure_every=1, patience=2, learning_rate=30.0), "patience", None),
+    ],
+)
+def test_training_stops_where_it_is_told(place: Context, loop: LoopParams, stopped: str, steps: int | None) -> None:
+    model, _ = open_model(place)
+    corpus, measure = parts(place, loop)
+    history = fit(model, corpus, measure, loop, seed=1, stage="pretrain")
+    assert history.stopped == stopped
+    assert steps is None or history.steps <= steps
+    assert history.best["valid_loss"] > 0
+    assert history.best_step <= history.steps
+
+
+def test_the_best_measured_weights_are_kept(place: Context) -> None:
+    model, _ = open_model(place)
+    loop = LoopParams(epochs=4, batch_size=45, measure_every=1, learning_rate=30.0)
+    corpus, measure = parts(place, loop)
+    history = fit(model, corpus, measure, loop, seed=1, stage="pretrain")
+    assert history.best_step < history.steps
+    assert measure(model)["valid_loss"] == pytest.approx(history.best["valid_loss"])
+
+
+def test_a_loss_that_is_not_finite_ends_training_in_one_line(place: Context) -> None:
+    model, _ = open_model(place)
+    model.t5.shared.weight.data.fill_(float("inf"))
+    loop = LoopParams(epochs=1, batch_size=45)
+    with pytest.raises(
+        TrainingError, match=r"not finite by step 2 of pretrain; .* lower pretrain\.loop\.learning_rate"
+    ):
+        fit(model, parts(place, loop)[0], None, loop, seed=1, stage="pretrain")
+
+
+def test_epochs_cycle_through_the_rounds(place: Context) -> None:
+    corpus, _ = parts(place, LOOP)
+    corpus.rounds = corpus.user_ids % 2
+    for epoch, parity in ((0, 0), (1, 1), (2, 0)):
+        batches = epoch_batches(corpus, LOOP, 1, "train", epoch)
+        rows = sorted(int(row) for batch in batches for row in batch)
+        assert rows == [row for row in range(len(corpus)) if corpus.user_ids[row] % 2 == parity]
+
+
+def test_only_one_token_targets_of_next_item_prompts_are_ranked(place: Context) -> None:
+    corpus, measure = parts(place, LOOP)
+    rows = fixed_rows(corpus, ["A-3", "B-5", "C-3"], 7, seed=5)
+    assert len(rows) == 21
+    assert set(one_token_rows(corpus, rows).tolist()) == {int(row) for row in rows if row < 30}
+    assert len(fixed_rows(corpus, ["B-5"], 100, seed=5)) == 30
+    assert measure.num_rows == 90
+
+
+def test_weightings_are_the_formulas() -> None:
+    losses = TokenLosses(torch.tensor([1.0, 3.0, 5.0]), torch.tensor([0, 0, 1]), torch.tensor([2, 0]))
+    assert losses.reduce("tokens").item() == 3.0
+    assert losses.reduce("examples").item() == 3.5
+    assert losses.reduce("paper").item() == 3.0
+    sums, counts = losses.by_family()
+    assert (sums.tolist(), counts.tolist()) == ([5.0, 0.0, 4.0], [1.0, 0.0, 2.0])
+
+
+def test_what_decays() -> None:
+    assert decays("t5.shared.weight", decay_norms=False)
+    assert not decays("visual.inner.bias", decay_norms=True)
+    assert not decays("adapters.encoder_0_feed_forward.up_bias", decay_norms=True)
+    assert not decays("t5.encoder.final_layer_norm.weight", decay_norms=False)
+    assert decays("t5.encoder.final_layer_norm.weight", decay_norms=True)
+    assert not decays("visual.norm.weight", decay_norms=False)
+    parameter = torch.nn.Parameter(torch.ones(2))
+    parameter.grad = torch.zeros(2)
+    DecayedAdam([("weight", parameter)], weight_decay=0.5).step(0.1, 1.0)
+    assert parameter.tolist() == pytest.approx([0.95, 0.95])
+
+
+def test_learning_rate_rises_and_falls() -> None:
+    assert [rate_share(p, 0.1) for p in (0.0, 0.05, 0.1, 0.55, 1.0)] == pytest.approx([0, 0.5, 1, 0.5, 0])
+    assert [rate_share(p, 0.0) for p in (0.0, 0.5, 1.0)] == [1, 0.5, 0]
+    assert rate_share(1.0, 1.0) == 1.0
+
+
+def test_a_gpu_that_is_not_there_is_refused() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    assert device_of(LoopParams()).type == "cpu"
+    with pytest.raises(ParamsError, match="on a machine without a GPU"):
+        device_of(LoopParams(device="cuda"))
+    with pytest.raises(ParamsError, match="expected auto, cpu, cuda or cuda:N"):
+        device_of(LoopParams(device="abacus"))
+
+
+def test_bfloat16_trains_too(place: Context) -> None:
+    model, _ = open_model(place)
+    loop = LoopParams(epochs=1, batch_size=45, dtype="bfloat16")
+    set_trainable(model, tune="full", small_embeddings=True)
+    history = fit(model, parts(place, loop)[0], None, loop, seed=1, stage="pretrain")
+    assert history.steps == 2
+    assert model.t5.shared.weight.dtype == torch.float32

@@ -1,0 +1,95 @@
+"""A world of a few users and items as finished tables: what the training stages read, made without the other stages."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from features import schema
+from features.seeds import rng
+from features.stage import Context
+from features.tables import Provenance, from_rows, write_table
+
+NUM_USERS, NUM_ITEMS, WIDTH = 30, 12, 8
+PHOTO = "<extra_id_0> <extra_id_0>"
+MADE = Provenance(stage="test", params={})
+
+BACKBONE: Mapping[str, Any] = {
+    "scratch": {"d_model": 16, "d_ff": 32, "num_heads": 2, "d_kv": 8, "num_layers": 1, "num_decoder_layers": 1},
+    "vocabulary_size": 120,
+    "max_source_tokens": 256,
+    "max_target_tokens": 16,
+}
+
+
+def context(root: Path, **shared: Any) -> Context:
+    """The dataset `tiny` below `root`."""
+    return Context(
+        dataset="tiny", root=root, seed=5, shared={"backbone": dict(BACKBONE), "num_visual_tokens": 2} | shared
+    )
+
+
+def write_world(root: Path) -> Context:
+    """Identifiers, photos (item 3 has none) and prompts in which item k is followed by item k + 1."""
+    place = context(root)
+    texts = [f"<item_{i}>" for i in range(1, NUM_ITEMS + 1)]
+    rows = [{"item_id": i, "code": [i], "text": text} for i, text in enumerate(texts, 1)]
+    write_table(place.table("identifiers"), schema.IDENTIFIERS, from_rows(schema.IDENTIFIERS, rows), MADE)
+    photos = schema.embeddings(WIDTH)
+    vectors = rng(5, "photos").standard_normal((NUM_ITEMS, WIDTH)).astype(np.float16)
+    vectors[2] = 0
+    data = pa.table(
+        {
+            "item_id": pa.array(range(1, NUM_ITEMS + 1), pa.int32()),
+            "embedding": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), WIDTH),
+            "status": ["missing" if i == 3 else "ok" for i in range(1, NUM_ITEMS + 1)],
+            "sha256": pa.nulls(NUM_ITEMS, pa.string()),
+        }
+    ).cast(photos.arrow)
+    write_table(place.table("images/embeddings"), photos, data, MADE)
+    for split in ("train", "valid", "test"):
+        for family in schema.FAMILIES:
+            table = schema.prompts(split, family)
+            made = [dict(row, example_id=i, split=split, family=family) for i, row in enumerate(prompt_rows(family))]
+            write_table(place.table(table.name), table, from_rows(table, made), MADE)
+    return place
+
+
+def prompt_rows(family: str) -> list[dict[str, Any]]:
+    """One row a user and family."""
+    rows = []
+    for user in range(1, NUM_USERS + 1):
+        first = user % NUM_ITEMS + 1
+        items = [(first + k) % NUM_ITEMS + 1 for k in range(2 + user % 3)]
+        target = items[-1] % NUM_ITEMS + 1
+        row = {
+            "variant": "published",
+            "round": 0,
+            "user_id": user,
+            "target_item_id": target,
+            "candidate_item_ids": None,
+        }
+        if family == "sequential":
+            history = " , ".join(f"<item_{i}> {PHOTO}" for i in items)
+            row |= {
+                "prompt_id": "A-3", "image_item_ids": items,
+                "source": f"Here is what user_{user} bought : \n {history} \n what is next ?",
+                "target": f"<item_{target}>",
+            }  # fmt: skip
+        elif family == "direct":
+            candidates = sorted({target, *items})
+            shown = " , ".join(f"<item_{i}> {PHOTO}" for i in candidates)
+            row |= {
+                "prompt_id": "B-5", "image_item_ids": candidates, "candidate_item_ids": candidates,
+                "source": f"Choose one for user_{user} : \n {shown}", "target": f"<item_{target}>",
+            }  # fmt: skip
+        else:
+            row |= {
+                "prompt_id": "C-3", "image_item_ids": [target], "target_item_id": None,
+                "source": f"Explain to user_{user} the 5 star item <item_{target}> {PHOTO}",
+                "target": f"the colour of number {target} is good",
+            }  # fmt: skip
+        rows.append(row)
+    return rows

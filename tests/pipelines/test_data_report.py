@@ -1,0 +1,161 @@
+import io
+import re
+from pathlib import Path
+
+import jinja2
+import numpy as np
+import polars as pl
+import pytest
+from PIL import Image
+
+from features import schema, stage
+from features.errors import TableError
+from features.tables import Provenance, from_rows, write_table
+from features.vectors import vector_table
+from pipelines import data_report
+from pipelines.data_report_numbers import histogram, missing
+from pipelines.data_report_photos import neighbours
+
+TITLE = "<script>alert('kettle')</script>"
+
+
+def write(root: Path, table: schema.Table, rows: list[dict[str, object]], **notes: object) -> None:
+    whole = [{column.name: None for column in table.columns if column.nullable} | row for row in rows]
+    write_table(
+        root / "data/shop" / table.name, table, from_rows(table, whole), Provenance(stage="t", params={}, notes=notes)
+    )
+
+
+def shop(root: Path, photos: str | None = "photos") -> stage.Context:
+    """Two users of the catalogue's two items; one item has a photo, the other one's is refused."""
+    review = {"rating": 4.0, "timestamp": 1_400_000_000, "source": "r.gz", "position": 0}
+    pairs = [("U1", "B1"), ("U1", "B2"), ("U2", "B1"), ("U2", "B2"), ("U2", "B2"), ("U3", "B9")]
+    write(root, schema.REVIEWS, [
+        review | {"user_key": user, "item_key": item, "line": line} for line, (user, item) in enumerate(pairs, 1)
+    ])  # fmt: skip
+    write(root, schema.ITEMS, [{"item_key": "B1", "title": TITLE, "categories": [], "source": "m.gz", "line": 1}])
+    write(root, schema.REJECTS, [
+        {"source": "r.gz", "line": 7, "reason": "not_parsable", "excerpt": "<b>broken"},
+        {"source": "m.gz", "line": 2, "reason": "not_utf8", "excerpt": "x"},
+    ])  # fmt: skip
+    write(root, schema.USERS, [{"user_id": n, "user_key": f"U{n}", "num_interactions": 2} for n in (1, 2)])
+    write(root, schema.CATALOGUE, [
+        {"item_id": 1, "item_key": "B1", "title": TITLE, "num_interactions": 2, "num_train": 0},
+        {"item_id": 2, "item_key": "B2", "num_interactions": 2, "num_train": 0},
+    ])  # fmt: skip
+    write(root, schema.INTERACTIONS, [
+        {"user_id": user, "position": position, "item_id": position, "split": split, "timestamp": 1_400_000_000}
+        for user in (1, 2) for position, split in ((1, "valid"), (2, "test"))
+    ])  # fmt: skip
+    write(root, schema.EXPLANATIONS, [])
+    write(root, schema.IDENTIFIERS, [
+        {"item_id": n, "code": [n], "text": f"<item_{n}>"} for n in (1, 2)
+    ], scheme="token", tokens=2, collisions=0)  # fmt: skip
+    table = schema.embeddings(2)
+    rows = vector_table(
+        table, [1, 2], np.array([[1, 0], [0, 0]]), {"status": ["ok", "rejected"], "sha256": ["a", None]}
+    )
+    notes = {
+        "encoder": {"model": "vip5-tiny", "pretrained": None, "untrained": True},
+        "counts": {"items": 2, "ok": 1, "missing": 0, "rejected": 1}, "reasons": {"empty": 1},
+    }  # fmt: skip
+    write_table(root / "data/shop/images/embeddings", table, rows, Provenance(stage="t", params={}, notes=notes))
+    write(root, schema.PHOTO_REJECTS, [{"item_id": 2, "source": "B2.jpg", "reason": "empty", "detail": "0 bytes"}])
+    folder = root / "data/raw/shop/photos"
+    folder.mkdir(parents=True)
+    buffer = io.BytesIO()
+    Image.new("RGB", (60, 60), "teal").save(buffer, format="JPEG")
+    (folder / "B1.jpg").write_bytes(buffer.getvalue())
+    (folder / "B2.jpg").write_bytes(b"")
+    dataset = {"format": "amazon2014", "reviews": ["r.gz"], "metadata": ["m.gz"], "photos": photos}
+    return stage.Context(dataset="shop", root=root, seed=1, shared={"datasets": dataset})
+
+
+def pages(root: Path) -> tuple[str, str]:
+    folder = root / "reports/shop"
+    return (folder / "data.html").read_text(encoding="utf-8"), (folder / "photos.html").read_text(encoding="utf-8")
+
+
+def words(page: str) -> str:
+    """The page's text, its tags and runs of blanks made one blank."""
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page.split("<body>")[1]))
+
+
+def test_the_counts_of_every_step_are_told(tmp_path):
+    assert data_report.run(data_report.Params(), shop(tmp_path)) == 2
+    text = words(pages(tmp_path)[0])
+    for told in (
+        "lines of the review files 7", "accepted reviews 1 lines rejected 6",
+        "distinct pairs of user and item 1 repeats merged 5",
+        "interactions in the sequences 1 below the k-core 4", "train split 0", "valid split 2", "test split 2",
+        "users 3 2", "items 3 2", "m.gz 1 1", "r.gz 6 1", "not_parsable 1", "not_utf8 1",
+    ):  # fmt: skip
+        assert told in text
+
+
+def test_what_users_wrote_is_escaped(tmp_path):
+    data_report.run(data_report.Params(), shop(tmp_path))
+    for page in pages(tmp_path):
+        assert "<script" not in page
+        assert "&lt;script&gt;alert(&#39;kettle&#39;)" in page
+    assert "&lt;b&gt;broken" in pages(tmp_path)[0]
+
+
+def test_pages_are_self_contained_and_repeatable(tmp_path):
+    for name in ("a", "b"):
+        data_report.run(data_report.Params(), shop(tmp_path / name))
+    assert pages(tmp_path / "a") == pages(tmp_path / "b")
+    for page in pages(tmp_path / "a"):
+        assert not re.findall(r"https?://|//cdn|<link|<iframe|url\(", page)
+        assert 'name="viewport"' in page
+        links = re.findall(r'(?:href|src)="([^"]*)"', page)
+        assert all(link in {"data.html", "photos.html"} or link.startswith("data:image/jpeg;base64,") for link in links)
+
+
+def test_photos_are_shown_and_refused_ones_told_with_their_reason(tmp_path):
+    data_report.run(data_report.Params(), shop(tmp_path))
+    page = pages(tmp_path)[1]
+    assert page.count("data:image/jpeg;base64,") == 2  # on the sheet, and as a query without neighbours
+    text = words(page)
+    assert "2 items: 1 photos in use, 0 missing, 1 refused." in text
+    assert "B2 empty: 0 bytes" in text
+    assert "untrained" in text
+
+
+def test_a_dataset_without_photos_has_its_pages_too(tmp_path):
+    data_report.run(data_report.Params(), shop(tmp_path, photos=None))
+    assert "data:image" not in pages(tmp_path)[1]
+
+
+def test_an_absent_table_is_one_clear_line_and_leaves_no_page(tmp_path):
+    context = shop(tmp_path)
+    (tmp_path / "data/shop/records/reviews/_manifest.json").unlink()
+    with pytest.raises(TableError, match="a half-written table"):
+        data_report.run(data_report.Params(), context)
+    assert not (tmp_path / "reports").exists()
+
+
+def test_a_value_that_a_template_lacks_is_an_error():
+    with pytest.raises(jinja2.UndefinedError):
+        data_report.render("photos.html", {"dataset": "shop"})
+
+
+def test_histogram_bins_are_half_open_and_keep_empty_ones_between():
+    counts = pl.LazyFrame({"len": [5, 5, 9, 12]})
+    found = [(bar["name"], bar["count"]) for bar in histogram(counts, "len", (1, 5, 6, 8, 10))]
+    assert found == [("5", 2), ("6-7", 0), ("8-9", 1), ("10+", 1)]
+    assert histogram(counts.head(0), "len", (1, 5)) == []
+
+
+def test_missing_values_are_counted_by_column():
+    rows = pl.LazyFrame({"a": [None, None, 1, 2], "b": ["x", "y", "z", None]})
+    assert [(bar["name"], bar["count"], bar["width"]) for bar in missing(rows, ("a", "b"))] == [
+        ("a", 2, 50.0),
+        ("b", 1, 25.0),
+    ]
+
+
+def test_neighbours_are_the_nearest_by_cosine_without_the_item_itself_and_without_empty_ones():
+    vectors = np.array([[1.0, 0.0], [0.0, 2.0], [0.6, 0.8], [0.0, 0.0]])
+    found = neighbours(np.array([1, 2, 3, 7]), vectors, [2], 5)
+    assert found == {2: [(3, 0.8), (1, 0.0)]}

@@ -1,0 +1,170 @@
+"""The explanations stage: aspects of the train split alone, one best sentence a review, empty where there are no texts."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from features import schema
+from features.errors import ParamsError, TableError
+from features.params import build
+from features.stage import Context
+from features.tables import Provenance, from_rows, read_table, write_table
+from pipelines import explanation_units, explanations
+from pipelines.aspects import Mention
+
+NUM_USERS, LENGTH = 8, 5
+PARAMS = explanations.Params(min_reviews=2, min_review_share=0.0, reviews_per_unit=7)
+
+
+def text_of(user_id: int, position: int) -> str | None:
+    """Every review praises the clasp; only valid and test reviews speak of the hinge; one has no text."""
+    if (user_id, position) == (1, 1):
+        return None
+    hinge = " The hinge is really wonderful." if position > LENGTH - 2 else ""
+    return f"I bought it in week {position}. The clasp of number {user_id} is great.{hinge}"
+
+
+def write_reviews(root: Path, *, texts: bool = True) -> Context:
+    """Reviews and sequences of 8 users with 5 items each, every line twice."""
+    context = Context(dataset="made_up", root=root, seed=7, shared={"beam": {"runner": "FnApiRunner", "options": []}})
+    reviews, interactions = [], []
+    for user_id in range(1, NUM_USERS + 1):
+        for position in range(1, LENGTH + 1):
+            item_id = (user_id + position) % 9 + 1
+            text = text_of(user_id, position) if texts else None
+            for copy in (0, 1):
+                reviews.append({
+                    "user_key": f"U{user_id}", "item_key": f"I{item_id}", "rating": 5.0 if texts else None,
+                    "timestamp": 1000 + position if texts else None, "user_name": None, "headline": "Fine", "text": text,
+                    "helpful_votes": None, "source": "dump.gz", "line": 100 * copy + 10 * user_id + position, "position": 0,
+                })  # fmt: skip
+            split = {LENGTH: "test", LENGTH - 1: "valid"}.get(position, "train")
+            interactions.append({
+                "user_id": user_id, "position": position, "item_id": item_id, "rating": 5.0 if texts else None,
+                "timestamp": 1000 + position if texts else None, "split": split,
+            })  # fmt: skip
+    users = [{"user_id": n, "user_key": f"U{n}", "name": None, "num_interactions": 5} for n in range(1, NUM_USERS + 1)]
+    items = [
+        {
+            "item_id": n, "item_key": f"I{n}", "title": "Bracelet", "brand": None, "category": None,
+            "num_interactions": 1, "num_train": 1,
+        }
+        for n in range(1, 10)
+    ]  # fmt: skip
+    rows: dict[schema.Table, list[dict[str, Any]]] = {
+        schema.REVIEWS: reviews, schema.INTERACTIONS: interactions, schema.USERS: users, schema.CATALOGUE: items,
+    }  # fmt: skip
+    for table, values in rows.items():
+        write_table(context.table(table.name), table, from_rows(table, values), Provenance(stage="test", params={}))
+    return context
+
+
+def rows_of(context: Context) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = read_table(context.table("explanations"), schema.EXPLANATIONS).to_pylist()
+    return found
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Context:
+    context = write_reviews(tmp_path_factory.mktemp("explanations"))
+    assert explanations.run(PARAMS, context) == NUM_USERS * LENGTH - 1
+    return context
+
+
+def test_each_review_with_a_text_gives_its_best_sentence_once(made: Context) -> None:
+    found = rows_of(made)
+    assert found[0] == {
+        "user_id": 1, "item_id": 4, "rating": 5.0, "headline": "Fine", "feature": "clasp",
+        "sentence": "The clasp of number 1 is great.", "split": "train",
+    }  # fmt: skip
+    assert len({(row["user_id"], row["item_id"]) for row in found}) == len(found)
+    assert not made.table(".explanations.scratch").exists()
+
+
+def test_a_noun_of_valid_and_test_reviews_alone_is_no_aspect(made: Context) -> None:
+    assert {row["feature"] for row in rows_of(made)} == {"clasp"}
+
+
+def test_the_split_is_that_of_the_interaction(made: Context) -> None:
+    counts = {split: sum(row["split"] == split for row in rows_of(made)) for split in schema.SPLITS}
+    assert counts == {"train": 3 * NUM_USERS - 1, "valid": NUM_USERS, "test": NUM_USERS}
+
+
+def test_an_independent_split_is_seeded_and_ignores_the_interactions_split() -> None:
+    job = explanations.make_job(explanations.Params(split="independent"), 7, Path(), Path())
+    drawn = [
+        explanation_units.split_of({"user_id": user, "item_id": item, "split": "train"}, job)
+        for user in range(100)
+        for item in range(20)
+    ]
+    shares = {split: drawn.count(split) / len(drawn) for split in schema.SPLITS}
+    assert shares == pytest.approx({"train": 0.8, "valid": 0.1, "test": 0.1}, abs=0.02)
+
+
+def test_the_same_bytes_again_and_with_two_workers(made: Context, tmp_path: Path) -> None:
+    context = write_reviews(tmp_path)
+    options = ["--direct_num_workers=2", "--direct_running_mode=multi_processing"]
+    shared = {"beam": {"runner": "FnApiRunner", "options": options}}
+    explanations.run(PARAMS, Context(dataset="made_up", root=tmp_path, seed=7, shared=shared))
+    one = {path.name: path.read_bytes() for path in made.table("explanations").glob("part-*")}
+    two = {path.name: path.read_bytes() for path in context.table("explanations").glob("part-*")}
+    assert len(one) > 1
+    assert one == two
+
+
+def test_a_dump_without_texts_gives_an_empty_table(tmp_path: Path) -> None:
+    context = write_reviews(tmp_path, texts=False)
+    assert explanations.run(PARAMS, context) == 0
+    assert rows_of(context) == []
+
+
+def test_a_missing_table_is_named_and_nothing_is_left(tmp_path: Path) -> None:
+    context = Context(
+        dataset="made_up", root=tmp_path, seed=7, shared={"beam": {"runner": "FnApiRunner", "options": []}}
+    )
+    with pytest.raises(TableError, match="no table at .*records/reviews"):
+        explanations.run(PARAMS, context)
+    assert not context.table(".explanations.scratch").exists()
+    assert not context.table("explanations").exists()
+
+
+def test_choose_prefers_evidence_then_short_sentences_of_different_features() -> None:
+    job = explanation_units.Job(
+        scratch=Path(), folder=Path(), seed=1, per_review=2, split="interaction", min_words=2, max_words=6, min_score=2.5,
+        aspect_words=frozenset({"base", "lid"}),
+    )  # fmt: skip
+
+    def mention(feature: str, sentence: str, score: float) -> Mention:
+        return Mention(feature=feature, sentence=sentence, opinion="good", polarity=0.5, score=score)
+
+    best, second = mention("base", "a good base", 4.0), mention("lid", "a good lid", 3.0)
+    rest = [
+        mention("base", "a very good base", 4.0), mention("knob", "a good knob", 9.0), mention("lid", "a lid", 2.0),
+        mention("lid", "good", 9.0), mention("lid", "a good lid with very many words", 9.0),
+    ]  # fmt: skip
+    assert explanation_units.choose([*rest, second, best], job) == [best, second]
+
+
+def test_kinds_of_products_and_nouns_without_opinions_are_no_aspects() -> None:
+    counts = {
+        "reviews": {"tone": 9, "strap": 9, "week": 9, "rare": 2},
+        "opinions": {"tone": 5, "strap": 5, "week": 1, "rare": 2},
+        "titles": {"strap": 8},
+    }
+    found = explanation_units.frequent_aspects([counts], min_reviews=3, min_opinion_share=0.2, max_title_share=0.5)
+    assert found == {"tone"}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"min_words": 9, "max_words": 4}, "min_words = 9"),
+        ({"per_review": 0}, "per_review = 0"),
+        ({"min_opinion_share": 2.0}, "min_opinion_share = 2.0"),
+        ({"split": "indepedent"}, "independent"),
+    ],
+)
+def test_a_parameter_out_of_range_is_named(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ParamsError, match=message):
+        build(explanations.Params, values, where="explanations")

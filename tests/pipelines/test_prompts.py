@@ -1,0 +1,247 @@
+"""The prompt tables: no leak, exact counts, and the same bytes whatever the number of workers."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from features import schema
+from features.errors import ParamsError, TableError
+from features.params import build
+from features.seeds import rng
+from features.stage import Context
+from features.tables import read_table
+from features.templates import load_templates
+from pipelines import prompt_draws, prompt_units, prompts
+from tests.pipelines.prompt_tables import NUM_ITEMS, NUM_USERS, explanation_rows, sequence_of, write_dataset
+
+
+def rows(context: Context, split: str, family: str) -> list[dict[str, Any]]:
+    table = schema.prompts(split, family)
+    found: list[dict[str, Any]] = read_table(context.table(table.name), table).to_pylist()
+    return found
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Context:
+    context = write_dataset(tmp_path_factory.mktemp("prompts"))
+    assert prompts.run(prompts.Params(rounds=3, max_history=5), context) > 0
+    return context
+
+
+def test_tables_hold_the_planned_number_of_rows(made: Context) -> None:
+    lengths = [user_id + 2 for user_id in range(1, NUM_USERS + 1)]
+    assert len(rows(made, "train", "sequential")) == 3 * sum(length - 3 for length in lengths) == 198
+    assert len(rows(made, "train", "direct")) == 3 * 4 * NUM_USERS
+    train = [row for row in explanation_rows() if row["split"] == "train"]
+    assert len(rows(made, "train", "explanation")) == 3 * len(train) == 126
+    assert len(rows(made, "valid", "sequential")) == NUM_USERS
+    assert len(rows(made, "test", "sequential")) == 2 * NUM_USERS
+    assert len(rows(made, "test", "direct")) == 4 * NUM_USERS
+    assert len(rows(made, "test", "explanation")) == 2 * NUM_USERS // 2
+
+
+def test_no_valid_or_test_item_of_a_user_is_a_train_target_or_in_a_train_history(made: Context) -> None:
+    for family in ("sequential", "direct"):
+        for row in rows(made, "train", family):
+            items = sequence_of(row["user_id"])
+            assert row["target_item_id"] in items[:-2]
+            own = set(row["image_item_ids"]) & set(items)
+            assert not own & set(items[-2:]), row
+    test_pairs = {(r["user_id"], r["item_id"]) for r in explanation_rows() if r["split"] != "train"}
+    for row in rows(made, "train", "explanation"):
+        assert (row["user_id"], row["image_item_ids"][0]) not in test_pairs
+
+
+def test_a_history_ends_right_before_the_target_and_shows_the_newest_items(made: Context) -> None:
+    shown = {}
+    for split in schema.SPLITS:
+        for row in rows(made, split, "sequential"):
+            items = sequence_of(row["user_id"])
+            place = items.index(row["target_item_id"])
+            history = row["image_item_ids"]
+            if row["prompt_id"] in {"A-7", "A-8"}:
+                assert (row["target"] == "yes") == (history[-1] == row["target_item_id"])
+                history = history[:-1]
+            assert history == items[max(0, place - 5) : place]
+            shown[split, row["user_id"]] = place
+    assert shown["valid", 12] == 12
+    assert shown["test", 12] == 13
+
+
+def test_candidates_are_the_target_and_unseen_items_and_come_in_another_order_each_time(made: Context) -> None:
+    seen = Counter()
+    for split in schema.SPLITS:
+        for row in rows(made, split, "direct"):
+            if row["candidate_item_ids"] is None:
+                continue
+            candidates, items = row["candidate_item_ids"], set(sequence_of(row["user_id"]))
+            assert len(set(candidates)) == len(candidates) == 100
+            assert set(candidates) & items == {row["target_item_id"]}
+            assert row["source"].count("<extra_id_0>") == 2 * len(row["image_item_ids"])
+            seen[candidates.index(row["target_item_id"])] += 1
+    assert len(seen) > 20
+    stored = [row["candidate_item_ids"] for row in rows(made, "test", "direct") if row["user_id"] == 4]
+    assert len({tuple(sorted(candidates)) for candidates in stored}) == 1
+    assert len({tuple(candidates) for candidates in stored}) == 4
+
+
+def test_held_out_prompts_are_never_in_train_or_valid_and_all_others_are_drawn(made: Context) -> None:
+    for split, family in (("train", "sequential"), ("train", "direct"), ("train", "explanation")):
+        ids = {row["prompt_id"] for row in rows(made, split, family)}
+        expected = {p.id for p in load_templates() if p.family == family and not p.held_out}
+        assert ids == expected
+    assert {row["prompt_id"] for row in rows(made, "valid", "direct")} == {"B-5"}
+    assert [row["prompt_id"] for row in rows(made, "test", "sequential")][:4] == ["A-3", "A-9", "A-3", "A-9"]
+
+
+def test_example_ids_count_through_rounds_and_users(made: Context) -> None:
+    found = rows(made, "train", "direct")
+    assert [row["example_id"] for row in found] == list(range(len(found)))
+    assert [row["round"] for row in found] == sorted(row["round"] for row in found)
+    first = [(r["prompt_id"], r["target"]) for r in found if r["round"] == 0]
+    second = [(r["prompt_id"], r["target"]) for r in found if r["round"] == 1]
+    assert first != second
+
+
+def test_ratings_are_jittered_in_training_targets_and_whole_elsewhere(made: Context) -> None:
+    targets = [r["target"] for r in rows(made, "train", "explanation") if r["prompt_id"] in {"C-7", "C-8"}]
+    assert targets
+    assert all(target[1] == "." and target[3:6] == " , " for target in targets)
+    shown = [r["source"] for r in rows(made, "train", "explanation") if r["prompt_id"] == "C-3"]
+    assert all(
+        " gave 1 " in s or " gave 2 " in s or " gave 3 " in s or " gave 4 " in s or " gave 5 " in s for s in shown
+    )
+    assert rows(made, "train", "explanation")[0]["target_item_id"] is None
+
+
+def test_names_titles_and_headlines_stand_in_where_missing(made: Context) -> None:
+    text = "\n".join(row["source"] for row in rows(made, "train", "direct") + rows(made, "train", "explanation"))
+    assert "KEY3" in text
+    assert "unknown title" in text
+    assert "no headline" in text
+    assert "Name 4 item_5" in text
+    assert "<item_5> bought" not in text
+
+
+def test_the_same_bytes_whatever_the_number_of_workers_and_other_draws_with_another_seed(tmp_path: Path) -> None:
+    params = prompts.Params(rows_per_part=7)
+    one, two = write_dataset(tmp_path / "one"), write_dataset(tmp_path / "two")
+    prompts.run(params, one)
+    options = ["--direct_num_workers=2", "--direct_running_mode=multi_processing"]
+    shared = {"beam": {"runner": "FnApiRunner", "options": options}, "num_visual_tokens": 2}
+    prompts.run(params, Context(dataset=two.dataset, root=two.root, seed=two.seed, shared=shared))
+    for name in ("train/sequential", "train/direct", "test/explanation"):
+        parts = {path.name: path.read_bytes() for path in one.table(f"prompts/{name}").glob("part-*")}
+        assert len(parts) > 1
+        assert parts == {path.name: path.read_bytes() for path in two.table(f"prompts/{name}").glob("part-*")}
+    other = Context(dataset=two.dataset, root=two.root, seed=8, shared=one.shared)
+    prompts.run(params, other)
+    assert rows(other, "train", "direct") != rows(one, "train", "direct")
+
+
+def test_everything_works_without_explanations(tmp_path: Path) -> None:
+    context = write_dataset(tmp_path, explanations=[])
+    prompts.run(prompts.Params(), context)
+    assert [len(rows(context, split, "explanation")) for split in schema.SPLITS] == [0, 0, 0]
+    assert len(rows(context, "test", "direct")) == 4 * NUM_USERS
+
+
+def test_caps_keep_the_same_users_in_every_family_and_variants_can_be_left_out(tmp_path: Path) -> None:
+    context = write_dataset(tmp_path)
+    prompts.run(prompts.Params(max_valid_users=4, max_test_users=5, direct_variants=("published",)), context)
+    users = {family: {r["user_id"] for r in rows(context, "valid", family)} for family in ("sequential", "direct")}
+    assert len(users["sequential"]) == 4
+    assert users["sequential"] == users["direct"]
+    assert len(rows(context, "test", "direct")) == 5 * 2
+    assert {row["variant"] for row in rows(context, "train", "direct")} == {"published"}
+
+
+def test_yes_no_prompts_can_be_evaluated_too(tmp_path: Path) -> None:
+    context = write_dataset(tmp_path)
+    prompts.run(prompts.Params(evaluated=("A-8", "B-1")), context)
+    found = rows(context, "test", "sequential") + rows(context, "test", "direct")
+    assert {row["target"] for row in found} == {"yes", "no"}
+    assert len(found) == 3 * NUM_USERS
+
+
+def test_a_user_without_candidates_is_named(tmp_path: Path) -> None:
+    context = write_dataset(tmp_path)
+    job = prompts.make_job(prompts.Params(), context)
+    job.sources().candidates.pop((5, "test"))
+    unit = prompt_units.Unit(split="test", family="direct", round=0, users=(5,), part=0, first_example_id=0)
+    with pytest.raises(TableError, match="no candidates of user 5 in test"):
+        prompt_units.render_unit(job, unit)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"rounds": 0}, "rounds = 0 is below 1"),
+        ({"max_history": 0}, "max_history = 0"),
+        ({"yes_no_share": {"direct": 1.5}}, "direct = 1.5 is not a share"),
+        ({"direct_variants": ["publshed"]}, "published"),
+        ({"direct_variants": []}, "direct_variants"),
+        ({"histroy_kept": "newest"}, "history_kept"),
+    ],
+)
+def test_a_parameter_out_of_range_is_named(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ParamsError, match=message):
+        build(prompts.Params, values, where="prompts")
+
+
+def test_an_unknown_evaluated_prompt_is_named() -> None:
+    with pytest.raises(ParamsError, match=r"prompts.evaluated A-33.*A-3"):
+        prompts.check_evaluated(prompts.Params(evaluated=("A-33",)))
+
+
+@pytest.mark.parametrize("length", [5, 6, 7, 8, 20])
+def test_last_three_draws_the_published_windows(length: int) -> None:
+    """Spec 3.2: last history position in max(2, n-5)..n-3, first in 1..min(3, last-1), target right after."""
+    generator = rng(1, "windows", length)
+    pairs = prompt_draws.train_positions(length, "last_three", 3000, generator)
+    lasts = range(max(2, length - 5), length - 3 + 1)
+    expected = {(first - 1, last) for last in lasts for first in range(1, min(3, last - 1) + 1)}
+    assert set(pairs) == expected
+    assert max(target for _, target in pairs) == length - 3  # the last training item, counted from 0
+
+
+def test_all_positions_makes_every_training_item_but_the_first_a_target_once() -> None:
+    assert prompt_draws.train_positions(6, "all_positions", 0, rng(1)) == [(0, 1), (0, 2), (0, 3)]
+    for length in range(1, 9):
+        for mode in ("all_positions", "last_three"):
+            drawn = prompt_draws.train_positions(length, mode, 4, rng(1))
+            assert len(drawn) == prompt_draws.num_train_positions(np.array([length]), mode, 4)[0]
+
+
+def test_a_window_keeps_the_chosen_end() -> None:
+    past: Sequence[int] = [5, 17, 203]
+    assert prompt_draws.Window(max_history=2, kept="newest").cut(past) == [17, 203]
+    assert prompt_draws.Window(max_history=2, kept="oldest").cut(past) == [5, 17]
+    assert prompt_draws.Window(max_history=None, kept="newest").cut(past) == past
+
+
+@pytest.mark.parametrize(
+    ("num_items", "own", "count"), [(NUM_ITEMS, {1, 2, 3}, 99), (5000, {7, 9}, 99), (5, {1, 2}, 99)]
+)
+def test_unseen_items_are_distinct_and_outside_the_users_own(num_items: int, own: set[int], count: int) -> None:
+    found = prompt_draws.unseen_items(rng(3), own, num_items, count)
+    assert len(set(found)) == len(found) == min(count, num_items - len(own))
+    assert not set(found) & own
+    assert all(1 <= item <= num_items for item in found)
+
+
+def test_the_share_of_yes_no_prompts_is_the_parameter() -> None:
+    direct = [prompt for prompt in load_templates() if prompt.family == "direct" and not prompt.held_out]
+    draws = rng(5).random((4000, 2)).tolist()
+    for share, expected in ((None, 4 / 7), (0.2, 0.2), (0.0, 0.0), (1.0, 1.0)):
+        menu = prompt_draws.Menu.of(direct, share)
+        drawn = [menu.pick(group, within) for group, within in draws]
+        assert sum(prompt.asks_yes_no for prompt in drawn) / len(drawn) == pytest.approx(expected, abs=0.03)
+
+
+def test_ranges_bound_the_rows_of_a_part() -> None:
+    assert list(prompts.ranges([0, 2, 0, 3, 1, 9, 1], 4)) == [((1,), 2), ((3, 4), 4), ((5,), 9), ((6,), 1)]

@@ -1,0 +1,192 @@
+import ast
+import importlib
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from features.params import load_yaml
+from flows import graph
+
+ROOT = Path(__file__).parents[1]
+PIPELINE = load_yaml(ROOT / "dvc.yaml")
+STAGES = graph.modules(PIPELINE)
+DESIGN = (
+    "sample records sequences explanations candidates images texts identifiers prompts data_report "
+    "pretrain train evaluate model_report"
+).split()
+
+
+def paths(entries: list[Any]) -> list[str]:
+    """The paths of a `deps` or `outs` list, whose entries may carry options."""
+    return [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]
+
+
+def test_the_graph_has_the_stages_of_the_design_in_the_order_of_the_data() -> None:
+    assert list(STAGES) == DESIGN
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_stage_module_section_and_test_have_one_name(stage: str, root: Path) -> None:
+    part, module = STAGES[stage].split(".")
+    assert module == stage
+    assert PIPELINE["stages"][stage]["cmd"] == f"python -m {part}.{stage}"
+    assert stage in load_yaml(root / "params.yaml")
+    assert (root / "tests" / part / f"test_{stage}.py").is_file()
+    assert PIPELINE["stages"][stage]["desc"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_deps_params_and_outs_are_what_the_code_reads_imports_and_writes(stage: str, root: Path) -> None:
+    written = PIPELINE["stages"][stage]
+    need = graph.needs(stage, STAGES[stage], root)
+    assert paths(written["deps"]) == [*need.reads, *need.code]
+    assert written["params"] == list(need.params)
+    assert paths(written["outs"]) == list(need.writes)
+
+
+def test_the_file_is_what_the_tool_would_write(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(root)
+    assert graph.main(["--check"]) == 0
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_what_is_read_is_a_raw_dump_or_what_another_stage_writes(stage: str) -> None:
+    written = {path for other in PIPELINE["stages"].values() for path in paths(other["outs"])}
+    reads = importlib.import_module(STAGES[stage]).READS
+    assert [path for path in reads if path not in written and not path.startswith("data/raw/${dataset}")] == []
+
+
+def test_metrics_and_curves_are_shown_by_dvc() -> None:
+    written = {path for stage in PIPELINE["stages"].values() for path in paths(stage["outs"])}
+    shown = json.dumps(PIPELINE["plots"])
+    assert {path for path in written if path.startswith("metrics/")} == set(PIPELINE["metrics"])
+    assert [path for path in written if path.endswith(".csv") and path not in shown] == []
+
+
+@pytest.mark.parametrize("package", graph.PACKAGES)
+def test_packages_themselves_hold_a_docstring_only(package: str, root: Path) -> None:
+    body = ast.parse((root / package / "__init__.py").read_text()).body
+    assert len(body) == 1
+    assert ast.get_docstring(ast.parse((root / package / "__init__.py").read_text()))
+
+
+def test_code_covers_late_imports_and_data_files_by_name() -> None:
+    code = graph.code_files("pipelines.prompts", ROOT)
+    assert {"pipelines/beam_worker.py", "features/prompts.yaml", "features/templates.py"} <= set(code)
+    assert not [path for path in code if path.startswith(("flows/", "modeling/")) or path.endswith("__init__.py")]
+
+
+def test_filling_keeps_what_is_written_by_hand() -> None:
+    before = """\
+# The graph.
+stages:
+  records:
+    # why this command
+    cmd: python -m pipelines.records
+    desc: rows   # one line
+    deps:
+      - old
+    params: [old]
+    outs:
+      - old
+    meta: {owner: us}
+
+  train:
+    cmd: python -m modeling.train
+
+metrics: []
+"""
+    need = graph.Needs(reads=("data/raw/${dataset}",), code=("a.py",), params=("dataset",), writes=("data/x",))
+    after = """\
+# The graph.
+stages:
+  records:
+    # why this command
+    cmd: python -m pipelines.records
+    desc: rows   # one line
+    meta: {owner: us}
+    deps:
+      - data/raw/${dataset}
+      - a.py
+    params:
+      - dataset
+    outs:
+      - data/x
+
+  train:
+    cmd: python -m modeling.train
+
+metrics: []
+"""
+    assert graph.fill(before, {"records": need}) == after
+    assert graph.fill(after, {"records": need}) == after
+
+
+CHANGES = """\
+import json, logging, pathlib, sys, yaml
+from dvc.repo import Repo
+logging.disable()
+pipeline = yaml.safe_load(pathlib.Path("dvc.yaml").read_text())
+def outs():
+    for stage in pipeline["stages"].values():
+        for out in stage["outs"]:
+            out = out if isinstance(out, str) else next(iter(out))
+            yield pathlib.Path(out.replace("${dataset}", "sample"))
+for path in outs():
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(str(path))
+repo = Repo()
+repo.commit(force=True)
+before = pathlib.Path("params.yaml").read_text()
+found = {}
+for key, (old, new) in json.loads(sys.argv[1]).items():
+    assert before.count(old) >= 1, old
+    pathlib.Path("params.yaml").write_text(before.replace(old, new, 1))
+    repo._reset()
+    found[key] = sorted(repo.status())
+pathlib.Path("params.yaml").write_text(before)
+repo._reset()
+found["nothing"] = sorted(repo.status())
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.dvc
+def test_changing_one_parameter_marks_exactly_the_stages_that_read_it(root: Path, workspace: Path) -> None:
+    for package in graph.PACKAGES:
+        shutil.copytree(root / package, workspace / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("params.yaml", "dvc.yaml", ".gitignore", ".dvcignore"):
+        shutil.copy(root / name, workspace / name)
+    for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
+        subprocess.run(command, check=True)
+    changes = {
+        "seed": ("seed: ", "seed: 1"),
+        "num_visual_tokens": ("num_visual_tokens: ", "num_visual_tokens: 1"),
+        "datasets.sample": ("reviews: [reviews_Sample", "reviews: [more_Sample"),
+        "datasets.toys": ("reviews: [sequential_data.txt", "reviews: [other.txt"),
+        "beam": ("runner: FnApiRunner", "runner: PortableRunner"),
+        "clip": ("model: vip5-tiny", "model: vitb32"),
+        "backbone": ("vocabulary_size: ", "vocabulary_size: 1"),
+        "tokenizers": ("tokenizers:  ", "tokenizers: {} #"),
+    }
+    changes |= {stage: (f"\n{stage}:", f"\n{stage}: {{}}\nwas_{stage}:") for stage in STAGES}
+    done = subprocess.run(
+        [sys.executable, "-c", CHANGES, json.dumps(changes)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found.pop("nothing") == []
+    keys = {stage: set(PIPELINE["stages"][stage]["params"]) for stage in STAGES}
+    for changed, marked in found.items():
+        readers = [
+            stage for stage in STAGES if changed.replace("sample", "${dataset}", changed.startswith("d")) in keys[stage]
+        ]
+        assert marked == sorted(readers), changed
+    assert found["datasets.toys"] == found["tokenizers"] == []
+    assert found["train"] == ["train"]
+    assert found["clip"] == ["images", "texts"]
