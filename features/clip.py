@@ -41,8 +41,14 @@ class ClipParams:
     """Draws the weights of an untrained encoder."""
     normalise: bool = True
     """Scale every feature to length 1. Whether the original did is unknown; CLIP was trained on such features."""
+    threads: int = 1
+    """Threads of the encoder on a CPU; 0 for one a core, which a model of the size of ViT-B-32 repays."""
     device: str = "auto"
     """Where the encoder runs: auto (cuda where there is one), cpu, cuda, cuda:1."""
+
+    def __post_init__(self) -> None:
+        if self.threads < 0:
+            raise ValueError(f"threads = {self.threads} is negative")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +114,8 @@ def load_encoder(params: ClipParams) -> Encoder:
     device = params.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    if params.threads:
+        torch.set_num_threads(params.threads)
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(params.seed)

@@ -56,31 +56,36 @@ def kmeans(rows: np.ndarray, num_clusters: int, seed: int, *names: object, itera
 def _start(rows: np.ndarray, num_clusters: int, generator: np.random.Generator) -> np.ndarray:
     """Greedy k-means++: of a few candidates drawn for each centre, the one that lowers the distances most."""
     chosen = [int(generator.integers(len(rows)))]
-    distances = ((rows - rows[chosen[0]]) ** 2).sum(axis=1)
+    distances = _squared(rows, rows[chosen])[:, 0]
     num_candidates = 2 + int(np.log(num_clusters))
     while len(chosen) < num_clusters:
         total = distances.sum()
-        if total <= 1e-12 * len(rows):  # every distinct row is a centre already
+        if total <= 0:  # every distinct row is a centre already
             break
         candidates = generator.choice(len(rows), num_candidates, p=distances / total)
-        lowered = [np.minimum(distances, ((rows - rows[row]) ** 2).sum(axis=1)) for row in candidates]
-        best = int(np.argmin([left.sum() for left in lowered]))
+        lowered = np.minimum(distances[:, None], _squared(rows, rows[candidates]))  # (N, candidates)
+        best = int(lowered.sum(axis=0).argmin())
         chosen.append(int(candidates[best]))
-        distances = lowered[best]
+        distances = lowered[:, best]
     return rows[chosen].astype(np.float64)
 
 
 def _nearest(rows: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The nearest centre of each row, and the squared distance to it; ties go to the lower number."""
     labels, distances = np.zeros(len(rows), np.int64), np.zeros(len(rows))
-    norms = (centres**2).sum(axis=1)
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         chunk = rows[start : start + _ROWS_AT_ONCE]
-        squared = (chunk**2).sum(axis=1)[:, None] - 2 * chunk @ centres.T + norms  # (n, K)
+        squared = _squared(chunk, centres)  # (n, K)
         best = squared.argmin(axis=1)
         labels[start : start + len(chunk)] = best
         distances[start : start + len(chunk)] = squared[np.arange(len(chunk)), best]
     return labels, distances
+
+
+def _squared(rows: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """Squared distances (N, K) of rows (N, D) to centres (K, D); never negative."""
+    found = (rows**2).sum(axis=1)[:, None] - 2 * (rows @ centres.T) + (centres**2).sum(axis=1)
+    return np.asarray(np.where(found < 1e-12, 0.0, found))
 
 
 def residual_codes(rows: np.ndarray, levels: int, codebook_size: int, seed: int, iterations: int = 50) -> np.ndarray:

@@ -62,8 +62,8 @@ def prompts_page(prompts: Sequence[Prompt]) -> str:
     lines = [
         "# Prompts",
         "",
-        "The 29 prompts of VIP5 in this project's words (`features/prompts.yaml`); `prompts.templates` in",
-        "`params.yaml` may name another file of the same keys. The examples are made up; three candidates stand for the hundred.",
+        "The 29 prompts of VIP5 in our words (`features/prompts.yaml`), with made-up examples; three",
+        "candidates stand for the hundred. `prompts.templates` in `params.yaml` may name another file of these keys.",
         "",
         "| slot | what fills it |",
         "|---|---|",

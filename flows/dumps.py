@@ -2,7 +2,7 @@
 
 Enters: a folder somewhere and an entry of `datasets` or `tokenizers` in `params.yaml`. Leaves: `data/raw/<name>/` with
 `manifest.json`, a list of {"name", "bytes", "sha256"}.
-Trade-off: everything is staged beside its place and renamed at the end, which costs disk for a moment and never a half dump.
+Trade-off: everything is staged beside its place and renamed at the end: twice the disk for a moment, never half a dump.
 """
 
 import json
@@ -50,7 +50,7 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Arrival:
-    """What became of one transfer: `staged` where the bytes wait to be renamed, None where the file was there already."""
+    """What became of one transfer: `staged` is where its bytes wait, None where the file was in its place already."""
 
     entry: Entry
     staged: Path | None

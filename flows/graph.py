@@ -74,9 +74,10 @@ def needs(stage: str, module: str, root: Path = Path()) -> Needs:
 
 
 def code_files(module: str, root: Path = Path()) -> tuple[str, ...]:
-    """The files that decide what `module` does: itself, what it imports from our packages, and the data files those name.
+    """The files that decide what `module` does: itself, what it imports of ours, and the data files those name.
 
-    A data file (YAML, template) counts where its name, or that of its folder, stands in a string of a file that counts.
+    A data file (YAML, template) counts where its name, or that of its folder, stands in a string of a file that counts
+    and that may read it: one of its own package, or any if it lies in `features/`.
     The packages' own `__init__.py` hold a docstring only and are left out.
     """
     graph = import_graph()
@@ -86,8 +87,7 @@ def code_files(module: str, root: Path = Path()) -> tuple[str, ...]:
     data = data_files(root)
     frontier = set(found)
     while frontier:
-        words = set().union(*(_strings(root / path) for path in frontier))
-        frontier = {path for path in data if not words.isdisjoint(Path(path).parts[1:])} - found
+        frontier = {named for path in frontier for named in data if _names(path, named, root)} - found
         found |= frontier
     return tuple(sorted(found))
 
@@ -113,7 +113,7 @@ def data_files(root: Path = Path()) -> tuple[str, ...]:
 
 
 def fill(text: str, wanted: Mapping[str, Needs]) -> str:
-    """`text` of `dvc.yaml` with the blocks `deps`, `params` and `outs` of the `wanted` stages rewritten, all else kept."""
+    """`text` of `dvc.yaml` with `deps`, `params` and `outs` of the `wanted` stages rewritten, all else kept."""
     for stage, need in wanted.items():
         match = re.search(rf"^  {stage}:\n((?:    .*\n|\n(?=    ))+)", text, re.MULTILINE)
         if match is None:
@@ -136,6 +136,12 @@ def _blocks(body: str) -> list[str]:
     return re.findall(r"(?:^    #.*\n)*^    [a-z].*\n(?:^     .*\n)*", body, re.MULTILINE)
 
 
+def _names(path: str, data_file: str, root: Path) -> bool:
+    package, *parts = Path(data_file).parts
+    return package in {Path(path).parts[0], "features"} and not _strings(root / path).isdisjoint(parts)
+
+
+@functools.cache
 def _strings(path: Path) -> set[str]:
     text = path.read_text(encoding="utf-8", errors="replace")
     if path.suffix != ".py":
@@ -167,7 +173,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _main(path, write=arguments.write)
     except VIP5Error as error:
-        log.error("graph: %s", error)  # noqa: TRY400 - the line is for a person, a traceback would hide it
+        log.error("graph: %s", error)
         return error.exit_code
 
 

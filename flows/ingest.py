@@ -29,7 +29,7 @@ _QUIET = {
 
 def dump_params(name: str, root: Path = Path()) -> dict[str, Any]:
     """`params.yaml` with `profiles/<name>.yaml` laid over it where there is one."""
-    params = load_yaml(root / "params.yaml")
+    params = {"datasets": {}, "tokenizers": {}} | load_yaml(root / "params.yaml")
     profile = root / "profiles" / f"{name}.yaml"
     return merge(params, load_yaml(profile)) if profile.is_file() else params
 
@@ -39,8 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m flows.ingest",
         description="Bring a dump into data/raw/NAME/ with a manifest of sizes and sha256.",
-        epilog="Example: python -m flows.ingest toys --from ../shared/data/p5/toys; "
-        "a tokenizer comes the same way: python -m flows.ingest t5_tokenizer --from ../shared/data/t5_tokenizer. "
+        epilog="Example: python -m flows.ingest toys --from ../downloads/toys; "
+        "a tokenizer comes the same way: python -m flows.ingest t5_tokenizer --from ../downloads/t5. "
         "Running it again changes nothing where the files are the same.",
     )
     parser.add_argument("name", metavar="NAME", help="an entry of `datasets` or of `tokenizers` in params.yaml")
@@ -53,10 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _ingest(arguments.name, arguments.source)
     except VIP5Error as error:
-        log.error("ingest: %s", error)  # noqa: TRY400 - the line is for a person, a traceback would hide it
+        log.error("ingest: %s", error)
         return error.exit_code
     except OSError as error:  # a full disk or a forbidden folder
-        log.error("ingest: found %s; expected room and rights to copy; do: mend it and run again", error)  # noqa: TRY400
+        log.error("ingest: found %s; expected room and rights to copy; do: mend it and run again", error)
         return InputError.exit_code
 
 

@@ -4,15 +4,17 @@ Enters: a dump's name, a folder and the merged parameters. Leaves: what changed 
 Trade-off: tasks hold no logic, they call the functions of `flows.dumps`, which tests call without Prefect.
 """
 
+# ruff: noqa: TID253 - this module is the door to Prefect; flows.ingest imports it late
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, task  # noqa: TID253 - this module is the door to Prefect; flows.ingest imports it late
-from prefect.client.schemas.objects import TaskRun
-from prefect.states import State
+from prefect import flow, task
+from prefect.client.schemas.objects import State, TaskRun
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import dumps
+
+_WORKERS: Any = ThreadPoolTaskRunner(max_workers=2)
 
 
 def _worth_retrying(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
@@ -51,11 +53,11 @@ def publish(name: str, arrivals: list[dumps.Arrival]) -> list[str]:
     return dumps.publish(name, arrivals)
 
 
-@flow(name="ingest", flow_run_name="ingest {name}", task_runner=ThreadPoolTaskRunner(max_workers=2))
+@flow(name="ingest", flow_run_name="ingest {name}", task_runner=_WORKERS)
 def ingest(name: str, source: Path, params: dict[str, Any]) -> tuple[list[str], list[dumps.Entry]]:
     """Brings dump `name` from `source` into `data/raw/<name>`; returns the names that changed and the manifest."""
     transfers = plan(name, source, params)
     copies = [copy.submit(transfer, name) for transfer in transfers]
-    checked = [verify.submit(transfer, arrival) for transfer, arrival in zip(transfers, copies, strict=True)]
+    checked = [verify.submit(transfer, arrival.result()) for transfer, arrival in zip(transfers, copies, strict=True)]
     changed = publish(name, [arrival.result() for arrival in checked])
     return changed, dumps.read_manifest(dumps.raw_folder(name))

@@ -1,8 +1,8 @@
 """Reproduces the whole line for a profile, such as `toys`, beside the line of `params.yaml`.
 
-Enters: `profiles/NAME.yaml` (several are laid one over the other), `params.yaml`, `dvc.yaml`. Leaves: the tables, models,
-metrics and reports of the profile's dataset, and `work/profiles/<dataset>/` with the merged parameters, the derived
-`dvc.yaml` and its lock. The tracked `params.yaml`, `dvc.yaml` and `dvc.lock` are only read.
+Enters: `profiles/NAME.yaml` (several are laid one over the other), `params.yaml`, `dvc.yaml`. Leaves: the
+tables, models, metrics and reports of the profile's dataset, and `work/profiles/<dataset>/` with the merged parameters,
+the derived `dvc.yaml` and its lock. The tracked `params.yaml`, `dvc.yaml` and `dvc.lock` are only read.
 Trade-off: the graph is derived, never restated; because Git ignores `work/`, DVC accepts a pipeline there only with
 `core.no_scm`, so such a run reads that setting in place of the user's global DVC configuration.
 """
@@ -26,6 +26,7 @@ from features.params import build, load_yaml, merge, nearest
 from features.stage import configure_logging
 from flows.dumps import check_arrived
 from flows.graph import DATASET, modules
+from modeling import summary
 
 log = logging.getLogger("vip5")
 _HOME = Path("work/profiles")
@@ -66,7 +67,7 @@ def check(params: Mapping[str, Any], pipeline: Mapping[str, Any], root: Path = P
         check_arrived(dataset, entry.files, root)
     for path in strings(params):
         name = path.removeprefix("data/raw/").strip("/")
-        if path.startswith("data/raw/") and name in params["tokenizers"]:
+        if path.startswith("data/raw/") and name in params.get("tokenizers", {}):
             check_arrived(name, params["tokenizers"][name], root)
 
 
@@ -121,7 +122,7 @@ def write_line(names: Sequence[str], root: Path = Path()) -> Path:
     """Checks the profiles and writes their parameters and graph; returns the path of the derived `dvc.yaml`."""
     params, pipeline = merged(names, root), load_yaml(root / "dvc.yaml")
     check(params, pipeline, root)
-    folder = _HOME / params["dataset"]
+    folder = _HOME / str(params["dataset"])
     (root / folder).mkdir(parents=True, exist_ok=True)
     derived = derive(pipeline, params, (folder / "params.yaml").as_posix(), root)
     notice = f"# Made of {' + '.join(['params.yaml', *names])} by flows.profile; edit those instead.\n"
@@ -155,7 +156,7 @@ def reproduce(line: Path, *, dry: bool, root: Path = Path()) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Reproduces the line of a profile and returns DVC's exit code."""
+    """Reproduces the line of a profile, prints its results and returns DVC's exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m flows.profile",
         description="Run the whole line for a profile (make run PROFILE=NAME).",
@@ -164,7 +165,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "names", metavar="NAME", nargs="+", help="profiles/NAME.yaml; the dataset must have been ingested"
     )
-    parser.add_argument("--dry", action="store_true", help="only say which stages would run")
+    parser.add_argument(
+        "--dry", action="store_true", help="only say which stages would run (of a line that has run once)"
+    )
     arguments = parser.parse_args(argv)
     configure_logging()
     if not Path(".dvc").is_dir():
@@ -173,9 +176,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         line = write_line(arguments.names)
     except VIP5Error as error:
-        log.error("profile: %s", error)  # noqa: TRY400 - the line is for a person, a traceback would hide it
+        log.error("profile: %s", error)
         return error.exit_code
-    return reproduce(line, dry=arguments.dry)
+    code = reproduce(line, dry=arguments.dry)
+    if code == 0 and not arguments.dry:
+        return summary.main(["--params", str(line.with_name("params.yaml"))])
+    return code
 
 
 if __name__ == "__main__":

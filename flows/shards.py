@@ -1,11 +1,13 @@
 """Photos as tar shards: a few large files in place of many small ones, the same bytes whoever packs them.
 
-Enters: a folder of photos named by item key, archives of such, or both. Leaves: `photos-00000.tar`, ... of 1,000 photos.
-Trade-off: a shard is rewritten whole when one photo changes; DVC and object stores handle tens of files, not ten thousands.
+Enters: a folder of photos named by item key, archives of such, or both. Leaves: `photos-00000.tar`, ... of 1,000
+photos.
+Trade-off: a shard is rewritten whole when one photo changes; DVC and object stores like tens of files, not thousands.
 """
 
 import hashlib
 import io
+import itertools
 import logging
 import tarfile
 from collections.abc import Sequence
@@ -45,7 +47,7 @@ def find_photos(folder: Path, name: str) -> tuple[list[Path], list[Path]]:
     )
     if not archives and not photos:
         raise InputError(f"no photos in {folder}", "<item key>.jpg files or tar archives of such", "check the folder")
-    for one, other in zip(photos, photos[1:], strict=False):
+    for one, other in itertools.pairwise(photos):
         if one.stem == other.stem:
             raise InputError(f"two photos of item {one.stem}: {one} and {other}", "one photo an item", "remove one")
     if others := len(files) - len(archives) - len(photos):

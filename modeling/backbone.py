@@ -44,7 +44,10 @@ def new_t5(scratch: Scratch, *, vocabulary_size: int, dropout: float) -> Any:
         dropout_rate=dropout,
         decoder_start_token_id=0,
     )
-    return T5ForConditionalGeneration(config)
+    t5 = T5ForConditionalGeneration(config)
+    with torch.no_grad():
+        t5.shared.weight.mul_(scratch.embedding_scale)
+    return t5
 
 
 def open_t5(params: BackboneParams, *, vocabulary_size: int, dropout: float, seed: int) -> Any:

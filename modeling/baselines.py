@@ -139,7 +139,8 @@ def number_rule_ranks(histories: Histories, user_ids: IntArray) -> IntArray:
     known = histories.known.take(user_ids)
     largest = np.zeros(len(user_ids), np.int64)
     np.maximum.at(largest, np.repeat(np.arange(len(known)), known.lengths), known.values)
-    return np.maximum(histories.targets[user_ids] - largest, 0)
+    ranks: IntArray = np.maximum(histories.targets[user_ids] - largest, 0)
+    return ranks
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,7 @@ from features.tables import file_digest, input_digest
 from modeling.backbone import CONFIG_FILE, WEIGHTS_FILE, load_t5, seeded
 from modeling.settings import AdapterParams, VisionParams
 from modeling.tokens import Tokens
-from modeling.vip5 import VIP5
+from modeling.vip5 import PHOTO_CONSTANTS, VIP5
 
 MANIFEST_FILE, TRAINED_FILE = "manifest.json", "trained.safetensors"
 _LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pyarrow")
@@ -49,15 +49,22 @@ def save_backbone(places: Places, model: VIP5, tokens: Tokens, manifest: Mapping
 
 
 def save_trained(places: Places, model: VIP5, manifest: Mapping[str, Any]) -> Path:
-    """Writes `models/<dataset>/train/` whole, with exactly the tensors whose `requires_grad` is set, and returns it."""
+    """Writes `models/<dataset>/train/` whole, with exactly what `stored` names, and returns it."""
     from safetensors.torch import save_file
 
     folder = places.model("train")
     staging = _staging(folder)
-    tensors = {n: p.detach().cpu().contiguous() for n, p in model.named_parameters() if p.requires_grad}
+    parameters = dict(model.named_parameters())
+    tensors = {name: parameters[name].detach().cpu().contiguous() for name in stored(model)}
     save_file(tensors, staging / TRAINED_FILE, metadata={"format": "pt"})
     backbone = read_manifest(places, "pretrain")["backbone_digest"]
-    return _finish(folder, staging, places, {"stage": "train", "backbone_digest": backbone} | dict(manifest))
+    own = {"stage": "train", "backbone_digest": backbone, "tensors": stored(model)}
+    return _finish(folder, staging, places, own | dict(manifest))
+
+
+def stored(model: VIP5) -> list[str]:
+    """The parameters that `train` stores: what trains, and the constants by which photos are standardised."""
+    return [n for n, p in model.named_parameters() if p.requires_grad or n in PHOTO_CONSTANTS]
 
 
 def load_vip5(places: Places, *, device: torch.device | str = "cpu") -> tuple[VIP5, Tokens]:

@@ -48,8 +48,12 @@ class Params:
     """Items kept a user and prompt."""
     batch_size: int = 64
     """Users a batch at most."""
+    tokens_per_batch: int = 8192
+    """Source tokens a batch at most, padding included; attention over more is slower on a CPU, faster on a GPU."""
     prompts: tuple[str, ...] = ()
     """Prompt ids to evaluate, such as [A-3, B-5]; empty for all that the test tables hold."""
+    ablation_prompts: tuple[str, ...] = ("A-3", "A-9", "B-5", "C-3")
+    """Which of them VIP5 without photos and the backbone answer too; empty for all."""
     max_users: int | None = None
     """Users drawn by the seed, for a quick look; null for all."""
     bootstrap_resamples: int = 1000
@@ -64,7 +68,7 @@ class Params:
     """CPU threads; null leaves torch's choice."""
 
     def __post_init__(self) -> None:
-        for name in ("beam", "top_k", "batch_size", "explanation_max_tokens"):
+        for name in ("beam", "top_k", "batch_size", "tokens_per_batch", "explanation_max_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
         if self.max_users is not None and self.max_users < 1:
@@ -88,21 +92,23 @@ def run(params: Params, context: Context) -> int:
     inputs = ev.load_inputs(context, tokens, max_users=params.max_users)
     ev.check_vision(model, inputs)
     search = Search(
-        decoding=params.decoding, beam=params.beam, top_k=params.top_k, batch_size=params.batch_size
+        decoding=params.decoding, beam=params.beam, top_k=params.top_k, batch_size=params.batch_size,
+        tokens_per_batch=params.tokens_per_batch,
     )  # fmt: skip
-    score = partial(ev.score_model, inputs=inputs, search=search, prompts=params.prompts)
+    score = partial(ev.score_model, inputs=inputs, search=search)
+    some = ev.chosen(params.ablation_prompts, params.prompts)
     longest = params.explanation_max_tokens
     sees = model.visual is not None
     corpus = ev.test_corpus(context, tokens, inputs.photos if sees else None)
-    vip5 = score(model, corpus, explanation_tokens=longest, label="VIP5")
+    vip5 = score(model, corpus, prompts=params.prompts, explanation_tokens=longest, label="VIP5")
     ev.check_candidates(vip5.direct, inputs)
     others = {}
     if sees:
         corpus.photos = inputs.photos.withheld()
-        others["without_photos"] = score(model, corpus, explanation_tokens=None, label="without photos")
+        others["without_photos"] = score(model, corpus, prompts=some, explanation_tokens=None, label="without photos")
     backbone, tokens = load_backbone_only(context, device=device)
     text_corpus = ev.test_corpus(context, tokens, None)
-    others["backbone"] = score(backbone, text_corpus, explanation_tokens=longest, label="backbone")
+    others["backbone"] = score(backbone, text_corpus, prompts=some, explanation_tokens=longest, label="backbone")
     baselines = ev.score_baselines(vip5, inputs, recent_share=params.recent_share, seed=context.seed)
     compared = ev.Compared(vip5=vip5, others=others, baselines=baselines)
     results = ev.results_of(compared, inputs, context, decoding=params.decoding, resamples=params.bootstrap_resamples)

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from features import schema
-from features.errors import ModelError, TableError
+from features.errors import ModelError, ParamsError, TableError
 from features.seeds import rng
 from features.stage import Context
 from features.tables import read_manifest, read_table
@@ -76,8 +76,30 @@ def load_inputs(context: Context, tokens: Tokens, *, max_users: int | None) -> I
         features=features_of(explanations),
         negatives=_negatives(read_table(context.table("candidates"), schema.CANDIDATES), histories.num_users),
         users=users,
-        numbering=read_manifest(context.table("sequences/items"))["notes"].get("numbering"),
+        numbering=_numbering(read_manifest(context.table("sequences/items"))["notes"]),
     )
+
+
+def _numbering(notes: Mapping[str, Any]) -> str | None:
+    return notes.get("numbering") or ("p5" if notes.get("numbering_leaks") else None)
+
+
+def chosen(ablations: Sequence[str], prompts: Sequence[str]) -> tuple[str, ...]:
+    """The ablations' prompts among the evaluated ones; empty in either means all.
+
+    Raises:
+        ParamsError: no prompt is left, so that the comparison would be silently empty.
+    """
+    if not ablations or not prompts:
+        return tuple(ablations or prompts)
+    both = tuple(name for name in ablations if name in prompts)
+    if not both:
+        raise ParamsError(
+            f"evaluate.ablation_prompts {list(ablations)} outside evaluate.prompts {list(prompts)}",
+            "some in common",
+            "change one of them",
+        )
+    return both
 
 
 def _negatives(candidates: pa.Table, num_users: int) -> Ragged:
@@ -223,7 +245,9 @@ class Compared:
         """VIP5's block of one prompt, with differences to all others and slices."""
         rankings = getattr(self.vip5, family)[key]
         rivals = self.baselines.aligned(family, rankings.user_ids)
-        rivals |= {name: getattr(scores, family)[key].ranks for name, scores in self.others.items()}
+        for name, scores in self.others.items():
+            if key in getattr(scores, family):
+                rivals[name] = getattr(scores, family)[key].ranks
         block = ranking_block(rankings.ranks, resamples=resamples, seed=seed)
         block["differences"] = difference_block(rankings.ranks, rivals, resamples=resamples, seed=seed)
         block["slices"] = slice_block(rankings, inputs.photos.present, inputs.histories)

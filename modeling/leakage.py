@@ -81,10 +81,10 @@ def leakage_block(
 def rule_line(block: dict[str, Any]) -> str:
     """The line that every evaluation ends with.
 
-    Example: "number rule (largest number in the history + 1): HR@1 0.0654, HR@10 0.0790 - LEAKS (numbering p5)"
+    Example: "number rule (largest number in the history + 1): HR@1 0.0654, HR@10 0.0790 \N{EM DASH} LEAKS (p5)"
     """
-    numbering = block["numbering"] or "not recorded"
-    verdict = f"LEAKS (numbering {numbering})" if block["numbers_leak"] else f"leak-free numbering ({numbering})"
+    numbering = f" ({block['numbering']})" if block["numbering"] else ""
+    verdict = f"LEAKS{numbering}" if block["numbers_leak"] else f"leak-free numbering{numbering}"
     return (
         f"number rule (largest number in the history + 1): HR@1 {block['number_rule_hr@1']:.4f}, "
         f"HR@10 {block['number_rule_hr@10']:.4f} \N{EM DASH} {verdict}"

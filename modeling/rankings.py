@@ -27,7 +27,6 @@ from modeling.vip5 import VIP5
 
 IntArray = npt.NDArray[np.int64]
 _LOGIT_BYTES = 256 * 2**20
-_TOKENS_PER_BATCH = 32_768
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +41,8 @@ class Search:
     """Items kept a row."""
     batch_size: int
     """Rows a batch at most."""
+    tokens_per_batch: int
+    """Source tokens a batch at most, padding included."""
     max_tokens: int = 50
     """Longest unconstrained string, tokens."""
 
@@ -180,7 +181,10 @@ def _batches(corpus: Corpus, rows: IntArray, catalogue: Catalogue, search: Searc
         steps = 8 if search.decoding == "unconstrained" else catalogue.tree.depth
         size = min(size, max(1, _LOGIT_BYTES // (4 * search.beam * steps * corpus.tokens.size)))
     return plan_batches(
-        corpus.lengths[rows], corpus.targets.lengths[rows], batch_size=size, tokens_per_batch=_TOKENS_PER_BATCH
+        corpus.lengths[rows],
+        corpus.targets.lengths[rows],
+        batch_size=size,
+        tokens_per_batch=search.tokens_per_batch,
     )
 
 

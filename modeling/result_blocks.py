@@ -21,11 +21,11 @@ _LENGTHS = ((1, 4), (5, 9), (10, None))
 
 
 def ranking_block(ranks: IntArray, *, resamples: int, seed: int) -> dict[str, Any]:
-    """hr, ndcg and mrr at 1, 5 and 10, `num_users`, and their 95 % intervals (`ci95`).
+    """hr@1, hr, ndcg and mrr at 5 and 10, `num_users`, and their 95 % intervals (`ci95`).
 
-    Example (without intervals): ranks [1, 0] -> {"hr@1": 0.5, "ndcg@1": 0.5, ..., "num_users": 2}
+    Example (without intervals): ranks [1, 0] -> {"hr@1": 0.5, "hr@5": 0.5, "ndcg@5": 0.5, ..., "num_users": 2}
     """
-    values = by_user(ranks, CUTOFFS)
+    values = _values(ranks)
     block: dict[str, Any] = {name: _mean(column) for name, column in values.items()}
     block["num_users"] = len(ranks)
     if resamples and len(ranks):
@@ -39,11 +39,13 @@ def difference_block(
     """Ours minus each of `others` by metric: {name: {"hr@10": [mean, low, high], ...}}; the same users, in order."""
     if not resamples or not len(ours):
         return {}
-    own = by_user(ours, CUTOFFS)
-    return {
-        name: differences(own, by_user(ranks, CUTOFFS), resamples=resamples, seed=seed)
-        for name, ranks in others.items()
-    }
+    own = _values(ours)
+    return {name: differences(own, _values(ranks), resamples=resamples, seed=seed) for name, ranks in others.items()}
+
+
+def _values(ranks: IntArray) -> dict[str, npt.NDArray[np.float64]]:
+    """By user; at 1 the three metrics are one number."""
+    return {name: column for name, column in by_user(ranks, CUTOFFS).items() if name not in {"ndcg@1", "mrr@1"}}
 
 
 def slice_block(

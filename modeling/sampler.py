@@ -41,7 +41,7 @@ def plan_batches(
         chosen = chosen[np.lexsort((target_lengths[chosen], source_lengths[chosen]))]
         batches += _cut(chosen, source_lengths[chosen], batch_size, tokens_per_batch)
     if generator is not None:
-        generator.shuffle(batches)  # type: ignore[arg-type]  # a list of arrays is shuffled in place
+        generator.shuffle(batches)
     return batches
 
 

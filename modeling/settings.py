@@ -26,8 +26,12 @@ class Scratch:
     """Decoder blocks."""
     feed_forward_proj: str = "relu"
     """Feed-forward kind: relu (T5) or gated-gelu (T5 1.1)."""
+    embedding_scale: float = 1.0
+    """Standard deviation of the fresh token embeddings (T5: 1.0); small models learn faster from less."""
 
     def __post_init__(self) -> None:
+        if self.embedding_scale <= 0:
+            raise ValueError("embedding_scale must be above 0")
         for name in ("d_model", "d_ff", "num_heads", "d_kv", "num_layers", "num_decoder_layers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
@@ -157,3 +161,5 @@ class VisionParams:
     """Visual tokens a photo."""
     missing_photo: Literal["learned", "zeros"] = "learned"
     """What stands for a photo that is not there: learned vectors, or the projection of a feature of zeros (paper)."""
+    standardise: bool = False
+    """Whether features are centred and scaled by the catalogue's mean and spread before the projector."""

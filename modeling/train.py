@@ -34,6 +34,8 @@ class Params:
     """Whether the whole-word and category embeddings train; the paper leaves them as drawn."""
     missing_photo: Literal["learned", "zeros"] = "learned"
     """What the model sees of an item without a photo: learned vectors, or a feature of zeros (the paper)."""
+    standardise_photos: bool = True
+    """Whether image features are centred and scaled by the catalogue before the projector; the paper takes them raw."""
     adapters: AdapterParams = field(default_factory=AdapterParams)
     """The adapters' shape."""
     loop: LoopParams = field(default_factory=LoopParams)
@@ -42,6 +44,8 @@ class Params:
 
 def run(params: Params, context: Context) -> int:
     """Tunes VIP5's own parts on every train prompt and saves them; returns the examples seen."""
+    import torch
+
     from modeling.batches import Corpus, PhotoTable
     from modeling.checkpoints import adapters_and_vision, open_model, read_manifest, save_trained
     from modeling.curves import write_curve, write_metrics
@@ -52,11 +56,18 @@ def run(params: Params, context: Context) -> int:
     device = device_of(params.loop)
     photos = PhotoTable.load(context.table("images/embeddings"))
     visual_tokens = int(context.shared["num_visual_tokens"])
-    vision = VisionParams(width=photos.width, num_visual_tokens=visual_tokens, missing_photo=params.missing_photo)
+    vision = VisionParams(
+        width=photos.width,
+        num_visual_tokens=visual_tokens,
+        missing_photo=params.missing_photo,
+        standardise=params.standardise_photos,
+    )
     model, tokens = open_model(
         context, adapters=params.adapters, vision=vision, dropout=params.loop.dropout, seed=context.seed
     )
-    names = set_trainable(model, tune=params.tune, small_embeddings=params.small_embeddings == "trained")
+    if model.visual is not None:
+        model.visual.fit_to(torch.from_numpy(photos.features[photos.present]))
+    set_trainable(model, tune=params.tune, small_embeddings=params.small_embeddings == "trained")
     limit = read_manifest(context, "pretrain")["tokens"]["max_target_tokens"]
     train = Corpus.load(prompt_tables(context, "train"), tokens, photos, max_target_tokens=limit)
     valid = Corpus.load(prompt_tables(context, "valid"), tokens, photos, max_target_tokens=limit)
@@ -70,7 +81,7 @@ def run(params: Params, context: Context) -> int:
     history = fit(model.to(device), train, measure, params.loop, seed=context.seed, stage="train")
     shape = adapters_and_vision(params.adapters, vision)
     tables = ("images/embeddings", *_PROMPTS)
-    save_trained(context, model, manifest_of(params, context, tables) | shape | {"tensors": names})
+    save_trained(context, model, manifest_of(params, context, tables) | shape)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     total = sum(p.numel() for p in model.parameters())
     write_curve(context, "train", history)

@@ -125,11 +125,14 @@ class _Run:
                 rate = self.params.learning_rate * rate_share(self._progress(), self.params.warmup_share)
                 self._step(batch, rate)
                 bar.update()
-                last = self.history.steps == self.num_steps
-                due = self.history.steps % self.params.measure_every == 0 or last
+                ends = self._ends()
+                due = self.history.steps % self.params.measure_every == 0 or ends is not None
                 if due or self.history.steps % LOG_STEPS == 0:
                     self._record(epoch, rate, bar, measured=due)
-                if self._stop(last):
+                if ends is None and self._is_out_of_patience():
+                    ends = "patience"
+                if ends is not None:
+                    self.history.stopped = ends
                     break
         self.history.seconds = time.monotonic() - started
         self._restore_best()
@@ -194,21 +197,17 @@ class _Run:
                 self.best_weights = {name: p.detach().clone() for name, p in self.trained}
         return found
 
-    def _stop(self, last: bool) -> bool:
-        limit, patience = self.params.max_seconds, self.params.patience
-        if last:
-            self.history.stopped = "max_steps" if self.num_steps == self.params.max_steps else "finished"
-        elif limit is not None and self.history.seconds >= limit:
-            self.history.stopped = "max_seconds"
-        elif patience is not None and self.worse_in_a_row >= patience:
-            self.history.stopped = "patience"
-        else:
-            return False
-        return True
+    def _ends(self) -> Stopped | None:
+        """Why this step is the last one, if it is."""
+        if self.history.steps == self.num_steps:
+            return "max_steps" if self.num_steps == self.params.max_steps else "finished"
+        limit = self.params.max_seconds
+        return "max_seconds" if limit is not None and self.history.seconds >= limit else None
+
+    def _is_out_of_patience(self) -> bool:
+        return self.params.patience is not None and self.worse_in_a_row >= self.params.patience
 
     def _restore_best(self) -> None:
-        if self.history.stopped == "max_seconds" and self.measure is not None:
-            self.history.rows[-1:] = [self.history.rows[-1] | self._measured(self.measure)] if self.history.rows else []
         with torch.no_grad():
             for name, parameter in self.trained:
                 if name in self.best_weights:

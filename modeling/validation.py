@@ -76,14 +76,15 @@ def fixed_rows(corpus: Corpus, trained_prompts: Sequence[str], per_family: int, 
         rows = np.flatnonzero(allowed & (corpus.families == index))
         size = min(per_family, len(rows))
         chosen.append(rng(seed, "valid rows", family).choice(rows, size, replace=False) if size else rows[:0])
-    return np.sort(np.concatenate(chosen)).astype(np.int64)
+    return np.array(sorted(row for rows in chosen for row in rows.tolist()), np.int64)
 
 
 def one_token_rows(corpus: Corpus, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """The sequential rows among `rows` whose target is one identifier token and the end of sequence."""
     first = corpus.targets.values[corpus.targets.offsets[rows]]
     named = np.isin(first, corpus.tokens.identifier_ids)
-    return rows[named & (corpus.targets.lengths[rows] == 2) & (corpus.families[rows] == 0)]
+    ranked: npt.NDArray[np.int64] = rows[named & (corpus.targets.lengths[rows] == 2) & (corpus.families[rows] == 0)]
+    return ranked
 
 
 def first_step_ranks(model: VIP5, batch: Batch, identifiers: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from modeling.settings import AdapterParams, VisionParams
 from modeling.tokens import CATEGORIES, WHOLE_WORDS
 from modeling.visual import VisualProjector, place
 
+PHOTO_CONSTANTS = ("visual.mean", "visual.scale")  # taken from the catalogue, never trained
 START_ID = 0  # the decoder's first token is T5's padding
 
 
@@ -52,7 +53,7 @@ class VIP5(nn.Module):
             raise ModelError(
                 "a batch with photos for a text-only model", "a text-only batch", "load the corpus with photos=None"
             )
-        small = self.whole_word(batch.whole_word_ids) + self.category(batch.category_ids)
+        small: Tensor = self.whole_word(batch.whole_word_ids) + self.category(batch.category_ids)
         return embeddings + small
 
     def encode(self, batch: Batch) -> Tensor:
@@ -133,7 +134,8 @@ def set_trainable(model: VIP5, *, tune: Literal["parts", "full"], small_embeddin
         if name.startswith(("whole_word.", "category.")):
             flag = small_embeddings
         else:
-            flag = tune == "full" or not name.startswith("t5.") or name.endswith("layer_norm.weight")
+            constant = name in PHOTO_CONSTANTS
+            flag = not constant and (tune == "full" or not name.startswith("t5.") or name.endswith("layer_norm.weight"))
         parameter.requires_grad_(flag)
         if flag:
             trained.append(name)

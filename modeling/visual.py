@@ -22,6 +22,10 @@ class VisualProjector(nn.Module):
     def __init__(self, width: int, params: VisionParams) -> None:
         super().__init__()
         r = params.num_visual_tokens
+        self.standardise = params.standardise
+        if params.standardise:  # set by `fit_to`, stored with the trained tensors
+            self.mean = nn.Parameter(torch.zeros(params.width), requires_grad=False)
+            self.scale = nn.Parameter(torch.ones(()), requires_grad=False)
         self.num_visual_tokens, self.width = r, width
         self.inner = nn.Linear(params.width, width * r // 2)
         self.outer = nn.Linear(width * r // 2, width * r)
@@ -31,11 +35,24 @@ class VisualProjector(nn.Module):
     def forward(self, features: Tensor, present: Tensor) -> Tensor:
         """Visual tokens (B, M x r, D) of `features` (B, M, F); `present` (B, M) is False where there is no photo."""
         batch, photos = present.shape
+        if self.standardise:
+            features = (features - self.mean) * self.scale * present[:, :, None]
         projected = self.norm(self.outer(torch.tanh(self.inner(features))))
-        tokens = projected.view(batch, photos, self.num_visual_tokens, self.width)  # (B, M, r, D)
+        tokens: Tensor = projected.view(batch, photos, self.num_visual_tokens, self.width)  # (B, M, r, D)
         if self.no_photo is not None:
             tokens = torch.where(present[:, :, None, None], tokens, self.no_photo.to(tokens.dtype))
         return tokens.flatten(1, 2)
+
+    def fit_to(self, features: Tensor) -> None:
+        """Takes mean and spread from the `features` (N, F) of the photos that are there.
+
+        CLIP features share a large common part (encoders without training even more so); without it a photo's own
+        part fills the projector's range.
+        """
+        if self.standardise and len(features):
+            with torch.no_grad():
+                self.mean.copy_(features.mean(0))
+                self.scale.copy_(1 / (features - self.mean).std(correction=0).clamp_min(1e-6))
 
 
 def place(embeddings: Tensor, visual_tokens: Tensor, placeholders: Tensor) -> Tensor:

@@ -37,6 +37,7 @@ _CLAUSE_END = re.compile(
 _WORD = re.compile(r"[A-Za-z]+(?:['\u2019-][A-Za-z]+)*|\d+(?:[.,]\d+)*|[.,!?;:()]")
 _NOUN = re.compile(r"[a-z]{3,}")
 
+_LIKERS = frozenset({"i", "we", "you", "they", "really", "also", "don't", "didn't", "do", "did", "would", "will"})
 _SUBJECTS = frozenset({"i", "you", "we", "they", "it", "these", "those", "that", "which", "to", "will", "would", "not"})
 
 PREDICATE, FEELING, MODIFIER, VERB = 3.0, 2.5, 2.0, 2.0
@@ -99,13 +100,19 @@ def tag(sentence: str) -> list[Word]:
     if sentence.isupper():
         tokens = [token.lower() for token in tokens]
     tagged = [Word(token.lower(), part) for token, part in _tagger().find_tags(tokens)]
-    return [_mended(word, tagged[index - 1] if index else None) for index, word in enumerate(tagged)]
+    return [_mended(tagged, index) for index in range(len(tagged))]
 
 
-def _mended(word: Word, before: Word | None) -> Word:
-    """The tagger knows no context: after an article a verb is a noun, after a pronoun a feeling is a verb."""
+def _mended(tagged: Sequence[Word], index: int) -> Word:
+    """The word with a better tag where its neighbours tell: the tagger itself knows no context."""
+    word, before = tagged[index], tagged[index - 1] if index else None
+    after = tagged[index + 1].tag if index + 1 < len(tagged) else ""
+    if word.text == "like" and before is not None and before.text in _LIKERS:
+        return Word(word.text, "VBP")
     if word.text in FEELING_VERBS and word.text != "like" and (before is None or before.tag.startswith(("PRP", "RB"))):
         return Word(word.text, "VBP")
+    if word.tag == "NNS" and word.text in COPULAS and after.startswith(("RB", "JJ")):  # "the buckle works well"
+        return Word(word.text, "VBZ")
     if word.tag in {"VB", "VBP"} and before is not None and before.tag in {"DT", "PRP$"}:
         return Word(word.text, "NN")
     if word.text in {"sound", "look", "feel", "work", "fit"} and before is not None and before.text in _SUBJECTS:
@@ -220,7 +227,7 @@ def _feeling(words: Sequence[Word], index: int) -> tuple[float, str, float] | No
         word = words[place]
         before = words[place - 1] if place else None
         if word.text in FEELING_VERBS and word.tag.startswith("VB"):
-            if before is not None and before.text in COPULAS:  # "sounds like a", "feels like"
+            if before is not None and before.text in COPULAS - _LIKERS:  # "sounds like a", "feels like"
                 return None
             return FEELING, word.text, _negated(words, place, FEELING_VERBS[word.text], floor=0)
         if word.text in {"with", "by", "in", "about"} and before is not None and before.text in FEELING_ADJECTIVES:
@@ -287,8 +294,13 @@ def _sentence_evidence(sentence: str, words: Sequence[Word], rating: float) -> f
 
 @lru_cache(maxsize=1)
 def _tagger() -> Any:
+    import warnings
+
     from textblob.en import parser
 
+    with warnings.catch_warnings():  # the library forgets to close its lexicon file
+        warnings.simplefilter("ignore", ResourceWarning)
+        parser.find_tags(["word"])
     return parser
 
 

@@ -2,7 +2,8 @@
 
 Enters: a file. Leaves: blocks of a fixed number of lines. Several workers may read one file: each inflates all of it
 (gzip cannot be entered in the middle) and keeps every n-th block.
-Trade-off: inflating costs about a fifth of parsing, so up to five workers a file pay off; beyond, split the file.
+Trade-off: real reviews inflate at 227 MB of text a second and parse at 50, so up to about four workers a file pay off;
+beyond, split the file.
 """
 
 import zlib
@@ -56,6 +57,14 @@ def blocks(path: Path, lines_per_block: int, max_line_bytes: int) -> Iterator[Bl
         yield Block(number, first_line, lines, frozenset(long), cut)
 
 
+def check_gzip(path: Path) -> None:
+    """Raises InputError for a file that is called .gz and is not gzip, such as a saved error page."""
+    with path.open("rb") as stream:
+        begin = stream.read(12)
+    if path.suffix == ".gz" and not begin.startswith(_GZIP_MAGIC):
+        raise InputError(f"{path} that is not gzip (it begins with {begin!r})", "a gzip file", "bring it in again")
+
+
 def _lines(path: Path, max_line_bytes: int) -> Iterator[tuple[bytes, bool, bool]]:
     """(line, too long, cut) of a file; of a line that is too long, the first bytes."""
     tail, skipping = b"", False
@@ -80,15 +89,12 @@ def _lines(path: Path, max_line_bytes: int) -> Iterator[tuple[bytes, bool, bool]
 
 def _chunks(path: Path) -> Iterator[bytes | None]:
     """The bytes of a file, inflated where it is gzip; a final None where the archive is damaged."""
+    check_gzip(path)
     with path.open("rb") as stream:
         raw = stream.read(_CHUNK_BYTES)
         if raw.startswith(_GZIP_MAGIC):
             yield from _inflated(stream, raw)
             return
-        if path.suffix == ".gz":
-            raise InputError(
-                f"{path} that is not gzip (it begins with {raw[:12]!r})", "a gzip file", "bring it in again"
-            )
         while raw:
             yield raw
             raw = stream.read(_CHUNK_BYTES)

@@ -6,6 +6,7 @@ repeated item are written twice.
 """
 
 import logging
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import pyarrow.parquet as pq
 from features import datasets, schema, stage, tables
 from features.errors import InputError, TableError
 from features.params import build
-from pipelines import records
+from pipelines import dump_lines, readers_p5, records
 from pipelines.beam import BeamParams, run_units
 from pipelines.record_units import Kind, Unit, work
 
@@ -24,26 +25,34 @@ log = logging.getLogger("vip5")
 
 
 def write_records(params: records.Params, context: stage.Context) -> int:
-    """Writes the three tables of `records` and returns their rows."""
+    """Writes the three tables of `records` and returns their rows.
+
+    Raises:
+        InputError: a file is absent or is not what its name says; nothing is written then.
+        TableError: the runner lost or repeated work.
+    """
     dataset = datasets.dataset(context.shared, context.dataset)
     paths = {name: _found(context, name) for name in dataset.files}
+    if dataset.format == "p5":
+        readers_p5.number_maps(paths[dataset.reviews[1]])
     beam = build(BeamParams, context.shared["beam"], where="beam")
+    beam.check()
     folders = {name: context.table(f"records/{name}") for name in ("reviews", "items", "rejects")}
     staging = {name: tables.begin_table(folder) for name, folder in folders.items()}
-    units = _units(params, dataset, paths, staging)
-    counts = run_units("records", units, work, beam)
-    rows = {
-        kind: sum(counts.get(f"{name}:rows", 0) for name in {u.source for u in units if u.kind == kind})
-        for kind in ("reviews", "items")
-    }
-    check_accounts(counts, sorted({unit.source for unit in units}), params.num_strides)
-    repeated = _reject_repeated_items(staging["items"], staging["rejects"])
-    rows["items"] -= sum(repeated.values())
-    accounts = _accounts(counts, {u.source for u in units}, repeated)
-    rows["rejects"] = sum(account["rejected"] for account in accounts.values())
-    shown = {"lines_per_block": params.lines_per_block, "max_line_bytes": params.max_line_bytes}
-    provenance = tables.Provenance(stage="records", params=shown, inputs=paths, notes={"files": accounts})
-    return _finish(folders, staging, rows, provenance)
+    try:
+        units = _units(params, dataset, paths, staging)
+        counts = run_units("records", units, work, beam)
+        sources = sorted({unit.source for unit in units})
+        check_accounts(counts, sources, params.num_strides)
+        repeated = _reject_repeated_items(staging["items"], staging["rejects"])
+        accounts = _accounts(counts, sources, repeated)
+        _check_rows(staging, accounts, set(dataset.metadata))
+        shown = {"lines_per_block": params.lines_per_block, "max_line_bytes": params.max_line_bytes}
+        provenance = tables.Provenance(stage="records", params=shown, inputs=paths, notes={"files": accounts})
+        return _finish(folders, staging, provenance)
+    finally:  # after a success there is nothing left to remove
+        for folder in staging.values():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _found(context: stage.Context, name: str) -> Path:
@@ -53,6 +62,7 @@ def _found(context: stage.Context, name: str) -> Path:
         bring = f"python -m flows.ingest {context.dataset} --from FOLDER"
         action = "dvc repro sample" if context.dataset == "sample" else bring
         raise InputError(found, f"{name}, a file of dataset {context.dataset}", f"`{action}`")
+    dump_lines.check_gzip(path)
     return path
 
 
@@ -134,9 +144,11 @@ def _move(part: Path, rows: pl.DataFrame, rejects: Path) -> None:
     tables.write_part(rejects, schema.REJECTS, index, both.sort_by("line"))
 
 
-def _accounts(counts: Mapping[str, int], sources: set[str], repeated: Mapping[str, int]) -> dict[str, dict[str, int]]:
+def _accounts(
+    counts: Mapping[str, int], sources: Sequence[str], repeated: Mapping[str, int]
+) -> dict[str, dict[str, int]]:
     accounts: dict[str, dict[str, int]] = {}
-    for source in sorted(sources):
+    for source in sources:
         prefix = f"{source}:"
         account = {name.removeprefix(prefix): n for name, n in sorted(counts.items()) if name.startswith(prefix)}
         account.pop("seen", None)
@@ -153,19 +165,26 @@ def _accounts(counts: Mapping[str, int], sources: set[str], repeated: Mapping[st
     return accounts
 
 
-def _finish(
-    folders: Mapping[str, Path], staging: Mapping[str, Path], rows: Mapping[str, int], provenance: tables.Provenance
-) -> int:
-    declared = {"reviews": schema.REVIEWS, "items": schema.ITEMS, "rejects": schema.REJECTS}
-    for name, table in declared.items():
-        _renumber(staging[name], table)
+def _check_rows(staging: Mapping[str, Path], accounts: Mapping[str, Mapping[str, int]], metadata: set[str]) -> None:
+    """Raises TableError unless the staged parts hold the rows that the workers counted."""
+    expected = {"reviews": 0, "items": 0, "rejects": 0}
+    for source, account in accounts.items():
+        expected["items" if source in metadata else "reviews"] += account["rows"]
+        expected["rejects"] += account["rejected"]
+    for name, rows in expected.items():
         staged = sum(pq.read_metadata(path).num_rows for path in _parts(staging[name]))
-        if staged != rows[name]:
+        if staged != rows:
             raise TableError(
-                f"{staged} rows of {table.name} where {rows[name]} were counted",
+                f"{staged} rows of records/{name} where {rows} were counted",
                 "as many rows as counted",
                 "another beam.runner: this one lost or repeated work",
             )
+
+
+def _finish(folders: Mapping[str, Path], staging: Mapping[str, Path], provenance: tables.Provenance) -> int:
+    declared = {"reviews": schema.REVIEWS, "items": schema.ITEMS, "rejects": schema.REJECTS}
+    for name, table in declared.items():
+        _renumber(staging[name], table)
     written = sum(tables.finish_table(folders[name], table, provenance) for name, table in declared.items())
     for source, account in provenance.notes["files"].items():
         reasons = ", ".join(f"{k.removeprefix('rejected:')} {v}" for k, v in account.items() if ":" in k)

@@ -1,4 +1,4 @@
-"""Every way to hold the line wrongly is one line (found, expected, do), an exit code that is not 0, and nothing written."""
+"""Wrong input is one line (found, expected, do), an exit code that is not 0, and nothing written."""
 
 import importlib
 import logging

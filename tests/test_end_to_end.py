@@ -25,7 +25,7 @@ SMALL: dict[str, Any] = {
     "train": {"loop": LOOP},
 }
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("end_to_end")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

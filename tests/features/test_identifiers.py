@@ -140,6 +140,14 @@ def test_an_unknown_scheme_names_the_nearest():
         build(identifiers.Params, {"scheme": "semantik"}, where="identifiers")
 
 
+def test_without_a_size_codebooks_grow_with_the_catalogue(tmp_path):
+    assert [identifiers.enough_values(n, 3) for n in (368, 11_924, 1_000_000)] == [16, 64, 256]
+    rows = run(shop(tmp_path), "semantic", levels=2)
+    assert {max(row["code"][:2]) < 16 for row in rows} == {True}
+    with pytest.raises(ParamsError, match="codebook_size = 0"):
+        build(identifiers.Params, {"codebook_size": 0}, where="identifiers")
+
+
 def test_a_repeated_code_is_an_error():
     with pytest.raises(TableError, match="items 4 and 9 with the same code"):
         identifiers.check_unique([4, 9], [[1, 2], [1, 2]], ["<a_1><b_2>", "<a_1><b_2>"])

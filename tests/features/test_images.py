@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from features import images, stage
@@ -13,9 +15,11 @@ from features.clip import ClipParams, Encoder, load_encoder
 from features.decoding import PhotoLimits, Rejection, decode
 from features.errors import InputError
 from features.photos import PhotoStore
-from features.schema import CATALOGUE, PHOTO_REJECTS, embeddings
+from features.schema import CATALOGUE, PHOTO_REJECT_REASONS, PHOTO_REJECTS, embeddings
+from features.seeds import rng
 from features.tables import Provenance, from_rows, read_manifest, read_table, write_table
 from features.vectors import read_vectors
+from pipelines.sample_photos import photo
 
 CLIP = {"model": "vip5-tiny", "device": "cpu"}
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 60, 220)}
@@ -123,6 +127,25 @@ def test_exif_rotation_is_applied(orientation, size, white):
 def test_a_broken_exif_block_spoils_no_photo():
     exif = b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + b"\xff" * 40
     assert decode(encoded(drawing(), exif=exif), PhotoLimits()).size == (60, 40)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@given(st.lists(st.tuples(st.integers(0, len(JPEG) - 1), st.integers(0, 255)), max_size=8), st.integers(0, len(JPEG)))
+def test_whatever_the_bytes_there_is_an_rgb_image_or_a_reason(changes, length):
+    data = bytearray(JPEG)
+    for place, value in changes:
+        data[place] = value
+    found = decode(bytes(data[:length]), PhotoLimits())
+    assert found.reason in PHOTO_REJECT_REASONS if isinstance(found, Rejection) else found.mode == "RGB"
+
+
+def test_untrained_features_of_the_samples_photos_tell_the_styles_apart(encoder):
+    styles = np.arange(160) % 8
+    drawn = [photo(int(n) % 6, int(s), 8, 96, rng(0, "photo", n)) for n, s in enumerate(styles)]
+    features = encoder.encode_images([decode(data, PhotoLimits()) for data in drawn])
+    centroids = np.stack([features[:80][styles[:80] == style].mean(axis=0) for style in range(8)])
+    found = (((features[80:, None] - centroids) ** 2).sum(axis=2)).argmin(axis=1)
+    assert (found == styles[80:]).mean() > 0.95
 
 
 def catalogue(root: Path, keys: list[str]) -> None:

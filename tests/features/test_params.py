@@ -51,7 +51,10 @@ def test_build_converts_lists_numbers_and_nested_sections() -> None:
             {"k_core": 1, "numbering": "randm"},
             "found records.numbering = 'randm'; expected random (the nearest known); do: choose one of them",
         ),
-        ({"k_core": 1, "tags": "a"}, "found records.tags = 'a' (str); expected type tuple[str, ...]; do: change it in params.yaml"),
+        (
+            {"k_core": 1, "tags": "a"},
+            "found records.tags = 'a' (str); expected type tuple[str, ...]; do: change it in params.yaml",
+        ),
         (
             {"k_core": 1, "scratch": {"layer": 3}},
             "found parameter records.scratch.layer; expected layers (the nearest known); do: rename or remove it",

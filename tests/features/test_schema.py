@@ -14,7 +14,9 @@ DESIGN = {
     "images/embeddings": "item_id embedding status sha256",
     "texts": "item_id embedding",
     "identifiers": "item_id code text",
-    "prompts/train/direct": "example_id split family prompt_id user_id target_item_id image_item_ids candidate_item_ids source target",
+    "prompts/train/direct": (
+        "example_id split family prompt_id user_id target_item_id image_item_ids candidate_item_ids source target"
+    ),
     "predictions": "user_id prompt_id rank item_id score",
 }  # fmt: skip
 

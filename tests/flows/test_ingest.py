@@ -186,12 +186,13 @@ def test_unknown_dump_is_answered_with_the_nearest(source: Path) -> None:
     with pytest.raises(ParamsError) as caught:
         dumps.plan("shirt", source, PARAMS)
     assert str(caught.value) == (
-        "found dump 'shirt'; expected shirts (the nearest known); do: add it to `datasets` or `tokenizers` of params.yaml"
+        "found dump 'shirt'; expected shirts (the nearest known); "
+        "do: add it to `datasets` or `tokenizers` of params.yaml"
     )
 
 
 def test_missing_folder_file_and_photos_are_named(source: Path) -> None:
-    with pytest.raises(InputError, match="no folder .*gone"):
+    with pytest.raises(InputError, match=r"no folder .*gone"):
         dumps.plan("shirts", source / "gone", PARAMS)
     with pytest.raises(InputError, match=r"no file sequential_data\.txt in .* \(it holds photos, r\.json\.gz\)"):
         dumps.plan("toys", source, PARAMS)
@@ -238,7 +239,6 @@ def prefect_server() -> Iterator[None]:
 
 @pytest.mark.prefect
 @pytest.mark.slow
-@pytest.mark.xdist_group("prefect")
 @pytest.mark.usefixtures("prefect_server")
 def test_the_flow_brings_a_dump_and_then_finds_it_unchanged(source: Path, workspace: Path) -> None:
     from flows.ingest_flow import ingest as flow

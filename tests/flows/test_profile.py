@@ -103,7 +103,7 @@ def test_profiles_are_laid_over_in_order(copy: Path) -> None:
 
 
 def test_a_profile_without_a_dataset_of_its_own_is_refused(copy: Path) -> None:
-    with pytest.raises(ParamsError, match="dataset sample, which is that of params.yaml; expected another dataset"):
+    with pytest.raises(ParamsError, match=r"dataset sample, which is that of params\.yaml; expected another dataset"):
         profile.write_line(["paper"])
     assert not (copy / "work").exists()
 

@@ -204,3 +204,17 @@ def test_parameter_counts_are_the_papers(
     set_trainable(model, tune="parts", small_embeddings=False)
     assert sum(p.numel() for p in model.parameters() if p.requires_grad) == trained
     assert total is None or sum(p.numel() for p in model.parameters()) == total
+
+
+def test_standardised_photos_do_not_depend_on_the_features_scale_or_common_part() -> None:
+    features = torch.randn(20, WIDTH)
+    present = torch.ones(20, 1, dtype=torch.bool)
+    with seeded(1, "projector"):
+        one = VisualProjector(16, VisionParams(width=WIDTH, num_visual_tokens=2, standardise=True))
+    with seeded(1, "projector"):
+        two = VisualProjector(16, VisionParams(width=WIDTH, num_visual_tokens=2, standardise=True))
+    one.fit_to(features)
+    moved = features / 50 + 7
+    two.fit_to(moved)
+    torch.testing.assert_close(one(features[:, None], present), two(moved[:, None], present), atol=1e-3, rtol=0)
+    assert one.mean.tolist() == pytest.approx(features.mean(0).tolist())

@@ -1,5 +1,6 @@
-"""The explanations stage: aspects of the train split alone, one best sentence a review, empty where there are no texts."""
+"""The explanations stage: aspects of the train split alone, one best sentence a review, empty without texts."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -29,21 +30,18 @@ def write_reviews(root: Path, *, texts: bool = True) -> Context:
     """Reviews and sequences of 8 users with 5 items each, every line twice."""
     context = Context(dataset="made_up", root=root, seed=7, shared={"beam": {"runner": "FnApiRunner", "options": []}})
     reviews, interactions = [], []
-    for user_id in range(1, NUM_USERS + 1):
-        for position in range(1, LENGTH + 1):
-            item_id = (user_id + position) % 9 + 1
-            text = text_of(user_id, position) if texts else None
-            for copy in (0, 1):
-                reviews.append({
-                    "user_key": f"U{user_id}", "item_key": f"I{item_id}", "rating": 5.0 if texts else None,
-                    "timestamp": 1000 + position if texts else None, "user_name": None, "headline": "Fine", "text": text,
-                    "helpful_votes": None, "source": "dump.gz", "line": 100 * copy + 10 * user_id + position, "position": 0,
-                })  # fmt: skip
-            split = {LENGTH: "test", LENGTH - 1: "valid"}.get(position, "train")
-            interactions.append({
-                "user_id": user_id, "position": position, "item_id": item_id, "rating": 5.0 if texts else None,
-                "timestamp": 1000 + position if texts else None, "split": split,
-            })  # fmt: skip
+    for user_id, position in itertools.product(range(1, NUM_USERS + 1), range(1, LENGTH + 1)):
+        item_id = (user_id + position) % 9 + 1
+        known = {"rating": 5.0, "timestamp": 1000 + position} if texts else {"rating": None, "timestamp": None}
+        review = known | {
+            "user_key": f"U{user_id}", "item_key": f"I{item_id}", "user_name": None, "headline": "Fine",
+            "text": text_of(user_id, position) if texts else None, "helpful_votes": None, "source": "dump.gz",
+            "position": 0,
+        }  # fmt: skip
+        line = 10 * user_id + position
+        reviews += [review | {"line": line}, review | {"line": line + 100}]
+        split = {LENGTH: "test", LENGTH - 1: "valid"}.get(position, "train")
+        interactions.append(known | {"user_id": user_id, "position": position, "item_id": item_id, "split": split})
     users = [{"user_id": n, "user_key": f"U{n}", "name": None, "num_interactions": 5} for n in range(1, NUM_USERS + 1)]
     items = [
         {
@@ -120,10 +118,9 @@ def test_a_dump_without_texts_gives_an_empty_table(tmp_path: Path) -> None:
 
 
 def test_a_missing_table_is_named_and_nothing_is_left(tmp_path: Path) -> None:
-    context = Context(
-        dataset="made_up", root=tmp_path, seed=7, shared={"beam": {"runner": "FnApiRunner", "options": []}}
-    )
-    with pytest.raises(TableError, match="no table at .*records/reviews"):
+    shared = {"beam": {"runner": "FnApiRunner", "options": []}}
+    context = Context(dataset="made_up", root=tmp_path, seed=7, shared=shared)
+    with pytest.raises(TableError, match=r"no table at .*records/reviews"):
         explanations.run(PARAMS, context)
     assert not context.table(".explanations.scratch").exists()
     assert not context.table("explanations").exists()
@@ -131,8 +128,8 @@ def test_a_missing_table_is_named_and_nothing_is_left(tmp_path: Path) -> None:
 
 def test_choose_prefers_evidence_then_short_sentences_of_different_features() -> None:
     job = explanation_units.Job(
-        scratch=Path(), folder=Path(), seed=1, per_review=2, split="interaction", min_words=2, max_words=6, min_score=2.5,
-        aspect_words=frozenset({"base", "lid"}),
+        scratch=Path(), folder=Path(), seed=1, per_review=2, split="interaction", min_words=2, max_words=6,
+        min_score=2.5, aspect_words=frozenset({"base", "lid"}),
     )  # fmt: skip
 
     def mention(feature: str, sentence: str, score: float) -> Mention:

@@ -3,7 +3,7 @@ import unicodedata
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipelines import literals
@@ -29,7 +29,7 @@ def has_utf8_bytes(value: Any) -> bool:
 
 
 @given(VALUES)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_parse_reads_what_repr_writes(value: Any) -> None:
     line = repr(value)
     if not has_utf8_bytes(value) and "\\x8" not in line and "\\x9" not in line:

@@ -245,3 +245,23 @@ def test_the_share_of_yes_no_prompts_is_the_parameter() -> None:
 
 def test_ranges_bound_the_rows_of_a_part() -> None:
     assert list(prompts.ranges([0, 2, 0, 3, 1, 9, 1], 4)) == [((1,), 2), ((3, 4), 4), ((5,), 9), ((6,), 1)]
+
+
+def test_the_published_settings_draw_ten_windows_a_user_and_never_a_valid_or_test_item(tmp_path: Path) -> None:
+    context = write_dataset(tmp_path)
+    shares = prompts.YesNoShare(sequential=None, direct=None)
+    params = prompts.Params(
+        sequential="last_three",
+        max_history=None,
+        yes_no_share=shares,
+        direct_per_user=10,
+        direct_variants=("published",),
+    )
+    prompts.run(params, context)
+    found = rows(context, "train", "sequential")
+    assert len(found) == 10 * (NUM_USERS - 2)  # users 1 and 2 have fewer than 5 items
+    for row in found:
+        items = sequence_of(row["user_id"])
+        assert row["target_item_id"] in items[-5:-2]
+        assert not set(row["image_item_ids"]) & set(items[-2:])
+    assert len(rows(context, "train", "direct")) == 10 * NUM_USERS

@@ -98,6 +98,7 @@ def test_lines_in_are_lines_kept_and_lines_rejected(lines: list[bytes]) -> None:
 
 
 @given(st.text())
+@settings(deadline=None)
 def test_cleaning_a_text_leaves_words_single_spaces_and_no_control_characters(value: str) -> None:
     cleaned = cleaning.text(value)
     if cleaned is not None:

@@ -181,8 +181,34 @@ def test_a_missing_dump_says_what_to_do(tmp_path: Path) -> None:
     context.raw.mkdir(parents=True)
     with pytest.raises(InputError, match=r"no file .*raw/tiny/r\.json\.gz"):
         records.run(records.Params(), context)
-    (context.raw / "r.json.gz").write_bytes(b"plain text")
     assert not context.table("records").exists()
+
+
+@pytest.mark.parametrize(
+    ("form", "files", "message"),
+    [
+        ("amazon2014", {"r.json.gz": b"<html>"}, "r.json.gz that is not gzip (it begins with b'<html>')"),
+        ("p5", {"s.txt": b"1 1", "datamaps.json": b"{}"}, "datamaps.json without number maps"),
+        ("p5", {"s.txt": b"1 1", "datamaps.json": b"{"}, "datamaps.json that is not JSON"),
+        ("p6", {"r.json": b""}, "datasets.tiny.format = 'p6'"),
+        ("amazon2014", {"../r.json": b""}, "file name '../r.json' must lie inside"),
+    ],
+)
+def test_a_dump_that_is_not_what_it_says_is_one_line_and_leaves_nothing(
+    workspace: Path, caplog: pytest.LogCaptureFixture, form: str, files: dict[str, bytes], message: str
+) -> None:
+    params = {
+        "dataset": "tiny", "seed": 1, "beam": {}, "records": {},
+        "datasets": {"tiny": {"format": form, "reviews": list(files), "metadata": []}},
+    }  # fmt: skip
+    (workspace / "params.yaml").write_text(json.dumps(params))
+    raw = workspace / "data" / "raw" / "tiny"
+    raw.mkdir(parents=True)
+    for name, data in files.items():
+        (raw / name).write_bytes(data)
+    assert records.main([]) != 0
+    assert message in caplog.records[-1].getMessage()
+    assert not (workspace / "data" / "tiny").exists()
 
 
 def test_a_runner_that_loses_rows_is_refused(sample_root: Path) -> None:

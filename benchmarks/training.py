@@ -1,0 +1,186 @@
+"""How fast the loader and the training step are, on a made-up mix like the published one, at T5-small size.
+
+Enters: nothing, or a folder with T5's tokenizer.json. Leaves: one JSON object on standard output.
+Trade-off: a few batches, evenly spaced over the epoch's lengths, stand for the epoch; CPU-seconds (all threads) are the
+measure because the machine may be shared, and a fixed float32 matrix product is timed beside them.
+
+The mix (one epoch of the original on 5,000 users): 41 % next-item and yes/no prompts with histories of about 4 items,
+23 % yes/no prompts of one item, 17 % picks from 100 candidates, 19 % explanations; 2 visual tokens a photo, features of
+512 numbers, items written as numbers; about 140 source tokens an example.
+
+    python -m benchmarks.training [--tokenizer FOLDER] [--examples 4000] [--batches 8] [--threads 1]
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from features.schema import prompts
+from features.seeds import rng
+from features.tables import from_rows
+from modeling.backbone import new_t5, seeded
+from modeling.batches import Corpus, PhotoTable
+from modeling.optimiser import DecayedAdam
+from modeling.ragged import IntArray
+from modeling.sampler import padding_share, plan_batches
+from modeling.settings import AdapterParams, Scratch, VisionParams
+from modeling.tokenizer_training import train_tokenizer
+from modeling.tokens import Tokens
+from modeling.vip5 import VIP5, set_trainable
+
+NUM_USERS, NUM_ITEMS, WIDTH, PHOTO = 5000, 3000, 512, "<extra_id_0> <extra_id_0>"
+WORDS = ("a", "good", "toy", "for", "kids", "with", "great", "colour", "and", "very", "nice", "quality", "our")
+SHARES = {"history": 0.407, "yes_no": 0.233, "candidates": 0.174, "explanation": 0.186}
+
+
+def example(kind: str, generator: np.random.Generator) -> dict[str, Any]:
+    """One made-up prompt row of the given kind."""
+    user = int(generator.integers(1, NUM_USERS + 1))
+    num_items = {"history": 2 + int(generator.geometric(0.3)), "candidates": 100}.get(kind, 1)
+    items = generator.choice(NUM_ITEMS, num_items, replace=False) + 1
+    listed = " , ".join(f"{item} {PHOTO}" for item in items)
+    target = str(items[-1])
+    if kind == "history":
+        family, prompt_id = "sequential", "A-1"
+        source = f"User_{user} has bought , in this order : \n {listed} \n Which item will the user buy after these ?"
+    elif kind == "candidates":
+        family, prompt_id = "direct", "B-5"
+        source = f"Which of these items fits user_{user} best ? \n {listed}"
+    elif kind == "yes_no":
+        family, prompt_id, target = "direct", "B-1", "yes"
+        source = f"Should the item_{items[0]} {PHOTO} be shown to user_{user} as a good choice ?"
+    else:
+        family, prompt_id = "explanation", "C-3"
+        title = " ".join(generator.choice(WORDS, 8))
+        source = f"Write a 5 star explanation of user_{user} about this product : \n {title} {PHOTO}"
+        target = " ".join(generator.choice(WORDS, int(generator.integers(6, 20))))
+    return {
+        "split": "train", "family": family, "prompt_id": prompt_id, "variant": "published", "round": 0, "user_id": user,
+        "target_item_id": None, "image_item_ids": items.tolist(), "candidate_item_ids": None, "source": source,
+        "target": target,
+    }  # fmt: skip
+
+
+def made_rows(count: int) -> pa.Table:
+    """`count` rows of the mix, in random order."""
+    generator = rng(0, "benchmark", "mix")
+    kinds = generator.choice(list(SHARES), count, p=list(SHARES.values()))
+    rows = [example(str(kind), generator) | {"example_id": i} for i, kind in enumerate(kinds)]
+    return from_rows(prompts("train", "sequential"), rows)
+
+
+def measure_loader(
+    rows: pa.Table, tokens: Tokens, photos: PhotoTable, batch_size: int
+) -> tuple[Corpus, dict[str, Any]]:
+    """The corpus, and examples a CPU-second of tokenising once and of batching every epoch."""
+    started = time.process_time()
+    corpus = Corpus(rows, tokens, photos)
+    tokenised = time.process_time() - started
+    plan = plan_batches(
+        corpus.lengths, corpus.targets.lengths, batch_size=batch_size, generator=rng(0, "benchmark", "plan")
+    )
+    started = time.process_time()
+    for batch in plan:
+        corpus.batch(batch)
+    batched = time.process_time() - started
+    return corpus, {
+        "examples": len(corpus),
+        "source_tokens_per_example": round(float(corpus.lengths.mean()), 1),
+        "tokenise_examples_per_cpu_second": round(len(corpus) / tokenised, 1),
+        "batch_examples_per_cpu_second": round(len(corpus) / batched, 1),
+        "loader_examples_per_cpu_second_first_epoch": round(len(corpus) / (tokenised + batched), 1),
+        "padding_share": round(padding_share(plan, corpus.lengths), 4),
+    }
+
+
+def small_vip5(tokens: Tokens, dropout: float) -> VIP5:
+    """VIP5 at T5-small size with the published settings."""
+    vision = VisionParams(width=WIDTH, num_visual_tokens=2, missing_photo="zeros")
+    with seeded(0, "benchmark"):
+        t5 = new_t5(Scratch(), vocabulary_size=tokens.size, dropout=dropout)
+        model = VIP5(t5, adapters=AdapterParams(init="linear"), vision=vision)
+    set_trainable(model, tune="parts", small_embeddings=False)
+    return model.train()
+
+
+def measure_steps(model: VIP5, corpus: Corpus, chosen: Sequence[IntArray]) -> dict[str, Any]:
+    """Examples and source tokens a CPU-second and a wall-clock second, loading, clipping and optimiser included."""
+    optimiser = DecayedAdam([(name, p) for name, p in model.named_parameters() if p.requires_grad])
+    model(corpus.batch(chosen[0][:2])).reduce("paper").backward()  # warm-up
+    optimiser.step(0.0, 5.0)
+    wall, cpu = time.monotonic(), time.process_time()
+    for rows in chosen:
+        model(corpus.batch(rows)).reduce("paper").backward()
+        optimiser.step(1e-4, 5.0)
+    wall, cpu = time.monotonic() - wall, time.process_time() - cpu
+    examples = sum(len(rows) for rows in chosen)
+    source_tokens = sum(int(corpus.lengths[rows].sum()) for rows in chosen)
+    return {
+        "batches": len(chosen),
+        "examples": examples,
+        "source_tokens_per_example": round(source_tokens / examples, 1),
+        "cpu_seconds": round(cpu, 2),
+        "examples_per_cpu_second": round(examples / cpu, 3),
+        "examples_per_wall_second": round(examples / wall, 3),
+        "source_tokens_per_cpu_second": round(source_tokens / cpu, 1),
+    }
+
+
+def measure_product(size: int = 1536, repeats: int = 4) -> float:
+    """Billions of float32 operations a CPU-second in a square matrix product: how fast the machine is just now."""
+    with seeded(0, "product"):
+        left, right = torch.rand(size, size), torch.rand(size, size)
+    left @ right
+    started = time.process_time()
+    for _ in range(repeats):
+        left @ right
+    return round(2 * size**3 * repeats / (time.process_time() - started) / 1e9, 1)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints the measurements."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--tokenizer", type=Path, help="folder with tokenizer.json; default: trained on the mix")
+    parser.add_argument("--examples", type=int, default=4000)
+    parser.add_argument("--batches", type=int, default=8)
+    parser.add_argument("--batch-size", type=int, default=36)
+    parser.add_argument("--tokens-per-batch", type=int, default=5000)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--dropout", type=float, default=0.1)
+    arguments = parser.parse_args(argv)
+    torch.set_num_threads(arguments.threads)
+    rows = made_rows(arguments.examples)
+    texts = [*rows["source"].to_pylist(), *rows["target"].to_pylist()]
+    tokens = Tokens.load(arguments.tokenizer) if arguments.tokenizer else Tokens(train_tokenizer(texts, 4000))
+    features = rng(0, "benchmark", "photos").standard_normal((NUM_ITEMS + 1, WIDTH)).astype(np.float32)
+    photos = PhotoTable(features, np.ones(NUM_ITEMS + 1, bool))
+    corpus, loader = measure_loader(rows, tokens, photos, arguments.batch_size)
+    plan = plan_batches(
+        corpus.lengths,
+        corpus.targets.lengths,
+        batch_size=arguments.batch_size,
+        tokens_per_batch=arguments.tokens_per_batch,
+    )
+    # Evenly spaced over the lengths, from the middle of each stretch, so that short and long keep their shares.
+    places = (np.arange(arguments.batches) + 0.5) * len(plan) / arguments.batches
+    before = measure_product()
+    steps = measure_steps(small_vip5(tokens, arguments.dropout), corpus, [plan[int(place)] for place in places])
+    found = {
+        "threads": arguments.threads,
+        "loader": loader,
+        "training": steps,
+        "product_gflop_per_cpu_second": [before, measure_product()],
+    }
+    print(json.dumps(found, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,154 @@
+"""`python -m modeling.summary`: the results of the last evaluation as one short table, and where the reports lie.
+
+Enters: `metrics/<dataset>/evaluate.json`. Leaves: lines on standard output. Trade-off: plain columns, so that the table
+can be pasted anywhere.
+"""
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from features.errors import InputError, VIP5Error
+from features.params import load_yaml
+from features.stage import Places, configure_logging
+
+Block = Mapping[str, Any]
+_TITLES = {
+    "item_knn": "item k-nearest neighbours", "popularity": "popularity", "recent_popularity": "recent popularity",
+    "random": "random", "number_rule": "number rule (largest + 1)",
+}  # fmt: skip
+
+
+def summary_lines(results: Block, places: Places) -> list[str]:
+    """The lines to print, from the content of `evaluate.json`."""
+    lines = [f"{results['dataset']}: {results['num_users']:,} users, {results['num_items']:,} items, test split", ""]
+    tables = (
+        ("sequential", "sequential (whole catalogue)", ("hr@10", "ndcg@10")),
+        ("direct", "direct (100 candidates)", ("hr@1", "hr@5", "hr@10")),
+    )
+    for family, title, columns in tables:
+        rows = family_rows(results, family, columns)
+        if rows:
+            lines += [*aligned([[title, *(name.upper() for name in columns)], *rows]), ""]
+    rows = explanation_rows(results)
+    if rows:
+        lines += [*aligned([["explanation (percent)", "BLEU-4", "ROUGE-1", "ROUGE-2", "ROUGE-L"], *rows]), ""]
+    lines += verdicts(results)
+    lines += [f"{name:<12} {path}" for name, path in report_files(places).items() if path.is_file()]
+    return lines
+
+
+def family_rows(results: Block, family: str, columns: Sequence[str]) -> list[list[str]]:
+    """A row a model and prompt: the value of each column with its 95 % interval."""
+    rows = []
+    for key, block in results[family].items():
+        rows.append([f"VIP5 {key}", *_cells(block, columns)])
+        for title, blocks in (
+            ("without photos", results.get(f"{family}_without_photos", {})),
+            ("text-only backbone", results.get("backbone", {}).get(family, {})),
+        ):
+            if key in blocks:
+                rows.append([f"{title} {key}", *_cells(blocks[key], columns)])
+    for name, title in _TITLES.items():
+        if rows and name in results["baselines"][family]:
+            rows.append([title, *_cells(results["baselines"][family][name], columns)])
+    return rows
+
+
+def _cells(block: Block, columns: Sequence[str]) -> list[str]:
+    limits = block.get("ci95", {})
+    return [
+        f"{block[name]:.4f}" + (f" [{limits[name][0]:.4f}, {limits[name][1]:.4f}]" if name in limits else "")
+        for name in columns
+    ]
+
+
+def explanation_rows(results: Block) -> list[list[str]]:
+    """A row a model and explanation prompt: BLEU-4, ROUGE-1, ROUGE-2, ROUGE-L in percent."""
+    rows = []
+    for title, blocks in (("VIP5", results["explanation"]), ("text-only backbone", results["backbone"]["explanation"])):
+        for key, block in blocks.items():
+            if block["num_examples"]:
+                names = ("bleu4", "rouge1", "rouge2", "rougeL")
+                rows.append([f"{title} {key}", *(f"{block[name]:.2f}" for name in names)])
+    return rows
+
+
+def verdicts(results: Block) -> list[str]:
+    """One line a comparison that a reader asks first, and the number rule."""
+    lines: list[str] = []
+    for family, metric in (("sequential", "hr@10"), ("direct", "hr@10")):
+        for key, block in results[family].items():
+            gaps = {name: gap[metric] for name, gap in block["differences"].items() if metric in gap}
+            rivals = {name: gap[0] for name, gap in gaps.items() if name in _TITLES}
+            names = [min(rivals, key=rivals.__getitem__)] if rivals else []
+            names += [name for name in ("without_photos",) if name in gaps]
+            lines += [
+                f"VIP5 {key} minus {name.replace('_', ' ')}, {metric.upper()}: {_gap(gaps[name])}" for name in names
+            ]
+    leakage = results["leakage"]
+    verdict = "LEAKS" if leakage["numbers_leak"] else "leak-free numbering"
+    lines.append(
+        f"number rule: HR@1 {leakage['number_rule_hr@1']:.4f}, HR@10 {leakage['number_rule_hr@10']:.4f}; {verdict}"
+    )
+    return [*lines, ""]
+
+
+def _gap(gap: Sequence[float]) -> str:
+    mean, low, high = gap
+    word = "better" if low > 0 else "worse" if high < 0 else "no clear difference"
+    return f"{mean:+.4f} [{low:+.4f}, {high:+.4f}] {word}"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as text lines with columns padded to the same width, the first row underlined.
+
+    Example:
+        >>> aligned([["a", "b"], ["long", "1"]])
+        ['a     b', '----  -', 'long  1']
+    """
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return [lines[0], "  ".join("-" * width for width in widths), *lines[1:]]
+
+
+def report_files(places: Places) -> dict[str, Path]:
+    """Where a reader looks next."""
+    return {
+        "model page": places.report("model.html"),
+        "data page": places.report("data.html"),
+        "photo page": places.report("photos.html"),
+        "all numbers": places.metrics("evaluate.json"),
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints the results of the last evaluation."""
+    parser = argparse.ArgumentParser(prog="python -m modeling.summary", description=main.__doc__)
+    parser.add_argument(
+        "--params",
+        type=Path,
+        default=Path("params.yaml"),
+        help="YAML file that names the dataset (default: %(default)s)",
+    )
+    arguments = parser.parse_args(argv)
+    configure_logging()
+    try:
+        places = Places(dataset=str(load_yaml(arguments.params)["dataset"]))
+        path = places.metrics("evaluate.json")
+        if not path.is_file():
+            raise InputError(f"no {path}", "the metrics of a finished evaluation", "run `dvc repro`")
+        lines = summary_lines(json.loads(path.read_text(encoding="utf-8")), places)
+    except VIP5Error as error:
+        logging.getLogger("vip5").error("summary: %s", error)
+        return error.exit_code
+    sys.stdout.write("\n".join(lines) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+"""The tiny world with everything that `evaluate` reads: sequences, candidates, explanations, and random models."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from features import schema
+from features.stage import Context
+from features.tables import Provenance, Table, from_rows, write_table
+from modeling import pretrain, train
+from modeling.settings import LoopParams
+from tests.modeling.world import MADE, NUM_ITEMS, write_world
+
+LOOP = LoopParams(epochs=1, max_steps=1, batch_size=30, valid_rows=0)
+DATASET = {"format": "amazon2014", "reviews": ["r.json.gz"], "metadata": [], "photos": None}
+
+
+def write_evaluated(root: Path, *, timestamps: bool = True, numbering: str = "random") -> Context:
+    """Models trained for one step and all tables; histories count up by one, so the number rule hits."""
+    place = write_world(root)
+    place = replace(place, shared=dict(place.shared) | {"datasets": DATASET})
+    rows = pq.read_table(place.table("prompts/test/sequential")).to_pylist()
+    interactions, users, candidates, explanations = [], [], [], []
+    for row in rows:
+        user, items = row["user_id"], [*row["image_item_ids"], row["target_item_id"]]
+        for position, item in enumerate(items, start=1):
+            split = {len(items): "test", len(items) - 1: "valid"}.get(position, "train")
+            time = 1000 + position if timestamps else None
+            interactions.append({
+                "user_id": user, "position": position, "item_id": item, "rating": 5.0, "timestamp": time,
+                "split": split,
+            })  # fmt: skip
+        users.append({"user_id": user, "user_key": f"U{user}", "name": None, "num_interactions": len(items)})
+        listed = sorted(set(items) - {row["target_item_id"]})
+        candidates.append({"user_id": user, "split": "test", "item_ids": listed})
+        explanations.append({
+            "user_id": user, "item_id": items[-1], "rating": 5.0, "headline": None, "feature": "colour",
+            "sentence": f"the colour of number {items[-1]} is good", "split": "test",
+        })  # fmt: skip
+    items = [
+        {
+            "item_id": i, "item_key": f"B{i}", "title": f"Thing <b>{i}</b> & more", "brand": None, "category": None,
+            "num_interactions": 1, "num_train": 1,
+        }
+        for i in range(1, NUM_ITEMS + 1)
+    ]  # fmt: skip
+    noted = Provenance(stage="test", params={}, notes={"numbering": numbering})
+    for table, made in (
+        (schema.INTERACTIONS, interactions), (schema.USERS, users), (schema.CATALOGUE, items),
+        (schema.CANDIDATES, candidates), (schema.EXPLANATIONS, explanations),
+    ):  # fmt: skip
+        write_table(place.table(table.name), table, from_rows(table, made), noted)
+    pretrain.run(pretrain.Params(loop=LOOP), place)
+    train.run(train.Params(loop=LOOP), place)
+    return place
+
+
+def rewrite(place: Context, table: Table, rows: list[dict[str, Any]]) -> None:
+    """Puts other rows into a table of the world."""
+    write_table(place.table(table.name), table, from_rows(table, rows), MADE)

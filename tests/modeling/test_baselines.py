@@ -1,0 +1,132 @@
+"""Baselines: values by hand on a small world; seen items never rank; ties favour no numbering."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from features import schema
+from features.seeds import rng
+from features.tables import from_rows
+from modeling import baselines
+from modeling.histories import Histories, known_before_test
+
+NUM_ITEMS = 6
+SEQUENCES = {1: [1, 2, 3, 4, 5], 2: [1, 2, 4, 3, 6], 3: [2, 1, 5, 6, 4]}
+
+
+def interactions(sequences: dict[int, list[int]], *, timestamps: bool = True) -> pa.Table:
+    rows = []
+    for user, items in sequences.items():
+        for position, item in enumerate(items, start=1):
+            split = {len(items): "test", len(items) - 1: "valid"}.get(position, "train")
+            time = 100 * user + position if timestamps else None
+            rows.append(
+                {
+                    "user_id": user,
+                    "position": position,
+                    "item_id": item,
+                    "rating": 5.0,
+                    "timestamp": time,
+                    "split": split,
+                }
+            )
+    return from_rows(schema.INTERACTIONS, rows)
+
+
+@pytest.fixture
+def histories() -> Histories:
+    return known_before_test(interactions(SEQUENCES))
+
+
+USERS = np.array([1, 2, 3])
+
+
+def test_histories_hold_train_and_valid_but_not_test(histories: Histories) -> None:
+    assert histories.known.row(2).tolist() == [1, 2, 4, 3]
+    assert histories.train.row(2).tolist() == [1, 2, 4]
+    assert histories.targets.tolist() == [0, 5, 6, 4]
+    assert histories.seen(np.array([3]), NUM_ITEMS).tolist() == [[True, True, False, False, True, True]]
+
+
+def test_popularity_counts_train_only(histories: Histories) -> None:
+    assert baselines.train_counts(histories, NUM_ITEMS).tolist() == [3, 3, 1, 1, 1, 0]
+
+
+def test_recent_popularity_counts_the_newest_share_and_needs_timestamps() -> None:
+    assert baselines.recent_counts(interactions(SEQUENCES), NUM_ITEMS, 0.3).tolist() == [1, 1, 0, 0, 1, 0]  # type: ignore[union-attr]
+    assert baselines.recent_counts(interactions(SEQUENCES, timestamps=False), NUM_ITEMS, 0.3) is None
+
+
+def test_item_knn_is_the_cosine_of_shared_users(histories: Histories) -> None:
+    scores = baselines.item_knn(histories, NUM_ITEMS)(np.array([1]))[0]
+    train = {1: {1, 2, 3}, 2: {1, 2, 4}, 3: {1, 2, 5}}
+
+    def cosine(a: int, b: int) -> float:
+        users = [{u for u, items in train.items() if i in items} for i in (a, b)]
+        return len(users[0] & users[1]) / max(1.0, np.sqrt(len(users[0]) * len(users[1]))) if a != b else 0.0
+
+    expected = [sum(cosine(known, item) for known in [1, 2, 3, 4]) for item in range(1, NUM_ITEMS + 1)]
+    np.testing.assert_allclose(scores, expected, atol=2e-4)
+
+
+def test_seen_items_never_stand_before_the_target(histories: Histories) -> None:
+    scorer = baselines.popularity(np.array([9, 8, 7, 6, 1, 0]))
+    ranks = baselines.ranks_among_unseen(scorer, histories, USERS, NUM_ITEMS)
+    assert ranks.tolist() == [1, 2, 2]
+
+
+def test_candidates_alone_are_ranked() -> None:
+    scorer = baselines.popularity(np.array([9, 8, 7, 6, 1, 0]))
+    candidates = np.array([[5, 1, 6], [6, 3, 0], [4, 1, 2]])
+    ranks = baselines.ranks_among(scorer, USERS, np.array([5, 6, 4]), candidates, NUM_ITEMS)
+    assert ranks.tolist() == [2, 2, 3]
+
+
+def test_the_number_rule_counts_on_from_the_largest_number(histories: Histories) -> None:
+    assert baselines.number_rule_ranks(histories, USERS).tolist() == [1, 2, 0]
+
+
+def test_the_number_rule_finds_numbering_by_first_appearance_and_not_a_random_one() -> None:
+    generator = rng(1, "walks")
+    walks = {user: generator.permutation(2000)[:6].tolist() for user in range(1, 301)}
+    first: dict[int, int] = {}
+    for items in walks.values():
+        for item in items:
+            first.setdefault(item, len(first) + 1)
+    leaky = known_before_test(interactions({u: [first[i] for i in items] for u, items in walks.items()}))
+    fair = known_before_test(interactions({u: [i + 1 for i in items] for u, items in walks.items()}))
+    users = np.arange(1, 301)
+    assert (baselines.number_rule_ranks(leaky, users) == 1).mean() > 0.5
+    assert (baselines.number_rule_ranks(fair, users) == 1).mean() < 0.02
+
+
+def test_equal_scores_rank_the_target_in_the_middle_on_average() -> None:
+    users = np.arange(1, 201)
+    sequences = {user: [1, 2, 3, 4 + user % 96] for user in range(1, 201)}
+    histories = known_before_test(interactions(sequences))
+    ranks = baselines.ranks_among_unseen(baselines.popularity(np.zeros(100)), histories, users, 100)
+    assert 40 < ranks.mean() < 57
+
+
+def test_random_ranks_do_not_depend_on_the_block(histories: Histories, monkeypatch: pytest.MonkeyPatch) -> None:
+    scorer = baselines.random_scores(NUM_ITEMS, 7)
+    whole = baselines.ranks_among_unseen(scorer, histories, USERS, NUM_ITEMS)
+    monkeypatch.setattr("modeling.baselines.BLOCK", 1)
+    assert baselines.ranks_among_unseen(scorer, histories, USERS, NUM_ITEMS).tolist() == whole.tolist()
+
+
+def test_all_baselines_come_from_one_call(histories: Histories) -> None:
+    ranks = baselines.all_ranks(
+        histories,
+        interactions(SEQUENCES, timestamps=False),
+        sequential_users=USERS,
+        direct_users=USERS[:2],
+        direct_candidates=np.array([[5, 6], [6, 5]]),
+        num_items=NUM_ITEMS,
+        recent_share=0.1,
+        seed=1,
+    )
+    assert sorted(ranks.sequential) == ["item_knn", "number_rule", "popularity", "random"]
+    assert sorted(ranks.direct) == ["item_knn", "popularity", "random"]
+    assert all(len(own) == 3 for own in ranks.sequential.values())
+    assert ranks.direct["popularity"].tolist() == [1, 2]

@@ -1,0 +1,252 @@
+"""The stage `evaluate` and what is made of it, on a tiny world with models that know nothing."""
+
+import csv
+import json
+import logging
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from features import schema
+from features.errors import ModelError, ParamsError, TableError
+from features.stage import Context
+from features.tables import read_table
+from modeling import evaluate, model_report, summary
+from modeling.evaluation import chosen
+from modeling.rankings import prompt_key
+from tests.modeling.evaluated import rewrite, write_evaluated
+from tests.modeling.world import NUM_ITEMS, NUM_USERS
+
+QUICK = {"num_threads": 1, "explanation_max_tokens": 4, "bootstrap_resamples": 50}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Context:
+    return write_evaluated(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="module")
+def evaluated(world: Context) -> tuple[Context, dict[str, Any]]:
+    evaluate.run(evaluate.Params(**QUICK), world)
+    return world, metrics_of(world)
+
+
+@pytest.fixture
+def place(world: Context, tmp_path: Path) -> Context:
+    """A copy, not yet evaluated, that a test may spoil."""
+    shutil.copytree(world.root, tmp_path / "copy", ignore=shutil.ignore_patterns("metrics", "predictions"))
+    return replace(world, root=tmp_path / "copy")
+
+
+def metrics_of(place: Context) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads(place.metrics("evaluate.json").read_text(encoding="utf-8"))
+    return loaded
+
+
+def test_the_metrics_file_has_the_agreed_shape(evaluated: tuple[Context, dict[str, Any]]) -> None:
+    _, results = evaluated
+    block = results["sequential"]["A-3"]
+    assert {"hr@1", "hr@5", "ndcg@5", "mrr@5", "hr@10", "ndcg@10", "mrr@10", "num_users", "ci95"} <= set(block)
+    assert set(block["ci95"]) == {"hr@1", "hr@5", "ndcg@5", "mrr@5", "hr@10", "ndcg@10", "mrr@10"}
+    assert block["num_users"] == NUM_USERS
+    assert set(block["differences"]) == {
+        "random", "popularity", "item_knn", "recent_popularity", "number_rule", "without_photos", "backbone",
+    }  # fmt: skip
+    assert len(block["differences"]["popularity"]["hr@10"]) == 3
+    assert set(results["direct"]) == {"B-5"}
+    assert {"bleu4", "rouge1", "rouge2", "rougeL", "feature_match"} <= set(results["explanation"]["C-3"])
+    assert set(results["baselines"]["sequential"]) == {
+        "random", "popularity", "item_knn", "recent_popularity", "number_rule",
+    }  # fmt: skip
+    assert set(results["baselines"]["direct"]) == {"random", "popularity", "item_knn", "recent_popularity"}
+    assert set(results["backbone"]) == {"sequential", "direct", "explanation"}
+    assert set(results["sequential_without_photos"]) == {"A-3"}
+
+
+def test_a_test_split_that_was_trained_on_is_called_leaking(evaluated: tuple[Context, dict[str, Any]]) -> None:
+    leakage = evaluated[1]["leakage"]
+    assert leakage["leaking"]
+    assert leakage["numbers_leak"]
+    assert leakage["test_pairs_in_train_targets"] == 1.0
+    assert leakage["test_pairs_in_train_photos"] == 1.0
+    assert leakage["test_prompts_in_train"] == 3 * NUM_USERS
+    assert leakage["users_out_of_time_order"] == 0
+    assert leakage["numbering"] == "random"
+
+
+def test_predictions_are_unseen_items_once_each_best_first(evaluated: tuple[Context, dict[str, Any]]) -> None:
+    place = evaluated[0]
+    rows = read_table(place.table("predictions"), schema.PREDICTIONS).to_pylist()
+    prompts = pq.read_table(place.table("prompts/test/sequential")).to_pylist()
+    for prompt in prompts:
+        own = [row for row in rows if row["user_id"] == prompt["user_id"] and row["prompt_id"] == "A-3"]
+        items = [row["item_id"] for row in own]
+        assert sorted(items) == sorted(set(range(1, NUM_ITEMS + 1)) - set(prompt["image_item_ids"]))
+        assert [row["rank"] for row in own] == list(range(1, len(own) + 1))
+        assert [row["score"] for row in own] == sorted((row["score"] for row in own), reverse=True)
+    for prompt in pq.read_table(place.table("prompts/test/direct")).to_pylist():
+        items = [r["item_id"] for r in rows if r["user_id"] == prompt["user_id"] and r["prompt_id"] == "B-5"]
+        assert sorted(items) == prompt["candidate_item_ids"]
+
+
+def test_predictions_give_the_metrics_again(evaluated: tuple[Context, dict[str, Any]]) -> None:
+    place, results = evaluated
+    targets = {
+        row["user_id"]: row["target_item_id"] for row in pq.read_table(place.table("prompts/test/direct")).to_pylist()
+    }
+    rows = read_table(place.table("predictions"), schema.PREDICTIONS).to_pylist()
+    hits = [r["rank"] for r in rows if r["prompt_id"] == "B-5" and r["item_id"] == targets[r["user_id"]]]
+    assert results["direct"]["B-5"]["hr@1"] == pytest.approx(np.mean([rank == 1 for rank in hits]), abs=1e-6)
+    assert results["direct"]["B-5"]["mrr@10"] == pytest.approx(np.mean([1 / rank for rank in hits]), abs=1e-6)
+
+
+def test_hit_curves_rise_with_k(evaluated: tuple[Context, dict[str, Any]]) -> None:
+    with evaluated[0].plots("ranks.csv").open(encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    curve = [float(r["hit_rate"]) for r in rows if (r["family"], r["model"]) == ("sequential", "VIP5")]
+    assert curve == sorted(curve)
+    assert curve[-1] == 1.0
+    assert {row["model"] for row in rows} >= {"VIP5", "without_photos", "backbone", "popularity", "number_rule"}
+
+
+def test_every_explanation_row_has_a_sentence_beside_its_reference(evaluated: tuple[Context, dict[str, Any]]) -> None:
+    rows = read_table(evaluated[0].table("explanations_generated"), schema.GENERATED).to_pylist()
+    assert len(rows) == NUM_USERS
+    for row in rows:
+        assert row["reference"] == f"the colour of number {row['item_id']} is good"
+
+
+def test_a_second_run_writes_the_same_bytes(evaluated: tuple[Context, dict[str, Any]], place: Context) -> None:
+    evaluate.run(evaluate.Params(**QUICK), place)
+    for name in ("predictions/part-00000.parquet", "explanations_generated/part-00000.parquet"):
+        assert place.table(name).read_bytes() == evaluated[0].table(name).read_bytes()
+    assert place.metrics("evaluate.json").read_bytes() == evaluated[0].metrics("evaluate.json").read_bytes()
+
+
+def test_the_run_ends_with_the_number_rule(place: Context, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="vip5"):
+        evaluate.run(evaluate.Params(**QUICK, max_users=5, prompts=("A-3",)), place)
+    assert caplog.messages[-1].startswith("number rule (largest number in the history + 1): HR@1 ")
+    assert caplog.messages[-1].endswith("LEAKS (random)")
+    results = metrics_of(place)
+    assert results["sequential"]["A-3"]["num_users"] == 5
+    assert results["direct"] == {}
+    assert results["explanation"] == {}
+
+
+def test_no_explanations_and_no_timestamps_are_no_failure(tmp_path: Path) -> None:
+    place = write_evaluated(tmp_path, timestamps=False)
+    rewrite(place, schema.EXPLANATIONS, [])
+    rewrite(place, schema.prompts("test", "explanation"), [])
+    evaluate.run(evaluate.Params(**QUICK), place)
+    results = metrics_of(place)
+    assert results["explanation"] == {}
+    assert "recent_popularity" not in results["baselines"]["sequential"]
+    assert results["leakage"]["users_out_of_time_order"] is None
+    assert pq.read_metadata(place.table("explanations_generated/part-00000.parquet")).num_rows == 0
+    assert model_report.run(model_report.Params(num_users=2), place) == 2
+
+
+def test_unconstrained_decoding_counts_what_is_no_item(place: Context) -> None:
+    evaluate.run(evaluate.Params(**QUICK, decoding="unconstrained", beam=3, prompts=("A-3",)), place)
+    strings = metrics_of(place)["sequential"]["A-3"]["strings"]
+    assert set(strings) == {"invalid_share", "repeated_share", "seen_share"}
+    assert strings["invalid_share"] > 0
+
+
+def test_a_model_of_another_dataset_is_refused(place: Context) -> None:
+    other = replace(place, dataset="other")
+    shutil.copytree(place.root / "data" / "tiny", place.root / "data" / "other")
+    shutil.copytree(place.root / "models" / "tiny", place.root / "models" / "other")
+    with pytest.raises(ModelError, match="dataset 'tiny'"):
+        evaluate.run(evaluate.Params(**QUICK), other)
+    assert not other.metrics("evaluate.json").exists()
+
+
+def test_features_of_another_width_are_refused(place: Context) -> None:
+    vectors = schema.embeddings(3)
+    rows = [
+        {"item_id": i, "embedding": [0.0] * 3, "status": "missing", "sha256": None} for i in range(1, NUM_ITEMS + 1)
+    ]
+    rewrite(place, vectors, rows)
+    with pytest.raises(ModelError, match="image features of 8 numbers"):
+        evaluate.run(evaluate.Params(**QUICK), place)
+
+
+def test_candidates_that_are_not_the_fixed_ones_are_refused(place: Context) -> None:
+    rows = pq.read_table(place.table("candidates")).to_pylist()
+    rows[4]["item_ids"] = rows[4]["item_ids"][:-1]
+    rewrite(place, schema.CANDIDATES, rows)
+    with pytest.raises(TableError, match=f"1 rows of B-5 with other candidates, such as user {rows[4]['user_id']}"):
+        evaluate.run(evaluate.Params(**QUICK), place)
+    assert not place.metrics("evaluate.json").exists()
+
+
+def test_ablations_without_a_common_prompt_are_refused() -> None:
+    assert chosen(("A-3", "B-5"), ("B-5", "C-3")) == ("B-5",)
+    assert chosen((), ("B-5",)) == ("B-5",)
+    assert chosen(("A-3",), ()) == ("A-3",)
+    with pytest.raises(ParamsError, match="ablation_prompts"):
+        chosen(("A-3",), ("B-5",))
+
+
+@pytest.mark.parametrize("wrong", [{"beam": 0}, {"max_users": 0}, {"recent_share": 0.0}, {"bootstrap_resamples": -1}])
+def test_parameters_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        evaluate.Params(**wrong)
+
+
+def test_the_published_variant_has_the_bare_key() -> None:
+    assert prompt_key("B-5", "published") == "B-5"
+    assert prompt_key("B-5", "history") == "B-5:history"
+
+
+def test_the_summary_prints_models_baselines_and_reports(
+    evaluated: tuple[Context, dict[str, Any]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place, results = evaluated
+    monkeypatch.chdir(place.root)
+    params = place.root / "params.yaml"
+    params.write_text(yaml.safe_dump({"dataset": "tiny"}), encoding="utf-8")
+    assert summary.main(["--params", str(params)]) == 0
+    printed = capsys.readouterr().out
+    block = results["sequential"]["A-3"]
+    (line,) = (line for line in printed.splitlines() if line.startswith("VIP5 A-3  "))
+    assert line.split("  ")[-2:] == [
+        f"{block[name]:.4f} [{block['ci95'][name][0]:.4f}, {block['ci95'][name][1]:.4f}]"
+        for name in ("hr@10", "ndcg@10")
+    ]
+    for words in ("without photos A-3", "text-only backbone B-5", "item k-nearest", "LEAKS", "evaluate.json"):
+        assert words in printed
+    params.write_text(yaml.safe_dump({"dataset": "absent"}), encoding="utf-8")
+    assert summary.main(["--params", str(params)]) == 3
+
+
+def test_the_page_stands_alone_and_escapes_every_title(evaluated: tuple[Context, dict[str, Any]]) -> None:
+    place = evaluated[0]
+    assert model_report.run(model_report.Params(num_users=4), place) == 4
+    text = place.report("model.html").read_text(encoding="utf-8")
+    assert "Thing &lt;b&gt;3&lt;/b&gt; &amp; more" in text
+    assert "Thing <b>" not in text
+    assert "http" not in text
+    assert "<script" not in text
+    assert text.count('class="card"') == 4
+    assert "leaking" in text
+    assert "NaN" not in text
+
+
+def test_help_answers_without_loading_torch() -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, modeling.evaluate, modeling.model_report, modeling.summary; "
+        "assert not {'torch', 'transformers', 'sacrebleu'} & set(sys.modules), 'heavy import'"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])

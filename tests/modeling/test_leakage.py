@@ -1,0 +1,104 @@
+"""Leakage checks: each finds what it is for, and stays silent on a clean world."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from features import schema
+from features.tables import from_rows, write_table
+from modeling.histories import known_before_test
+from modeling.leakage import copied_prompts, leakage_block, out_of_time_order, pairs_in_train, rule_line
+from tests.modeling.test_baselines import SEQUENCES, interactions
+from tests.modeling.world import MADE
+
+NUM_ITEMS = 6
+
+
+def row(user: int, target: int | None, shown: list[int], text: str = "x", answer: str = "y") -> dict[str, Any]:
+    return {
+        "prompt_id": "A-1", "variant": "published", "round": 0, "user_id": user, "target_item_id": target,
+        "image_item_ids": shown, "candidate_item_ids": None, "source": text, "target": answer,
+    }  # fmt: skip
+
+
+def write_prompts(root: Path, tables: dict[str, list[dict[str, Any]]]) -> Path:
+    for split in ("train", "test"):
+        for family in schema.FAMILIES:
+            table = schema.prompts(split, family)
+            rows = tables.get(f"{split}/{family}", [])
+            made = [dict(r, example_id=i, split=split, family=family) for i, r in enumerate(rows)]
+            write_table(root / split / family, table, from_rows(table, made), MADE)
+    return root
+
+
+def test_clean_prompts_hold_no_test_pair(tmp_path: Path) -> None:
+    tables = {"train/sequential": [row(1, 3, [1, 2]), row(2, 4, [1, 2])], "train/explanation": [row(3, None, [1])]}
+    prompts = write_prompts(tmp_path, tables)
+    assert pairs_in_train(prompts / "train", known_before_test(interactions(SEQUENCES)), NUM_ITEMS) == (0.0, 0.0)
+    assert copied_prompts(prompts) == 0
+
+
+def test_test_pairs_are_found_as_targets_and_as_photos(tmp_path: Path) -> None:
+    tables = {"train/sequential": [row(1, 5, [1, 2])], "train/explanation": [row(2, None, [6])]}
+    prompts = write_prompts(tmp_path, tables)
+    histories = known_before_test(interactions(SEQUENCES))
+    assert pairs_in_train(prompts / "train", histories, NUM_ITEMS) == (pytest.approx(1 / 3), pytest.approx(1 / 3))
+
+
+def test_negatives_are_no_leak(tmp_path: Path) -> None:
+    tables = {"train/direct": [row(1, 5, [5], answer="no"), row(2, 4, [6, 4, 1])]}
+    prompts = write_prompts(tmp_path, tables)
+    assert pairs_in_train(prompts / "train", known_before_test(interactions(SEQUENCES)), NUM_ITEMS) == (0.0, 0.0)
+
+
+def test_copies_must_agree_in_source_and_target(tmp_path: Path) -> None:
+    tables = {
+        "train/direct": [row(1, 4, [], "a", "b"), row(1, 4, [], "a", "c")],
+        "test/direct": [row(1, 4, [], "a", "b"), row(1, 4, [], "a", "d"), row(2, 4, [], "a", "c")],
+        "test/sequential": [row(1, 4, [], "a", "b")],
+    }
+    assert copied_prompts(write_prompts(tmp_path, tables)) == 2
+
+
+def test_a_train_interaction_after_the_test_one_is_found() -> None:
+    table = interactions(SEQUENCES)
+    assert out_of_time_order(table) == 0
+    times = table["timestamp"].to_numpy().copy()
+    times[1] = 10_000
+    late = table.set_column(table.schema.get_field_index("timestamp"), table.schema.field("timestamp"), [times])
+    assert out_of_time_order(late) == 1
+    assert out_of_time_order(interactions(SEQUENCES, timestamps=False)) is None
+
+
+def block(tmp_path: Path, ranks: list[int], numbering: str | None) -> dict[str, Any]:
+    return leakage_block(
+        rule_ranks=np.array(ranks),
+        num_items=1000,
+        histories=known_before_test(interactions(SEQUENCES)),
+        interactions=interactions(SEQUENCES),
+        prompts=write_prompts(tmp_path, {}),
+        numbering=numbering,
+        resamples=200,
+        seed=1,
+    )
+
+
+def test_a_rule_that_hits_far_above_chance_leaks(tmp_path: Path) -> None:
+    found = block(tmp_path, [1, 1, 2, 0, 0] * 40, "random")
+    assert found["leaking"]
+    assert found["number_rule_hr@1"] == 0.4
+    assert rule_line(found) == (
+        "number rule (largest number in the history + 1): HR@1 0.4000, HR@10 0.6000 \N{EM DASH} LEAKS (random)"
+    )
+
+
+def test_a_rule_at_chance_does_not_leak(tmp_path: Path) -> None:
+    found = block(tmp_path, [500, 0, 0, 7] + [0] * 196, "random")
+    assert not found["leaking"]
+    assert rule_line(found).endswith("\N{EM DASH} leak-free numbering (random)")
+
+
+def test_numbering_by_first_appearance_is_labelled_whatever_it_scores(tmp_path: Path) -> None:
+    assert block(tmp_path, [0] * 50, "p5")["numbers_leak"]
