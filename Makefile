@@ -34,18 +34,20 @@ run: setup  ## PROFILE=NAME: the whole line for a dataset brought in by flows.in
 test: setup  ## run the tests
 	@python -m pytest -n 2 --dist loadfile
 
-check: setup  ## ruff, mypy --strict, import-linter, generated docs
+check: setup  ## ruff, mypy --strict, import-linter, dvc.yaml and docs true to the code
 	@ruff format --check .
 	@ruff check .
 	@mypy
 	@lint-imports
+	@python -m flows.graph --check
 	@python -m flows.docs --check
 
 format: setup  ## let ruff rewrite the code
 	@ruff format .
 	@ruff check --fix .
 
-docs: setup  ## regenerate docs/data-flow.md and docs/prompts.md
+docs: setup  ## regenerate dvc.yaml's lists and docs/{data-flow,prompts,tables}.md
+	@python -m flows.graph --write
 	@python -m flows.docs
 
 lock: setup  ## renew requirements.lock from the ranges in pyproject.toml

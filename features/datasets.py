@@ -29,7 +29,8 @@ class Dataset:
     def __post_init__(self) -> None:
         if not self.reviews:
             raise ValueError("reviews = []: at least one file name is needed")
-        for name in (*self.reviews, *self.metadata, *self.urls):
+        photos = () if self.photos is None else (self.photos,)
+        for name in (*self.reviews, *self.metadata, *self.urls, *photos):
             if not name or name.startswith(("/", "~")) or ".." in name.split("/"):
                 raise ValueError(f"file name {name!r} must lie inside the dump's folder")
         if self.format == "p5" and len(self.reviews) != 2:

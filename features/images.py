@@ -137,7 +137,7 @@ def encode_photos(keys: Sequence[str], store: PhotoStore, encoder: Encoder, para
 
     features = _no_photos(len(keys), encoder.width)
     row = 0
-    with tqdm(total=len(keys), desc="images", unit=" images", mininterval=1.0) as bar:
+    with tqdm(total=len(keys), desc="images", unit=" images", mininterval=1.0, disable=None) as bar:
         for batch in _prepared_batches(keys, store, encoder, params):
             for offset, prepared in enumerate(batch):
                 features.digests[row + offset] = prepared.digest

@@ -163,12 +163,15 @@ IDENTIFIERS = Table("identifiers", "how an item is written in a prompt", ("item_
 ))  # fmt: skip
 
 
+def _vector(width: int) -> pa.DataType:
+    return pa.list_(pa.field("element", pa.float16(), nullable=False), width)
+
+
 def embeddings(width: int) -> Table:
     """The table `images/embeddings`, with vectors of `width` numbers (read from the encoder, never configured)."""
-    vector = pa.list_(pa.field("element", pa.float16(), nullable=False), width)
     return Table("images/embeddings", "one row an item of the catalogue, photo or not", ("item_id",), (
         _ITEM_ID,
-        _req("embedding", vector, "CLIP image feature; zeros unless status is ok"),
+        _req("embedding", _vector(width), "CLIP image feature; zeros unless status is ok"),
         _req("status", STR, "ok, missing (no photo) or rejected (see images/rejects)", values=PHOTO_STATUSES),
         _opt("sha256", STR, "digest of the photo's bytes, null where there is none"),
     ))  # fmt: skip
@@ -176,10 +179,9 @@ def embeddings(width: int) -> Table:
 
 def text_embeddings(width: int) -> Table:
     """The table `texts`, with vectors of `width` numbers."""
-    vector = pa.list_(pa.field("element", pa.float16(), nullable=False), width)
     return Table("texts", "one row an item of the catalogue", ("item_id",), (
         _ITEM_ID,
-        _req("embedding", vector, "CLIP text feature of the title; zeros where there is none"),
+        _req("embedding", _vector(width), "CLIP text feature of the title; zeros where there is none"),
     ))  # fmt: skip
 
 

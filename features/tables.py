@@ -183,38 +183,66 @@ def conform(data: pa.Table, table: Table) -> pa.Table:
             f"columns missing {sorted(declared - found)} and undeclared {sorted(found - declared)} in {table.name}",
             f"{table.arrow.names}", "mend the stage that writes it, or features/schema.py",
         )  # fmt: skip
+    for column in table.columns:
+        check_nulls(data, table, column)
+    return pa.table([_cast(data.column(c.name), table, c) for c in table.columns], schema=table.arrow)
+
+
+def _cast(values: pa.ChunkedArray, table: Table, column: Column) -> pa.ChunkedArray:
     try:
-        return data.select(table.arrow.names).cast(table.arrow)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
+        return values.cast(column.type)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise TableError(
-            f"{table.name} with values of another type ({error})", str(table.arrow), "mend the stage that writes it"
-        ) from error
+            f"{table.name} with {column.name} of type {values.type} ({str(error).splitlines()[0]:.120})",
+            str(column.type), f"mend the stage that writes {table.name}",
+        ) from error  # fmt: skip
+
+
+def check_nulls(data: pa.Table, table: Table, column: Column) -> None:
+    """Raises TableError with the count and three rows if `column`, or a list in it, holds a null it must not hold."""
+    values = data.column(column.name)
+    if not column.nullable:
+        _refuse(data, table, column, "must not be null", pc.is_null(values))
+    listed = pa.types.is_nested(values.type) and pa.types.is_nested(column.type)
+    if listed and not column.type.value_field.nullable:
+        elements = pc.list_flatten(values)
+        if elements.null_count:
+            rows = pc.list_parent_indices(values.combine_chunks()).filter(pc.is_null(elements.combine_chunks()))
+            holds = pc.is_in(pa.array(range(data.num_rows), rows.type), rows)
+            _refuse(data, table, column, "must hold no null", holds)
 
 
 def check_column(data: pa.Table, table: Table, column: Column) -> None:
     """Raises TableError with the rule, the count and three offending rows if `column` breaks its declaration."""
+    check_nulls(data, table, column)
     values = data.column(column.name)
-    rules: list[tuple[str, Any]] = []
-    if not column.nullable:
-        rules.append(("must not be null", pc.is_null(values)))
     if column.values:
-        rules.append((f"must be one of {column.values}", pc.invert(pc.is_in(values, pa.array(column.values)))))
+        known = pc.is_in(values, pa.array(column.values))
+        _refuse(data, table, column, f"must be one of {column.values}", pc.and_(pc.is_valid(values), pc.invert(known)))
     if column.minimum is not None:
-        rules.append((f"must be at least {column.minimum:g}", pc.less(values, column.minimum)))
+        _refuse(data, table, column, f"must be at least {column.minimum:g}", pc.less(values, column.minimum))
     if column.maximum is not None:
-        rules.append((f"must be at most {column.maximum:g}", pc.greater(values, column.maximum)))
+        _refuse(data, table, column, f"must be at most {column.maximum:g}", pc.greater(values, column.maximum))
     if pa.types.is_floating(column.type):
-        rules.append(("must be finite", pc.invert(pc.is_finite(values))))
-    for rule, broken in rules:
-        count = (
-            pc.sum(pc.cast(pc.fill_null(broken, column.values != () and not column.nullable), pa.int64())).as_py() or 0
-        )
-        if count:
-            rows = data.filter(pc.fill_null(broken, False)).slice(0, 3).select([*table.key, column.name]).to_pylist()
-            raise TableError(
-                f"{count} rows of {table.name} where {column.name} {rule} does not hold, such as {rows}",
-                "none", f"mend the stage that writes {table.name}",
-            )  # fmt: skip
+        _refuse(data, table, column, "must be finite", pc.invert(pc.is_finite(values)))
+
+
+def _refuse(data: pa.Table, table: Table, column: Column, rule: str, broken: Any) -> None:
+    """Raises TableError if any row is `broken` (Boolean; null: not broken)."""
+    count = pc.sum(broken).as_py() or 0
+    if count:
+        rows = data.filter(broken, null_selection_behavior="drop").slice(0, 3).select([*table.key, column.name])
+        raise TableError(
+            f"{count} rows of {table.name} where {column.name} {rule} does not hold, such as "
+            f"{', '.join(_short(row) for row in rows.to_pylist())}",
+            "none", f"mend the stage that writes {table.name}",
+        )  # fmt: skip
+
+
+def _short(row: Mapping[str, Any]) -> str:
+    """A row for an error message, at most 100 characters."""
+    text = repr(dict(row))
+    return text if len(text) <= 100 else f"{text[:96]} ...}}"
 
 
 def check_key(data: pa.Table, table: Table, folder: Path) -> None:

@@ -33,13 +33,15 @@ SLOTS = {
     "yes_no": "`yes` for an item of the user, `no` for one never bought",
 }
 TARGET_SLOTS = frozenset({"item_id", "yes_no", "rating", "explanation"})
+REVIEW_SLOTS = frozenset({"headline", "feature", "rating"})
+"""Slots that hold a part of the review itself."""
 ANSWER_SLOTS = frozenset({"explanation", "yes_no"})
 """Slots that only a target may hold."""
 
 FAMILY_SIZES = {"sequential": ("A", 9), "direct": ("B", 8), "explanation": ("C", 12)}
 _FOREIGN_SLOTS = {
-    "sequential": frozenset({"candidates", "headline", "feature", "rating"}),
-    "direct": frozenset({"headline", "feature", "rating"}),
+    "sequential": REVIEW_SLOTS | {"candidates"},
+    "direct": REVIEW_SLOTS,
     "explanation": frozenset({"history", "candidates"}),
 }
 _REQUIRED = {"id": str, "family": str, "source": str, "target": str, "held_out": bool, "evaluated": bool}
@@ -65,6 +67,11 @@ class Prompt:
     def asks_yes_no(self) -> bool:
         """Whether the target is yes or no."""
         return "{yes_no}" in self.target
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """What the source gives away of the review that the target is from, such as ("feature", "rating"); sorted."""
+        return tuple(sorted(REVIEW_SLOTS & set(slots_of(self.source, self.id))))
 
     def template(self, variant: str) -> str:
         """The source template of `variant` (published or history).

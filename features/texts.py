@@ -73,7 +73,7 @@ def encode_titles(titles: Sequence[str | None], encoder: Encoder, batch_size: in
     vectors = np.zeros((len(titles), encoder.width), np.float32)
     rows = [row for row, title in enumerate(titles) if has_words(title)]
     starts = range(0, len(rows), batch_size)
-    for start in tqdm(starts, desc="texts", unit=" batches", mininterval=1.0):
+    for start in tqdm(starts, desc="texts", unit=" batches", disable=None):
         chosen = rows[start : start + batch_size]
         vectors[chosen] = encoder.encode_texts([titles[row] or "" for row in chosen])
     return vectors

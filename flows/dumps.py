@@ -216,7 +216,10 @@ def _write_manifest(folder: Path, entries: Sequence[Entry]) -> None:
 
 def _copy(source: Path, stream: BinaryIO) -> None:
     total = source.stat().st_size
-    with source.open("rb") as reader, tqdm(total=total, unit="B", unit_scale=True, desc=source.name, delay=2) as bar:
+    with (
+        source.open("rb") as reader,
+        tqdm(total=total, unit="B", unit_scale=True, desc=source.name, delay=2, disable=None) as bar,
+    ):
         while block := reader.read(_BLOCK_BYTES):
             stream.write(block)
             bar.update(len(block))

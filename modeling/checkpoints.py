@@ -19,7 +19,7 @@ import torch
 from features.errors import ModelError
 from features.params import build
 from features.stage import Places
-from features.tables import file_digest, input_digest
+from features.tables import begin_table, file_digest, input_digest
 from modeling.backbone import CONFIG_FILE, WEIGHTS_FILE, load_t5, seeded
 from modeling.settings import AdapterParams, VisionParams
 from modeling.tokens import Tokens
@@ -34,7 +34,7 @@ def save_backbone(places: Places, model: VIP5, tokens: Tokens, manifest: Mapping
     from safetensors.torch import save_file
 
     folder = places.model("pretrain")
-    staging = _staging(folder)
+    staging = begin_table(folder)
     tied = ("t5.lm_head.", "t5.encoder.embed_tokens.", "t5.decoder.embed_tokens.")
     tensors = {
         name.removeprefix("t5."): tensor.detach().cpu().contiguous()
@@ -53,7 +53,7 @@ def save_trained(places: Places, model: VIP5, manifest: Mapping[str, Any]) -> Pa
     from safetensors.torch import save_file
 
     folder = places.model("train")
-    staging = _staging(folder)
+    staging = begin_table(folder)
     parameters = dict(model.named_parameters())
     tensors = {name: parameters[name].detach().cpu().contiguous() for name in stored(model)}
     save_file(tensors, staging / TRAINED_FILE, metadata={"format": "pt"})
@@ -162,14 +162,6 @@ def adapters_and_vision(adapters: AdapterParams | None, vision: VisionParams | N
         "vision": asdict(vision) if vision else None,
         "num_visual_tokens": vision.num_visual_tokens if vision else 0,
     }
-
-
-def _staging(folder: Path) -> Path:
-    staging = folder.with_name(f".{folder.name}.staging")
-    if staging.exists():
-        shutil.rmtree(staging)
-    staging.mkdir(parents=True)
-    return staging
 
 
 def _finish(folder: Path, staging: Path, places: Places, manifest: Mapping[str, Any]) -> Path:

@@ -81,16 +81,17 @@ def run(params: Params, context: Context) -> int:
     """Scores VIP5, its ablations and the baselines on the test prompts; returns the predictions written."""
     from modeling import evaluation as ev
     from modeling import evaluation_files as files
+    from modeling import evaluation_inputs as read
     from modeling.checkpoints import load_backbone_only, load_vip5
-    from modeling.leakage import rule_line
     from modeling.rankings import Search
     from modeling.settings import LoopParams
+    from modeling.summary import number_rule_line
     from modeling.training import device_of
 
     device = device_of(LoopParams(device=params.device, num_threads=params.num_threads))
     model, tokens = load_vip5(context, device=device)
-    inputs = ev.load_inputs(context, tokens, max_users=params.max_users)
-    ev.check_vision(model, inputs)
+    inputs = read.load_inputs(context, tokens, max_users=params.max_users)
+    read.check_vision(model, inputs)
     search = Search(
         decoding=params.decoding, beam=params.beam, top_k=params.top_k, batch_size=params.batch_size,
         tokens_per_batch=params.tokens_per_batch,
@@ -99,7 +100,7 @@ def run(params: Params, context: Context) -> int:
     some = ev.chosen(params.ablation_prompts, params.prompts)
     longest = params.explanation_max_tokens
     sees = model.visual is not None
-    corpus = ev.test_corpus(context, tokens, inputs.photos if sees else None)
+    corpus = read.test_corpus(context, tokens, inputs.photos if sees else None)
     vip5 = score(model, corpus, prompts=params.prompts, explanation_tokens=longest, label="VIP5")
     ev.check_candidates(vip5.direct, inputs)
     others = {}
@@ -107,13 +108,13 @@ def run(params: Params, context: Context) -> int:
         corpus.photos = inputs.photos.withheld()
         others["without_photos"] = score(model, corpus, prompts=some, explanation_tokens=None, label="without photos")
     backbone, tokens = load_backbone_only(context, device=device)
-    text_corpus = ev.test_corpus(context, tokens, None)
+    text_corpus = read.test_corpus(context, tokens, None)
     others["backbone"] = score(backbone, text_corpus, prompts=some, explanation_tokens=longest, label="backbone")
     baselines = ev.score_baselines(vip5, inputs, recent_share=params.recent_share, seed=context.seed)
     compared = ev.Compared(vip5=vip5, others=others, baselines=baselines)
     results = ev.results_of(compared, inputs, context, decoding=params.decoding, resamples=params.bootstrap_resamples)
     rows = files.write_all(compared, results, context, params=params, reads=READS)
-    log.info("%s", rule_line(results["leakage"]))
+    log.info("%s", number_rule_line(results["leakage"]))
     return rows
 
 

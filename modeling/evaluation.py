@@ -1,6 +1,6 @@
-"""The parts of an evaluation: what is loaded, scored, compared and written.
+"""The parts of an evaluation: what is scored and compared.
 
-Enters: tables, models and the parameters of `evaluate`. Leaves: scores by model, the metrics file, predictions, curves.
+Enters: tables, models and the parameters of `evaluate`. Leaves: scores by model, and the content of the metrics file.
 Trade-off: one function a step, called in order by the stage, instead of an evaluator object with state.
 """
 
@@ -10,43 +10,19 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 
-from features import schema
-from features.errors import ModelError, ParamsError, TableError
-from features.seeds import rng
+from features.errors import ParamsError, TableError
 from features.stage import Context
-from features.tables import read_manifest, read_table
 from modeling import baselines as base
-from modeling.batches import Corpus, PhotoTable
-from modeling.explaining import Explanations, Features, explain_prompt, explanation_block, features_of
-from modeling.histories import Histories, known_before_test
+from modeling.batches import Corpus
+from modeling.evaluation_inputs import Inputs
+from modeling.explaining import Explanations, explain_prompt, explanation_block
 from modeling.leakage import leakage_block
-from modeling.ragged import Ragged, offsets_of
-from modeling.rankings import Catalogue, Rankings, Search, catalogue_of, rank_prompt, rows_by_prompt
+from modeling.rankings import Rankings, Search, rank_prompt, rows_by_prompt
 from modeling.result_blocks import difference_block, ranking_block, slice_block
-from modeling.tokens import Tokens
 from modeling.vip5 import VIP5
 
 IntArray = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Inputs:
-    """Everything an evaluation reads beside models and prompts."""
-
-    interactions: pa.Table
-    histories: Histories
-    catalogue: Catalogue
-    photos: PhotoTable
-    features: Features
-    negatives: Ragged
-    """Row u: the fixed test negatives of user u, ascending."""
-    users: IntArray | None
-    """Users drawn by `max_users`; None for all."""
-    numbering: str | None
-    """What the sequences stage notes about item numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,32 +32,6 @@ class Scores:
     sequential: Mapping[str, Rankings]
     direct: Mapping[str, Rankings]
     explanation: Mapping[str, Explanations] = field(default_factory=dict)
-
-
-def load_inputs(context: Context, tokens: Tokens, *, max_users: int | None) -> Inputs:
-    """Reads the tables of `evaluate` except prompts; `max_users` draws users by the seed."""
-    interactions = read_table(context.table("sequences/interactions"), schema.INTERACTIONS)
-    histories = known_before_test(interactions)
-    identifiers = read_table(context.table("identifiers"), schema.IDENTIFIERS, columns=("item_id", "text"))
-    explanations = read_table(context.table("explanations"), schema.EXPLANATIONS)
-    users = None
-    if max_users is not None and max_users < histories.num_users:
-        drawn = rng(context.seed, "evaluate", "users").choice(histories.num_users, max_users, replace=False)
-        users = np.sort(drawn) + 1
-    return Inputs(
-        interactions=interactions,
-        histories=histories,
-        catalogue=catalogue_of(identifiers, tokens),
-        photos=PhotoTable.load(context.table("images/embeddings")),
-        features=features_of(explanations),
-        negatives=_negatives(read_table(context.table("candidates"), schema.CANDIDATES), histories.num_users),
-        users=users,
-        numbering=_numbering(read_manifest(context.table("sequences/items"))["notes"]),
-    )
-
-
-def _numbering(notes: Mapping[str, Any]) -> str | None:
-    return notes.get("numbering") or ("p5" if notes.get("numbering_leaks") else None)
 
 
 def chosen(ablations: Sequence[str], prompts: Sequence[str]) -> tuple[str, ...]:
@@ -100,31 +50,6 @@ def chosen(ablations: Sequence[str], prompts: Sequence[str]) -> tuple[str, ...]:
             "change one of them",
         )
     return both
-
-
-def _negatives(candidates: pa.Table, num_users: int) -> Ragged:
-    rows = candidates.filter(pc.equal(candidates["split"], "test")).combine_chunks()
-    lengths = np.zeros(num_users + 1, np.int64)
-    lengths[rows["user_id"].to_numpy()] = pc.list_value_length(rows["item_ids"]).to_numpy()
-    return Ragged(pc.list_flatten(rows["item_ids"]).to_numpy().astype(np.int64), offsets_of(lengths))
-
-
-def test_corpus(context: Context, tokens: Tokens, photos: PhotoTable | None) -> Corpus:
-    """All test prompts; photos None takes the placeholders out."""
-    return Corpus.load([context.table(f"prompts/test/{family}") for family in schema.FAMILIES], tokens, photos)
-
-
-def check_vision(model: VIP5, inputs: Inputs) -> None:
-    """Raises ModelError if the model was trained on image features of another width."""
-    if model.visual is None:
-        return
-    width = model.visual.inner.weight.shape[1]
-    if width != inputs.photos.width:
-        raise ModelError(
-            f"a model for image features of {width} numbers",
-            f"{inputs.photos.width} numbers, as in images/embeddings",
-            "run `dvc repro train`",
-        )
 
 
 def check_candidates(direct: Mapping[str, Rankings], inputs: Inputs) -> None:
@@ -298,4 +223,7 @@ def _rankings(rankings: Mapping[str, Rankings], how: Mapping[str, int]) -> dict[
 
 
 def _explanations(scores: Scores, inputs: Inputs, how: Mapping[str, int]) -> dict[str, Any]:
-    return {key: explanation_block(found, inputs.features, **how) for key, found in scores.explanation.items()}
+    return {
+        key: {"given": list(inputs.given[key])} | explanation_block(found, inputs.features, **how)
+        for key, found in scores.explanation.items()
+    }

@@ -1,8 +1,8 @@
 """Does the answer leak into what the model sees: through item numbers, train prompts, or time.
 
-Enters: histories, train and test prompt tables, manifests. Leaves: the `leakage` block of the metrics file and one
-line for the log. Trade-off: every train prompt is read once, part by part, so that the check holds for what was
-trained on and not for what was meant.
+Enters: histories, train and test prompt tables, manifests. Leaves: the `leakage` block of the metrics file.
+Trade-off: every train prompt is read once, part by part, so that the check holds for what was trained on and not for
+what was meant.
 """
 
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ def leakage_block(
     histories: Histories,
     interactions: pa.Table,
     prompts: Path,
-    numbering: str | None,
+    numbering: str,
     resamples: int,
     seed: int,
 ) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def leakage_block(
         histories: known items and test items.
         interactions: `sequences/interactions`, for the time order.
         prompts: the folder with `train/<family>` and `test/<family>` tables.
-        numbering: what the sequences stage says about its numbering; None where it says nothing.
+        numbering: how the sequences stage numbered the items: random, train_first or p5.
         resamples: bootstrap resamples for the rule's interval.
         seed: of the bootstrap.
 
@@ -76,19 +76,6 @@ def leakage_block(
         "numbers_leak": numbers_leak,
         "leaking": numbers_leak or bool(targets or photos or copies or disorder),
     }
-
-
-def rule_line(block: dict[str, Any]) -> str:
-    """The line that every evaluation ends with.
-
-    Example: "number rule (largest number in the history + 1): HR@1 0.0654, HR@10 0.0790 \N{EM DASH} LEAKS (p5)"
-    """
-    numbering = f" ({block['numbering']})" if block["numbering"] else ""
-    verdict = f"LEAKS{numbering}" if block["numbers_leak"] else f"leak-free numbering{numbering}"
-    return (
-        f"number rule (largest number in the history + 1): HR@1 {block['number_rule_hr@1']:.4f}, "
-        f"HR@10 {block['number_rule_hr@10']:.4f} \N{EM DASH} {verdict}"
-    )
 
 
 def pairs_in_train(train: Path, histories: Histories, num_items: int) -> tuple[float, float]:

@@ -74,23 +74,24 @@ def run(params: Params, context: Context) -> int:
 def _head(results: Mapping[str, Any]) -> list[str]:
     from html import escape
 
+    from modeling.summary import number_rule_line
+
     leakage = results["leakage"]
     flag, word = ("leak", "leaking") if leakage["leaking"] else ("ok", "no leak found")
-    numbering = escape(str(leakage["numbering"] or "not recorded"))
     disorder = leakage["users_out_of_time_order"]
     order = "no timestamps" if disorder is None else f"users out of time order {disorder}"
     what = (
         f"{results['num_users']:,} users, {results['num_items']:,} items; test split, {results['decoding']} decoding."
     )
-    rule = (
-        f'Numbering: {numbering}. Rule "largest number in the history + 1": HR@1 {leakage["number_rule_hr@1"]:.4f}, '
-        f"HR@10 {leakage['number_rule_hr@10']:.4f} (chance: {leakage['number_rule_chance_hr@10']:.4f}). "
-    )
+    rule = f"{number_rule_line(leakage)}; by chance HR@10 would be {leakage['number_rule_chance_hr@10']:.4f}. "
     pairs = (
         f"Test pairs asked for in train prompts: {leakage['test_pairs_in_train_targets']:.2%}; shown there: "
         f"{leakage['test_pairs_in_train_photos']:.2%}; copied prompts: {leakage['test_prompts_in_train']}; {order}."
     )
-    return [f'<p>{escape(what)} <span class="flag {flag}">{word}</span></p>', f'<p class="note">{rule}{pairs}</p>']
+    return [
+        f'<p>{escape(what)} <span class="flag {flag}">{word}</span></p>',
+        f'<p class="note">{escape(rule + pairs)}</p>',
+    ]
 
 
 def _results(results: Mapping[str, Any]) -> list[str]:
@@ -112,8 +113,10 @@ def _results(results: Mapping[str, Any]) -> list[str]:
     rows = explanation_rows(results)
     if rows:
         header = ["model", "BLEU-4", "ROUGE-1", "ROUGE-2", "ROUGE-L"]
+        note = "Given: what the prompt itself tells of the review that is to be written."
         parts += ["<h2>Explanations (percent)</h2>", html.table(header, rows, own="VIP5 ")]
-    lines = [[line.partition(": ")[0], line.partition(": ")[2]] for line in verdicts(results) if line]
+        parts.append(f'<p class="note">{note}</p>')
+    lines = [list(line.split(": ", 1)) for line in verdicts(results)]
     return [*parts, "<h2>Differences on the same users</h2>", html.table(["", ""], lines, own="-")]
 
 

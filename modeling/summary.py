@@ -37,7 +37,7 @@ def summary_lines(results: Block, places: Places) -> list[str]:
     rows = explanation_rows(results)
     if rows:
         lines += [*aligned([["explanation (percent)", "BLEU-4", "ROUGE-1", "ROUGE-2", "ROUGE-L"], *rows]), ""]
-    lines += verdicts(results)
+    lines += [*verdicts(results), number_rule_line(results["leakage"]), ""]
     lines += [f"{name:<12} {path}" for name, path in report_files(places).items() if path.is_file()]
     return lines
 
@@ -68,18 +68,22 @@ def _cells(block: Block, columns: Sequence[str]) -> list[str]:
 
 
 def explanation_rows(results: Block) -> list[list[str]]:
-    """A row a model and explanation prompt: BLEU-4, ROUGE-1, ROUGE-2, ROUGE-L in percent."""
+    """A row a model and explanation prompt: BLEU-4, ROUGE-1, ROUGE-2, ROUGE-L in percent.
+
+    The name says what the prompt gives away of the review, such as "VIP5 C-12 (given feature, rating)".
+    """
     rows = []
     for title, blocks in (("VIP5", results["explanation"]), ("text-only backbone", results["backbone"]["explanation"])):
         for key, block in blocks.items():
             if block["num_examples"]:
                 names = ("bleu4", "rouge1", "rouge2", "rougeL")
-                rows.append([f"{title} {key}", *(f"{block[name]:.2f}" for name in names)])
+                given = f" (given {', '.join(block['given'])})" if block["given"] else ""
+                rows.append([f"{title} {key}{given}", *(f"{block[name]:.2f}" for name in names)])
     return rows
 
 
 def verdicts(results: Block) -> list[str]:
-    """One line a comparison that a reader asks first, and the number rule."""
+    """One line a comparison that a reader asks first."""
     lines: list[str] = []
     for family, metric in (("sequential", "hr@10"), ("direct", "hr@10")):
         for key, block in results[family].items():
@@ -90,12 +94,19 @@ def verdicts(results: Block) -> list[str]:
             lines += [
                 f"VIP5 {key} minus {name.replace('_', ' ')}, {metric.upper()}: {_gap(gaps[name])}" for name in names
             ]
-    leakage = results["leakage"]
+    return lines
+
+
+def number_rule_line(leakage: Block) -> str:
+    """What the item numbers give away, as every evaluation, summary and page says it.
+
+    Example: "number rule (largest number in the history + 1): HR@1 0.0654, HR@10 0.0790 \N{EM DASH} LEAKS (p5)"
+    """
     verdict = "LEAKS" if leakage["numbers_leak"] else "leak-free numbering"
-    lines.append(
-        f"number rule: HR@1 {leakage['number_rule_hr@1']:.4f}, HR@10 {leakage['number_rule_hr@10']:.4f}; {verdict}"
+    return (
+        f"number rule (largest number in the history + 1): HR@1 {leakage['number_rule_hr@1']:.4f}, "
+        f"HR@10 {leakage['number_rule_hr@10']:.4f} \N{EM DASH} {verdict} ({leakage['numbering']})"
     )
-    return [*lines, ""]
 
 
 def _gap(gap: Sequence[float]) -> str:

@@ -119,7 +119,7 @@ class _Run:
 
     def go(self) -> History:
         started = time.monotonic()
-        with tqdm(total=self.num_steps, desc=self.stage, unit="step", mininterval=1.0) as bar:
+        with tqdm(total=self.num_steps, desc=self.stage, unit="step", mininterval=1.0, disable=None) as bar:
             for epoch, batch in self._batches():
                 self.history.seconds = time.monotonic() - started
                 rate = self.params.learning_rate * rate_share(self._progress(), self.params.warmup_share)
@@ -180,6 +180,12 @@ class _Run:
         shown = {name[:3]: f"{value:.2f}" for name, value in self.family_losses.items()}
         speed = self.history.source_tokens / max(1e-9, self.history.seconds)
         bar.set_postfix(shown | {"tok/s": f"{speed:,.0f}"}, refresh=False)
+        if measured and bar.disable:  # no terminal to draw on: a line a measurement instead
+            valid = f", valid loss {row['valid_loss']:.3f}" if "valid_loss" in row else ""
+            log.info(
+                "%s: step %d of %d, loss %.3f%s, %s tokens/s", self.stage, self.history.steps, self.num_steps, mean,
+                valid, f"{speed:,.0f}",
+            )  # fmt: skip
 
     def _measured(self, measure: Measure) -> dict[str, float]:
         found = measure(self.model)

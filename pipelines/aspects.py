@@ -1,11 +1,10 @@
-"""Aspect mentions in reviews: sentences, nouns with an opinion on them, and how good the evidence is.
+"""Aspect mentions in sentences: nouns with an opinion on them, and how good the evidence is.
 
-Enters: the text of one review. Leaves: `Mention`s (feature word, sentence, opinion word, polarity, evidence).
+Enters: a sentence of a review. Leaves: `Mention`s (feature word, sentence, opinion word, polarity, evidence).
 Trade-off: part-of-speech patterns with lexicons that ship inside their packages (textblob's English tagger and
 sentiment words, vaderSentiment) instead of a parser: 0.1 ms a sentence and no model to download, but no syntax tree.
 """
 
-import html
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,17 +22,6 @@ from pipelines.opinion_words import (
     OPINIONS,
 )
 
-_SENTENCE_END = re.compile(
-    r"""(?<=[.!?])["')\]]*\s+(?=["'(\[]?[A-Za-z0-9])"""  # the ordinary end
-    r"""|(?<=[a-z)][.!?])(?=[A-Z][a-z' ])"""  # "works great.The strap"
-    r"""|\s*\.{2,}\s*|\n+|\s[-*+=]{1,3}\s|(?<=[.!?:])[-*+]+(?=\w)"""  # dots, lines, bullets
-)
-_ABBREVIATION = re.compile(
-    r"(?:\b(?:e\.g|i\.e|etc|vs|mr|mrs|ms|dr|st|approx|inc|no|oz|ft|lbs?)|\b[A-Za-z])\.$", re.IGNORECASE
-)
-_CLAUSE_END = re.compile(
-    r"\s*;\s*|\s*,\s+(?=(?:but|so|and|yet|although|though|while|because|plus|however)\b)|\s+(?=but\b)"
-)
 _WORD = re.compile(r"[A-Za-z]+(?:['\u2019-][A-Za-z]+)*|\d+(?:[.,]\d+)*|[.,!?;:()]")
 _NOUN = re.compile(r"[a-z]{3,}")
 
@@ -61,30 +49,6 @@ class Word:
 
     text: str
     tag: str
-
-
-def sentences(text: str, max_words: int) -> list[str]:
-    """The sentences of a review; one longer than `max_words` is cut into clauses.
-
-    Example:
-        >>> sentences("Sounds great.The strap, e.g. mine, broke! Bad", 30)
-        ['Sounds great.', 'The strap, e.g. mine, broke!', 'Bad']
-    """
-    text = html.unescape(text)
-    pieces: list[str] = []
-    start = 0
-    for match in _SENTENCE_END.finditer(text):
-        piece = text[start : match.start()]
-        if _ABBREVIATION.search(piece) and "\n" not in match.group():
-            continue
-        pieces.append(piece)
-        start = match.end()
-    pieces.append(text[start:])
-    found = []
-    for piece in (" ".join(piece.split()) for piece in pieces):
-        long = piece.count(" ") >= max_words
-        found += [part.strip(" ,") for part in (_CLAUSE_END.split(piece) if long else [piece])]
-    return [piece for piece in found if piece]
 
 
 def tag(sentence: str) -> list[Word]:

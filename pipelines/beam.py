@@ -5,7 +5,6 @@ Leaves: the sum of the counts the function returned; the rows themselves go to P
 Trade-off: a unit is thousands of rows, so Beam's cost per element (20-40 times a Polars row) disappears.
 """
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -58,7 +57,6 @@ def run_units(stage: str, units: Sequence[Unit], work: Callable[[Unit], Counts],
         ParamsError: a runner that is known to lose rows.
     """
     params.check()
-    logging.getLogger().setLevel(logging.ERROR)  # the import warns of Google's client, which nothing here uses
     import apache_beam as beam
     from apache_beam.metrics import MetricsFilter
     from apache_beam.options.pipeline_options import PipelineOptions

@@ -15,6 +15,7 @@ import numpy as np
 from features import stage
 from features.errors import TableError
 from features.seeds import rng
+from pipelines.negatives import unseen_items
 
 log = logging.getLogger("vip5")
 SPLITS = ("valid", "test")
@@ -82,11 +83,9 @@ def draw(
     """
     users, starts = np.unique(user_ids, return_index=True)
     drawn = np.empty((len(users) * len(SPLITS), num_negatives), dtype=np.int32)
-    unseen = np.ones(num_items + 1, dtype=bool)
-    unseen[0] = False
-    for place, (user, seen) in enumerate(_histories(users, starts, item_ids)):
-        unseen[seen] = False
-        left = num_items - len(np.unique(seen))
+    for place, (user, history) in enumerate(_histories(users, starts, item_ids)):
+        own = set(history.tolist())
+        left = num_items - len(own)
         if left < num_negatives:
             raise TableError(
                 f"user {user} with {left} unseen items in a catalogue of {num_items}",
@@ -95,8 +94,7 @@ def draw(
             )
         for offset, split in enumerate(SPLITS):
             generator = rng(seed, "candidates", split, user)
-            drawn[place * len(SPLITS) + offset] = _unseen_items(unseen, left, num_negatives, generator)
-        unseen[seen] = True
+            drawn[place * len(SPLITS) + offset] = sorted(unseen_items(generator, own, num_items, num_negatives))
     return users, drawn
 
 
@@ -105,19 +103,6 @@ def _histories(users: np.ndarray, starts: np.ndarray, item_ids: np.ndarray) -> I
 
     histories = np.split(item_ids, starts[1:])
     yield from tqdm(zip(users.tolist(), histories, strict=True), total=len(users), desc="candidates", disable=None)
-
-
-def _unseen_items(unseen: np.ndarray, left: int, count: int, generator: np.random.Generator) -> np.ndarray:
-    """`count` distinct items, uniform among the unseen ones, ascending: by rejection where most draws are good."""
-    if left < 4 * count:
-        return np.sort(generator.choice(np.flatnonzero(unseen), count, replace=False))
-    tries = generator.integers(1, len(unseen), 2 * count)
-    while True:
-        good = tries[unseen[tries]]
-        _, first = np.unique(good, return_index=True)
-        if len(first) >= count:
-            return np.sort(good[np.sort(first)[:count]])
-        tries = np.concatenate([tries, generator.integers(1, len(unseen), count)])
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -18,6 +18,7 @@ from features import schema, tables
 from features.seeds import stable_hash
 from pipelines import aspects
 from pipelines.aspects import Mention
+from pipelines.sentences import sentences
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +66,7 @@ def read_review(review: Mapping[str, Any], max_words: int) -> tuple[set[str], li
     stems = aspects.title_stems(review["title"])
     nouns: set[str] = set()
     mentions: list[Mention] = []
-    for sentence in aspects.sentences(review["text"], max_words):
+    for sentence in sentences(review["text"], max_words):
         words = aspects.tag(sentence)
         nouns |= aspects.nouns(words)
         mentions += aspects.mentions(sentence, words, review["rating"], stems)

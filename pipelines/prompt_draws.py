@@ -12,6 +12,7 @@ import numpy as np
 
 from features import rendering
 from features.templates import Prompt
+from pipelines.negatives import unseen_items
 from pipelines.prompt_sources import Explanation
 
 YES, NO = "yes", "no"
@@ -94,23 +95,6 @@ class Window:
         if self.max_history is None or len(past) <= self.max_history:
             return past
         return past[-self.max_history :] if self.kept == "newest" else past[: self.max_history]
-
-
-def unseen_items(generator: np.random.Generator, own: set[int], num_items: int, count: int) -> list[int]:
-    """`count` distinct items outside `own`, uniformly drawn (all of them, shuffled, where there are fewer).
-
-    Rejection where the catalogue is large, a permutation of the complement where it is not.
-    """
-    free = num_items - len(own)
-    if free < 4 * count:
-        complement = [item for item in range(1, num_items + 1) if item not in own]
-        return [complement[index] for index in generator.permutation(len(complement))[:count].tolist()]
-    chosen: dict[int, None] = {}
-    while len(chosen) < count:
-        for item in generator.integers(1, num_items + 1, size=count + 8 + count // 4).tolist():
-            if item not in own:
-                chosen[item] = None
-    return list(chosen)[:count]
 
 
 def train_positions(

@@ -124,7 +124,8 @@ def run(params: Params, context: Context) -> int:
         planned = sum(1 for unit in units if (unit.split, unit.family) == (split, family))
         if not planned:
             tables.write_part(tables.staging_of(folder), table, 0, table.arrow.empty_table())
-        provenance = tables.Provenance(stage="prompts", params=params, inputs=inputs)
+        notes = {"given": given(job)} if family == "explanation" else {}
+        provenance = tables.Provenance(stage="prompts", params=params, inputs=inputs, notes=notes)
         written = tables.finish_table(folder, table, provenance)
         if written != counts.get(f"{split}_{family}", 0):
             raise RuntimeError(f"{table.name}: {written} rows on disk, {counts.get(f'{split}_{family}', 0)} rendered")
@@ -164,6 +165,14 @@ def make_job(params: Params, context: Context) -> prompt_units.Job:
         window=Window(max_history=params.max_history, kept=params.history_kept),
         max_title_words=params.max_title_words,
     )
+
+
+def given(job: prompt_units.Job) -> dict[str, list[str]]:
+    """By explanation prompt, what its source gives away of the review that the target is from.
+
+    Example: {"C-1": [], "C-3": ["rating"], ...}
+    """
+    return {prompt.id: list(prompt.given) for prompt in prompt_units.family_prompts(job.templates, "explanation")}
 
 
 def plan(params: Params, job: prompt_units.Job) -> Iterator[prompt_units.Unit]:

@@ -22,15 +22,15 @@ from pipelines import sample_world
 class Params:
     """How large the sample is, how clear its structure and how dirty its files."""
 
-    num_users: int = 400
+    num_users: int = 800
     """Users with at least five purchases."""
-    items_per_cell: int = 8
+    items_per_cell: int = 6
     """Items for each of the 6 categories and 8 styles."""
     mean_interactions: float = 7.5
     """Mean number of purchases of a user, at least 5."""
-    style_fidelity: float = 0.92
+    style_fidelity: float = 0.98
     """Probability that the next item's style is the successor of the last one's; else it is drawn from all."""
-    taste_fidelity: float = 0.92
+    taste_fidelity: float = 0.95
     """Probability that a purchase lies in the user's two categories; else the category is drawn from all."""
     popularity_skew: float = 0.5
     """Exponent of the rank within a cell: 0 makes all items equally popular."""
@@ -46,11 +46,13 @@ class Params:
     """Share of the items without a photo."""
     num_broken_photos: int = 6
     """Photos that are truncated, are text, or are empty."""
+    silent_review_share: float = 0.8
+    """Share of the reviews whose text speaks of no feature, so that no explanation can be taken from them."""
     num_dirty_lines: int = 3
     """Review lines of each kind of fault."""
 
     def __post_init__(self) -> None:
-        for name in ("style_fidelity", "taste_fidelity", "missing_photo_share"):
+        for name in ("style_fidelity", "taste_fidelity", "missing_photo_share", "silent_review_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} = {getattr(self, name)} must lie between 0 and 1")
         if self.num_users < 1 or self.items_per_cell < 1 or self.photo_pixels < 16:
@@ -77,7 +79,7 @@ def run(params: Params, context: stage.Context) -> int:
     shutil.rmtree(staging, ignore_errors=True)
     (staging / PHOTOS).parent.mkdir(parents=True)
     made = planned(params, context.seed)
-    reviews = sample_dump.review_lines(made, params.num_dirty_lines, context.seed)
+    reviews = sample_dump.review_lines(made, params.num_dirty_lines, params.silent_review_share, context.seed)
     metadata = sample_dump.metadata_lines(made, params.num_dirty_lines, context.seed)
     photos = sample_dump.photos(
         made, params.photo_pixels, params.missing_photo_share, params.num_broken_photos, context.seed

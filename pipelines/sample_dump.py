@@ -19,8 +19,11 @@ from pipelines.sample_world import NUM_STYLES, Item, Purchase, World
 _STATES: tuple[sample_photos.State, ...] = ("truncated", "text", "empty")
 
 
-def review_lines(world: World, num_dirty: int, seed: int) -> list[bytes]:
-    """The review file: one JSON object a line, by item and time, with `num_dirty` lines of each fault strewn in."""
+def review_lines(world: World, num_dirty: int, silent_share: float, seed: int) -> list[bytes]:
+    """The review file: one JSON object a line, by item and time, with `num_dirty` lines of each fault strewn in.
+
+    `silent_share` of the reviews speak of no feature.
+    """
     generator = rng(seed, "sample", "reviews")
     names = [
         f"{sample_texts.name(generator)} {sample_texts.name(generator)}" if generator.random() > 0.04 else None
@@ -29,16 +32,24 @@ def review_lines(world: World, num_dirty: int, seed: int) -> list[bytes]:
     ordered = sorted(
         world.purchases, key=lambda p: (world.items[p.item].key, p.timestamp, world.users[p.user].key, p.rating)
     )
-    records = [_review(world, purchase, names[purchase.user], generator) for purchase in ordered]
+    silent = rng(seed, "sample", "silent").random(len(ordered)) < silent_share
+    records = [
+        _review(world, purchase, names[purchase.user], bool(mute), generator)
+        for purchase, mute in zip(ordered, silent, strict=True)
+    ]
     lines = [json.dumps(record).encode() for record in records]
     dirty = [fault for n in range(num_dirty) for fault in _faulty(records[n * 7 % len(records)])]
     dirty += [lines[int(place)] for place in generator.integers(0, len(lines), num_dirty * 4)]
     return _strewn(lines, dirty, generator)
 
 
-def _review(world: World, purchase: Purchase, name: str | None, generator: np.random.Generator) -> dict[str, Any]:
+def _review(
+    world: World, purchase: Purchase, name: str | None, silent: bool, generator: np.random.Generator
+) -> dict[str, Any]:
     item = world.items[purchase.item]
-    headline, text = sample_texts.review(item.category, item.strong, item.weak, purchase.rating, generator)
+    headline, text = sample_texts.review(
+        item.category, item.strong, item.weak, purchase.rating, generator, silent=silent
+    )
     when = dt.datetime.fromtimestamp(purchase.timestamp, dt.UTC)
     helpful = int(generator.poisson(0.7))
     record: dict[str, Any] = {"reviewerID": world.users[purchase.user].key, "asin": item.key}

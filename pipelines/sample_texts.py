@@ -94,8 +94,10 @@ def description(category: int, brand: str, generator: np.random.Generator) -> st
     return f"{brand} makes this {NOUNS[category].lower()} with a new {feature} &amp; a guarantee of {years} years."
 
 
-def review(category: int, strong: int, weak: int, rating: int, generator: np.random.Generator) -> tuple[str, str]:
-    """The headline and the text of a review of `rating` stars.
+def review(
+    category: int, strong: int, weak: int, rating: int, generator: np.random.Generator, *, silent: bool = False
+) -> tuple[str, str]:
+    """The headline and the text of a review of `rating` stars; a `silent` one speaks of no feature.
 
     Example:
         ('Good value', 'It arrived on a Monday. The spout is solid.')
@@ -105,7 +107,7 @@ def review(category: int, strong: int, weak: int, rating: int, generator: np.ran
     mentions = [favoured if generator.random() < 0.7 else int(generator.integers(len(features)))]
     if generator.random() < 0.4:
         mentions.append(int(generator.integers(len(features))))
-    sentences = [_about(features[place], rating, generator) for place in dict.fromkeys(mentions)]
+    sentences = [_about(features[place], rating, generator) for place in dict.fromkeys(mentions) if not silent]
     sentences += [_around(generator) for _ in range(int(generator.integers(1, 4)))]
     order = generator.permutation(len(sentences))
     return _pick(HEADLINES[rating], generator), " ".join(sentences[int(place)] for place in order)

@@ -33,7 +33,7 @@ def write_sequences(params: sequences.Params, context: stage.Context) -> int:
         stage="sequences",
         params=asdict(params),
         inputs={name: context.table(name) for name in ("records/reviews", "records/items")},
-        notes={"numbering_leaks": params.numbering == "p5"},
+        notes={"numbering": params.numbering},
     )
     log.info(
         "sequences: %s users, %s items, %s interactions of %s reviews", users.height, items.height,

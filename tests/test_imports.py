@@ -1,7 +1,9 @@
+import ast
 import json
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -75,3 +77,54 @@ def test_importing_any_module_prints_and_logs_nothing() -> None:
         [sys.executable, "-c", code, " ".join(light)], capture_output=True, text=True, cwd=ROOT, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+NAMES = {"pyyaml": "yaml", "rouge-score": "rouge_score"}
+"""What a package of the train extra is imported as, where that is not its own name."""
+IMPORT_ALONE = """\
+import importlib, sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name in sys.argv[2].split():
+            raise ModuleNotFoundError(f"{name} is not on the training box", name=name)
+sys.meta_path.insert(0, Refuse())
+for name in sys.argv[1].split():
+    importlib.import_module(name)
+"""
+
+
+@pytest.fixture(scope="module")
+def light() -> list[str]:
+    """All modules of `modeling` and those of `features` that they import, late imports included."""
+    modeling = {f"modeling.{path.stem}" for path in (ROOT / "modeling").glob("*.py") if path.stem != "__init__"}
+    imports = graph.import_graph()
+    found = modeling | {above for name in modeling for above in imports.find_upstream_modules(name)}
+    return sorted(found - set(graph.PACKAGES))
+
+
+def imported(path: Path) -> set[str]:
+    """The top-level names that a file imports, anywhere in it but under TYPE_CHECKING."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    unread = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    nodes = [node for node in ast.walk(tree) if id(node) not in unread]
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
+    return {name.partition(".")[0] for name in names}
+
+
+def test_the_train_extra_is_what_modeling_imports(light: list[str]) -> None:
+    extra = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["train"]
+    names = {name for module in light for name in imported(ROOT / f"{module.replace('.', '/')}.py")}
+    assert names - sys.stdlib_module_names - set(graph.PACKAGES) == {NAMES.get(name, name) for name in extra}
+
+
+def test_modeling_is_imported_where_nothing_else_is_installed(light: list[str]) -> None:
+    absent = "apache_beam polars prefect dvc PIL scipy open_clip jinja2 textblob vaderSentiment duckdb grimp"
+    command = [sys.executable, "-c", IMPORT_ALONE, " ".join(light), absent]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

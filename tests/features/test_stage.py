@@ -111,3 +111,14 @@ def test_help_is_the_first_line_of_the_docstring(capsys: pytest.CaptureFixture[s
         stage.main("records", Params, (), run, ["--help"])
     assert caught.value.code == 0
     assert "Turn dump lines into records." in capsys.readouterr().out
+
+
+def test_what_libraries_say_needlessly_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    stage.configure_logging()
+    for message in (
+        "apitools not found, and bigquery client libraries are not available",
+        "No pretrained weights loaded for model 'x'. Model initialized randomly.",
+        "the disk is full",
+    ):
+        logging.getLogger().warning(message)
+    assert caplog.messages == ["the disk is full"]

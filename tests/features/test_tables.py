@@ -68,7 +68,10 @@ def test_meanings_travel_with_the_file(tmp_path: Path) -> None:
     ("row", "rule"),
     [
         ({"user_id": 0}, "user_id must be at least 1 does not hold"),
-        ({"user_key": None}, "Casting field 'user_key' with null values to non-nullable"),
+        (
+            {"user_key": None},
+            "1 rows of sequences/users where user_key must not be null does not hold, such as",
+        ),
         ({"user_id": 2}, "1 repeated keys ('user_id',)"),
     ],
 )
@@ -96,8 +99,52 @@ def test_a_missing_and_an_undeclared_column_are_both_named(tmp_path: Path) -> No
 
 def test_a_type_that_cannot_be_cast_safely_is_refused(tmp_path: Path) -> None:
     wrong = users().set_column(0, "user_id", pa.array([1.5, 2.0]))
-    with pytest.raises(TableError, match="sequences/users with values of another type"):
+    with pytest.raises(TableError) as caught:
         tables.write_table(tmp_path / "users", schema.USERS, wrong, PROVENANCE)
+    assert caught.value.found.startswith("sequences/users with user_id of type double (")
+    assert caught.value.expected == "int32"
+
+
+VECTOR = pa.list_(pa.float32())
+BAD_VECTORS = {
+    "must not be null": [[0.0, 1.0], None],
+    "must hold no null": [[0.0, 1.0], [2.0, None]],
+}
+
+
+@pytest.mark.parametrize("kind", [VECTOR, pa.list_(pa.float32(), 2), pa.list_(pa.float16(), 2)])
+@pytest.mark.parametrize("rule", BAD_VECTORS)
+def test_a_null_in_or_for_a_vector_is_reported_by_rule_and_row(tmp_path: Path, rule: str, kind: pa.DataType) -> None:
+    data = pa.table({
+        "item_id": pa.array([1, 2], pa.int32()), "embedding": pa.array(BAD_VECTORS[rule], kind),
+        "status": ["ok", "ok"], "sha256": pa.nulls(2, pa.string()),
+    })  # fmt: skip
+    with pytest.raises(TableError) as caught:
+        tables.write_table(tmp_path / "embeddings", schema.embeddings(2), data, PROVENANCE)
+    row = {"item_id": 2, "embedding": BAD_VECTORS[rule][1]}
+    assert str(caught.value) == (
+        f"found 1 rows of images/embeddings where embedding {rule} does not hold, such as {row}; expected none; "
+        "do: mend the stage that writes images/embeddings"
+    )
+
+
+def test_a_vector_of_another_width_is_told_in_one_short_line(tmp_path: Path) -> None:
+    data = pa.table({
+        "item_id": pa.array([1], pa.int32()), "embedding": pa.array([[0.0]], VECTOR), "status": ["ok"],
+        "sha256": pa.nulls(1, pa.string()),
+    })  # fmt: skip
+    with pytest.raises(TableError, match=r"images/embeddings with embedding of type list<") as caught:
+        tables.write_table(tmp_path / "embeddings", schema.embeddings(2), data, PROVENANCE)
+    assert caught.value.expected == "fixed_size_list<element: halffloat not null>[2]"
+    assert len(str(caught.value)) < 400
+
+
+def test_an_error_about_many_rows_shows_three_and_stays_short(tmp_path: Path) -> None:
+    rows = [{"source": "f", "line": n, "reason": "ugly" * 100, "excerpt": ""} for n in range(1, 10)]
+    with pytest.raises(TableError, match="9 rows of records/rejects") as caught:
+        tables.write_table(tmp_path / "rejects", schema.REJECTS, tables.from_rows(schema.REJECTS, rows), PROVENANCE)
+    assert str(caught.value).count("'reason'") == 3
+    assert len(caught.value.found.partition("such as")[2]) < 320
 
 
 def test_killed_between_parts_there_is_no_readable_table(tmp_path: Path) -> None:

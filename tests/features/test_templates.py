@@ -104,3 +104,12 @@ def test_a_file_without_history_variants_is_refused_only_when_one_is_asked_for(t
     assert prompts[13].template("published") == "Pick one for {user_name} : {candidates}"
     with pytest.raises(ParamsError, match="prompt B-5 without source_history"):
         prompts[13].template("history")
+
+
+def test_what_a_prompt_gives_away_is_read_from_its_slots() -> None:
+    given = {prompt.id: prompt.given for prompt in load_templates()}
+    assert given["C-1"] == ()
+    assert given["C-3"] == ("rating",)
+    assert given["C-5"] == ("headline",)
+    assert given["C-12"] == ("feature", "rating")
+    assert {given[prompt.id] for prompt in load_templates() if prompt.family != "explanation"} == {()}

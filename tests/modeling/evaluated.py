@@ -7,8 +7,9 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from features import schema
+from features.schema import Table
 from features.stage import Context
-from features.tables import Provenance, Table, from_rows, write_table
+from features.tables import Provenance, from_rows, read_manifest, write_table
 from modeling import pretrain, train
 from modeling.settings import LoopParams
 from tests.modeling.world import MADE, NUM_ITEMS, write_world
@@ -17,7 +18,9 @@ LOOP = LoopParams(epochs=1, max_steps=1, batch_size=30, valid_rows=0)
 DATASET = {"format": "amazon2014", "reviews": ["r.json.gz"], "metadata": [], "photos": None}
 
 
-def write_evaluated(root: Path, *, timestamps: bool = True, numbering: str = "random") -> Context:
+def write_evaluated(
+    root: Path, *, timestamps: bool = True, numbering: str = "random", title: str = "Thing {}"
+) -> Context:
     """Models trained for one step and all tables; histories count up by one, so the number rule hits."""
     place = write_world(root)
     place = replace(place, shared=dict(place.shared) | {"datasets": DATASET})
@@ -41,7 +44,7 @@ def write_evaluated(root: Path, *, timestamps: bool = True, numbering: str = "ra
         })  # fmt: skip
     items = [
         {
-            "item_id": i, "item_key": f"B{i}", "title": f"Thing <b>{i}</b> & more", "brand": None, "category": None,
+            "item_id": i, "item_key": f"B{i}", "title": title.format(i), "brand": None, "category": None,
             "num_interactions": 1, "num_train": 1,
         }
         for i in range(1, NUM_ITEMS + 1)
@@ -59,4 +62,5 @@ def write_evaluated(root: Path, *, timestamps: bool = True, numbering: str = "ra
 
 def rewrite(place: Context, table: Table, rows: list[dict[str, Any]]) -> None:
     """Puts other rows into a table of the world."""
-    write_table(place.table(table.name), table, from_rows(table, rows), MADE)
+    folder = place.table(table.name)
+    write_table(folder, table, from_rows(table, rows), replace(MADE, notes=read_manifest(folder)["notes"]))

@@ -23,7 +23,7 @@ from modeling.rankings import prompt_key
 from tests.modeling.evaluated import rewrite, write_evaluated
 from tests.modeling.world import NUM_ITEMS, NUM_USERS
 
-QUICK = {"num_threads": 1, "explanation_max_tokens": 4, "bootstrap_resamples": 50}
+QUICK: dict[str, Any] = {"num_threads": 1, "explanation_max_tokens": 4, "bootstrap_resamples": 50}
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +60,7 @@ def test_the_metrics_file_has_the_agreed_shape(evaluated: tuple[Context, dict[st
     }  # fmt: skip
     assert len(block["differences"]["popularity"]["hr@10"]) == 3
     assert set(results["direct"]) == {"B-5"}
+    assert results["explanation"]["C-3"]["given"] == results["backbone"]["explanation"]["C-3"]["given"] == ["rating"]
     assert {"bleu4", "rouge1", "rouge2", "rougeL", "feature_match"} <= set(results["explanation"]["C-3"])
     assert set(results["baselines"]["sequential"]) == {
         "random", "popularity", "item_knn", "recent_popularity", "number_rule",
@@ -138,6 +139,14 @@ def test_the_run_ends_with_the_number_rule(place: Context, caplog: pytest.LogCap
     assert results["sequential"]["A-3"]["num_users"] == 5
     assert results["direct"] == {}
     assert results["explanation"] == {}
+
+
+def test_numbering_that_nobody_noted_is_refused(place: Context) -> None:
+    path = place.table("sequences/items") / "_manifest.json"
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(manifest | {"notes": {}}), encoding="utf-8")
+    with pytest.raises(TableError, match="no note numbering in sequences/items"):
+        evaluate.run(evaluate.Params(**QUICK), place)
 
 
 def test_no_explanations_and_no_timestamps_are_no_failure(tmp_path: Path) -> None:
@@ -222,23 +231,17 @@ def test_the_summary_prints_models_baselines_and_reports(
         f"{block[name]:.4f} [{block['ci95'][name][0]:.4f}, {block['ci95'][name][1]:.4f}]"
         for name in ("hr@10", "ndcg@10")
     ]
-    for words in ("without photos A-3", "text-only backbone B-5", "item k-nearest", "LEAKS", "evaluate.json"):
+    for words in (
+        "without photos A-3",
+        "text-only backbone B-5",
+        "item k-nearest",
+        "VIP5 C-3 (given rating)",
+        "LEAKS (random)",
+        "evaluate.json",
+    ):
         assert words in printed
     params.write_text(yaml.safe_dump({"dataset": "absent"}), encoding="utf-8")
     assert summary.main(["--params", str(params)]) == 3
-
-
-def test_the_page_stands_alone_and_escapes_every_title(evaluated: tuple[Context, dict[str, Any]]) -> None:
-    place = evaluated[0]
-    assert model_report.run(model_report.Params(num_users=4), place) == 4
-    text = place.report("model.html").read_text(encoding="utf-8")
-    assert "Thing &lt;b&gt;3&lt;/b&gt; &amp; more" in text
-    assert "Thing <b>" not in text
-    assert "http" not in text
-    assert "<script" not in text
-    assert text.count('class="card"') == 4
-    assert "leaking" in text
-    assert "NaN" not in text
 
 
 def test_help_answers_without_loading_torch() -> None:

@@ -9,7 +9,8 @@ import pytest
 from features import schema
 from features.tables import from_rows, write_table
 from modeling.histories import known_before_test
-from modeling.leakage import copied_prompts, leakage_block, out_of_time_order, pairs_in_train, rule_line
+from modeling.leakage import copied_prompts, leakage_block, out_of_time_order, pairs_in_train
+from modeling.summary import number_rule_line
 from tests.modeling.test_baselines import SEQUENCES, interactions
 from tests.modeling.world import MADE
 
@@ -72,7 +73,7 @@ def test_a_train_interaction_after_the_test_one_is_found() -> None:
     assert out_of_time_order(interactions(SEQUENCES, timestamps=False)) is None
 
 
-def block(tmp_path: Path, ranks: list[int], numbering: str | None) -> dict[str, Any]:
+def block(tmp_path: Path, ranks: list[int], numbering: str) -> dict[str, Any]:
     return leakage_block(
         rule_ranks=np.array(ranks),
         num_items=1000,
@@ -89,7 +90,7 @@ def test_a_rule_that_hits_far_above_chance_leaks(tmp_path: Path) -> None:
     found = block(tmp_path, [1, 1, 2, 0, 0] * 40, "random")
     assert found["leaking"]
     assert found["number_rule_hr@1"] == 0.4
-    assert rule_line(found) == (
+    assert number_rule_line(found) == (
         "number rule (largest number in the history + 1): HR@1 0.4000, HR@10 0.6000 \N{EM DASH} LEAKS (random)"
     )
 
@@ -97,7 +98,7 @@ def test_a_rule_that_hits_far_above_chance_leaks(tmp_path: Path) -> None:
 def test_a_rule_at_chance_does_not_leak(tmp_path: Path) -> None:
     found = block(tmp_path, [500, 0, 0, 7] + [0] * 196, "random")
     assert not found["leaking"]
-    assert rule_line(found).endswith("\N{EM DASH} leak-free numbering (random)")
+    assert number_rule_line(found).endswith("\N{EM DASH} leak-free numbering (random)")
 
 
 def test_numbering_by_first_appearance_is_labelled_whatever_it_scores(tmp_path: Path) -> None:

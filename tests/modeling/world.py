@@ -1,11 +1,16 @@
 """A world of a few users and items as finished tables: what the training stages read, made without the other stages."""
 
+import csv
+import os
 from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import yaml
 
 from features import schema
 from features.seeds import rng
@@ -31,6 +36,30 @@ def context(root: Path, **shared: Any) -> Context:
     )
 
 
+def exit_code(stage: ModuleType, params: Any, place: Context) -> int:
+    """What the command of a stage returns when it is started in the world's folder with `params` as its section."""
+    name = stage.__name__.rpartition(".")[2]
+    shared = dict(place.shared)
+    if "datasets" in shared:
+        shared["datasets"] = {place.dataset: shared["datasets"]}
+    whole = {"dataset": place.dataset, "seed": place.seed, name: asdict(params)} | shared
+    path = place.root / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(whole), encoding="utf-8")
+    before = Path.cwd()
+    os.chdir(place.root)
+    try:
+        code: int = stage.main(["--params", str(path)])
+    finally:
+        os.chdir(before)
+    return code
+
+
+def curve(place: Context, stage: str) -> list[dict[str, str]]:
+    """The rows of a stage's curve."""
+    with place.plots(f"{stage}.csv").open(encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
 def write_world(root: Path) -> Context:
     """Identifiers, photos (item 3 has none) and prompts in which item k is followed by item k + 1."""
     place = context(root)
@@ -49,11 +78,12 @@ def write_world(root: Path) -> Context:
         }
     ).cast(photos.arrow)
     write_table(place.table("images/embeddings"), photos, data, MADE)
+    prompts = replace(MADE, notes={"given": {"C-3": ["rating"]}})
     for split in ("train", "valid", "test"):
         for family in schema.FAMILIES:
             table = schema.prompts(split, family)
             made = [dict(row, example_id=i, split=split, family=family) for i, row in enumerate(prompt_rows(family))]
-            write_table(place.table(table.name), table, from_rows(table, made), MADE)
+            write_table(place.table(table.name), table, from_rows(table, made), prompts)
     return place
 
 

@@ -13,10 +13,10 @@ from features.errors import ParamsError, TableError
 from features.params import build
 from features.seeds import rng
 from features.stage import Context
-from features.tables import read_table
+from features.tables import read_manifest, read_table
 from features.templates import load_templates
 from pipelines import prompt_draws, prompt_units, prompts
-from tests.pipelines.prompt_tables import NUM_ITEMS, NUM_USERS, explanation_rows, sequence_of, write_dataset
+from tests.pipelines.prompt_tables import NUM_USERS, explanation_rows, sequence_of, write_dataset
 
 
 def rows(context: Context, split: str, family: str) -> list[dict[str, Any]]:
@@ -42,6 +42,12 @@ def test_tables_hold_the_planned_number_of_rows(made: Context) -> None:
     assert len(rows(made, "test", "sequential")) == 2 * NUM_USERS
     assert len(rows(made, "test", "direct")) == 4 * NUM_USERS
     assert len(rows(made, "test", "explanation")) == 2 * NUM_USERS // 2
+
+
+def test_the_manifest_says_what_explanation_prompts_give_away(made: Context) -> None:
+    given = read_manifest(made.table("prompts/test/explanation"))["notes"]["given"]
+    assert (given["C-1"], given["C-3"], given["C-12"]) == ([], ["rating"], ["feature", "rating"])
+    assert read_manifest(made.table("prompts/test/direct"))["notes"] == {}
 
 
 def test_no_valid_or_test_item_of_a_user_is_a_train_target_or_in_a_train_history(made: Context) -> None:
@@ -222,16 +228,6 @@ def test_a_window_keeps_the_chosen_end() -> None:
     assert prompt_draws.Window(max_history=2, kept="newest").cut(past) == [17, 203]
     assert prompt_draws.Window(max_history=2, kept="oldest").cut(past) == [5, 17]
     assert prompt_draws.Window(max_history=None, kept="newest").cut(past) == past
-
-
-@pytest.mark.parametrize(
-    ("num_items", "own", "count"), [(NUM_ITEMS, {1, 2, 3}, 99), (5000, {7, 9}, 99), (5, {1, 2}, 99)]
-)
-def test_unseen_items_are_distinct_and_outside_the_users_own(num_items: int, own: set[int], count: int) -> None:
-    found = prompt_draws.unseen_items(rng(3), own, num_items, count)
-    assert len(set(found)) == len(found) == min(count, num_items - len(own))
-    assert not set(found) & own
-    assert all(1 <= item <= num_items for item in found)
 
 
 def test_the_share_of_yes_no_prompts_is_the_parameter() -> None:

@@ -1,5 +1,4 @@
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import pyarrow as pa
@@ -8,15 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines import cleaning, dump_lines, readers
-
-GOOD = {
-    "reviewerID": "U1", "asin": "B1", "reviewerName": "Kelo Tav", "helpful": [2, 3], "reviewText": "Salt &amp; pepper.",
-    "overall": 4.0, "summary": "Good", "unixReviewTime": 1393545600, "reviewTime": "02 28, 2014",
-}  # fmt: skip
-
-
-def dumped(record: Mapping[str, Any]) -> bytes:
-    return json.dumps(record).encode()
+from tests.pipelines.review_2014 import GOOD, dumped
 
 
 def faulty(**changes: Any) -> bytes:

@@ -14,6 +14,7 @@ from pipelines import sample, sample_dump, sample_photos, sample_texts, sample_w
 from pipelines.sample_world import CATEGORIES, NUM_STYLES
 
 SEED = 2022
+DEFAULTS = sample.Params()
 COLOURS = {
     "red",
     "orange",
@@ -131,8 +132,8 @@ def test_photos_are_missing_and_broken_in_the_stated_numbers(world: sample_world
     photos = photos_of(dump)
     states = sample_dump.photo_states(world, 0.03, 6, SEED)
     missing = [item for item, state in zip(world.items, states, strict=True) if state == "missing"]
-    assert len(world.items) == 6 * 8 * 8 + 12
-    assert len(missing) == round(0.03 * 396)
+    assert len(world.items) == len(CATEGORIES) * NUM_STYLES * DEFAULTS.items_per_cell + DEFAULTS.num_rare_items
+    assert len(missing) == round(0.03 * len(world.items))
     assert {f"{item.key}.jpg" for item in missing}.isdisjoint(photos)
     assert sum(data == b"" for data in photos.values()) == 2
     assert sum(data.startswith(b"<html>") for data in photos.values()) == 2

@@ -1,0 +1,45 @@
+"""Sentences of a review, by regular expressions made for how reviews are written.
+
+Enters: the text of one review. Leaves: its sentences, long ones cut into clauses.
+Trade-off: English only and no list of abbreviations beyond the common ones, for a twentieth of a library's time
+(docs/decisions/0006-sentence-splitting.md).
+"""
+
+import html
+import re
+
+_SENTENCE_END = re.compile(
+    r"""(?<=[.!?])["')\]]*\s+(?=["'(\[]?[A-Za-z0-9])"""  # the ordinary end
+    r"""|(?<=[a-z)][.!?])(?=[A-Z][a-z' ])"""  # "works great.The strap"
+    r"""|\s*\.{2,}\s*|\n+|\s[-*+=]{1,3}\s|(?<=[.!?:])[-*+]+(?=\w)"""  # dots, lines, bullets
+)
+_ABBREVIATION = re.compile(
+    r"(?:\b(?:e\.g|i\.e|etc|vs|mr|mrs|ms|dr|st|approx|inc|no|oz|ft|lbs?)|\b[A-Za-z])\.$", re.IGNORECASE
+)
+_CLAUSE_END = re.compile(
+    r"\s*;\s*|\s*,\s+(?=(?:but|so|and|yet|although|though|while|because|plus|however)\b)|\s+(?=but\b)"
+)
+
+
+def sentences(text: str, max_words: int) -> list[str]:
+    """The sentences of a review; one longer than `max_words` is cut into clauses.
+
+    Example:
+        >>> sentences("Sounds great.The strap, e.g. mine, broke! Bad", 30)
+        ['Sounds great.', 'The strap, e.g. mine, broke!', 'Bad']
+    """
+    text = html.unescape(text)
+    pieces: list[str] = []
+    start = 0
+    for match in _SENTENCE_END.finditer(text):
+        piece = text[start : match.start()]
+        if _ABBREVIATION.search(piece) and "\n" not in match.group():
+            continue
+        pieces.append(piece)
+        start = match.end()
+    pieces.append(text[start:])
+    found = []
+    for piece in (" ".join(piece.split()) for piece in pieces):
+        long = piece.count(" ") >= max_words
+        found += [part.strip(" ,") for part in (_CLAUSE_END.split(piece) if long else [piece])]
+    return [piece for piece in found if piece]

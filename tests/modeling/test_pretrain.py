@@ -1,0 +1,100 @@
+"""The stage `pretrain`, started as its command on a tiny world."""
+
+import json
+import logging
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from features.stage import Context
+from features.tables import file_digest, input_digest
+from modeling import pretrain
+from modeling.checkpoints import load_backbone_only, read_manifest
+from modeling.settings import LoopParams
+from tests.modeling.world import NUM_ITEMS, curve, exit_code, write_world
+
+LOOP = LoopParams(epochs=8, batch_size=16, learning_rate=0.02, measure_every=20, select_by="hr@10", dropout=0.0)
+PARAMS = pretrain.Params(loop=LOOP)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Context:
+    """A world with a trained backbone."""
+    made = write_world(tmp_path_factory.mktemp("world"))
+    assert exit_code(pretrain, PARAMS, made) == 0
+    return made
+
+
+def test_it_learns_what_follows_what(place: Context) -> None:
+    rows = curve(place, "pretrain")
+    assert float(rows[-1]["loss"]) < 0.6 * float(rows[0]["loss"])
+    assert set(rows[0]) >= {
+        "step", "epoch", "loss", "loss_sequential", "loss_direct", "loss_explanation", "learning_rate",
+    }  # fmt: skip
+    metrics = json.loads(place.metrics("pretrain.json").read_text(encoding="utf-8"))
+    assert metrics["steps"] == 48  # 90 rows in batches of 16, 8 times
+    assert metrics["examples"] == 720
+    assert metrics["stopped"] == "finished"
+    assert metrics["best"]["valid_hr@10"] == 1.0
+
+
+def test_the_manifest_names_dataset_tables_parameters_and_weights(place: Context) -> None:
+    manifest = read_manifest(place, "pretrain")
+    folder = place.model("pretrain")
+    assert (manifest["dataset"], manifest["stage"], manifest["seed"]) == ("tiny", "pretrain", 5)
+    assert manifest["backbone_digest"] == file_digest(folder / "model.safetensors")[:16]
+    assert manifest["identifiers_digest"] == input_digest(place.table("identifiers"))
+    assert set(manifest["tables"]) == {
+        f"prompts/{split}/{family}"
+        for split in ("train", "valid")
+        for family in ("sequential", "direct", "explanation")
+    }
+    assert manifest["params"]["loop"]["epochs"] == 8
+    assert manifest["tokens"] == {"max_source_tokens": 256, "max_target_tokens": 16, "truncate": "never"}
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "config.json", "manifest.json", "model.safetensors", "tokenizer.json",
+    ]  # fmt: skip
+
+
+def test_the_backbone_knows_nothing_of_photos(place: Context) -> None:
+    names = set(load_file(place.model("pretrain") / "model.safetensors"))
+    assert {"whole_word.weight", "category.weight", "shared.weight"} <= names
+    assert not [name for name in names if name.startswith(("visual", "adapters"))]
+
+
+def test_a_second_run_writes_the_same_bytes(place: Context, tmp_path: Path) -> None:
+    again = write_world(tmp_path)
+    assert exit_code(pretrain, PARAMS, again) == 0
+    for name in ("model.safetensors", "tokenizer.json", "config.json", "manifest.json"):
+        assert (again.model("pretrain") / name).read_bytes() == (place.model("pretrain") / name).read_bytes()
+    assert again.plots("pretrain.csv").read_bytes() == place.plots("pretrain.csv").read_bytes()
+
+
+def test_no_epochs_take_the_backbone_as_it_is(tmp_path: Path) -> None:
+    place = write_world(tmp_path)
+    assert pretrain.run(pretrain.Params(loop=LoopParams(epochs=0)), place) == 0
+    assert curve(place, "pretrain") == []
+    assert len(load_backbone_only(place)[1].identifier_ids) == NUM_ITEMS
+
+
+def test_prompts_that_are_not_there_leave_no_model(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    place = write_world(tmp_path)
+    shutil.rmtree(place.table("prompts/train/direct"))
+    with caplog.at_level(logging.ERROR, logger="vip5"):
+        assert exit_code(pretrain, PARAMS, place) == 4
+    assert caplog.messages[0].startswith("pretrain: found no table at data/tiny/prompts/train/direct; expected ")
+    assert not place.model("pretrain").exists()
+
+
+def test_a_dataset_that_is_not_there_is_refused(place: Context, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.ERROR, logger="vip5"):
+        assert exit_code(pretrain, PARAMS, replace(place, dataset="toys")) == 4
+    assert "found no table at data/toys/" in caplog.text
+
+
+def test_a_negative_scale_is_refused() -> None:
+    with pytest.raises(ValueError, match="whole_word_scale must be at least 0"):
+        pretrain.Params(whole_word_scale=-1.0)

@@ -1,0 +1,120 @@
+"""The stage `train`, started as its command on a tiny world."""
+
+import json
+import logging
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from features.stage import Context
+from features.tables import file_digest, input_digest
+from modeling import pretrain, train
+from modeling.batches import Corpus, PhotoTable
+from modeling.checkpoints import load_backbone_only, load_vip5, open_model, read_manifest
+from modeling.settings import AdapterParams, LoopParams, VisionParams
+from modeling.vip5 import PHOTO_CONSTANTS
+from tests.modeling.world import WIDTH, curve, exit_code, write_world
+
+LOOP = LoopParams(epochs=2, batch_size=16, valid_rows=0)
+FROZEN = train.Params(loop=LOOP, small_embeddings="frozen")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Context:
+    """A world with a backbone and VIP5."""
+    made = write_world(tmp_path_factory.mktemp("world"))
+    assert exit_code(pretrain, pretrain.Params(loop=LOOP), made) == 0
+    assert exit_code(train, FROZEN, made) == 0
+    return made
+
+
+@pytest.fixture
+def place(trained: Context, tmp_path: Path) -> Context:
+    """A copy that a test may spoil."""
+    shutil.copytree(trained.root, tmp_path / "copy")
+    return replace(trained, root=tmp_path / "copy")
+
+
+def test_training_changes_exactly_the_trainable_parts(trained: Context) -> None:
+    before, _ = load_backbone_only(trained)
+    after, tokens = load_vip5(trained)
+    fresh, _ = open_model(
+        trained,
+        adapters=AdapterParams(),
+        vision=VisionParams(width=WIDTH, num_visual_tokens=2, standardise=True),
+        seed=trained.seed,
+    )
+    old, start = dict(before.named_parameters()), dict(fresh.named_parameters())
+    for name, parameter in after.named_parameters():
+        if name in PHOTO_CONSTANTS:
+            continue
+        frozen = name.startswith(("t5.", "whole_word.", "category.")) and not name.endswith("layer_norm.weight")
+        assert torch.equal(parameter, start[name]) == frozen, name
+        assert not frozen or torch.equal(parameter, old[name])
+    photos = PhotoTable.load(trained.table("images/embeddings"))
+    corpus = Corpus.load(pretrain.prompt_tables(trained, "test"), tokens, photos)
+    assert len(after(corpus.batch([0, 40, 80])).values) == int(corpus.targets.lengths[[0, 40, 80]].sum())
+
+
+def test_what_is_stored_holds_no_frozen_tensor_of_the_backbone(trained: Context) -> None:
+    names = set(load_file(trained.model("train") / "trained.safetensors"))
+    own = {name for name in names if not name.startswith(("visual.", "adapters."))}
+    assert {name for name in own if not name.endswith("layer_norm.weight")} <= set(PHOTO_CONSTANTS)
+    assert names == set(read_manifest(trained, "train")["tensors"])
+
+
+def test_the_backbones_file_is_not_touched(place: Context) -> None:
+    before = file_digest(place.model("pretrain") / "model.safetensors")
+    assert exit_code(train, train.Params(loop=LOOP, tune="full"), place) == 0
+    assert file_digest(place.model("pretrain") / "model.safetensors") == before
+
+
+def test_the_manifest_names_dataset_backbone_tables_and_shape(trained: Context) -> None:
+    manifest, backbone = read_manifest(trained, "train"), read_manifest(trained, "pretrain")
+    assert (manifest["dataset"], manifest["stage"], manifest["seed"]) == ("tiny", "train", 5)
+    assert manifest["backbone_digest"] == backbone["backbone_digest"]
+    assert manifest["tables"]["images/embeddings"] == input_digest(trained.table("images/embeddings"))
+    assert len(manifest["tables"]) == 7
+    assert manifest["vision"]["width"] == WIDTH
+    assert manifest["adapters"] == {
+        "reduction": 8, "init": "near_identity", "routing": "single", "cross_attention": True,
+    }  # fmt: skip
+
+
+def test_curve_and_numbers_are_written(trained: Context) -> None:
+    assert [row["step"] for row in curve(trained, "train")] == ["12"]
+    metrics = json.loads(trained.metrics("train.json").read_text(encoding="utf-8"))
+    assert (metrics["steps"], metrics["examples"]) == (12, 180)
+    assert 0 < metrics["num_trained_parameters"] < metrics["num_parameters"]
+
+
+def test_a_second_run_writes_the_same_bytes(trained: Context, place: Context) -> None:
+    shutil.rmtree(place.model("train"))
+    assert exit_code(train, FROZEN, place) == 0
+    for name in ("trained.safetensors", "manifest.json"):
+        assert (place.model("train") / name).read_bytes() == (trained.model("train") / name).read_bytes()
+    assert place.plots("train.csv").read_bytes() == trained.plots("train.csv").read_bytes()
+
+
+def test_a_photo_changes_what_is_predicted(place: Context) -> None:
+    train.run(train.Params(loop=replace(LOOP, learning_rate=0.01), tune="full"), place)
+    model, tokens = load_vip5(place)
+    photos = PhotoTable.load(place.table("images/embeddings"))
+    tables = pretrain.prompt_tables(place, "test")
+    seeing, blind = Corpus.load(tables, tokens, photos), Corpus.load(tables, tokens, photos.withheld())
+    with torch.no_grad():
+        assert not torch.allclose(model(seeing.batch([0])).values, model(blind.batch([0])).values)
+
+
+def test_the_backbone_of_another_dataset_is_refused(place: Context, caplog: pytest.LogCaptureFixture) -> None:
+    for folder in ("data", "models"):
+        shutil.copytree(place.root / folder / "tiny", place.root / folder / "toys")
+    shutil.rmtree(place.root / "models" / "toys" / "train")
+    with caplog.at_level(logging.ERROR, logger="vip5"):
+        assert exit_code(train, FROZEN, replace(place, dataset="toys")) == 5
+    assert "models/toys/pretrain of dataset 'tiny'; expected dataset 'toys'" in caplog.text
+    assert not (place.root / "models" / "toys" / "train").exists()
