@@ -180,7 +180,7 @@ def _check_source(entry: Mapping[str, Any], key: str) -> tuple[str, ...]:
     wanted = {"sequential": {"history"}, "explanation": {"photo"}, "direct": {"history"} if key != "source" else set()}
     for slot in sorted(wanted[entry["family"]] - set(slots)):
         raise ParamsError(f"no slot {{{slot}}} in {where}", f"a {{{slot}}}", "add it")
-    if entry["family"] == "direct" and not {"candidates", "photo"} & set(slots):
+    if entry["family"] == "direct" and key == "source" and not {"candidates", "photo"} & set(slots):
         raise ParamsError(f"neither {{candidates}} nor {{photo}} in {where}", "one of them", "add it")
     return tuple(slot for slot in slots if slot in {"history", "candidates", "photo"})
 
