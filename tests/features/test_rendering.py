@@ -71,9 +71,9 @@ def test_an_own_sequential_prompt_reads_as_documented() -> None:
     assert rendering.render_target(by_id("A-1"), slots) == "203"
 
 
-def test_the_history_variant_shows_history_before_candidates() -> None:
+def test_the_history_variant_shows_the_history_and_leaves_the_list_to_decoding() -> None:
     items = {"history": [5, 17], "candidates": [9, 8], "photo": [8]}
-    assert rendering.image_items(by_id("B-5"), "history", items) == [5, 17, 9, 8]
+    assert rendering.image_items(by_id("B-5"), "history", items) == [5, 17]
     assert rendering.image_items(by_id("B-5"), "published", items) == [9, 8]
     assert rendering.image_items(by_id("A-7"), "published", items) == [5, 17, 8]
 

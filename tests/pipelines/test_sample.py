@@ -68,7 +68,7 @@ def test_the_next_style_follows_the_style_of_the_last_photo(world: sample_world.
         if before.user == after.user < 400 and before.timestamp <= after.timestamp
     ]
     assert len(followed) > 2400
-    assert 0.88 < np.mean(followed) < 0.97
+    assert 0.97 < np.mean(followed) < 0.995  # .98, and an eighth of the rest by chance
 
 
 def test_the_successor_is_one_cycle_through_all_styles(world: sample_world.World) -> None:
