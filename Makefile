@@ -32,7 +32,7 @@ run: setup  ## PROFILE=NAME: the whole line for a dataset brought in by flows.in
 	@python -m flows.profile $(PROFILE)
 
 test: setup  ## run the tests
-	@python -m pytest -n 2 --dist loadfile
+	@python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: setup  ## ruff, mypy --strict, import-linter, dvc.yaml and docs true to the code
 	@ruff format --check .

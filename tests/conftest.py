@@ -27,3 +27,8 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder that is the current one, for code that works relative to the repository root."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest file first, so that one worker runs it while the others do the rest."""
+    items.sort(key=lambda item: item.path.name != "test_sample_claims.py")
