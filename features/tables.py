@@ -112,7 +112,7 @@ def finish_table(folder: Path, table: Table, provenance: Provenance) -> int:
         "stage": provenance.stage,
         "params_digest": digest(provenance.params),
         "inputs": {name: input_digest(path) for name, path in sorted(provenance.inputs.items())},
-        "libraries": {"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES},
+        "libraries": _libraries(),
         "notes": dict(provenance.notes),
         "parts": parts,
     }
@@ -288,3 +288,9 @@ def input_digest(path: Path) -> str:
         raise TableError(f"no input {path}", "a table, file or folder", "run `dvc repro`")
     files = sorted(entry for entry in path.rglob("*") if entry.is_file())
     return digest([(str(entry.relative_to(path)), file_digest(entry)) for entry in files])
+
+
+def _libraries() -> dict[str, str]:
+    """Versions that could change the bytes of a part; of Python only the minor one, so that patches move nothing."""
+    python = ".".join(platform.python_version_tuple()[:2])
+    return {"python": python} | {name: version(name) for name in _LIBRARIES}
