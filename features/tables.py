@@ -81,9 +81,7 @@ def write_part(staging: Path, table: Table, index: int, data: pa.Table) -> Path:
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     vectors = [c.name for c in table.columns if pa.types.is_fixed_size_list(c.type)]
     pq.write_table(
-        data.replace_schema_metadata(
-            {"table": table.name, "meaning": table.meaning, "schema_digest": schema_digest(table)}
-        ),
+        data.replace_schema_metadata(table.metadata | {"schema_digest": schema_digest(table)}),
         temporary,
         compression="zstd",
         compression_level=3,

@@ -2,6 +2,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import duckdb
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -62,6 +64,22 @@ def test_meanings_travel_with_the_file(tmp_path: Path) -> None:
     write(tmp_path / "users")
     field = pq.read_schema(tmp_path / "users/part-00000.parquet").field("user_key")
     assert field.metadata[b"meaning"] == b"the dump's own key of the user"
+
+
+def test_meanings_and_units_are_read_without_arrow_too(tmp_path: Path) -> None:
+    tables.write_table(tmp_path / "it's", schema.INTERACTIONS, schema.INTERACTIONS.arrow.empty_table(), PROVENANCE)
+    path = str(tmp_path / "it's/part-00000.parquet")
+    duck = "SELECT decode(value) FROM parquet_kv_metadata($path) WHERE decode(key) = 'columns'"
+    texts = [
+        pq.read_schema(path).metadata[b"columns"].decode(),
+        pl.read_parquet_metadata(path)["columns"],
+        duckdb.execute(duck, {"path": path}).fetchall()[0][0],
+    ]
+    found = [json.loads(text) for text in texts]
+    assert list(found[0]) == schema.INTERACTIONS.arrow.names
+    assert [columns["timestamp"] for columns in found] == [
+        {"meaning": "time of the review; null where the dump has none", "unit": "seconds since 1970, UTC"}
+    ] * 3
 
 
 @pytest.mark.parametrize(
