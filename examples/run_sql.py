@@ -1,0 +1,21 @@
+"""Runs one of the .sql files here and prints what it finds: `python examples/run_sql.py examples/best_sold.sql`.
+
+A second argument names another dataset: the files are written for the sample, by paths below `data/sample/`.
+"""
+
+import sys
+from pathlib import Path
+
+import duckdb
+
+
+def found(path: Path, dataset: str = "sample") -> duckdb.DuckDBPyRelation:
+    """The rows that the query in `path` gives for `dataset`, from the repository root."""
+    query = path.read_text(encoding="utf-8").replace("data/sample/", f"data/{dataset}/")
+    return duckdb.connect().sql(query)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) not in {2, 3}:
+        sys.exit("usage: python examples/run_sql.py FILE.sql [DATASET]")
+    found(Path(sys.argv[1]), *sys.argv[2:]).show(max_width=160, max_rows=60)
