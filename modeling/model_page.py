@@ -30,8 +30,10 @@ tr.own { font-weight: 600; background: var(--soft); } small, .note { opacity: .7
 .item img, .item .none { aspect-ratio: 1; border-radius: .3rem; display: block; object-fit: cover; width: 100%; }
 .item .none { background: var(--soft); display: grid; place-items: center; }
 .item span { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 3; overflow: hidden; }
+ol.top { display: grid; gap: .6rem 1.6rem; grid-template-columns: repeat(auto-fill, minmax(8.5rem, 1fr)); }
 ol { font-size: .82rem; margin: .3rem 0; padding-left: 1.6rem; } li.hit { color: var(--good); font-weight: 700; }
-.score { float: right; opacity: .7; } blockquote { margin: .3rem 0; font-size: .85rem; }
+.score { float: right; opacity: .7; } code { overflow-wrap: anywhere; }
+blockquote { margin: .3rem 0; font-size: .85rem; }
 </style></head><body>
 <h1>$title</h1>
 $body
@@ -141,6 +143,22 @@ def card(entry: Card) -> str:
         f'<small>held out: {where}</small><div class="photos">{_item(entry.target)}</div>'
         f"<small>top of the ranking, log-probability</small><ol>{top}</ol>{spoken}</section>"
     )
+
+
+def recommendation(
+    *, person: str, prompt: str, history: Sequence[Item], num_shown: int, top: Sequence[tuple[Item, float]]
+) -> list[str]:
+    """What is recommended to one person: the history, oldest first, and the best items with their log-probability."""
+    ranked = "".join(f'<li><span class="score">{score:.3f}</span>{_item(item)}</li>' for item, score in top)
+    known = f"{len(history)} items, oldest first; the model is shown {num_shown} of them."
+    return [
+        f"<p>{escape(person)}</p>",
+        f'<h2>History</h2><p class="note">{known}</p>',
+        f'<div class="photos">{"".join(_item(item) for item in history)}</div>',
+        '<h2>Recommended</h2><p class="note">Best first, with the log-probability of the item (nats).</p>',
+        f'<ol class="top">{ranked}</ol>',
+        f'<p class="note">Asked: <code>{escape(prompt)}</code></p>',
+    ]
 
 
 def _place(label: str, score: float, hit: bool) -> str:

@@ -19,6 +19,7 @@ COMMANDS = [
     "flows.graph",
     "flows.docs",
     "modeling.summary",
+    "modeling.recommend",
 ]
 HEAVY = ["torch", "transformers", "apache_beam", "prefect", "open_clip", "polars", "dvc", "grimp", "torchvision"]
 ASK_FOR_HELP = """\

@@ -1,0 +1,168 @@
+"""The command `recommend` on the tiny evaluated world: the answers of `evaluate`, of anybody, and its errors."""
+
+import re
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from features import schema
+from features.errors import ParamsError
+from features.stage import Context
+from features.tables import read_table
+from features.templates import OWN_TEMPLATES, load_templates
+from modeling import evaluate, recommend
+from modeling.persons import NEW_NAME, Person, load_line, near
+from tests.modeling.evaluated import write_evaluated
+from tests.modeling.world import NUM_ITEMS, exit_code
+
+QUICK = evaluate.Params(num_threads=1, explanation_max_tokens=4, bootstrap_resamples=0)
+SOURCE = "Here is what user_{user_id} bought : \n {history} \n what is next ?"
+"""How the world's A-3 is worded."""
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Context:
+    place = write_evaluated(tmp_path_factory.mktemp("world"), title="Thing <b>{}</b>")
+    assert exit_code(evaluate, QUICK, place) == 0
+    templates = yaml.safe_load(OWN_TEMPLATES.read_text(encoding="utf-8"))
+    next(entry for entry in templates["prompts"] if entry["id"] == "A-3")["source"] = SOURCE
+    (place.root / "own.yaml").write_text(yaml.safe_dump(templates), encoding="utf-8")
+    (place.root / "params.yaml").write_text(yaml.safe_dump(parameters(place)), encoding="utf-8")
+    return place
+
+
+def parameters(place: Context) -> dict[str, Any]:
+    prompts = {"templates": "own.yaml", "max_history": None, "history_kept": "newest"}
+    return {
+        "dataset": "tiny", "seed": 5, "datasets": {"tiny": place.shared["datasets"]}, "prompts": prompts,
+        "evaluate": asdict(QUICK),
+    }  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def place(evaluated: Context, monkeypatch: pytest.MonkeyPatch) -> Context:
+    monkeypatch.chdir(evaluated.root)
+    return evaluated
+
+
+def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[list[str]]:
+    """The words of every printed line after the first."""
+    assert recommend.main(arguments) == 0
+    return [line.split(None, 3) for line in capsys.readouterr().out.splitlines()[1:]]
+
+
+def history_of(place: Context, user_id: int) -> list[dict[str, Any]]:
+    rows = read_table(place.table("sequences/interactions"), schema.INTERACTIONS).to_pylist()
+    return [row for row in rows if row["user_id"] == user_id]
+
+
+@pytest.mark.parametrize("user_id", [1, 17])
+def test_without_the_test_item_it_answers_as_evaluate_did(
+    place: Context, capsys: pytest.CaptureFixture[str], user_id: int
+) -> None:
+    rows = read_table(place.table("predictions"), schema.PREDICTIONS).to_pylist()
+    expected = [row for row in rows if row["prompt_id"] == "A-3" and row["user_id"] == user_id]
+    found = printed(capsys, "--user", f"U{user_id}", "--held-out", "--top-k", "20")
+    assert [key for _, _, key, _ in found] == [f"B{row['item_id']}" for row in expected]
+    assert [float(score) for _, score, _, _ in found] == pytest.approx([row["score"] for row in expected], abs=0.001)
+    assert found[0][3].startswith("Thing <b>")
+
+
+def test_nothing_that_a_user_has_is_recommended(place: Context, capsys: pytest.CaptureFixture[str]) -> None:
+    own = {f"B{row['item_id']}" for row in history_of(place, 2)}
+    keys = {key for _, _, key, _ in printed(capsys, "--user", "U2", "--top-k", "100")}
+    assert keys == {f"B{item}" for item in range(1, NUM_ITEMS + 1)} - own
+
+
+def test_somebody_new_is_asked_for_by_a_prompt_without_a_number(
+    place: Context, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    page = tmp_path / "page.html"
+    assert recommend.main(["--history", "B4, B9", "--top-k", "3", "--page", str(page)]) == 0
+    first, *found = capsys.readouterr().out.splitlines()
+    assert first == "tiny, somebody new: 2 items known, 2 of them shown to the model, prompt A-6"
+    keys = [line.split()[2] for line in found]
+    assert len(set(keys)) == 3
+    assert not {"B4", "B9"} & set(keys)
+    text = page.read_text(encoding="utf-8")
+    shown = [f"&lt;item_{item}&gt; &lt;extra_id_0&gt; &lt;extra_id_0&gt;" for item in (4, 9)]
+    assert f"A-6: After {shown[0]} , {shown[1]} , what will {NEW_NAME} buy ?" in text
+    assert "user_" not in text
+    assert [f"B{number}" for number in re.findall(r"Thing &lt;b&gt;(\d+)&lt;/b&gt;", text)] == ["B4", "B9", *keys]
+    assert not re.search(r"<script|https?:|<b>\d", text)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--user", "U31"], "found no user 'U31' in data/tiny/sequences/users; expected U3, U1, U30"),
+        (["--history", "B1,B1x"], "found no item 'B1x' in the catalogue; expected B1, "),
+        (["--history", " , "], "found an empty history"),
+        (["--user", "U1", "--dataset", "toys"], "found dataset 'toys' without a run"),
+        (["--user", "U1", "--params", "none.yaml"], "found no file none.yaml"),
+        (["--user", "U1", "--params", "short.yaml"], "found no key 'prompts' in short.yaml"),
+        (["--history", "B1", "--prompt", "A-3"], "found prompt A-3 for somebody new; expected one of: A-4, A-5, A-6"),
+        (["--user", "U1", "--prompt", "B-5"], "found prompt B-5 for user U1; expected one of: A-1, A-2, A-3"),
+        (["--history", "B1", "--page", "no/such/folder/page.html"], "(No such file or directory)"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_answered_is_one_clear_line(
+    caplog: pytest.LogCaptureFixture, arguments: list[str], told: str
+) -> None:
+    Path("short.yaml").write_text("dataset: tiny\n", encoding="utf-8")
+    with caplog.at_level("ERROR", logger="vip5"):
+        assert recommend.main(arguments) in {2, 3}
+    (message,) = caplog.messages
+    assert told in message
+    assert "\n" not in message
+
+
+def test_a_missing_model_says_what_to_run(place: Context, caplog: pytest.LogCaptureFixture) -> None:
+    folder = place.model("train")
+    folder.rename(folder.with_name("away"))
+    try:
+        assert recommend.main(["--history", "B1"]) == 5
+    finally:
+        folder.with_name("away").rename(folder)
+    assert "expected a trained model; do: run `dvc repro train`" in caplog.text
+
+
+@pytest.mark.parametrize("arguments", [[], ["--user", "U1", "--history", "B1"], ["--user", "U1", "--top-k", "0"]])
+def test_a_question_that_is_none_is_refused(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        recommend.main(arguments)
+
+
+def test_the_dataset_of_a_profile_is_found_by_its_name(place: Context) -> None:
+    folder = place.root / "work/profiles/other"
+    folder.mkdir(parents=True, exist_ok=True)
+    whole = parameters(place)
+    other = whole | {"dataset": "other", "datasets": {"other": whole["datasets"]["tiny"]}}
+    (folder / "params.yaml").write_text(yaml.safe_dump(other), encoding="utf-8")
+    assert load_line(Path("params.yaml"), "other").places.dataset == "other"
+    assert load_line(Path("params.yaml"), "tiny").places.dataset == "tiny"
+
+
+def test_a_history_is_cut_as_the_prompts_were(place: Context) -> None:
+    line = load_line(Path("params.yaml"))
+    assert line.cut([1, 2, 3]) == (1, 2, 3)
+    whole = parameters(place)
+    whole["prompts"] |= {"max_history": 2}
+    Path("cut.yaml").write_text(yaml.safe_dump(whole), encoding="utf-8")
+    assert load_line(Path("cut.yaml")).cut([1, 2, 3]) == (2, 3)
+
+
+def test_templates_without_a_nameless_prompt_are_told() -> None:
+    numbered = [prompt for prompt in load_templates() if "{user_id}" in prompt.source]
+    person = Person(label="somebody new", user_id=None, name=NEW_NAME, history=(1,))
+    with pytest.raises(ParamsError, match="none fits"):
+        recommend.chosen_prompt(numbered, person, None)
+
+
+def test_near_keys_of_a_large_table_share_the_first_letters() -> None:
+    keys = [f"A{number:06}" for number in range(60_000)]
+    assert near("A012345x", keys).startswith("A012345")
+    assert near("ZZZ", keys) == "a key such as A000000, A000001, A000002"
