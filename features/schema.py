@@ -132,6 +132,8 @@ USERS = Table("sequences/users", "one row a user that survived the k-core", ("us
     _USER_ID,
     _req("user_key", STR, "the dump's own key of the user"),
     _opt("name", STR, "display name of the newest review that has one"),
+    _req("number", I32, "what prompts write after user_; a seeded permutation unless sequences.user_numbers is table",
+         minimum=1),
     _req("num_interactions", I32, "interactions of the user over all splits", minimum=1),
 ))  # fmt: skip
 

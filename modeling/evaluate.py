@@ -21,7 +21,8 @@ SECTIONS = ()
 _TEST = tuple(f"prompts/test/{family}" for family in schema.FAMILIES)
 _TRAIN = tuple(f"prompts/train/{family}" for family in schema.FAMILIES)
 _TABLES = (
-    "sequences/items", "sequences/interactions", "explanations", "candidates", "identifiers", "images/embeddings",
+    "sequences/users", "sequences/items", "sequences/interactions", "explanations", "candidates", "identifiers",
+    "images/embeddings",
 )  # fmt: skip
 READS = (
     *(f"data/${{dataset}}/{name}" for name in (*_TABLES, *_TEST, *_TRAIN)),

@@ -20,6 +20,7 @@ from modeling.explaining import Explanations, explain_prompt, explanation_block
 from modeling.leakage import leakage_block
 from modeling.rankings import Rankings, Search, rank_prompt, rows_by_prompt
 from modeling.result_blocks import difference_block, ranking_block, slice_block
+from modeling.user_numbers import by_chance, neighbour_ranks
 from modeling.vip5 import VIP5
 
 IntArray = npt.NDArray[np.int64]
@@ -208,6 +209,10 @@ def results_of(
     everyone = np.flatnonzero(inputs.histories.targets > 0)
     results["leakage"] = leakage_block(
         rule_ranks=base.number_rule_ranks(inputs.histories, everyone),
+        neighbours=(
+            neighbour_ranks(inputs.histories, inputs.user_numbers),
+            neighbour_ranks(inputs.histories, by_chance(inputs.user_numbers, context.seed)),
+        ),
         num_items=inputs.catalogue.num_items,
         histories=inputs.histories,
         interactions=inputs.interactions,

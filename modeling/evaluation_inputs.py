@@ -42,6 +42,8 @@ class Inputs:
     """Row u: the fixed test negatives of user u, ascending."""
     users: IntArray | None
     """Users drawn by `max_users`; None for all."""
+    user_numbers: IntArray
+    """(U + 1,) what prompts write for each user; place 0 is unused."""
     numbering: str
     """How the items were numbered: random, train_first or p5."""
     given: Mapping[str, Sequence[str]]
@@ -66,6 +68,7 @@ def load_inputs(context: Context, tokens: Tokens, *, max_users: int | None) -> I
         features=features_of(explanations),
         negatives=_negatives(read_table(context.table("candidates"), schema.CANDIDATES), histories.num_users),
         users=users,
+        user_numbers=_user_numbers(read_table(context.table("sequences/users"), schema.USERS, columns=("number",))),
         numbering=str(noted(context, "sequences/items", "numbering")),
         given=noted(context, "prompts/test/explanation", "given"),
     )
@@ -85,6 +88,10 @@ def noted(context: Context, table: str, key: str) -> Any:
             f"run `dvc repro {manifest['stage']}`",
         )
     return manifest["notes"][key]
+
+
+def _user_numbers(users: pa.Table) -> IntArray:
+    return np.concatenate([np.zeros(1, np.int64), users["number"].to_numpy().astype(np.int64)])
 
 
 def _negatives(candidates: pa.Table, num_users: int) -> Ragged:

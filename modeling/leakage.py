@@ -30,6 +30,7 @@ LEAKING_NUMBERINGS = ("p5",)
 def leakage_block(
     *,
     rule_ranks: IntArray,
+    neighbours: tuple[IntArray, IntArray],
     num_items: int,
     histories: Histories,
     interactions: pa.Table,
@@ -42,6 +43,7 @@ def leakage_block(
 
     Args:
         rule_ranks: ranks of the test items under the number rule.
+        neighbours: ranks of the test items under the neighbour rule of `user_numbers`, and the same by chance.
         num_items: items of the catalogue.
         histories: known items and test items.
         interactions: `sequences/interactions`, for the time order.
@@ -54,16 +56,20 @@ def leakage_block(
         `number_rule_hr@1`, `number_rule_hr@10`, `number_rule_chance_hr@10` (what numbers without meaning would give),
         `test_pairs_in_train_targets` and `test_pairs_in_train_photos` (share of test user-item pairs),
         `test_prompts_in_train` (rows with the same source and target), `users_out_of_time_order` (null without
-        timestamps), `numbering`, `numbers_leak`, `leaking`.
+        timestamps), `numbering`, `numbers_leak`, `user_neighbours_hr@10` and its `user_neighbours_chance_hr@10`,
+        `user_numbers_leak`, `leaking`.
     """
     values = by_user(rule_ranks, [1, 10])
     low = intervals(values, resamples=max(resamples, 1), seed=seed)
+    near, dealt = (by_user(ranks, [10]) for ranks in neighbours)
+    near_low = intervals(near, resamples=max(resamples, 1), seed=seed)["hr@10"][0]
     chance = {k: min(1.0, k / max(num_items, 1)) for k in (1, 10)}
     by_rule = any(low[f"hr@{k}"][0] > _SUSPECT * chance[k] for k in chance)
     targets, photos = pairs_in_train(prompts / "train", histories, num_items)
     copies = copied_prompts(prompts)
     disorder = out_of_time_order(interactions)
     numbers_leak = by_rule or numbering in LEAKING_NUMBERINGS
+    users_leak = near_low > _SUSPECT * max(_mean(dealt["hr@10"]), chance[10])
     return {
         "number_rule_hr@1": _mean(values["hr@1"]),
         "number_rule_hr@10": _mean(values["hr@10"]),
@@ -74,7 +80,10 @@ def leakage_block(
         "users_out_of_time_order": disorder,
         "numbering": numbering,
         "numbers_leak": numbers_leak,
-        "leaking": numbers_leak or bool(targets or photos or copies or disorder),
+        "user_neighbours_hr@10": _mean(near["hr@10"]),
+        "user_neighbours_chance_hr@10": _mean(dealt["hr@10"]),
+        "user_numbers_leak": users_leak,
+        "leaking": numbers_leak or users_leak or bool(targets or photos or copies or disorder),
     }
 
 

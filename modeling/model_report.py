@@ -74,7 +74,7 @@ def run(params: Params, context: Context) -> int:
 def _head(results: Mapping[str, Any]) -> list[str]:
     from html import escape
 
-    from modeling.summary import number_rule_line
+    from modeling.summary import number_rule_line, user_numbers_line
 
     leakage = results["leakage"]
     flag, word = ("leak", "leaking") if leakage["leaking"] else ("ok", "no leak found")
@@ -84,6 +84,7 @@ def _head(results: Mapping[str, Any]) -> list[str]:
         f"{results['num_users']:,} users, {results['num_items']:,} items; test split, {results['decoding']} decoding."
     )
     rule = f"{number_rule_line(leakage)}; by chance HR@10 would be {leakage['number_rule_chance_hr@10']:.4f}. "
+    rule += f"{user_numbers_line(leakage)}. "
     pairs = (
         f"Test pairs asked for in train prompts: {leakage['test_pairs_in_train_targets']:.2%}; shown there: "
         f"{leakage['test_pairs_in_train_photos']:.2%}; copied prompts: {leakage['test_prompts_in_train']}; {order}."

@@ -37,7 +37,7 @@ def summary_lines(results: Block, places: Places) -> list[str]:
     rows = explanation_rows(results)
     if rows:
         lines += [*aligned([["explanation (percent)", "BLEU-4", "ROUGE-1", "ROUGE-2", "ROUGE-L"], *rows]), ""]
-    lines += [*verdicts(results), number_rule_line(results["leakage"]), ""]
+    lines += [*verdicts(results), number_rule_line(results["leakage"]), user_numbers_line(results["leakage"]), ""]
     lines += [f"{name:<12} {path}" for name, path in report_files(places).items() if path.is_file()]
     return lines
 
@@ -106,6 +106,18 @@ def number_rule_line(leakage: Block) -> str:
     return (
         f"number rule (largest number in the history + 1): HR@1 {leakage['number_rule_hr@1']:.4f}, "
         f"HR@10 {leakage['number_rule_hr@10']:.4f} \N{EM DASH} {verdict} ({leakage['numbering']})"
+    )
+
+
+def user_numbers_line(leakage: Block) -> str:
+    """What the users' numbers give away.
+
+    Example: "user neighbours (items of the nearest user numbers): HR@10 0.0699, by chance 0.0022 \N{EM DASH} LEAKS"
+    """
+    verdict = "LEAKS" if leakage["user_numbers_leak"] else "leak-free"
+    return (
+        f"user neighbours (items of the nearest user numbers): HR@10 {leakage['user_neighbours_hr@10']:.4f}, "
+        f"by chance {leakage['user_neighbours_chance_hr@10']:.4f} \N{EM DASH} {verdict}"
     )
 
 

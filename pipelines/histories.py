@@ -124,6 +124,12 @@ def user_numbers(frame: pl.DataFrame, seed: int, *, in_file_order: bool) -> pl.D
     return pl.DataFrame({"user": users, "user_id": np.arange(1, users.len() + 1, dtype=np.int32)})
 
 
+def shown_numbers(num_users: int, seed: int) -> pl.Series:
+    """The numbers that prompts write for the users 1..U: a seeded permutation that forgets their order."""
+    drawn = rng(seed, "sequences", "shown").permutation(num_users) + 1
+    return pl.Series(drawn, dtype=pl.Int32)
+
+
 def item_numbers(frame: pl.DataFrame, numbering: Numbering, seed: int) -> pl.DataFrame:
     """`item` to `item_id` 1..I; `frame` is split and has `user_id`.
 

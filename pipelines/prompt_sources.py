@@ -42,12 +42,14 @@ class Explanation:
 class Sources:
     """Texts and ids by user id and item id (index 0 is unused).
 
-    `sequences[user_id]` lists item ids in time order; the last is the test item, the last but one the valid item.
+    `numbers[user_id]` is what prompts write for the user. `sequences[user_id]` lists item ids in time order; the last
+    is the test item, the last but one the valid item.
     """
 
     num_items: int
     sequences: Sequence[Sequence[int]]
     names: Sequence[str]
+    numbers: Sequence[str]
     identifiers: Sequence[str]
     titles: Sequence[str]
     photo: str
@@ -100,6 +102,7 @@ def load_sources(
         num_items=num_items,
         sequences=_sequences(tables["sequences/interactions"], num_users),
         names=_names(tables["sequences/users"], num_users),
+        numbers=["", *map(str, tables["sequences/users"]["number"].to_pylist())],
         identifiers=[text or "" for text in identifiers],
         titles=[_short(title, max_title_words) or rendering.UNKNOWN_TITLE for title in titles],
         photo=photo,

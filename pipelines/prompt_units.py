@@ -178,7 +178,7 @@ def render(draw: Draw, sources: Sources) -> tuple[str, str, list[int]]:
     """The source, the target and the photo items of one draw, in text order."""
     with_photo, explanation = sources.items_with_photo, draw.explanation
     asked = draw.target if draw.asked is None else draw.asked
-    slots = {"user_id": str(draw.user_id), "user_name": sources.names[draw.user_id], "photo": sources.photo}
+    slots = {"user_id": sources.numbers[draw.user_id], "user_name": sources.names[draw.user_id], "photo": sources.photo}
     slots["history"] = draw.separator.join([with_photo[item] for item in draw.history])
     slots["yes_no"] = draw.answer
     if draw.candidates is not None:

@@ -78,7 +78,10 @@ def build(
     frame = frame.join(histories.item_numbers(frame, params.numbering, seed), on="item", how="left")
     frame = frame.sort("user_id", "position")
     interactions = frame.select("user_id", "position", "item_id", "rating", "timestamp", "split")
-    return _users(frame, user_keys, reviews), _items(frame, item_keys, metadata), interactions
+    users = _users(frame, user_keys, reviews)
+    shuffled = in_file_order and params.user_numbers == "random"  # elsewhere user_id is a seeded permutation already
+    numbers = histories.shown_numbers(users.height, seed) if shuffled else users["user_id"]
+    return users.with_columns(number=numbers), _items(frame, item_keys, metadata), interactions
 
 
 def _users(frame: pl.DataFrame, user_keys: pl.Series, reviews: pl.DataFrame) -> pl.DataFrame:

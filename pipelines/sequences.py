@@ -26,6 +26,9 @@ class Params:
     """Order of a user's interactions of the same second: by a seeded hash of the keys, or as in the file, by item."""
     numbering: Literal["random", "train_first", "p5"] = "random"
     """Item numbers: seeded permutation; train split first; or by first appearance, which leaks the answer."""
+    user_numbers: Literal["random", "table"] = "random"
+    """What prompts write for a user: a number drawn by the seed, or user_id. The published order of users is that of a
+    file in which neighbours share items, so their numbers can tell the answer (Beauty)."""
     max_interactions_per_user: int | None = None
     """Only the newest so many interactions of a user; null keeps all."""
 

@@ -35,7 +35,9 @@ def write_evaluated(
                 "user_id": user, "position": position, "item_id": item, "rating": 5.0, "timestamp": time,
                 "split": split,
             })  # fmt: skip
-        users.append({"user_id": user, "user_key": f"U{user}", "name": None, "num_interactions": len(items)})
+        users.append(
+            {"user_id": user, "user_key": f"U{user}", "name": None, "number": user, "num_interactions": len(items)}
+        )
         listed = sorted(set(items) - {row["target_item_id"]})
         candidates.append({"user_id": user, "split": "test", "item_ids": listed})
         explanations.append({

@@ -73,9 +73,10 @@ def test_a_train_interaction_after_the_test_one_is_found() -> None:
     assert out_of_time_order(interactions(SEQUENCES, timestamps=False)) is None
 
 
-def block(tmp_path: Path, ranks: list[int], numbering: str) -> dict[str, Any]:
+def block(tmp_path: Path, ranks: list[int], numbering: str, near: tuple[int, ...] = (0,) * 50) -> dict[str, Any]:
     return leakage_block(
         rule_ranks=np.array(ranks),
+        neighbours=(np.array(near), np.zeros(len(near), np.int64)),
         num_items=1000,
         histories=known_before_test(interactions(SEQUENCES)),
         interactions=interactions(SEQUENCES),
@@ -103,3 +104,11 @@ def test_a_rule_at_chance_does_not_leak(tmp_path: Path) -> None:
 
 def test_numbering_by_first_appearance_is_labelled_whatever_it_scores(tmp_path: Path) -> None:
     assert block(tmp_path, [0] * 50, "p5")["numbers_leak"]
+
+
+def test_user_numbers_whose_neighbours_share_items_leak(tmp_path: Path) -> None:
+    found = block(tmp_path, [0] * 50, "random", near=(1, 0, 0, 9, 0) * 40)
+    assert found["user_numbers_leak"]
+    assert found["leaking"]
+    assert found["user_neighbours_hr@10"] == 0.4
+    assert not block(tmp_path, [0] * 50, "random", near=(1,) + (0,) * 199)["user_numbers_leak"]

@@ -35,6 +35,11 @@ def explanation_rows() -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
+def number_of(user_id: int) -> int:
+    """What the prompts of these tables write for a user."""
+    return 100 + NUM_USERS - user_id
+
+
 def write_dataset(root: Path, *, explanations: list[dict[str, Any]] | None = None, num_negatives: int = 99) -> Context:
     """Writes the tables that the prompts stage reads and returns the context to run it with."""
     context = Context(
@@ -46,7 +51,10 @@ def write_dataset(root: Path, *, explanations: list[dict[str, Any]] | None = Non
     for user_id in range(1, NUM_USERS + 1):
         items = sequence_of(user_id)
         name = None if user_id == 3 else f"Name {user_id} <item_5>"
-        users.append({"user_id": user_id, "user_key": f"KEY{user_id}", "name": name, "num_interactions": len(items)})
+        users.append({
+            "user_id": user_id, "user_key": f"KEY{user_id}", "name": name, "number": number_of(user_id),
+            "num_interactions": len(items),
+        })  # fmt: skip
         for position, item_id in enumerate(items, start=1):
             interactions.append({
                 "user_id": user_id, "position": position, "item_id": item_id, "rating": 5.0, "timestamp": position,

@@ -42,7 +42,10 @@ def write_reviews(root: Path, *, texts: bool = True) -> Context:
         reviews += [review | {"line": line}, review | {"line": line + 100}]
         split = {LENGTH: "test", LENGTH - 1: "valid"}.get(position, "train")
         interactions.append(known | {"user_id": user_id, "position": position, "item_id": item_id, "split": split})
-    users = [{"user_id": n, "user_key": f"U{n}", "name": None, "num_interactions": 5} for n in range(1, NUM_USERS + 1)]
+    users = [
+        {"user_id": n, "user_key": f"U{n}", "name": None, "number": n, "num_interactions": 5}
+        for n in range(1, NUM_USERS + 1)
+    ]
     items = [
         {
             "item_id": n, "item_key": f"I{n}", "title": "Bracelet", "brand": None, "category": None,

@@ -1,5 +1,7 @@
 """The prompt tables: no leak, exact counts, and the same bytes whatever the number of workers."""
 
+import itertools
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +18,7 @@ from features.stage import Context
 from features.tables import read_manifest, read_table
 from features.templates import load_templates
 from pipelines import prompt_draws, prompt_units, prompts
-from tests.pipelines.prompt_tables import NUM_USERS, explanation_rows, sequence_of, write_dataset
+from tests.pipelines.prompt_tables import NUM_USERS, explanation_rows, number_of, sequence_of, write_dataset
 
 
 def rows(context: Context, split: str, family: str) -> list[dict[str, Any]]:
@@ -261,3 +263,14 @@ def test_the_published_settings_draw_ten_windows_a_user_and_never_a_valid_or_tes
         assert row["target_item_id"] in items[-5:-2]
         assert not set(row["image_item_ids"]) & set(items[-2:])
     assert len(rows(context, "train", "direct")) == 10 * NUM_USERS
+
+
+def test_prompts_write_the_users_number_and_never_the_join_key(made: Context) -> None:
+    written = [
+        (row["user_id"], found.group(1))
+        for split, family in itertools.product(schema.SPLITS, schema.FAMILIES)
+        for row in rows(made, split, family)
+        if (found := re.search(r"user_(\d+)", row["source"]))
+    ]
+    assert {user_id for user_id, _ in written} == set(range(1, NUM_USERS + 1))
+    assert all(int(number) == number_of(user_id) for user_id, number in written)

@@ -1,7 +1,8 @@
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -10,6 +11,8 @@ from hypothesis import strategies as st
 from features import schema, tables
 from features.errors import TableError
 from features.stage import Context
+from modeling.histories import known_before_test
+from modeling.user_numbers import neighbour_ranks
 from pipelines import histories, records, sample, sequences
 from pipelines.sequence_tables import build
 
@@ -290,3 +293,19 @@ def test_gift_cards_counts_a_repeated_pair_once(tmp_path: Path, real_data: Path)
     )
     assert sequences.run(sequences.Params(), context) == 453 + 147 + 2941
     assert sequences.run(sequences.Params(k_core=0, repeats="all"), context) == 458 + 148 + 2969
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(("user_numbers", "least", "most"), [("table", 0.06, 0.08), ("random", 0.0, 0.005)])
+def test_the_published_user_order_of_beauty_leaks_and_random_numbers_do_not(
+    tmp_path: Path, real_data: Path, user_numbers: Literal["table", "random"], least: float, most: float
+) -> None:
+    context = real_context(
+        tmp_path, real_data / "p5/beauty", "p5", ["sequential_data.txt", "datamaps.json"], ["items.jsonl.gz"]
+    )
+    sequences.run(sequences.Params(user_numbers=user_numbers), context)
+    users = tables.read_table(context.table("sequences/users"), schema.USERS)
+    assert sorted(users["number"].to_pylist()) == users["user_id"].to_pylist()
+    interactions = tables.read_table(context.table("sequences/interactions"), schema.INTERACTIONS)
+    ranks = neighbour_ranks(known_before_test(interactions), np.array([0, *users["number"].to_pylist()]))
+    assert least <= float(((ranks > 0) & (ranks <= 10)).mean()) <= most
