@@ -48,7 +48,8 @@ def neighbour_ranks(histories: Histories, numbers: IntArray) -> IntArray:
     wanted = np.isin(keys, users * base + histories.targets[users])
     ranks = np.zeros(len(numbers), np.int64)
     ranks[keys[wanted] // base] = np.flatnonzero(wanted) + 1
-    return np.where(ranks[users] > 0, ranks[users] - first, 0)
+    ranked_at: IntArray = np.where(ranks[users] > 0, ranks[users] - first, 0)
+    return ranked_at
 
 
 def by_chance(numbers: IntArray, seed: int) -> IntArray:
@@ -59,4 +60,5 @@ def by_chance(numbers: IntArray, seed: int) -> IntArray:
 
 
 def _keys(rows: Ragged, base: int) -> IntArray:
-    return np.repeat(np.arange(len(rows)), rows.lengths) * base + rows.values
+    keys: IntArray = np.repeat(np.arange(len(rows)), rows.lengths) * base + rows.values
+    return keys
