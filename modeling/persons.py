@@ -53,6 +53,8 @@ class Person:
 
     label: str
     user_id: int | None
+    number: int | None
+    """What prompts write after user_."""
     name: str
     history: tuple[int, ...]
     """Item ids, oldest first."""
@@ -120,7 +122,7 @@ def known_person(places: Places, key: str, *, held_out: bool = False) -> Person:
     Raises:
         InputError: no such user; near keys are named.
     """
-    users = read_table(places.table("sequences/users"), schema.USERS, columns=("user_id", "user_key", "name"))
+    users = read_table(places.table("sequences/users"), schema.USERS, columns=("user_id", "user_key", "name", "number"))
     row = users.filter(pc.equal(users["user_key"], key)).to_pylist()
     if not row:
         raise InputError(
@@ -132,7 +134,7 @@ def known_person(places: Places, key: str, *, held_out: bool = False) -> Person:
     rows = read_table(places.table("sequences/interactions"), schema.INTERACTIONS, columns=columns)
     own = rows.filter(pc.equal(rows["user_id"], user_id)).to_pylist()
     history = tuple(entry["item_id"] for entry in own if not (held_out and entry["split"] == "test"))
-    return Person(label=f"user {key}", user_id=user_id, name=name, history=history)
+    return Person(label=f"user {key}", user_id=user_id, number=row[0]["number"], name=name, history=history)
 
 
 def new_person(catalogue: Catalogue, keys: Sequence[str]) -> Person:
@@ -148,7 +150,8 @@ def new_person(catalogue: Catalogue, keys: Sequence[str]) -> Person:
             raise InputError(
                 f"no item {key!r} in the catalogue", near(key, catalogue.ids), "name items of sequences/items by key"
             )
-    return Person(label="somebody new", user_id=None, name=NEW_NAME, history=tuple(catalogue.ids[key] for key in keys))
+    history = tuple(catalogue.ids[key] for key in keys)
+    return Person(label="somebody new", user_id=None, number=None, name=NEW_NAME, history=history)
 
 
 def near(key: str, known: Iterable[str]) -> str:

@@ -56,7 +56,7 @@ def chosen_prompt(prompts: Sequence[Prompt], person: "Person", wanted: str | Non
         for prompt in prompts
         if prompt.family == "sequential"
         and not prompt.asks_yes_no
-        and (person.user_id is not None or "{user_id}" not in prompt.source)
+        and (person.number is not None or "{user_id}" not in prompt.source)
     }
     trained = [prompt.id for prompt in fitting.values() if not prompt.held_out]
     usual = "A-3" if person.user_id is not None else "A-6"
@@ -84,7 +84,7 @@ def recommend(line: "Line", person: "Person", *, prompt: Prompt, top_k: int) -> 
     photos = None if model.visual is None else PhotoTable.load(line.places.table("images/embeddings"))
     shown = line.cut(person.history)
     slots = {
-        "user_id": str(person.user_id), "user_name": person.name,
+        "user_id": str(person.number), "user_name": person.name,
         "history": rendering.COMMA.join(
             rendering.item_with_photo(texts[item], photo) for item in shown
         ),

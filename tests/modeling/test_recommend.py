@@ -1,7 +1,7 @@
 """The command `recommend` on the tiny evaluated world: the answers of `evaluate`, of anybody, and its errors."""
 
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from features.stage import Context
 from features.tables import read_table
 from features.templates import OWN_TEMPLATES, load_templates
 from modeling import evaluate, recommend
-from modeling.persons import NEW_NAME, Person, load_line, near
+from modeling.persons import NEW_NAME, Person, known_person, load_line, near
 from tests.modeling.evaluated import write_evaluated
 from tests.modeling.world import NUM_ITEMS, exit_code
 
@@ -157,9 +157,16 @@ def test_a_history_is_cut_as_the_prompts_were(place: Context) -> None:
 
 def test_templates_without_a_nameless_prompt_are_told() -> None:
     numbered = [prompt for prompt in load_templates() if "{user_id}" in prompt.source]
-    person = Person(label="somebody new", user_id=None, name=NEW_NAME, history=(1,))
+    person = Person(label="somebody new", user_id=None, number=None, name=NEW_NAME, history=(1,))
     with pytest.raises(ParamsError, match="none fits"):
         recommend.chosen_prompt(numbered, person, None)
+
+
+def test_the_prompt_writes_the_users_number_and_not_the_join_key(place: Context) -> None:
+    line = load_line(Path("params.yaml"))
+    person = replace(known_person(line.places, "U17"), number=4711)
+    prompt = recommend.chosen_prompt(load_templates(Path("own.yaml")), person, None)
+    assert recommend.recommend(line, person, prompt=prompt, top_k=1).source.startswith("Here is what user_4711 bought")
 
 
 def test_near_keys_of_a_large_table_share_the_first_letters() -> None:
