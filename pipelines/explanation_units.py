@@ -144,8 +144,9 @@ def write_explanations(job: Job, unit: int) -> dict[str, int]:
         for number, review in enumerate(reviews)
         for mention in choose(mentions.get(number, []), job)
     ]  # fmt: skip
-    rows.sort(key=lambda row: (row["user_id"], row["item_id"], row["feature"], row["sentence"]))
     table = schema.EXPLANATIONS
+    by_key = {tuple(row[name] for name in table.key): row for row in rows}  # the same text in two reviews of an item
+    rows = [by_key[key] for key in sorted(by_key)]
     tables.write_part(tables.staging_of(job.folder), table, unit, tables.from_rows(table, rows))
     return {"explanations": len(rows)}
 
