@@ -1,18 +1,26 @@
-"""The one door to Apache Beam: units of work in, summed counters out, on any runner that keeps every row.
+"""The one door to Apache Beam: units of work in, summed counts out, on any runner that keeps every row.
 
 Enters: small picklable units (a file and a stride, a range of users) and a plain function that does one unit.
 Leaves: the sum of the counts the function returned; the rows themselves go to Parquet parts named by unit.
-Trade-off: a unit is thousands of rows, so Beam's cost per element (20-40 times a Polars row) disappears.
+Trade-off: a unit is thousands of rows, so Beam's cost per element (20-40 times a Polars row) disappears; in return the
+workers must see the disk that the tables lie on (docs/beam.md).
 """
 
+import json
+import logging
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
-from features.errors import ParamsError
+from features import errors
+from features.errors import ParamsError, TableError
 
 Unit = TypeVar("Unit")
 Counts = Mapping[str, int]
+
+log = logging.getLogger("vip5")
 
 _LOSES_DATA = {
     "DaskRunner": "file sinks finish with empty output (measured with Beam 2.77)",
@@ -44,22 +52,46 @@ class BeamParams:
             )
 
 
-def run_units(stage: str, units: Sequence[Unit], work: Callable[[Unit], Counts], params: BeamParams) -> dict[str, int]:
+def run_units(
+    stage: str, units: Sequence[Unit], work: Callable[[Unit], Counts], params: BeamParams, ledger: Path | None = None
+) -> dict[str, int]:
     """Does every unit once and returns the sum of their counts.
+
+    The sums come through the pipeline as data, into the file `ledger`, and not from Beam's counters, which a runner may
+    count twice when it repeats a unit. The counters `stage/<count>` are there beside them, to watch a job by.
 
     Args:
         stage: name of the pipeline and namespace of its Beam counters.
-        units: what to do; each must be picklable and small.
+        units: what to do; each must be picklable and small, and name files by absolute paths.
         work: a module-level function (or functools.partial of one); it must be safe to repeat on the same unit.
         params: the runner.
+        ledger: a file on the disk that the workers share, deleted in the end; by default in `work/beam`.
 
     Raises:
         ParamsError: a runner that is known to lose rows.
+        VIP5Error: what `work` raised, on whichever machine, as the same error here.
+        TableError: the runner failed, or did other than every unit once.
     """
     params.check()
+    ledger = (ledger or Path("work", "beam", f"{stage}-{uuid.uuid4().hex}.json")).resolve()
+    ledger.unlink(missing_ok=True)
+    ledger.parent.mkdir(parents=True, exist_ok=True)
+    _run(stage, units, work, params, ledger)
+    if not ledger.is_file():
+        raise TableError(
+            f"no counts of {stage} in {ledger} after the runner said that it was done", "one file of counts",
+            "another beam.runner, or a disk that the workers share: this one lost the work",
+        )  # fmt: skip
+    totals = {tuple(json.loads(key)): int(n) for key, n in json.loads(ledger.read_text(encoding="utf-8"))}
+    ledger.unlink()
+    return _settled(stage, len(units), totals)
+
+
+def _run(stage: str, units: Sequence[Unit], work: Callable[[Unit], Counts], params: BeamParams, ledger: Path) -> None:
     import apache_beam as beam
-    from apache_beam.metrics import MetricsFilter
     from apache_beam.options.pipeline_options import PipelineOptions
+
+    from pipelines.beam_worker import DoUnit, WriteCounts
 
     options = PipelineOptions(["--job_name", stage, *params.options], save_main_session=False)
     pipeline = beam.Pipeline(runner=params.runner, options=options)
@@ -67,15 +99,42 @@ def run_units(stage: str, units: Sequence[Unit], work: Callable[[Unit], Counts],
         pipeline
         | "list units of work" >> beam.Create(list(units))
         | "spread units over workers" >> beam.Reshuffle()
-        | f"do {stage}" >> beam.ParDo(_doer(stage, work))
+        | f"do {stage}" >> beam.ParDo(DoUnit(stage, work)).with_output_types(tuple[str, int])
+        | "sum counts by name" >> beam.CombinePerKey(sum)
+        | "gather counts" >> beam.combiners.ToList()
+        | "write counts" >> beam.ParDo(WriteCounts(str(ledger)))
     )
-    result = pipeline.run()
-    result.wait_until_finish()
-    counters = result.metrics().query(MetricsFilter().with_namespace(stage))["counters"]
-    return {entry.key.metric.name: int(entry.result) for entry in counters}
+    state = pipeline.run().wait_until_finish()
+    if state != "DONE":
+        raise TableError(f"{stage} in the state {state} on {params.runner}", "DONE", "read the runner's log")
 
 
-def _doer(stage: str, work: Callable[[Any], Counts]) -> Any:
-    from pipelines.beam_worker import DoUnit
+def _settled(stage: str, num_units: int, totals: Mapping[tuple[str, ...], int]) -> dict[str, int]:
+    """The counts, once nothing failed and every unit was done once."""
+    failures = sorted(key for key in totals if key[0] == "failed")
+    for _, name, *told in failures[1:4]:
+        log.error("%s: %s", stage, getattr(errors, name)(*told))
+    if failures:
+        _, name, *told = failures[0]
+        error: errors.VIP5Error = getattr(errors, name)(*told)
+        raise error
+    done = totals.get(("units",), 0)
+    if done != num_units:
+        raise TableError(
+            f"{done} units of {stage} done", f"{num_units}, each once", "another beam.runner: this one lost work"
+        )
+    return {key[1]: count for key, count in totals.items() if key[0] == "count"}
 
-    return DoUnit(stage, work)
+
+def unit_counts(work: Callable[[Any], Counts], unit: Any) -> list[tuple[str, int]]:
+    """What one unit adds to the sums: its counts, and itself; or, in place of both, what a person must mend.
+
+    Example:
+        >>> unit_counts(lambda unit: {"rows": unit}, 7)
+        [('["units"]', 1), ('["count", "rows"]', 7)]
+    """
+    try:
+        counts = work(unit)
+    except errors.VIP5Error as error:
+        return [(json.dumps(["failed", type(error).__name__, error.found, error.expected, error.action]), 1)]
+    return [(json.dumps(["units"]), 1), *((json.dumps(["count", name]), n) for name, n in counts.items())]

@@ -1,22 +1,42 @@
-"""The DoFn that Beam workers run: it calls a plain function and turns its counts into Beam counters.
+"""The DoFns that Beam workers run: they call plain functions, count for Beam's monitoring, and write the sums.
 
-Enters: one unit of work. Leaves: counters `stage/<count>`. It holds no logic of its own.
+Enters: one unit of work, then the sums of all. Leaves: counters `stage/<count>` and the ledger of `run_units`.
+They hold no logic of their own.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import apache_beam as beam  # noqa: TID253 - only imported by pipelines.beam, behind its door
 
+from pipelines.beam import unit_counts
+
 
 class DoUnit(beam.DoFn):
-    """Calls `work(unit)` and counts what it returns."""
+    """Calls `work(unit)` and yields (name, count) for the sums; see `pipelines.beam.unit_counts`."""
 
     def __init__(self, stage: str, work: Callable[[Any], Mapping[str, int]]) -> None:
         self.stage, self.work = stage, work
 
-    def process(self, unit: Any) -> Iterator[None]:
-        """Does one unit; yields nothing, the rows are already on disk."""
-        for name, count in self.work(unit).items():
-            beam.metrics.Metrics.counter(self.stage, name).inc(count)
-        return iter(())
+    def process(self, unit: Any) -> Iterator[tuple[str, int]]:
+        """Does one unit; the rows are on disk when its counts are yielded."""
+        for name, count in unit_counts(self.work, unit):
+            beam.metrics.Metrics.counter(self.stage, json.loads(name)[-1]).inc(count)
+            yield name, count
+
+
+class WriteCounts(beam.DoFn):
+    """Writes the sums of all units, whole or not at all."""
+
+    def __init__(self, ledger: str) -> None:
+        self.ledger = ledger
+
+    def process(self, counts: Sequence[tuple[str, int]]) -> None:
+        """Writes the one element that there is; a repetition writes the same."""
+        path = Path(self.ledger)
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_text(json.dumps(sorted(counts)), encoding="utf-8")
+        temporary.rename(path)

@@ -5,6 +5,7 @@ Trade-off: which of two lines of an item is the first can only be known after al
 repeated item are written twice.
 """
 
+import dataclasses
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
@@ -31,6 +32,7 @@ def write_records(params: records.Params, context: stage.Context) -> int:
         InputError: a file is absent or is not what its name says; nothing is written then.
         TableError: the runner lost or repeated work.
     """
+    context = dataclasses.replace(context, root=context.root.resolve())  # workers may stand in another folder
     dataset = datasets.dataset(context.shared, context.dataset)
     paths = {name: _found(context, name) for name in dataset.files}
     if dataset.format == "p5":
@@ -41,7 +43,7 @@ def write_records(params: records.Params, context: stage.Context) -> int:
     staging = {name: tables.begin_table(folder) for name, folder in folders.items()}
     try:
         units = _units(params, dataset, paths, staging)
-        counts = run_units("records", units, work, beam)
+        counts = run_units("records", units, work, beam, staging["rejects"] / "counts.json")
         sources = sorted({unit.source for unit in units})
         check_accounts(counts, sources, params.num_strides)
         repeated = _reject_repeated_items(staging["items"], staging["rejects"])

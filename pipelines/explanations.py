@@ -83,9 +83,10 @@ def run(params: Params, context: Context) -> int:
         job = make_job(params, context.seed, scratch, folder)
         tables.begin_table(folder)
         if units:
-            run_units("explanations", units, functools.partial(explanation_units.find_mentions, job), beam)
+            ledger = scratch / "counts.json"
+            run_units("explanations", units, functools.partial(explanation_units.find_mentions, job), beam, ledger)
             job = dataclasses.replace(job, aspect_words=count_aspects(params, scratch, num_train))
-            run_units("explanations", units, functools.partial(explanation_units.write_explanations, job), beam)
+            run_units("explanations", units, functools.partial(explanation_units.write_explanations, job), beam, ledger)
             log.info("explanations: %d aspects, such as %s", len(job.aspect_words or ()), _sample(job.aspect_words))
         else:
             empty = schema.EXPLANATIONS.arrow.empty_table()

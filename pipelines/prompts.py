@@ -112,7 +112,8 @@ def run(params: Params, context: Context) -> int:
     units = list(plan(params, job))
     for split, family in _pairs():
         tables.begin_table(context.table(f"prompts/{split}/{family}"))
-    counts = run_units("prompts", units, functools.partial(prompt_units.render_unit, job), beam)
+    ledger = job.folder("train", "sequential").with_name(".counts.json")
+    counts = run_units("prompts", units, functools.partial(prompt_units.render_unit, job), beam, ledger)
     inputs = {
         name.removeprefix("data/${dataset}/"): context.table(name.removeprefix("data/${dataset}/")) for name in READS
     }
