@@ -13,7 +13,7 @@ from features import schema, tables
 from features.errors import TableError
 from features.tables import Provenance
 
-USER = {"user_id": 1, "user_key": "a", "name": None, "num_interactions": 5}
+USER = {"user_id": 1, "user_key": "a", "name": None, "num_interactions": 5, "number": 1}
 CANDIDATES = {"user_id": 1, "split": "test", "item_ids": [4, 9]}
 REVIEW = {
     "user_key": "a", "item_key": "B1", "rating": 4.0, "timestamp": 9, "user_name": None, "headline": None, "text": "t",

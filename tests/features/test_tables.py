@@ -14,8 +14,8 @@ from features.tables import Provenance
 
 PROVENANCE = Provenance(stage="sequences", params={"k_core": 5})
 ROWS = [
-    {"user_id": 2, "user_key": "b", "name": None, "num_interactions": 6},
-    {"user_id": 1, "user_key": "a", "name": "Ann", "num_interactions": 5},
+    {"user_id": 2, "user_key": "b", "name": None, "num_interactions": 6, "number": 1},
+    {"user_id": 1, "user_key": "a", "name": "Ann", "num_interactions": 5, "number": 2},
 ]
 
 
