@@ -17,14 +17,15 @@ PAGE = Template("""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>$title</title><style>
 :root { color-scheme: light dark; --line: #8884; --soft: #8881; --good: #2e7d32; --bad: #c62828; }
-body { font: 16px/1.45 system-ui, sans-serif; margin: 0 auto; max-width: 62rem; padding: 0 1rem 3rem; }
+body { font: 16px/1.45 system-ui, sans-serif; margin: 0 auto; max-width: 62rem; overflow-wrap: anywhere;
+  padding: 0 1rem 3rem; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; } h3 { font-size: 1rem; margin: 0 0 .4rem; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .88rem; width: 100%; }
 th, td { border-bottom: 1px solid var(--line); padding: .25rem .5rem; text-align: left; white-space: nowrap; }
 tr.own { font-weight: 600; background: var(--soft); } small, .note { opacity: .75; font-weight: 400; }
 .flag { border-radius: .3rem; color: #fff; padding: .1rem .5rem; } .ok { background: var(--good); }
 .leak { background: var(--bad); } figure { margin: 0 0 1.2rem; max-width: 40rem; } svg { width: 100%; height: auto; }
-.cards { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(20rem, 1fr)); }
+.cards { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(min(20rem, 100%), 1fr)); }
 .card { border: 1px solid var(--line); border-radius: .6rem; min-width: 0; padding: .8rem; }
 .photos { display: flex; flex-wrap: wrap; gap: .35rem; } .item { font-size: .68rem; line-height: 1.2; width: 4.2rem; }
 .item img, .item .none { aspect-ratio: 1; border-radius: .3rem; display: block; object-fit: cover; width: 100%; }
@@ -32,7 +33,7 @@ tr.own { font-weight: 600; background: var(--soft); } small, .note { opacity: .7
 .item span { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 3; overflow: hidden; }
 ol.top { display: grid; gap: .6rem 1.6rem; grid-template-columns: repeat(auto-fill, minmax(8.5rem, 1fr)); }
 ol { font-size: .82rem; margin: .3rem 0; padding-left: 1.6rem; } li.hit { color: var(--good); font-weight: 700; }
-.score { float: right; opacity: .7; } code { overflow-wrap: anywhere; }
+.score { float: right; opacity: .7; }
 blockquote { margin: .3rem 0; font-size: .85rem; }
 </style></head><body>
 <h1>$title</h1>

@@ -40,7 +40,7 @@ class Params:
             raise ValueError("counts must not be negative, and thumbnail must lie in 16 to 1024")
 
 
-SECTIONS = ("datasets",)
+SECTIONS = ("datasets", "sequences")
 READS = (
     "data/raw/${dataset}",
     "data/${dataset}/records/reviews",

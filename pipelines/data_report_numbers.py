@@ -1,23 +1,23 @@
-"""What the data page says: counts, reasons, distributions, missing values and sample sequences.
+"""What the data page says: counts through every step, reasons, missing values and sample sequences.
 
 Enters: the finished tables. Leaves: plain values for the template.
 Trade-off: lazy Polars queries that keep counts alone, so that the largest dump needs no more memory than a small one.
 """
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
+import pyarrow as pa
 
 from features import schema, stage
+from features.params import build
 from features.seeds import rng
 from features.tables import read_manifest
+from pipelines import data_report_distributions as dist
+from pipelines import sequences
 
 if TYPE_CHECKING:
     from pipelines.data_report import Params
-
-PER_USER = (1, 2, 3, 4, 5, 6, 7, 8, 10, 13, 17, 25, 50, 100, 200)
-Bars = list[dict[str, Any]]
 
 
 def frame(context: stage.Context, table: schema.Table) -> pl.LazyFrame:
@@ -37,59 +37,111 @@ def collect(params: "Params", context: stage.Context) -> dict[str, Any]:
     """Everything that the data page shows."""
     reviews, rejects = frame(context, schema.REVIEWS), frame(context, schema.REJECTS)
     items, interactions = frame(context, schema.CATALOGUE), frame(context, schema.INTERACTIONS)
-    explanations = frame(context, schema.EXPLANATIONS)
-    known = frame(context, schema.ITEMS)
+    explanations, known = frame(context, schema.EXPLANATIONS), frame(context, schema.ITEMS)
+    rules = build(sequences.Params, context.shared["sequences"], where="sequences")
+    per_item = interactions.group_by("item_id").len()
     return {
-        "num_items": _rows(items),
-        "flow": flow(reviews, rejects, interactions),
-        "cores": cores(reviews, items, interactions),
+        "num_items": rows_of(items),
+        "flow": flow(reviews, rejects, interactions, rules),
+        "catalogue": catalogue(known, rejects, items, context),
+        "sizes": sizes(reviews, interactions),
+        "span": span(interactions),
         "files": files(reviews, known, rejects),
-        "reasons": bars(rejects.group_by("reason").len(), "reason"),
-        "reject_examples": _reject_examples(rejects, params.num_rejects),
-        "per_user": histogram(interactions.group_by("user_id").len(), "len", PER_USER),
-        "per_item": histogram(interactions.group_by("item_id").len(), "len", PER_USER),
-        "ratings": bars(reviews.drop_nulls("rating").group_by("rating").len().sort("rating"), "rating", by_size=False),
-        "years": bars(_years(interactions), "year", by_size=False),
-        "categories": bars(items.drop_nulls("category").group_by("category").len(), "category", most=15),
+        "reasons": reasons(rejects, params.num_rejects),
+        "per_user": dist.histogram(interactions.group_by("user_id").len(), "len", dist.PER_USER),
+        "per_item": dist.histogram(per_item, "len", dist.PER_USER),
+        "popularity": dist.concentration(per_item),
+        "ratings": dist.bars(_counted(reviews, "rating").sort("rating"), "rating", by_size=False),
+        "gaps": dist.gaps(interactions),
+        "months": dist.months(interactions),
+        "categories": dist.bars(_counted(items, "category"), "category", most=15),
         "missing": [
-            ("reviews", missing(reviews, ("rating", "timestamp", "user_name", "headline", "text"))),
-            ("metadata lines", missing(known, ("title", "brand", "price", "description", "image_url"))),
-            ("catalogue", missing(items, ("title", "brand", "category"))),
+            ("reviews", missing(reviews, schema.REVIEWS)),
+            ("metadata lines", missing(known, schema.ITEMS)),
+            ("catalogue", missing(items, schema.CATALOGUE)),
         ],
-        "photos": _statuses(context),
         "sequences": _sequences(params, context, interactions, items),
-        "num_explanations": _rows(explanations),
-        "features": bars(explanations.group_by("feature").len(), "feature", most=15),
+        "num_explanations": rows_of(explanations),
+        "features": dist.bars(explanations.group_by("feature").len(), "feature", most=15),
         "explanations": explanations.sort("user_id", "item_id", "feature", "sentence").head(8).collect().to_dicts(),
         "identifiers": read_manifest(context.table("identifiers"))["notes"],
         "encoder": read_manifest(context.table("images/embeddings"))["notes"].get("encoder", {}),
     }
 
 
-def flow(reviews: pl.LazyFrame, rejects: pl.LazyFrame, interactions: pl.LazyFrame) -> Bars:
-    """Counts through the steps: lines, accepted reviews, distinct pairs of user and item, interactions, splits."""
+def flow(
+    reviews: pl.LazyFrame, rejects: pl.LazyFrame, interactions: pl.LazyFrame, rules: sequences.Params
+) -> dist.Bars:
+    """Counts through the steps: lines, accepted, exact repeats merged, repeats by the rule, the k-core, splits."""
     sources = reviews.select("source").unique().collect()["source"].to_list()
-    refused = _rows(rejects.filter(pl.col("source").is_in(sources)))
-    accepted = _rows(reviews)
-    lines = _rows(reviews.select("source", "line").unique()) + refused
-    pairs = _rows(reviews.select("user_key", "item_key").unique())
-    kept = _rows(interactions)
-    splits = dict(interactions.group_by("split").len().collect().iter_rows())
+    refused = rows_of(rejects.filter(pl.col("source").is_in(sources)))
+    accepted, kept = rows_of(reviews), rows_of(interactions)
+    lines = rows_of(reviews.select("source", "line").unique()) + refused
+    once = rows_of(reviews.select("user_key", "item_key", "timestamp", "position").unique())
     steps = [
         ("lines of the review files", lines, ""),
         ("accepted reviews", accepted, f"{refused:,} lines rejected"),
-        ("distinct pairs of user and item", pairs, f"{accepted - pairs:,} repeats merged"),
-        ("interactions in the sequences", kept, f"{pairs - kept:,} below the k-core"),
-        *((f"{split} split", splits.get(split, 0), "") for split in schema.SPLITS),
+        ("distinct in user, item and time", once, f"{accepted - once:,} duplicates merged"),
     ]
-    return _shares([(name, count) for name, count, _ in steps], [note for _, _, note in steps])
+    left = once
+    if rules.repeats != "all":
+        left = rows_of(reviews.select("user_key", "item_key").unique())
+        steps += [("one a user and item", left, f"{once - left:,} later repeats, the {rules.repeats} one kept")]
+    most = rules.max_interactions_per_user
+    cut = "" if most is None else f" or before a user's newest {most:,}"
+    steps += [("interactions in the sequences", kept, f"{left - kept:,} below the {rules.k_core}-core{cut}")]
+    splits = dict(interactions.group_by("split").len().collect().iter_rows())
+    steps += [(f"{split} split", splits.get(split, 0), "") for split in schema.SPLITS]
+    return dist.shares([(name, count) for name, count, _ in steps], [note for _, _, note in steps])
 
 
-def cores(reviews: pl.LazyFrame, items: pl.LazyFrame, interactions: pl.LazyFrame) -> list[tuple[str, int, int]]:
-    """(what, before, after) the k-core, for users and for items."""
-    before = reviews.select(pl.col("user_key").n_unique(), pl.col("item_key").n_unique()).collect().row(0)
-    users = interactions.select(pl.col("user_id").n_unique()).collect().item()
-    return [("users", before[0], users), ("items", before[1], _rows(items))]
+def catalogue(known: pl.LazyFrame, rejects: pl.LazyFrame, items: pl.LazyFrame, context: stage.Context) -> dist.Bars:
+    """Items through the steps: metadata lines, accepted ones, the catalogue, what of it has a title and a photo."""
+    sources = known.select("source").unique().collect()["source"].to_list()
+    refused = rows_of(rejects.filter(pl.col("source").is_in(sources)))
+    accepted = rows_of(known)
+    described = rows_of(items.select("item_key").join(known.select("item_key").unique(), on="item_key", how="semi"))
+    photos = _statuses(context)
+    steps = [
+        ("lines of the metadata files", accepted + refused, ""),
+        ("accepted lines", accepted, f"{refused:,} lines rejected"),
+        ("items of the catalogue", rows_of(items), "bought often enough for the k-core"),
+        ("with metadata", described, ""),
+        ("with a title", rows_of(items.drop_nulls("title")), ""),
+        ("with a photo in use", photos["ok"], f"{photos['missing']:,} missing, {photos['rejected']:,} refused"),
+    ]
+    return dist.shares([(name, count) for name, count, _ in steps], [note for _, _, note in steps])
+
+
+def sizes(reviews: pl.LazyFrame, interactions: pl.LazyFrame) -> list[tuple[str, int, int, int]]:
+    """(step, users, items, rows) of the accepted reviews, the sequences and each split."""
+    found = [("accepted reviews", *_distinct(reviews, "user_key", "item_key"))]
+    found.append(("sequences", *_distinct(interactions, "user_id", "item_id")))
+    by_split = {split: interactions.filter(pl.col("split") == split) for split in schema.SPLITS}
+    return [*found, *((f"{split} split", *_distinct(rows, "user_id", "item_id")) for split, rows in by_split.items())]
+
+
+def _distinct(rows: pl.LazyFrame, user: str, item: str) -> tuple[int, int, int]:
+    counted = rows.select(pl.col(user).n_unique(), pl.col(item).n_unique(), pl.len()).collect().row(0)
+    return int(counted[0]), int(counted[1]), int(counted[2])
+
+
+def span(interactions: pl.LazyFrame) -> tuple[str, str] | None:
+    """The first and the last day of the sequences; None where no times are known."""
+    time = pl.from_epoch(pl.col("timestamp"), time_unit="s").dt.date()
+    first, last = interactions.select(time.min().alias("first"), time.max().alias("last")).collect().row(0)
+    return None if first is None else (first.isoformat(), last.isoformat())
+
+
+def reasons(rejects: pl.LazyFrame, most: int) -> list[dict[str, Any]]:
+    """By reason, the most frequent first: `name`, `count`, `width`, and `examples`, the first ones by file and line.
+
+    `most` bounds the examples of all reasons together: at least one, at most three a reason.
+    """
+    counts = dist.bars(_counted(rejects, "reason"), "reason", most=len(schema.REJECT_REASONS))
+    each = min(3, max(1, most // max(1, len(counts))))
+    first = rejects.sort("source", "line").group_by("reason", maintain_order=True).head(each).collect()
+    return [row | {"examples": first.filter(pl.col("reason") == row["name"]).to_dicts()} for row in counts]
 
 
 def files(reviews: pl.LazyFrame, known: pl.LazyFrame, rejects: pl.LazyFrame) -> list[tuple[str, int, int]]:
@@ -100,78 +152,33 @@ def files(reviews: pl.LazyFrame, known: pl.LazyFrame, rejects: pl.LazyFrame) -> 
     return [(name, accepted.get(name, 0), refused.get(name, 0)) for name in sorted({*accepted, *refused})]
 
 
-def histogram(counts: pl.LazyFrame, column: str, edges: Sequence[int]) -> Bars:
-    """How many values lie in each of the bins [edge, next edge), from the first bin in use to the last.
-
-    Example:
-        Values 5, 5, 9 with edges (5, 6, 8, 10) give bars "5": 2, "6-7": 0, "8-9": 1.
-    """
-    values = counts.select(pl.col(column).cast(pl.Int64)).group_by(column).len("times").collect()
-    tallied: dict[int, int] = {}
-    for value, times in values.iter_rows():
-        edge = max((edge for edge in edges if edge <= value), default=edges[0])
-        tallied[edge] = tallied.get(edge, 0) + times
-    if not tallied:
-        return []
-    found = []
-    for edge, following in zip(edges, (*edges[1:], None), strict=True):
-        if min(tallied) <= edge <= max(tallied):
-            single = following is not None and following - edge == 1
-            name = str(edge) if single else f"{edge}+" if following is None else f"{edge}-{following - 1}"
-            found.append((name, tallied.get(edge, 0)))
-    return _shares(found)
-
-
-def bars(counts: pl.LazyFrame, name: str, *, most: int = 30, by_size: bool = True) -> Bars:
-    """The rows (name, len) as bars: the largest first, or in the order of the name."""
-    order = ["len", name] if by_size else [name]
-    rows = counts.sort(order, descending=[True, False] if by_size else [False]).head(most).collect()
-    return _shares([(str(row[name]), int(row["len"])) for row in rows.iter_rows(named=True)])
-
-
-def missing(rows: pl.LazyFrame, columns: Sequence[str]) -> Bars:
-    """How many rows lack each of the columns, and the share of all rows."""
-    nulls = rows.select(pl.len().alias("all rows"), *(pl.col(name).null_count() for name in columns)).collect()
-    total = int(nulls["all rows"][0])
+def missing(rows: pl.LazyFrame, table: schema.Table) -> dist.Bars:
+    """How many rows lack each column that may be null, or hold an empty list, and the share of all rows."""
+    lacking = [pl.col(c.name).null_count() for c in table.columns if c.nullable]
+    lacking += [(pl.col(c.name).list.len() == 0).sum() for c in table.columns if isinstance(c.type, pa.ListType)]
+    counted = rows.select(pl.len().alias("all rows"), *lacking).collect().row(0, named=True)
+    total = int(counted.pop("all rows"))
     return [
-        {"name": name, "count": int(nulls[name][0]), "width": _percent(int(nulls[name][0]), total), "note": ""}
-        for name in columns
+        {"name": name, "count": int(count), "width": dist.percent(int(count), total), "note": ""}
+        for name, count in counted.items()
     ]
 
 
-def _rows(rows: pl.LazyFrame) -> int:
+def rows_of(rows: pl.LazyFrame) -> int:
+    """How many rows there are."""
     return int(rows.select(pl.len()).collect().item())
 
 
-def _percent(count: int, whole: int) -> float:
-    return round(100 * count / whole, 1) if whole else 0.0
+def _counted(rows: pl.LazyFrame, column: str) -> pl.LazyFrame:
+    return rows.drop_nulls(column).group_by(column).len()
 
 
-def _shares(counts: Sequence[tuple[str, int]], notes: Sequence[str] | None = None) -> Bars:
-    widest = max((count for _, count in counts), default=0)
-    return [
-        {"name": name, "count": count, "width": _percent(count, widest), "note": note}
-        for (name, count), note in zip(counts, notes or [""] * len(counts), strict=True)
-    ]
-
-
-def _years(interactions: pl.LazyFrame) -> pl.LazyFrame:
-    when = pl.from_epoch(pl.col("timestamp"), time_unit="s").dt.year().alias("year")
-    return interactions.drop_nulls("timestamp").select(when).group_by("year").len()
-
-
-def _statuses(context: stage.Context) -> Bars:
-    """The photo statuses in their declared order; the vectors beside them are not read."""
+def _statuses(context: stage.Context) -> dict[str, int]:
+    """Items by photo status; the vectors beside them are not read."""
     folder = context.table("images/embeddings")
     parts = [folder / part for part in sorted(read_manifest(folder)["parts"])]
     counts = dict(pl.scan_parquet(parts).select("status").group_by("status").len().collect().iter_rows())
-    return _shares([(status, counts.get(status, 0)) for status in schema.PHOTO_STATUSES])
-
-
-def _reject_examples(rejects: pl.LazyFrame, most: int) -> list[dict[str, Any]]:
-    """Up to three examples of each reason, the first ones by file and line."""
-    first = rejects.sort("source", "line").group_by("reason", maintain_order=True).head(3)
-    return first.sort("reason", "source", "line").head(most).collect().to_dicts()
+    return {status: counts.get(status, 0) for status in schema.PHOTO_STATUSES}
 
 
 def _sequences(
@@ -183,5 +190,6 @@ def _sequences(
     drawn = sorted(generator.choice(users, min(params.num_users, len(users)), replace=False).tolist())
     named = items.select("item_id", "title").join(frame(context, schema.IDENTIFIERS), on="item_id")
     rows = interactions.filter(pl.col("user_id").is_in(drawn)).join(named, on="item_id", how="left")
-    ordered = rows.sort("user_id", "position").collect()
+    day = pl.from_epoch(pl.col("timestamp"), time_unit="s").dt.date().cast(pl.String).alias("day")
+    ordered = rows.sort("user_id", "position").with_columns(day).collect()
     return [(user, ordered.filter(pl.col("user_id") == user).to_dicts()) for user in drawn]

@@ -13,7 +13,8 @@ from features.errors import TableError
 from features.tables import Provenance, from_rows, write_table
 from features.vectors import vector_table
 from pipelines import data_report
-from pipelines.data_report_numbers import histogram, missing
+from pipelines.data_report_distributions import concentration, gaps, histogram, months
+from pipelines.data_report_numbers import missing
 from pipelines.data_report_photos import neighbours
 
 TITLE = "<script>alert('kettle')</script>"
@@ -26,13 +27,15 @@ def write(root: Path, table: schema.Table, rows: list[dict[str, object]], **note
     )
 
 
-def shop(root: Path, photos: str | None = "photos") -> stage.Context:
+def shop(root: Path, photos: str | None = "photos", **rules: object) -> stage.Context:
     """Two users of the catalogue's two items; one item has a photo, the other one's is refused."""
     review = {"rating": 4.0, "timestamp": 1_400_000_000, "source": "r.gz", "position": 0}
     pairs = [("U1", "B1"), ("U1", "B2"), ("U2", "B1"), ("U2", "B2"), ("U2", "B2"), ("U3", "B9")]
-    write(root, schema.REVIEWS, [
+    reviews = [
         review | {"user_key": user, "item_key": item, "line": line} for line, (user, item) in enumerate(pairs, 1)
-    ])  # fmt: skip
+    ]
+    later = {"user_key": "U1", "item_key": "B1", "line": 8, "timestamp": 1_500_000_000}
+    write(root, schema.REVIEWS, [*reviews, review | later])
     write(root, schema.ITEMS, [{"item_key": "B1", "title": TITLE, "categories": [], "source": "m.gz", "line": 1}])
     write(root, schema.REJECTS, [
         {"source": "r.gz", "line": 7, "reason": "not_parsable", "excerpt": "<b>broken"},
@@ -68,7 +71,8 @@ def shop(root: Path, photos: str | None = "photos") -> stage.Context:
     (folder / "B1.jpg").write_bytes(buffer.getvalue())
     (folder / "B2.jpg").write_bytes(b"")
     dataset = {"format": "amazon2014", "reviews": ["r.gz"], "metadata": ["m.gz"], "photos": photos}
-    return stage.Context(dataset="shop", root=root, seed=1, shared={"datasets": dataset})
+    rules = {"k_core": 2, "repeats": "first"} | rules
+    return stage.Context(dataset="shop", root=root, seed=1, shared={"datasets": dataset, "sequences": rules})
 
 
 def pages(root: Path) -> tuple[str, str]:
@@ -85,10 +89,13 @@ def test_the_counts_of_every_step_are_told(tmp_path):
     assert data_report.run(data_report.Params(), shop(tmp_path)) == 2
     text = words(pages(tmp_path)[0])
     for told in (
-        "lines of the review files 7", "accepted reviews 1 lines rejected 6",
-        "distinct pairs of user and item 1 repeats merged 5",
-        "interactions in the sequences 1 below the k-core 4", "train split 0", "valid split 2", "test split 2",
-        "users 3 2", "items 3 2", "m.gz 1 1", "r.gz 6 1", "not_parsable 1", "not_utf8 1",
+        "lines of the review files 8", "accepted reviews 1 lines rejected 7",
+        "distinct in user, item and time 1 duplicates merged 6",
+        "one a user and item 1 later repeats, the first one kept 5",
+        "interactions in the sequences 1 below the 2-core 4", "train split 0", "valid split 2", "test split 2",
+        "accepted reviews 3 3 7", "sequences 2 2 4", "test split 2 1 2", "m.gz 1 1", "r.gz 7 1", "not_parsable 1",
+        "lines of the metadata files 2 accepted lines 1 lines rejected 1", "with metadata 1 with a title 1",
+        "with a photo in use 0 missing, 1 refused 1", "2014-05-13 first day",
     ):  # fmt: skip
         assert told in text
 
@@ -148,11 +155,51 @@ def test_histogram_bins_are_half_open_and_keep_empty_ones_between():
 
 
 def test_missing_values_are_counted_by_column():
-    rows = pl.LazyFrame({"a": [None, None, 1, 2], "b": ["x", "y", "z", None]})
-    assert [(bar["name"], bar["count"], bar["width"]) for bar in missing(rows, ("a", "b"))] == [
-        ("a", 2, 50.0),
-        ("b", 1, 25.0),
-    ]
+    rows = pl.LazyFrame({
+        "item_key": list("abcd"), "title": ["x", None, None, None], "brand": ["x"] * 4, "price": [None, None, 1.0, 2.0],
+        "categories": [["a"], [], ["a"], ["a"]], "description": [None] * 4, "image_url": ["x"] * 4,
+        "source": ["m"] * 4, "line": [1, 2, 3, 4],
+    })  # fmt: skip
+    assert [(bar["name"], bar["count"], bar["width"]) for bar in missing(rows, schema.ITEMS)] == [
+        ("title", 3, 75.0), ("brand", 0, 0.0), ("price", 2, 50.0), ("description", 4, 100.0), ("image_url", 0, 0.0),
+        ("categories", 1, 25.0),
+    ]  # fmt: skip
+
+
+def test_without_a_rule_for_repeats_all_of_them_are_counted_through(tmp_path):
+    data_report.run(data_report.Params(), shop(tmp_path, repeats="all", max_interactions_per_user=50))
+    text = words(pages(tmp_path)[0])
+    assert "one a user and item" not in text
+    assert "interactions in the sequences 2 below the 2-core or before a user&#39;s newest 50 4" in text
+
+
+def test_gaps_are_whole_days_within_a_user_and_rows_without_a_time_are_left_out():
+    day = 24 * 60 * 60
+    rows = pl.LazyFrame({
+        "user_id": [1, 1, 1, 1, 2, 2, 3, 3],
+        "timestamp": [0, day - 1, day - 1 + 3 * day, 800 * day, 0, 5 * day, None, 9],
+    })  # fmt: skip
+    found = {bar["name"]: bar["count"] for bar in gaps(rows) if bar["count"]}
+    assert found == {"the same day": 1, "2 to 6 days": 2, "2 years or more": 1}
+    assert gaps(rows.filter(pl.col("timestamp").is_null())) == []
+
+
+def test_months_without_interactions_are_shown_as_empty_columns():
+    rows = pl.LazyFrame({"timestamp": [1_388_534_400, 1_388_534_401, 1_393_632_000, None]})
+    assert [(bar["name"], bar["count"], bar["width"]) for bar in months(rows)] == [
+        ("2014-01", 2, 100.0), ("2014-02", 0, 0.0), ("2014-03", 1, 50.0),
+    ]  # fmt: skip
+    assert months(rows.filter(pl.col("timestamp").is_null())) == []
+
+
+def test_concentration_tells_what_the_most_popular_items_hold():
+    even = concentration(pl.LazyFrame({"len": [3] * 10}))
+    assert (even["gini"], even["top"]) == (0.0, [(1, 1.0), (10, 10.0), (50, 50.0)])
+    steep = concentration(pl.LazyFrame({"len": [1, 1, 1, 1, 1, 1, 1, 1, 1, 91]}))
+    assert steep["top"] == [(1, 9.1), (10, 91.0), (50, 95.0)]
+    assert steep["gini"] == 0.81
+    assert (steep["points"][0], steep["points"][5], steep["points"][-1]) == ((0.0, 0.0), (10.0, 91.0), (100.0, 100.0))
+    assert concentration(pl.LazyFrame({"len": []}, {"len": pl.UInt32}))["points"] == []
 
 
 def test_neighbours_are_the_nearest_by_cosine_without_the_item_itself_and_without_empty_ones():

@@ -1,0 +1,87 @@
+"""The pages laid out by a real browser as wide as a phone: nothing sticks out sideways, and every chart has a size."""
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from modeling import model_page
+from pipelines import data_report
+from tests.pipelines.test_data_report import shop
+
+PHONE = 390
+FRAMES = """<!doctype html><body>{frames}<pre id="found"></pre><script>
+addEventListener("load", () => {{
+  const found = {{}};
+  for (const frame of document.querySelectorAll("iframe")) {{
+    const page = frame.contentDocument, root = page.documentElement;
+    const sizes = [...page.querySelectorAll("svg")].map(svg => svg.getBoundingClientRect());
+    found[frame.id] = [root.scrollWidth, sizes.length, sizes.every(box => box.width > 30 && box.height > 5)];
+  }}
+  document.getElementById("found").textContent = JSON.stringify(found);
+}});
+</script></body>"""
+
+
+@pytest.fixture
+def chromium() -> str:
+    """Where Chromium is, or a skip."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    path = next((found for found in map(shutil.which, names) if found), None)
+    if path is None:
+        pytest.skip(f"no browser on PATH ({', '.join(names)}); pages are laid out in CI images that have one")
+    return path
+
+
+def laid_out(chromium: str, folder: Path, pages: list[Path]) -> dict[str, tuple[int, int, bool]]:
+    """By page: how wide its content is, how many charts it has, and whether each of them has a size."""
+    frames = "".join(
+        f'<iframe id="{page.stem}" src="{page.as_uri()}" width="{PHONE}" height="800" style="border:0"></iframe>'
+        for page in pages
+    )
+    outer = folder / "frames.html"
+    outer.write_text(FRAMES.format(frames=frames), encoding="utf-8")
+    command = [
+        chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run",
+        "--disable-dev-shm-usage", "--allow-file-access-from-files", f"--user-data-dir={folder / 'browser'}",
+        "--hide-scrollbars", "--virtual-time-budget=5000", "--dump-dom", outer.as_uri(),
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    text = re.search(r'<pre id="found">(.*?)</pre>', done.stdout)
+    assert text, done.stdout[-2000:]
+    return {name: tuple(sizes) for name, sizes in json.loads(html.unescape(text[1])).items()}
+
+
+def a_model_page(path: Path) -> Path:
+    """The parts of the model page, filled with the longest things that they meet."""
+    long_word = "Supercalifragilistic" * 4
+    item = model_page.Item(label=f"Stand {long_word} & more", photo=None)
+    card = model_page.Card(
+        user=f"{long_word} (user 1)", history=[item] * 12, target=item, rank=0,
+        top=[(item.label, -3.25, False)] * 10, explanations=[("C-3", long_word, "a word")],
+    )  # fmt: skip
+    cells = ["VIP5 A-3", *["0.1234 [0.1000, 0.2000]"] * 6]
+    parts = [
+        model_page.table(["model", *["HR@10"] * 6], [cells], own="VIP5"),
+        model_page.line_chart("curve", {"a": [(0, 1.0), (1, 2.0)], long_word: [(0, 2.0)]}, x_label="step"),
+        f'<div class="cards">{model_page.card(card)}</div>',
+        *model_page.recommendation(
+            person=long_word, prompt="A-3: " + "<item_1> " * 40 + long_word, history=[item] * 5, num_shown=2,
+            top=[(item, -1.0)] * 10,
+        ),
+    ]  # fmt: skip
+    path.write_text(model_page.page("A page", parts), encoding="utf-8")
+    return path
+
+
+def test_pages_fit_a_phone_and_their_charts_are_drawn(tmp_path: Path, chromium: str) -> None:
+    data_report.run(data_report.Params(), shop(tmp_path))
+    pages = [tmp_path / "reports/shop/data.html", a_model_page(tmp_path / "model.html")]
+    found = laid_out(chromium, tmp_path, pages)
+    assert {name: width for name, (width, _, _) in found.items()} == {"data": PHONE, "model": PHONE}
+    assert found["model"][1:] == (1, True)
+    assert found["data"][1] > 20
