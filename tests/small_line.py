@@ -41,7 +41,8 @@ def write_small_line(root: Path, dataset: str = "sample") -> None:
         for line, reason, text in REFUSED
     ])  # fmt: skip
     write(schema.USERS, [
-        {"user_id": user, "user_key": f"U{user}", "num_interactions": len(own)} for user, own in HISTORIES.items()
+        {"user_id": user, "number": user, "user_key": f"U{user}", "num_interactions": len(own)}
+        for user, own in HISTORIES.items()
     ])  # fmt: skip
     times = {item: sum(entry[1] == item for entry in bought) for item in TITLES}
     write(schema.CATALOGUE, [

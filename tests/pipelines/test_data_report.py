@@ -41,7 +41,7 @@ def shop(root: Path, photos: str | None = "photos", **rules: object) -> stage.Co
         {"source": "r.gz", "line": 7, "reason": "not_parsable", "excerpt": "<b>broken"},
         {"source": "m.gz", "line": 2, "reason": "not_utf8", "excerpt": "x"},
     ])  # fmt: skip
-    write(root, schema.USERS, [{"user_id": n, "user_key": f"U{n}", "num_interactions": 2} for n in (1, 2)])
+    write(root, schema.USERS, [{"user_id": n, "number": n, "user_key": f"U{n}", "num_interactions": 2} for n in (1, 2)])
     write(root, schema.CATALOGUE, [
         {"item_id": 1, "item_key": "B1", "title": TITLE, "num_interactions": 2, "num_train": 0},
         {"item_id": 2, "item_key": "B2", "num_interactions": 2, "num_train": 0},
