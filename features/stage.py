@@ -5,6 +5,7 @@ Trade-off: a stage is a module with `Params`, `SECTIONS`, `READS`, `WRITES`, `ru
 """
 
 import argparse
+import errno
 import logging
 import os
 import resource
@@ -15,11 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from features.errors import ParamsError, VIP5Error
+from features.errors import ParamsError, TableError, VIP5Error
 from features.params import build, load_yaml, nearest
 
 P = TypeVar("P")
 log = logging.getLogger("vip5")
+_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +123,12 @@ def main(
     except VIP5Error as error:
         log.error("%s: %s", stage, error)
         return error.exit_code
+    except OSError as error:
+        if error.errno not in _DISK_ERRORS:
+            raise
+        refused = TableError(f"{error}", "a disk with room and rights to write", "free or mount it")
+        log.error("%s: %s", stage, refused)
+        return refused.exit_code
     seconds = time.monotonic() - started
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     log.info("%s: %s rows in %.1f s, peak memory %.2f GB", stage, f"{rows:,}", seconds, memory)

@@ -103,7 +103,7 @@ def write_part(staging: Path, table: Table, index: int, data: pa.Table) -> Path:
             data.replace_schema_metadata(_metadata(data, table)),
             temporary,
             compression="zstd",
-            compression_level=3,
+            compression_level=table.zstd_level,
             use_dictionary=False if vectors else texts,
             row_group_size=16_384 if vectors else 100_000,
             write_page_index=True,

@@ -3,42 +3,92 @@
 Enters: a value as JSON or a literal gave it. Leaves: the value of the column, or None where there is none.
 Trade-off: a value that cannot be read becomes null, unless the row cannot do without it; then the reader rejects it.
 
-A text, in this order: HTML entities are decoded once; Unicode is composed (NFC); every run of white space, line
-breaks included, becomes one space; control characters, lone surrogates and byte-order marks are dropped; spaces at
-both ends go; what is empty then is null.
+A text, in this order: scripts and style sheets go with what is in them, HTML tags go (a space stands for those that
+break a line); HTML entities are decoded once, so that markup which the author wrote as text stays; Unicode is composed
+(NFC); every run of white space, line breaks included, becomes one space; control characters, lone surrogates and
+byte-order marks are dropped; spaces at both ends go; what is empty then is null. A key keeps its tags and entities.
 """
 
 import html
 import math
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 
+Rule = Callable[[object], str | None]
+
 _DROPPED = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufeff]")
+_LINES = "address|blockquote|br|dd|div|dl|dt|h[1-6]|hr|li|ol|option|p|pre|section|table|tbody|td|tfoot|th|thead|tr|ul"
+_WITHIN = (
+    "a|abbr|b|big|button|center|cite|code|em|embed|font|form|i|iframe|img|input|label|object|param|q|s|select|small|span|"
+    "strong|strike|sub|sup|tt|u|var|video"
+)
+_HIDDEN = re.compile(r"<!--.*?(?:-->|\Z)|<(script|style)\b[^<>]*>.*?(?:</\1\s*>|\Z)", re.DOTALL | re.IGNORECASE)
+_LINE_TAG = re.compile(rf"</?(?:{_LINES})\b[^<>]*>", re.IGNORECASE)
+_WORD_TAG = re.compile(rf"</?(?:{_WITHIN})\b[^<>]*>", re.IGNORECASE)
+_PROGRAM = re.compile(r"\bnew Date\(\)|\bgetTime\(\)|\bfunction\s*\(")
 _PRICE = re.compile(r"\$?\s*(\d{1,3}(?:,\d{3})+|\d+)(\.\d+)?")
 _COUNT = re.compile(r"\d{1,3}(?:,\d{3})*|\d+")
 _LARGEST_INT32 = 2**31 - 1
-_LATEST_SECONDS = 2**33  # the year 2242: what lies beyond is in milliseconds, or is no time
+LATEST_SECONDS = 2**33  # the year 2242: what lies beyond is in milliseconds, or is no time
 
 
 def text(value: object) -> str | None:
     r"""The cleaned text, or None where there is none.
 
     Example:
-        >>> text(" Salt &amp; pepper,\n12&#34;\x00 ")
-        'Salt & pepper, 12"'
+        >>> text(" Salt &amp; pepper,\n12&#34;\x00 "), text("<b>New</b><br />one &lt;3"), text("5 < 6")
+        ('Salt & pepper, 12"', 'New one <3', '5 < 6')
     """
     if not isinstance(value, str):
         return None
+    if "<" in value:
+        value = _WORD_TAG.sub("", _LINE_TAG.sub(" ", _HIDDEN.sub(" ", value)))
     if "&" in value:
         value = html.unescape(value)
+    return key(value)
+
+
+def key(value: object) -> str | None:
+    """A key as the dump writes it, in NFC, without control characters and outer spaces; None where nothing is left.
+
+    Example:
+        >>> key(" ../B00&amp;1 "), key(17)
+        ('../B00&amp;1', None)
+    """
+    if not isinstance(value, str):
+        return None
     if not value.isascii():
         value = unicodedata.normalize("NFC", value)
     value = " ".join(value.split())
     if not value.isprintable():
         value = " ".join(_DROPPED.sub("", value).split())
     return value or None
+
+
+def title(value: object) -> str | None:
+    """A product title; None for the piece of a web page's program that some 2018 lines hold instead.
+
+    Example:
+        >>> title("<span>Kettle</span>"), title("var aPageStart = (new Date()).getTime();")
+        ('Kettle', None)
+    """
+    cleaned = text(value)
+    return None if cleaned is None or _PROGRAM.search(cleaned) else cleaned
+
+
+def choices(value: object) -> str | None:
+    """The chosen variant as one text.
+
+    Example:
+        >>> choices({"Size:": " Large", "Color:": " Sea &amp; sky"})
+        'Size: Large; Color: Sea & sky'
+    """
+    if not isinstance(value, Mapping):
+        return None
+    named = [(text(name), text(choice)) for name, choice in value.items()]
+    return "; ".join(f"{name.rstrip(':')}: {choice}" for name, choice in named if name and choice) or None
 
 
 def joined(value: object) -> str | None:
@@ -115,7 +165,7 @@ def seconds(value: object, *, unit: int = 1) -> int | None:
     if number is None or not math.isfinite(number) or number != math.floor(number):
         return None
     whole = int(number) // unit
-    return whole if 0 <= whole < _LATEST_SECONDS else None
+    return whole if 0 <= whole < LATEST_SECONDS else None
 
 
 def excerpt(line: bytes) -> str:

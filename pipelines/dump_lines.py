@@ -1,23 +1,30 @@
 """The lines of a dump's file in numbered blocks, whether it is gzipped or plain, whole or cut short.
 
-Enters: a file. Leaves: blocks of a fixed number of lines. Several workers may read one file: each inflates all of it
-(gzip cannot be entered in the middle) and keeps every n-th block.
-Trade-off: real reviews inflate at 227 MB of text a second and parse at 50, so up to about four workers a file pay off;
-beyond, split the file.
+Enters: a file. Leaves: blocks of a fixed number of lines; in memory are one block and two megabytes, whatever the file
+holds. Several workers may read one file: each inflates all of it (gzip cannot be entered in the middle) and keeps every
+n-th block. Trade-off: inflating is a sixth of the work, so eight workers a file are still worth four; beyond, the file
+must come in pieces (docs/decisions/0008).
 """
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+from isal import isal_zlib
 
 from features.errors import InputError
 
-_CHUNK_BYTES = 1 << 17  # one chunk of gzip inflates to at most 132 MB
+_CHUNK_BYTES = 1 << 17
+_PIECE_BYTES = 1 << 20  # inflated at once, however much a chunk holds
+_BLOCK_BYTES = 1 << 26
+_FREE_BYTES = 1 << 26  # that may inflate from next to nothing: small files are no danger
 _GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_WBITS = 31  # zlib's sign for a gzip header and trailer
 _KEPT_OF_LONG_BYTES = 800
+_DAMAGED: Any = (isal_zlib.error, zlib.error, EOFError)  # isal types its error as an instance
 
 
 @dataclass(frozen=True)
@@ -35,26 +42,54 @@ class Block:
     cut: bool = False
 
 
-def blocks(path: Path, lines_per_block: int, max_line_bytes: int) -> Iterator[Block]:
+@dataclass(frozen=True)
+class _Run:
+    """Some lines in their order, and the places of those that are too long."""
+
+    lines: list[bytes]
+    long: tuple[int, ...] = ()
+    cut: bool = False
+
+
+def blocks(
+    path: Path, lines_per_block: int, max_line_bytes: int, max_inflation: float = float("inf")
+) -> Iterator[Block]:
     """All blocks of a file in order; the last may be shorter, and an empty file has none.
 
+    A block of fewer lines is one that would exceed 64 MB, so a block's lines depend on nothing but the file.
+
     Raises:
-        InputError: a file that is called .gz and is not gzip.
+        InputError: a file that is called .gz and is not gzip; or one that gave, after 64 MB, more than `max_inflation`
+            bytes for each byte of the archive.
     """
     number, first_line = 0, 1
     lines: list[bytes] = []
     long: set[int] = set()
-    cut = False
-    for line, is_long, is_cut in _lines(path, max_line_bytes):
-        if is_long:
-            long.add(first_line + len(lines))
-        lines.append(line)
-        cut = cut or is_cut
-        if len(lines) == lines_per_block:
-            yield Block(number, first_line, lines, frozenset(long), cut)
-            number, first_line, lines, long = number + 1, first_line + len(lines), [], set()
+    size, cut = 0, False
+    for run in _runs(path, max_line_bytes, max_inflation):
+        long.update(first_line + len(lines) + place for place in run.long)
+        lines += run.lines
+        size += sum(map(len, run.lines))
+        cut = run.cut
+        while (length := _block_length(lines, size, lines_per_block)) is not None:
+            rest = lines[length:]
+            del lines[length:]
+            end = first_line + length
+            yield Block(number, first_line, lines, frozenset(line for line in long if line < end), cut and not rest)
+            number, first_line, lines, long = number + 1, end, rest, {line for line in long if line >= end}
+            size = sum(map(len, lines))
     if lines:
         yield Block(number, first_line, lines, frozenset(long), cut)
+
+
+def _block_length(lines: list[bytes], size: int, lines_per_block: int) -> int | None:
+    """How many of the lines make a block: the most that keep within the limits, at least one; None: not yet known."""
+    most = min(len(lines), lines_per_block)
+    if size > _BLOCK_BYTES:
+        within = sum(total <= _BLOCK_BYTES for total in accumulate(map(len, lines)))
+        if within < most:
+            return max(within, 1)
+    return lines_per_block if len(lines) >= lines_per_block else None
 
 
 def check_gzip(path: Path) -> None:
@@ -65,69 +100,126 @@ def check_gzip(path: Path) -> None:
         raise InputError(f"{path} that is not gzip (it begins with {begin!r})", "a gzip file", "bring it in again")
 
 
-def _lines(path: Path, max_line_bytes: int) -> Iterator[tuple[bytes, bool, bool]]:
-    """(line, too long, cut) of a file; of a line that is too long, the first bytes."""
+def _runs(path: Path, max_line_bytes: int, max_inflation: float) -> Iterator[_Run]:
+    """The lines of a file; of a line that is too long the first bytes; a last, cut one where an archive is damaged."""
     tail, skipping = b"", False
-    for chunk in _chunks(path):
-        if chunk is None:
-            yield tail, False, True
+    for piece in _pieces(path, max_inflation):
+        if piece is None:
+            yield _Run([tail], cut=True)
             return
-        *whole, rest = chunk.split(b"\n")
-        if whole:
-            whole[0] = tail + (b"" if skipping else whole[0])
-            for place, line in enumerate(whole):
-                is_long = (skipping and place == 0) or len(line) > max_line_bytes
-                yield (line[:_KEPT_OF_LONG_BYTES] if is_long else line.removesuffix(b"\r")), is_long, False
+        *lines, rest = piece.split(b"\n")
+        if lines:
+            lines[0] = tail + (b"" if skipping else lines[0])
+            yield _checked(lines, max_line_bytes, skipping, returns=b"\r" in piece or tail.endswith(b"\r"))
             tail, skipping = b"", False
         if not skipping:
             tail += rest
             if len(tail) > max_line_bytes:
                 tail, skipping = tail[:_KEPT_OF_LONG_BYTES], True
     if tail:
-        yield tail.removesuffix(b"\r"), skipping, False
+        yield _checked([tail], max_line_bytes, skipping, returns=True)
 
 
-def _chunks(path: Path) -> Iterator[bytes | None]:
+def _checked(lines: list[bytes], max_line_bytes: int, first_is_long: bool, *, returns: bool) -> _Run:
+    """The lines without carriage returns, those that are too long cut; the first may be known to be one."""
+    if returns:
+        lines = [line.removesuffix(b"\r") for line in lines]
+    long: tuple[int, ...] = (0,) if first_is_long else ()
+    if max_line_bytes < _PIECE_BYTES or len(lines[0]) > max_line_bytes:
+        more = {place for place, line in enumerate(lines) if len(line) > max_line_bytes}
+        long = tuple(sorted(more.union(long)))
+    for place in long:
+        lines[place] = lines[place][:_KEPT_OF_LONG_BYTES]
+    return _Run(lines, long)
+
+
+def _pieces(path: Path, max_inflation: float) -> Iterator[bytes | None]:
     """The bytes of a file, inflated where it is gzip; a final None where the archive is damaged."""
     check_gzip(path)
     with path.open("rb") as stream:
-        raw = stream.read(_CHUNK_BYTES)
-        if raw.startswith(_GZIP_MAGIC):
-            yield from _inflated(stream, raw)
+        if stream.read(2) != _GZIP_MAGIC:
+            stream.seek(0)
+            while piece := stream.read(_PIECE_BYTES):
+                yield piece
             return
-        while raw:
-            yield raw
-            raw = stream.read(_CHUNK_BYTES)
+        stream.seek(0)
+        given = 0
+        try:
+            for piece in _inflated(stream, isal_zlib.decompressobj):
+                given += len(piece)
+                if given > _FREE_BYTES and given > max_inflation * stream.tell():
+                    raise InputError(
+                        f"{path} that inflates more than {max_inflation:g}-fold ({stream.tell():,} bytes to {given:,})",
+                        "a dump, which inflates 3- to 10-fold", "look at the file, or raise records.max_inflation",
+                    )  # fmt: skip
+                yield piece
+        except _DAMAGED:
+            yield from _salvaged(stream, given)
+            yield None
 
 
-def _inflated(stream: BinaryIO, raw: bytes) -> Iterator[bytes | None]:
-    """The members of a gzip file one after the other; zeros between them are padding."""
+def _inflated(stream: BinaryIO, inflater_of: Callable[..., Any]) -> Iterator[bytes]:
+    """The members of a gzip file one after the other, in pieces; zeros between them are padding.
+
+    Raises:
+        EOFError: the file ends within a member.
+    """
+    raw = stream.read(_CHUNK_BYTES)
     while raw:
-        inflater = zlib.decompressobj(wbits=_GZIP_WBITS)
+        inflater = inflater_of(wbits=_GZIP_WBITS)
         while not inflater.eof:
-            raw = raw or stream.read(_CHUNK_BYTES)
-            if not raw:
-                yield None
-                return
-            before = inflater.copy()
-            try:
-                yield inflater.decompress(raw)
-            except zlib.error:
-                yield _salvaged(before, raw)
-                yield None
-                return
-            raw = b""
+            piece = inflater.decompress(raw, _PIECE_BYTES)
+            raw = inflater.unconsumed_tail
+            if piece:
+                yield piece
+            elif not raw and not inflater.eof:
+                raw = stream.read(_CHUNK_BYTES)
+                if not raw:
+                    raise EOFError
         raw = inflater.unused_data.lstrip(b"\0")
         while not raw and (more := stream.read(_CHUNK_BYTES)):
             raw = more.lstrip(b"\0")
 
 
-def _salvaged(inflater: "zlib._Decompress", raw: bytes) -> bytes:
-    """What can be inflated of a damaged chunk before the damage."""
-    saved = bytearray()
-    for place in range(len(raw)):
+def _salvaged(stream: BinaryIO, given: int) -> Iterator[bytes]:
+    """What can be inflated of a damaged archive beyond the first `given` bytes, to the byte.
+
+    zlib is three times as slow but its state can be copied: the chunk with the damage is fed again, byte by byte.
+    """
+    stream.seek(0)
+    seen = 0
+    for piece in _careful(stream):
+        seen += len(piece)
+        if seen > given:
+            yield piece[max(0, len(piece) - (seen - given)) :]
+
+
+def _careful(stream: BinaryIO) -> Iterator[bytes]:
+    inflater = zlib.decompressobj(wbits=_GZIP_WBITS)
+    while raw := stream.read(1 << 12):
+        before = inflater.copy()
         try:
-            saved += inflater.decompress(raw[place : place + 1])
+            piece, inflater = _members(inflater, raw)
+            yield piece
         except zlib.error:
-            break
-    return bytes(saved)
+            for place in range(len(raw)):
+                try:
+                    piece, before = _members(before, raw[place : place + 1])
+                except zlib.error:
+                    return
+                yield piece
+            return
+
+
+def _members(inflater: "zlib._Decompress", raw: bytes) -> tuple[bytes, "zlib._Decompress"]:
+    """What a chunk gives, across the ends of members, and the inflater that goes on."""
+    pieces = []
+    while raw:
+        if inflater.eof:
+            raw = raw.lstrip(b"\0")
+            if not raw:
+                break
+            inflater = zlib.decompressobj(wbits=_GZIP_WBITS)
+        pieces.append(inflater.decompress(raw))
+        raw = inflater.unused_data if inflater.eof else b""
+    return b"".join(pieces), inflater

@@ -2,12 +2,13 @@
 
 Enters: the parameters and the dump. Leaves: the three tables, whole or not at all.
 Trade-off: which of two lines of an item is the first can only be known after all are parsed, so the parts that hold a
-repeated item are written twice.
+repeated item are written twice, and the keys of a catalogue beyond two millions are read several times, a share each.
 """
 
 import dataclasses
 import logging
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from pipelines.beam import BeamParams, run_units
 from pipelines.record_units import Kind, Unit, work
 
 log = logging.getLogger("vip5")
+_KEYS_AT_ONCE = 2_000_000  # about 300 MB
 
 
 def write_records(params: records.Params, context: stage.Context) -> int:
@@ -59,6 +61,10 @@ def write_records(params: records.Params, context: stage.Context) -> int:
 
 def _found(context: stage.Context, name: str) -> Path:
     path = context.raw / name
+    if path.exists() and not path.is_file():
+        raise InputError(
+            f"{path} that is not a file", f"{name}, a file of dataset {context.dataset}", "bring it in again"
+        )
     if not path.is_file():
         found = f"no file {path}" if context.raw.is_dir() else f"no folder {context.raw}"
         bring = f"python -m flows.ingest {context.dataset} --from FOLDER"
@@ -82,7 +88,8 @@ def _units(
             kind=kind, format=dataset.format, source=name, path=paths[name], place=places.index(name), stride=stride,
             maps=paths[dataset.reviews[1]] if is_p5 and kind == "reviews" else None,
             num_strides=params.num_strides, lines_per_block=params.lines_per_block,
-            max_line_bytes=params.max_line_bytes, staging=staging[kind], staging_rejects=staging["rejects"],
+            max_line_bytes=params.max_line_bytes, max_inflation=params.max_inflation,
+            staging=staging[kind], staging_rejects=staging["rejects"],
         )
         for kind, names in kinds
         for name in names
@@ -107,24 +114,32 @@ def check_accounts(counts: Mapping[str, int], sources: Sequence[str], num_stride
 def _reject_repeated_items(items: Path, rejects: Path) -> dict[str, int]:
     """Moves all lines of an item but the first to the rejects; returns how many by file.
 
-    The first is the first by file name, then by line.
+    The first is the first by file name, then by line. Keys are looked at `_KEYS_AT_ONCE` at a time, by their hash.
     """
     files = _parts(items)
-    if not files:
-        return {}
+    num_rounds = -(-sum(pq.read_metadata(path).num_rows for path in files) // _KEYS_AT_ONCE)
+    counted: Counter[str] = Counter()
+    for turn in range(num_rounds):
+        repeated = _repeated(files, (pl.col("item_key").hash() % num_rounds) == turn)
+        for (number,), rows in repeated.sort("part", "line").group_by("part", maintain_order=True):
+            _move(files[int(str(number))], rows, rejects)
+        counted.update(dict(repeated.group_by("source").len().iter_rows()))
+    return dict(sorted(counted.items()))
+
+
+def _repeated(files: Sequence[Path], chosen: pl.Expr) -> pl.DataFrame:
+    """The lines of the chosen keys but the first of each, with the part that holds them and that first line."""
     keys = pl.concat([
-        pl.read_parquet(path, columns=["item_key", "source", "line"]).with_columns(part=pl.lit(number, pl.Int32))
+        pl.read_parquet(path, columns=["item_key", "source", "line"])
+        .filter(chosen)
+        .with_columns(part=pl.lit(number, pl.Int32))
         for number, path in enumerate(files)
     ])  # fmt: skip
     first = pl.struct("source", "line").first().over("item_key", order_by=["source", "line"])
-    repeated = keys.with_columns(first=first).filter(
+    return keys.with_columns(first=first).filter(
         (pl.col("source") != pl.col("first").struct.field("source"))
         | (pl.col("line") != pl.col("first").struct.field("line"))
     )
-    for (number,), rows in repeated.sort("part", "line").group_by("part", maintain_order=True):
-        _move(files[int(str(number))], rows, rejects)
-    counted = repeated.group_by("source").len().sort("source")
-    return dict(counted.iter_rows())
 
 
 def _move(part: Path, rows: pl.DataFrame, rejects: Path) -> None:

@@ -1,27 +1,32 @@
 """The Amazon formats: one parsed object to one row, or to the reason why it cannot be one.
 
 Enters: a block of lines. Leaves: the columns of the accepted rows and the rejected lines.
-Trade-off: rows are plain tuples and become Arrow columns a block at a time; keeping 20,000 dictionaries alive would
-halve the speed through garbage collection.
+Trade-off: every rule is here a second time for reviews (`quick_reviews` is the first), because only this way can say
+what is wrong with a line; a test holds the two together. Rows are plain tuples that become Arrow columns a block at a
+time; keeping 20,000 dictionaries alive would halve the speed through garbage collection.
 """
 
 import gc
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import orjson
 import pyarrow as pa
 
 from features import schema
-from pipelines import cleaning, literals
+from pipelines import cleaning, literals, quick_reviews
 from pipelines.dump_lines import Block
 
 Row = tuple[Any, ...]
 RowOf = Callable[[Mapping[str, Any]], "Row | str"]
-REVIEW_FIELDS = ("user_key", "item_key", "rating", "timestamp", "user_name", "headline", "text", "helpful_votes")
+REVIEW_FIELDS = (
+    "user_key", "item_key", "rating", "timestamp", "user_name", "headline", "text", "helpful_votes",
+    "verified", "variant",
+)  # fmt: skip
 ITEM_FIELDS = ("item_key", "title", "brand", "price", "categories", "description", "image_url")
 
 
@@ -42,10 +47,10 @@ def parse_line(line: bytes) -> Mapping[str, Any] | str:
         ({'asin': 'B1'}, 'not_an_object', 'not_parsable')
     """
     try:
-        value: object = orjson.loads(line)
-    except orjson.JSONDecodeError:
+        value: object = orjson.loads(line) if not line.startswith(b"{'") else _parse_loosely(line.decode())
+    except ValueError:
         try:
-            value = _parse_loosely(line.decode("utf-8"))
+            value = _parse_loosely(line.decode())
         except UnicodeDecodeError:
             return "not_utf8"
         except (ValueError, RecursionError):
@@ -62,7 +67,7 @@ def _parse_loosely(text: str) -> object:
 
 
 def review_2014(record: Mapping[str, Any]) -> Row | str:
-    """A review of the 2014 and 2018 dumps, which differ in how they count helpful votes alone."""
+    """A review of the 2014 and 2018 dumps: 2018 counts votes in another field and adds `verified` and `style`."""
     helpful = record.get("helpful")
     votes = helpful[0] if isinstance(helpful, list) and helpful else record.get("vote")
     return _review(
@@ -70,21 +75,24 @@ def review_2014(record: Mapping[str, Any]) -> Row | str:
         keys=("reviewerID", "asin", "overall", "unixReviewTime"),
         unit=1,
         rest=(record.get("reviewerName"), record.get("summary"), record.get("reviewText"), votes),
+        choice=(record.get("verified"), cleaning.choices(record.get("style"))),
     )
 
 
 def review_2023(record: Mapping[str, Any]) -> Row | str:
     """A review of the 2023 dumps: milliseconds, and the key of the parent item, which unites its variants."""
+    own = record.get("asin")
     return _review(
         record,
         keys=("user_id", "parent_asin", "rating", "timestamp"),
         unit=1000,
         rest=(None, record.get("title"), record.get("text"), record.get("helpful_vote")),
+        choice=(record.get("verified_purchase"), cleaning.key(own) if own != record.get("parent_asin") else None),
     )
 
 
-def _review(record: Mapping[str, Any], keys: tuple[str, str, str, str], unit: int, rest: Row) -> Row | str:
-    user, item = cleaning.text(record.get(keys[0])), cleaning.text(record.get(keys[1]))
+def _review(record: Mapping[str, Any], keys: tuple[str, str, str, str], unit: int, rest: Row, choice: Row) -> Row | str:
+    user, item = cleaning.key(record.get(keys[0])), cleaning.key(record.get(keys[1]))
     if user is None:
         return "missing_user"
     if item is None:
@@ -108,6 +116,8 @@ def _review(record: Mapping[str, Any], keys: tuple[str, str, str, str], unit: in
         cleaning.text(headline),
         cleaning.text(text),
         cleaning.count(votes),
+        choice[0] if isinstance(choice[0], bool) else None,
+        choice[1],
     )
 
 
@@ -133,12 +143,12 @@ def item_2023(record: Mapping[str, Any]) -> Row | str:
 
 
 def _item(record: Mapping[str, Any], key: str, brand: str, categories: object, photos: list[object]) -> Row | str:
-    item = cleaning.text(record.get(key))
+    item = cleaning.key(record.get(key))
     if item is None:
         return "missing_item"
     return (
         item,
-        cleaning.text(record.get("title")),
+        cleaning.title(record.get("title")),
         cleaning.text(record.get(brand)),
         cleaning.price(record.get("price")),
         cleaning.path(categories),
@@ -147,10 +157,10 @@ def _item(record: Mapping[str, Any], key: str, brand: str, categories: object, p
     )
 
 
-REVIEW_READERS: Mapping[str, RowOf] = {
-    "amazon2014": review_2014,
-    "amazon2018": review_2014,
-    "amazon2023": review_2023,
+REVIEW_READERS: Mapping[str, tuple[RowOf, quick_reviews.Quick]] = {
+    "amazon2014": (review_2014, quick_reviews.QUICK_2014),
+    "amazon2018": (review_2014, quick_reviews.QUICK_2014),
+    "amazon2023": (review_2023, quick_reviews.QUICK_2023),
 }
 ITEM_READERS: Mapping[str, RowOf] = {
     "amazon2014": item_2014,
@@ -160,11 +170,32 @@ ITEM_READERS: Mapping[str, RowOf] = {
 }
 
 
-def read_reviews(block: Block, source: str, row_of: RowOf) -> Parsed:
-    """The rows of `records/reviews` and `records/rejects` that a block of review lines gives."""
-    rows, places, rejects = _rows(block, row_of)
-    columns = _columns(rows, REVIEW_FIELDS, places, source) | {"position": [0] * len(rows)}
-    return Parsed(_arrow(schema.REVIEWS, columns), rejected(source, rejects), len(rows))
+def read_reviews(block: Block, source: str, form: str) -> Parsed:
+    """The rows of `records/reviews` and `records/rejects` that a block of review lines gives in the format `form`."""
+    row_of, quick = REVIEW_READERS[form]
+    unsound = sorted(
+        {number - block.first_line for number in block.long} | ({len(block.lines) - 1} if block.cut else set())
+    )
+    whole = block.lines
+    with _no_collection():
+        lines = [b"" if place in unsound else line for place, line in enumerate(whole)] if unsound else whole
+        columns, kept, left = quick_reviews.read(lines, quick)
+    rows, places, rejects = _rows(block, row_of, left.tolist())
+    made = _reviews(columns, kept + block.first_line, source)
+    if rows:
+        more = dict(zip(REVIEW_FIELDS, map(list, zip(*rows, strict=True)), strict=True))
+        typed = {name: pa.array(values, schema.REVIEWS.arrow.field(name).type) for name, values in more.items()}
+        made = pa.concat_tables([made, _reviews(typed, np.array(places), source)]).sort_by("line")
+    return Parsed(made, rejected(source, rejects), made.num_rows)
+
+
+def _reviews(columns: Mapping[str, pa.Array], numbers: np.ndarray, source: str) -> pa.Table:
+    known = dict(columns) | {
+        "source": pa.repeat(source, len(numbers)),
+        "line": pa.array(numbers, pa.int64()),
+        "position": pa.array(np.zeros(len(numbers), np.int32)),
+    }
+    return pa.Table.from_arrays([known[column.name] for column in schema.REVIEWS.columns], schema=schema.REVIEWS.arrow)
 
 
 def read_items(block: Block, source: str, row_of: RowOf) -> Parsed:
@@ -174,12 +205,15 @@ def read_items(block: Block, source: str, row_of: RowOf) -> Parsed:
     return Parsed(_arrow(schema.ITEMS, columns), rejected(source, rejects), len(rows))
 
 
-def _rows(block: Block, row_of: RowOf) -> tuple[list[Row], list[int], list[tuple[int, str, bytes]]]:
+def _rows(
+    block: Block, row_of: RowOf, only: Sequence[int] | None = None
+) -> tuple[list[Row], list[int], list[tuple[int, str, bytes]]]:
+    """Accepted rows, the numbers of their lines, and the rejected lines; of the places `only`, if given."""
     rows: list[Row] = []
     places: list[int] = []
     rejects: list[tuple[int, str, bytes]] = []
     with _no_collection():
-        for number, line, reason in numbered(block):
+        for number, line, reason in numbered(block, only):
             record = reason or parse_line(line)
             row = record if isinstance(record, str) else row_of(record)
             if isinstance(row, str):
@@ -190,10 +224,11 @@ def _rows(block: Block, row_of: RowOf) -> tuple[list[Row], list[int], list[tuple
     return rows, places, rejects
 
 
-def numbered(block: Block) -> Iterator[tuple[int, bytes, str | None]]:
+def numbered(block: Block, only: Sequence[int] | None = None) -> Iterator[tuple[int, bytes, str | None]]:
     """(line number, line, reason) where the reason is given for a line that must not even be parsed."""
     last = block.first_line + len(block.lines) - 1
-    for number, line in enumerate(block.lines, block.first_line):
+    for place in range(len(block.lines)) if only is None else only:
+        number, line = block.first_line + place, block.lines[place]
         reason = "line_too_long" if number in block.long else None
         yield number, line, "truncated_file" if block.cut and number == last else reason
 

@@ -34,6 +34,7 @@ class Unit:
     num_strides: int
     lines_per_block: int
     max_line_bytes: int
+    max_inflation: float
     staging: Path
     staging_rejects: Path
 
@@ -44,9 +45,13 @@ def work(unit: Unit) -> dict[str, int]:
     Returns:
         Counts named `<file>:seen` (lines of the whole file), `:lines` (of this stride), `:kept`, `:rejected`,
         `:rows` and `:rejected:<reason>`.
+
+    Raises:
+        InputError: the file inflates too far.
+        TableError: the disk is full or may not be written.
     """
     counts: Counter[str] = Counter()
-    for block in blocks(unit.path, unit.lines_per_block, unit.max_line_bytes):
+    for block in blocks(unit.path, unit.lines_per_block, unit.max_line_bytes, unit.max_inflation):
         counts["seen"] += len(block.lines)
         if block.number % unit.num_strides == unit.stride:
             parsed = parse(unit, block)
@@ -66,7 +71,7 @@ def parse(unit: Unit, block: Block) -> readers.Parsed:
         return readers.read_items(block, unit.source, readers.ITEM_READERS[unit.format])
     if unit.maps is not None:
         return readers_p5.read_sequences(block, unit.source, readers_p5.number_maps(unit.maps))
-    return readers.read_reviews(block, unit.source, readers.REVIEW_READERS[unit.format])
+    return readers.read_reviews(block, unit.source, unit.format)
 
 
 def _write(unit: Unit, number: int, parsed: readers.Parsed) -> None:

@@ -44,7 +44,7 @@ def faulty(**changes: Any) -> bytes:
     ],
 )
 def test_a_line_that_cannot_be_a_review_is_rejected_with_its_reason(line: bytes, reason: str) -> None:
-    parsed = readers.read_reviews(dump_lines.Block(0, 7, [line]), "r.json", readers.review_2014)
+    parsed = readers.read_reviews(dump_lines.Block(0, 7, [line]), "r.json", "amazon2014")
     assert parsed.rows.num_rows == 0
     [reject] = parsed.rejects.to_pylist()
     assert (reject["source"], reject["line"], reject["reason"]) == ("r.json", 7, reason)
@@ -53,22 +53,23 @@ def test_a_line_that_cannot_be_a_review_is_rejected_with_its_reason(line: bytes,
 
 
 def test_a_review_of_2014_keeps_what_the_line_says() -> None:
-    parsed = readers.read_reviews(dump_lines.Block(0, 1, [dumped(GOOD)]), "r.json", readers.review_2014)
+    parsed = readers.read_reviews(dump_lines.Block(0, 1, [dumped(GOOD)]), "r.json", "amazon2014")
     assert parsed.rows.to_pylist() == [{
         "user_key": "U1", "item_key": "B1", "rating": 4.0, "timestamp": 1393545600, "user_name": "Kelo Tav",
-        "headline": "Good", "text": "Salt & pepper.", "helpful_votes": 2, "source": "r.json", "line": 1, "position": 0,
+        "headline": "Good", "text": "Salt & pepper.", "helpful_votes": 2, "verified": None, "variant": None,
+        "source": "r.json", "line": 1, "position": 0,
     }]  # fmt: skip
 
 
 def test_a_python_literal_and_a_lone_surrogate_are_read_as_reviews() -> None:
     lines = [repr(GOOD).encode(), dumped(GOOD).replace(b"Kelo Tav", b"Kelo\\ud83d Tav")]
-    parsed = readers.read_reviews(dump_lines.Block(0, 1, lines), "r.json", readers.review_2014)
+    parsed = readers.read_reviews(dump_lines.Block(0, 1, lines), "r.json", "amazon2014")
     assert parsed.rows.column("user_name").to_pylist() == ["Kelo Tav", "Kelo Tav"]
 
 
 def test_2018_reads_votes_and_cleans_metadata() -> None:
     review = readers.review_2014({k: v for k, v in GOOD.items() if k != "helpful"} | {"vote": "1,234"})
-    assert review[-1] == 1234
+    assert review[-3:] == (1234, None, None)
     item = readers.item_2018({
         "asin": "B1", "title": "", "brand": "Tav", "price": "$1,299.00", "category": ["Gifts", "Gifts", "Cards"],
         "description": ["One.", "", "Two &amp; three."], "imageURL": ["https://a/small.jpg"], "imageURLHighRes": [],
@@ -80,9 +81,9 @@ def test_2018_reads_votes_and_cleans_metadata() -> None:
 @given(st.lists(st.binary(max_size=60) | st.sampled_from([dumped(GOOD), repr(GOOD).encode()]), max_size=12))
 @settings(max_examples=150, deadline=None)
 def test_lines_in_are_lines_kept_and_lines_rejected(lines: list[bytes]) -> None:
-    for reader, row_of in ((readers.read_reviews, readers.review_2014), (readers.read_items, readers.item_2018)):
+    for reader, how in ((readers.read_reviews, "amazon2014"), (readers.read_items, readers.item_2018)):
         read: Callable[..., readers.Parsed] = reader
-        parsed = read(dump_lines.Block(0, 1, lines), "x", row_of)
+        parsed = read(dump_lines.Block(0, 1, lines), "x", how)
         assert parsed.kept_lines + parsed.rejects.num_rows == len(lines)
         numbers = pa.concat_arrays([parsed.rows["line"].combine_chunks(), parsed.rejects["line"].combine_chunks()])
         assert sorted(numbers.to_pylist()) == list(range(1, len(lines) + 1))
