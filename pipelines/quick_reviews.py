@@ -88,13 +88,13 @@ QUICK_2023 = Quick(
 
 def read(lines: Sequence[bytes], quick: Quick) -> tuple[dict[str, pa.Array], np.ndarray, np.ndarray]:
     """(columns of the rows that could be read, the places of their lines, the places of all other lines)."""
-    batches: list[dict[str, pa.Array]] = []
+    batches = [_columns([], quick)]
     left: list[int] = []
     for start in range(0, len(lines), _BATCH):
         records, unread = _decoded(lines[start : start + _BATCH], quick.decode)
         left += [start + place for place in unread]
         batches.append(_columns(records, quick))
-    columns = _cleaned({name: pa.concat_arrays([batch[name] for batch in batches]) for name in _columns([], quick)})
+    columns = _cleaned({name: pa.concat_arrays([batch[name] for batch in batches]) for name in batches[0]})
     kept = np.delete(np.arange(len(lines)), left)
     sound = np.ones(len(kept), dtype=bool)
     for name in ("user_key", "item_key", "rating", "timestamp"):
