@@ -167,4 +167,5 @@ def _times(values: list[int], unit: int) -> pa.Array:
 
 
 def _within(values: np.ndarray, least: float, most: float, kind: type) -> pa.Array:
-    return pa.array(values.astype(kind), mask=~((values >= least) & (values <= most)))
+    within = (values >= least) & (values <= most)
+    return pa.array(np.where(within, values, 0).astype(kind), mask=~within)
