@@ -22,7 +22,8 @@ body { font: 16px/1.45 system-ui, sans-serif; margin: 0 auto; max-width: 62rem; 
 h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; } h3 { font-size: 1rem; margin: 0 0 .4rem; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .88rem; width: 100%; }
 th, td { border-bottom: 1px solid var(--line); padding: .25rem .5rem; text-align: left; white-space: nowrap; }
-tr.own { font-weight: 600; background: var(--soft); } small, .note { opacity: .75; font-weight: 400; }
+tr.own { font-weight: 600; background: var(--soft); } tr.cited { font-style: italic; opacity: .85; }
+small, .note { opacity: .75; font-weight: 400; }
 .flag { border-radius: .3rem; color: #fff; padding: .1rem .5rem; } .ok { background: var(--good); }
 .leak { background: var(--bad); } figure { margin: 0 0 1.2rem; max-width: 40rem; } svg { width: 100%; height: auto; }
 .cards { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(min(20rem, 100%), 1fr)); }
@@ -70,13 +71,16 @@ def page(title: str, parts: Sequence[str]) -> str:
     return PAGE.substitute(title=escape(title), body="\n".join(parts))
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, own: str) -> str:
-    """A table that scrolls sideways on a phone; rows whose first cell begins with `own` are marked."""
+def table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], *, own: str, cited: Sequence[Sequence[str]] = ()
+) -> str:
+    """A table that scrolls sideways on a phone; rows that begin with `own` are marked; `cited` ones follow."""
     head = "".join(f"<th>{escape(name)}</th>" for name in header)
     lines = []
     for row in rows:
         mark = ' class="own"' if row[0].startswith(own) else ""
         lines.append(f"<tr{mark}>" + "".join(f"<td>{_cell(cell)}</td>" for cell in row) + "</tr>")
+    lines += ['<tr class="cited">' + "".join(f"<td>{_cell(cell)}</td>" for cell in row) + "</tr>" for row in cited]
     return f'<div class="scroll"><table><tr>{head}</tr>{"".join(lines)}</table></div>'
 
 

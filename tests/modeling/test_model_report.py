@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from features.stage import Context
-from modeling import evaluate, model_report
+from modeling import evaluate, model_report, report_sections
 from modeling.model_page import line_chart, page, table
 from tests.modeling.evaluated import write_evaluated
 from tests.modeling.world import NUM_ITEMS, exit_code
@@ -113,6 +113,47 @@ def test_metrics_that_are_not_there_are_told(place: Context, caplog: pytest.LogC
 def test_numbers_on_the_page_are_those_of_the_metrics_file(place: Context) -> None:
     results = json.loads(place.metrics("evaluate.json").read_text(encoding="utf-8"))
     assert f"<td>{results['sequential']['A-3']['hr@10']:.4f} <small>" in text_of(place)
+
+
+def test_slices_and_calibration_stand_on_the_page(place: Context) -> None:
+    results = json.loads(place.metrics("evaluate.json").read_text(encoding="utf-8"))
+    absent = results["sequential"]["A-3"]["slices"]["target_photo"]["absent"]
+    text = text_of(place)
+    row = f"<td>photo of the item: absent</td><td>{absent['num_users']}</td><td>{absent['hr@10']:.4f}</td>"
+    assert row in text
+    hits = results["sequential"]["A-3"]["hr@10"]
+    assert f"the item held out is among them for {hits:.4f} of the users" in text
+    assert "A-3: predicted and true, by rank" in text
+
+
+def test_slices_that_an_evaluation_adds_are_shown_with_their_intervals() -> None:
+    block = {"hr@10": 0.25, "ndcg@10": 0.1, "num_users": 8, "ci95": {"hr@10": [0.1, 0.4]}}
+    results = {
+        "sequential": {"A-3": {"slices": {"item_age": {"new": block}}}, "A-9": {"slices": {}}},
+        "direct": {"B-5": {}},
+    }  # fmt: skip
+    text = "".join(report_sections.slices(results))
+    assert "<td>item age: new</td><td>8</td><td>0.2500 <small>[0.1000, 0.4000]</small></td>" in text
+    assert report_sections.slices({"sequential": {"A-3": {}}, "direct": {}}) == []
+
+
+def test_published_figures_stand_beside_ours_only_on_their_own_split(place: Context) -> None:
+    assert "Nobody has published figures for a split of this many users and items" in text_of(place)
+    path = place.metrics("evaluate.json")
+    results = json.loads(path.read_text(encoding="utf-8"))
+    results |= {"num_users": 19_412, "num_items": 11_924}
+    path.write_text(json.dumps(results), encoding="utf-8")
+    text = text_of(place)
+    assert '<tr class="cited"><td>VIP5 A-3</td><td>0.0662</td><td>0.0577</td><td>0.0749</td><td>0.0604</td>' in text
+    assert "<td>TIGER</td><td>0.0521</td><td>0.0371</td><td>0.0712</td><td>0.0432</td><td>-</td><td>no</td>" in text
+    assert "figures that others have printed for this split (toys)" in text
+    assert "30 of the 19,412 users were asked about" in text
+    assert "Sources: Geng, Tan, Liu, Fu, Zhang: VIP5" in text
+
+
+def test_every_row_of_ours_says_whether_it_leaks(place: Context) -> None:
+    rows = re.findall(r'<tr class="own"><td>VIP5 (\S+)</td>.*?<td>(yes|no)</td></tr>', text_of(place))
+    assert rows[:2] == [("A-3", "yes"), ("B-5", "yes")]  # the world's items are numbered in the order of the histories
 
 
 def test_parts_of_the_page_escape_what_they_are_given() -> None:

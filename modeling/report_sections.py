@@ -1,0 +1,195 @@
+"""The sections of the model page: results beside baselines and published figures, slices, calibration, curves.
+
+Enters: the content of `evaluate.json`, curves, predictions, the figures that others have printed. Leaves: HTML parts.
+Trade-off: a section that has nothing to show (no slices, a split nobody published on) says so or is left out; the page
+of a dataset without photos or ratings is the same page, shorter.
+"""
+
+import csv
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from features import schema
+from features.stage import Context
+from features.tables import read_table
+from modeling import calibration as calibrating
+from modeling import model_page as html
+from modeling import published as publishing
+from modeling.summary import explanation_rows, family_rows, number_rule_line, user_numbers_line, verdicts
+
+_CURVES = ("loss", "loss_sequential", "loss_direct", "loss_explanation", "valid_loss", "valid_hr@10")
+_FAMILIES: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "sequential": ("What comes next, among the whole catalogue", ("hr@5", "ndcg@5", "hr@10", "ndcg@10", "mrr@10")),
+    "direct": ("Which of 100 candidates", ("hr@1", "hr@5", "ndcg@5", "hr@10", "ndcg@10")),
+    "explanation": ("Explanations (percent)", ("bleu4", "rouge1", "rouge2", "rougeL")),
+}
+_TITLES = {"bleu4": "BLEU-4", "rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L"}
+_SLICES = {
+    "target_photo": "photo of the item", "history_length": "items known of the user",
+    "item_popularity": "popularity of the item", "popularity": "popularity of the item", "cold_items": "item in train",
+}  # fmt: skip
+Results = Mapping[str, Any]
+
+
+def head(results: Results) -> list[str]:
+    """What was evaluated and whether anything leaks."""
+    leakage = results["leakage"]
+    flag, word = ("leak", "leaking") if leakage["leaking"] else ("ok", "no leak found")
+    disorder = leakage["users_out_of_time_order"]
+    order = "no timestamps" if disorder is None else f"users out of time order {disorder}"
+    what = (
+        f"{results['num_users']:,} users, {results['num_items']:,} items; test split, {results['decoding']} decoding."
+    )
+    rule = f"{number_rule_line(leakage)}; by chance HR@10 would be {leakage['number_rule_chance_hr@10']:.4f}. "
+    rule += f"{user_numbers_line(leakage)}. "
+    pairs = (
+        f"Test pairs asked for in train prompts: {leakage['test_pairs_in_train_targets']:.2%}; shown there: "
+        f"{leakage['test_pairs_in_train_photos']:.2%}; copied prompts: {leakage['test_prompts_in_train']}; {order}."
+    )
+    return [
+        f'<p>{escape(what)} <span class="flag {flag}">{word}</span></p>',
+        f'<p class="note">{escape(rule + pairs)}</p>',
+    ]
+
+
+def tables(results: Results, published: publishing.Published) -> list[str]:
+    """A table a family: ours, baselines, what others have printed for the same split, each marked leaking or not."""
+    split = published.split_of(results["num_users"], results["num_items"])
+    leaks = "yes" if results["leakage"]["leaking"] else "no"
+    parts = []
+    for family, (title, columns) in _FAMILIES.items():
+        rows = explanation_rows(results) if family == "explanation" else family_rows(results, family, columns)
+        if rows:
+            cited = publishing.rows(published, split, family, columns) if split else []
+            header = ["model", *(_TITLES.get(name, name.upper()) for name in columns), "leaks"]
+            parts += [f"<h2>{title}</h2>"]
+            parts += [html.table(header, [[*row, leaks] for row in rows], own="VIP5 ", cited=cited)]
+            parts += [f'<p class="note">{escape(text)}</p>' for text in _notes(results, family)]
+    parts += _cited(published, split)
+    lines = [list(line.split(": ", 1)) for line in verdicts(results)]
+    return [*parts, "<h2>Differences on the same users</h2>", html.table(["", ""], lines, own="-")]
+
+
+def _notes(results: Results, family: str) -> list[str]:
+    if family == "explanation":
+        return ["Given: what the prompt itself tells of the review that is to be written."]
+    asked = {block["num_users"] for block in results[family].values()}
+    drawn = f" {max(asked):,} of the {results['num_users']:,} users were asked about." if asked else ""
+    masked = " Items a user already has are masked for every model and baseline." if family == "sequential" else ""
+    return [f"In brackets: 95 % bootstrap intervals over users.{drawn}{masked}"]
+
+
+def _cited(published: publishing.Published, split: str | None) -> list[str]:
+    if split is None:
+        return ['<p class="note">Nobody has published figures for a split of this many users and items.</p>']
+    told = (
+        f"In italics: figures that others have printed for this split ({split}), not re-run here; protocols differ in "
+        "detail. Leaks: yes where item numbers follow the complete histories or test pairs occur in training prompts, "
+        "unknown where nobody has looked. Sources: "
+    )
+    return [f'<p class="note">{escape(told + "; ".join(publishing.sources(published, split)))}.</p>']
+
+
+def slices(results: Results) -> list[str]:
+    """HR@10 of every prompt by slice of the users or items, as far as `evaluate.json` has slices."""
+    parts = []
+    for family in ("sequential", "direct"):
+        blocks = {key: block["slices"] for key, block in results[family].items() if block.get("slices")}
+        named: dict[tuple[str, str], dict[str, Any]] = {}
+        for key, found in blocks.items():
+            for name, values in found.items():
+                for label, block in values.items():
+                    named.setdefault((name, label), {})[key] = block
+        rows = []
+        for (name, label), by_prompt in named.items():
+            users = max(block.get("num_users", 0) for block in by_prompt.values())
+            cells = [_hit_rate(by_prompt.get(key, {})) for key in blocks]
+            rows.append([f"{_SLICES.get(name, name.replace('_', ' '))}: {label}", f"{users:,}", *cells])
+        if rows:
+            header = ["slice", "users", *(f"{key} HR@10" for key in blocks)]
+            parts += [f"<h3>{family}</h3>", html.table(header, rows, own="-")]
+    return ["<h2>For whom it works</h2>", *parts] if parts else []
+
+
+def _hit_rate(block: Mapping[str, Any]) -> str:
+    if "hr@10" not in block:
+        return "-"
+    limits = block.get("ci95", {}).get("hr@10")
+    return f"{block['hr@10']:.4f}" + (f" [{limits[0]:.4f}, {limits[1]:.4f}]" if limits else "")
+
+
+def calibration(context: Context, prompt: str) -> list[str]:
+    """Whether the probabilities of `prompt` (or of the first one there is) can be believed, by rank and by size."""
+    rows = read_table(context.table("predictions"), schema.PREDICTIONS)
+    known = sorted(key for key in rows["prompt_id"].unique().to_pylist() if key.startswith("A-"))
+    if not known:
+        return []
+    shown = prompt if prompt in known else known[0]
+    found = calibrating.calibration(rows.filter(pc.equal(rows["prompt_id"], shown)), _held_out(context))
+    if found is None:
+        return []
+    told = calibrating.summary(found)
+    both = {"mean probability": found.predicted, "share of users for whom it is right": found.observed}
+    series = {name: list(enumerate(values.tolist(), start=1)) for name, values in both.items()}
+    text = (
+        f"The probabilities of the first ten places of {shown} add up to {told['predicted_hr@10']:.4f}; the item held "
+        f"out is among them for {told['hr@10']:.4f} of the users. Mean distance of the two over the bins (expected "
+        f"calibration error): {told['error']:.4f}. Probabilities are over all that the model could write, items that "
+        "the user already has included."
+    )
+    header = ["probability", "predictions", "mean probability", "share right"]
+    return [
+        "<h2>Calibration of ranks</h2>",
+        html.line_chart(f"{shown}: predicted and true, by rank", series, x_label="rank"),
+        html.table(header, calibrating.bin_rows(found), own="-"),
+        f'<p class="note">{escape(text)}</p>',
+    ]
+
+
+def _held_out(context: Context) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """(U + 1,) the test item by user_id, 0 for none."""
+    columns = ("user_id", "item_id", "split")
+    rows = read_table(context.table("sequences/interactions"), schema.INTERACTIONS, columns=columns)
+    tested: pa.Table = rows.filter(pc.equal(rows["split"], "test"))
+    users = tested["user_id"].to_numpy()
+    targets = np.zeros(int(rows["user_id"].to_numpy().max(initial=0)) + 1, np.int64)
+    targets[users] = tested["item_id"].to_numpy()
+    return targets
+
+
+def curves(context: Context) -> list[str]:
+    """Losses and HR@10 over the training steps, and hit rates by depth of the list."""
+    parts = ["<h2>Learning curves</h2>"]
+    for name in ("pretrain", "train"):
+        rows = _read(context.plots(f"{name}.csv"))
+        series = {
+            column: [(float(row["step"]), float(row[column])) for row in rows if row.get(column)]
+            for column in _CURVES
+        }  # fmt: skip
+        losses = {column: points for column, points in series.items() if points and "hr@" not in column}
+        parts.append(html.line_chart(f"{name}: loss (nats a token)", losses, x_label="step"))
+        ranks = {column: points for column, points in series.items() if points and "hr@" in column}
+        parts.append(html.line_chart(f"{name}: HR@10 on valid", ranks, x_label="step"))
+    rows = _read(context.plots("ranks.csv"))
+    for family in ("sequential", "direct"):
+        hits: dict[str, list[tuple[float, float]]] = {}
+        first = next((row["prompt_id"] for row in rows if row["family"] == family), None)
+        for row in rows:
+            if row["family"] == family and row["prompt_id"] in {first, "any"}:
+                hits.setdefault(row["model"].replace("_", " "), []).append((float(row["k"]), float(row["hit_rate"])))
+        parts.append(html.line_chart(f"{family} {first}: hit rate within the first k", hits, x_label="k"))
+    return parts
+
+
+def _read(path: Path) -> Sequence[dict[str, str]]:
+    """The rows of a CSV; none where a stage left no curve (a backbone taken as it is)."""
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
