@@ -25,16 +25,21 @@ class Dataset:
     """Folder of `<item key>.jpg` files or of tar archives of such; null where the dump has no photos."""
     urls: dict[str, str] = field(default_factory=dict)
     """File name to the address that `flows.ingest` fetches it from."""
+    sha256: dict[str, str] = field(default_factory=dict)
+    """File name to the SHA-256 that a fetched file must have, in hexadecimal."""
 
     def __post_init__(self) -> None:
         if not self.reviews:
             raise ValueError("reviews = []: at least one file name is needed")
         photos = () if self.photos is None else (self.photos,)
-        for name in (*self.reviews, *self.metadata, *self.urls, *photos):
+        for name in (*self.reviews, *self.metadata, *photos):
             if not name or name.startswith(("/", "~")) or ".." in name.split("/"):
                 raise ValueError(f"file name {name!r} must lie inside the dump's folder")
         if self.format == "p5" and len(self.reviews) != 2:
             raise ValueError("format p5 needs two review files: the sequences, then datamaps.json")
+        for table in (self.urls, self.sha256):
+            if strangers := sorted(set(table) - set(self.files)):
+                raise ValueError(f"addresses or digests of {strangers}, which are not among the files {self.files}")
         repeated = sorted({name for name in self.files if self.files.count(name) > 1})
         if repeated:
             raise ValueError(f"file names {repeated} are listed more than once")

@@ -1,6 +1,7 @@
 """Brings a dump into `data/raw/NAME/` with a manifest of sizes and SHA-256.
 
-Enters: the name of an entry of `datasets` or `tokenizers` in `params.yaml`, and a folder that holds its files.
+Enters: the name of an entry of `datasets` or `tokenizers` in `params.yaml`, and a folder that holds its files or the
+addresses in the entry.
 Leaves: the files, photos packed into tar shards, and `manifest.json`; or nothing, and one line that says why.
 Trade-off: Prefect's own server starts for a few seconds of copying, so that retries and the record of runs are the same
 for a laptop and a schedule; everything that can be wrong with the input is therefore found before it starts.
@@ -10,13 +11,14 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from features.errors import InputError, VIP5Error
 from features.params import load_yaml, merge
 from features.stage import configure_logging
+from flows import sources
 from flows.dumps import plan, raw_folder
 
 log = logging.getLogger("vip5")
@@ -39,19 +41,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m flows.ingest",
         description="Bring a dump into data/raw/NAME/ with a manifest of sizes and sha256.",
-        epilog="Example: python -m flows.ingest toys --from ../downloads/toys; "
-        "a tokenizer comes the same way: python -m flows.ingest t5_tokenizer --from ../downloads/t5. "
-        "Running it again changes nothing where the files are the same.",
+        epilog="Examples: python -m flows.ingest gift_cards fetches by the addresses in params.yaml; "
+        "python -m flows.ingest toys --from ../downloads/toys copies; a tokenizer comes the same way: "
+        "python -m flows.ingest t5_tokenizer --from ../downloads/t5. Running it again changes nothing where the files "
+        "are the same; what was broken off is resumed.",
     )
     parser.add_argument("name", metavar="NAME", help="an entry of `datasets` or of `tokenizers` in params.yaml")
-    parser.add_argument(
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument(
         "--from", dest="source", type=Path, metavar="FOLDER",
-        help="folder that holds the files under the names in params.yaml, and the photo folder or archives if any",
+        help="folder that holds the files under the names in params.yaml, and the photo folder or archives if any; "
+        "without it the files are fetched by their addresses (datasets.NAME.urls)",
     )  # fmt: skip
+    choice.add_argument(
+        "--photos", action="store_true", help="fetch the items' photos instead, by the addresses in records/items"
+    )
     arguments = parser.parse_args(argv)
     configure_logging()
     try:
-        return _ingest(arguments.name, arguments.source)
+        return _ingest(arguments.name, arguments.source, photos=arguments.photos)
     except VIP5Error as error:
         log.error("ingest: %s", error)
         return error.exit_code
@@ -60,23 +68,38 @@ def main(argv: Sequence[str] | None = None) -> int:
         return InputError.exit_code
 
 
-def _ingest(name: str, source: Path | None) -> int:
-    params = dump_params(name)
-    if source is None:
-        raise InputError(
-            f"no --from for {name}", "a folder: fetching by address (`urls`) is not available yet",
-            f"download the files and run python -m flows.ingest {name} --from FOLDER",
-        )  # fmt: skip
-    plan(name, source, params)  # tells what is wrong before the server starts
-    for key, value in _QUIET.items():
-        os.environ.setdefault(key, value)
-    from flows.ingest_flow import ingest
+def check(name: str, source: Path | None, params: Mapping[str, Any], *, photos: bool = False) -> None:
+    """Raises what is wrong with the request before any server starts or any byte is fetched."""
+    if photos:
+        sources.dataset_of(name, params)
+        sources.fetching(params)
+        sources.photo_addresses(name)
+    elif source is None:
+        if name not in {**params["datasets"], **params["tokenizers"]}:
+            plan(name, Path(), params)  # raises, with the nearest known name
+        sources.check_addresses(name, params)
+        sources.fetching(params)
+    else:
+        plan(name, source, params)
 
-    changed, entries = ingest(name, source, params)
+
+def _ingest(name: str, source: Path | None, *, photos: bool) -> int:
+    params = dump_params(name)
+    check(name, source, params, photos=photos)
+    quiet_prefect()
+    from flows.ingest_flow import ingest, ingest_photos
+
+    changed, entries = ingest_photos(name, params) if photos else ingest(name, source, params)
     total = sum(entry.bytes for entry in entries)
     state = f"{len(changed)} new or changed" if changed else "unchanged"
     log.info("ingest: %s in %s, %d files, %s bytes: %s", name, raw_folder(name), len(entries), f"{total:,}", state)
     return 0
+
+
+def quiet_prefect() -> None:
+    """Settings of Prefect that must stand before it is imported: no telemetry, no second log beside ours."""
+    for key, value in _QUIET.items():
+        os.environ.setdefault(key, value)
 
 
 if __name__ == "__main__":

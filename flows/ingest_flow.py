@@ -1,18 +1,22 @@
-"""The Prefect flow of an ingest: plan, copy each file, verify each, publish.
+"""The Prefect flows of an ingest: download, plan, copy each file, verify each, publish; and the same for photos.
 
-Enters: a dump's name, a folder and the merged parameters. Leaves: what changed and the manifest's entries.
-Trade-off: tasks hold no logic, they call the functions of `flows.dumps`, which tests call without Prefect.
+Enters: a dump's name, a folder or the addresses in `params.yaml`. Leaves: what changed and the manifest's entries.
+Trade-off: tasks hold no logic, they call the functions of `flows.dumps` and `flows.sources`, which tests call without
+Prefect.
 """
 
 # ruff: noqa: TID253 - this module is the door to Prefect; flows.ingest imports it late
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from prefect import flow, task
+from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows import dumps
+from flows import dumps, sources
+from flows.ingest import dump_params
 
 _WORKERS: Any = ThreadPoolTaskRunner(max_workers=2)
 
@@ -21,11 +25,23 @@ def _worth_retrying(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
     return isinstance(state.result(raise_on_failure=False), OSError)
 
 
+@task(name="download", task_run_name="download {name}")
+def download(name: str, params: dict[str, Any]) -> dict[str, str]:
+    """The files by address; retries, resumes and checks inside."""
+    return sources.fetch_files(name, params)
+
+
+@task(name="photos", task_run_name="photos {name}")
+def photos(name: str, params: dict[str, Any]) -> Counter[str]:
+    """The photos by the items' addresses; returns how many had which outcome."""
+    return sources.fetch_photos(name, params)
+
+
 @task(name="plan", task_run_name="plan {name}")
-def plan(name: str, source: Path, params: dict[str, Any]) -> tuple[dumps.Transfer, ...]:
+def plan(name: str, source: Path | None, params: dict[str, Any]) -> tuple[dumps.Transfer, ...]:
     """The files to bring; also removes what an interrupted ingest left behind."""
     dumps.discard_staging(name)
-    return dumps.plan(name, source, params)
+    return sources.plan_fetched(name, params) if source is None else dumps.plan(name, source, params)
 
 
 @task(
@@ -54,8 +70,35 @@ def publish(name: str, arrivals: list[dumps.Arrival]) -> list[str]:
 
 
 @flow(name="ingest", flow_run_name="ingest {name}", task_runner=_WORKERS)
-def ingest(name: str, source: Path, params: dict[str, Any]) -> tuple[list[str], list[dumps.Entry]]:
-    """Brings dump `name` from `source` into `data/raw/<name>`; returns the names that changed and the manifest."""
+def ingest(
+    name: str, source: Path | None = None, params: dict[str, Any] | None = None
+) -> tuple[list[str], list[dumps.Entry]]:
+    """Brings dump `name` into `data/raw/<name>`; returns the names that changed and the manifest.
+
+    Args:
+        name: an entry of `datasets` or `tokenizers`.
+        source: the folder that holds its files; None fetches them by their addresses.
+        params: the merged parameters; None reads params.yaml and the profile of that name.
+    """
+    params = dump_params(name) if params is None else params
+    if source is None:
+        download(name, params)
+    return _bring(name, source, params)
+
+
+@flow(name="ingest photos", flow_run_name="ingest photos {name}", task_runner=_WORKERS)
+def ingest_photos(name: str, params: dict[str, Any] | None = None) -> tuple[list[str], list[dumps.Entry]]:
+    """Brings the photos of the items of `name` into its dump; returns the names that changed and the manifest."""
+    params = dump_params(name) if params is None else params
+    counts = photos(name, params)
+    create_table_artifact(
+        table=[{"outcome": outcome, "photos": number} for outcome, number in sorted(counts.items())],
+        key=f"photos-{name.replace('_', '-')}", description=f"What became of the photos of {name}",
+    )  # fmt: skip
+    return _bring(name, None, params)
+
+
+def _bring(name: str, source: Path | None, params: dict[str, Any]) -> tuple[list[str], list[dumps.Entry]]:
     transfers = plan(name, source, params)
     copies = [copy.submit(transfer, name) for transfer in transfers]
     checked = [verify.submit(transfer, arrival.result()) for transfer, arrival in zip(transfers, copies, strict=True)]

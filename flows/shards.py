@@ -9,8 +9,9 @@ import hashlib
 import io
 import itertools
 import logging
+import os
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -62,12 +63,76 @@ def write_shard(photos: Sequence[Path], stream: BinaryIO) -> None:
         The same photos give the same bytes in any folder: `write_shard([Path("a/B01.jpg")], one)` and
         `write_shard([Path("b/B01.jpg")], other)` are equal.
     """
+    write_members(((path.name, path.read_bytes()) for path in photos), stream)
+
+
+def write_members(members: Iterable[tuple[str, bytes]], stream: BinaryIO) -> None:
+    """Packs (name, bytes) in the given order, without owners, times or modes of this machine."""
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        for path in photos:
-            content = path.read_bytes()
-            member = tarfile.TarInfo(path.name)
+        for name, content in members:
+            member = tarfile.TarInfo(name)
             member.size, member.mode, member.mtime = len(content), 0o644, 0
             archive.addfile(member, io.BytesIO(content))
+
+
+def add_photos(photos: Sequence[Path], folder: Path, *, per_shard: int = PHOTOS_PER_SHARD) -> list[str]:
+    """Moves loose `photos` into the shards of `folder`; returns the names of the shards that were written.
+
+    Only three kinds of shards are: those that hold an older photo of the same item, the last one while it is not full,
+    and new ones. A shard is written beside its place and renamed, a loose photo removed last: safe to kill and repeat.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    arriving = {path.stem: path for path in photos}
+    shards = sorted(folder.glob("photos-*.tar"))
+    names = {shard: _member_names(shard) for shard in shards}
+    written = []
+    for shard in shards:
+        if any(Path(name).stem in arriving for name in names[shard]):
+            names[shard] = [name for name in names[shard] if Path(name).stem not in arriving]
+            _write_shard(shard, dict(_members(shard, names[shard])))
+            written.append(shard.name)
+    waiting = [arriving[stem] for stem in sorted(arriving)]
+    if shards and len(names[shards[-1]]) < per_shard and waiting:
+        last, room = shards[-1], per_shard - len(names[shards[-1]])
+        more = {path.name: path.read_bytes() for path in waiting[:room]}
+        _write_shard(last, dict(_members(last, names[last])) | more)
+        written.append(last.name)
+        waiting = waiting[room:]
+    first = int(shards[-1].stem.rpartition("-")[2]) + 1 if shards else 0
+    for index, start in enumerate(range(0, len(waiting), per_shard), start=first):
+        shard = folder / f"photos-{index:05d}.tar"
+        _write_shard(shard, {path.name: path.read_bytes() for path in waiting[start : start + per_shard]})
+        written.append(shard.name)
+    for path in photos:
+        path.unlink()
+    return sorted(set(written))
+
+
+def photo_names(folder: Path) -> set[str]:
+    """The names of all photos in the shards of `folder`."""
+    return {name for shard in folder.glob("photos-*.tar") for name in _member_names(shard)}
+
+
+def _member_names(shard: Path) -> list[str]:
+    with tarfile.open(shard, "r:") as archive:
+        return archive.getnames()
+
+
+def _members(shard: Path, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    with tarfile.open(shard, "r:") as archive:
+        for name in names:
+            stream = archive.extractfile(name)
+            if stream is not None:
+                yield name, stream.read()
+
+
+def _write_shard(shard: Path, members: Mapping[str, bytes]) -> None:
+    temporary = shard.with_name(f".{shard.name}.tmp")
+    with temporary.open("wb") as stream:
+        write_members(sorted(members.items()), stream)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.rename(shard)
 
 
 def shard_digest(photos: Sequence[Path]) -> str:

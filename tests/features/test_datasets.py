@@ -24,7 +24,7 @@ def test_an_unknown_format_names_the_known_ones() -> None:
         ({"metadata": ("a/../../m",)}, "must lie inside"),
         ({"photos": "../photos"}, "must lie inside"),
         ({"photos": ""}, "must lie inside"),
-        ({"urls": {"../r": "address"}}, "must lie inside"),
+        ({"urls": {"../r": "address"}}, "not among the files"),
         ({"metadata": ("r",)}, "more than once"),
         ({"format": "p5"}, "needs two review files"),
     ],

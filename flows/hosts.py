@@ -1,0 +1,108 @@
+"""Which hosts may be asked, and that a name does not lead to a machine of our own network.
+
+Enters: an address and the hosts that are allowed. Leaves: nothing, or `RefusedError`; a resolver for aiohttp.
+Trade-off: the very addresses that are connected to are checked, because the check is the connector's resolver: a name
+that answers differently a second time gains nothing. Proxies would resolve names themselves, so none is used.
+"""
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.resolver import ThreadedResolver
+
+_PORTS = {"http": 80, "https": 443}
+
+
+class RefusedError(Exception):
+    """An address that must not be asked.
+
+    Args:
+        reason: from a closed set, such as `host_not_allowed`.
+        detail: what was met.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        self.reason, self.detail = reason, detail
+        super().__init__(f"{reason} ({detail})")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostPolicy:
+    """Who may be asked."""
+
+    allowed: tuple[str, ...]
+    """Host names; one that begins with a dot stands for every name below it: `.example.org`."""
+    private: tuple[str, ...] = ()
+    """Names, or `name:port`, that may lead to private or loopback addresses and to unusual ports."""
+
+    def check(self, url: str) -> None:
+        """Raises RefusedError unless `url` names an allowed host over HTTP(S), at the usual port.
+
+        Example:
+            >>> HostPolicy(allowed=(".example.org",)).check("https://cdn.example.org/a.jpg")
+        """
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError as error:
+            raise RefusedError("bad_address", f"{url[:120]}: {error}") from error
+        host = (parts.hostname or "").lower().rstrip(".")
+        if parts.scheme not in _PORTS or not host:
+            raise RefusedError("bad_address", url[:120])
+        if parts.username is not None or parts.password is not None:
+            raise RefusedError("bad_address", f"an address with a user name, at {host}")
+        if not self._is_private(host, port) and not any(_matches(host, name) for name in self.allowed):
+            raise RefusedError("host_not_allowed", host)
+        if port not in {None, _PORTS[parts.scheme]} and not self._is_private(host, port):
+            raise RefusedError("port_not_allowed", f"{host}:{port}")
+        if _literal(host) is not None:  # aiohttp connects to numbers without asking the resolver
+            self.check_address(host, port, host)
+
+    def check_address(self, host: str, port: int | None, address: str) -> None:
+        """Raises RefusedError if `host` leads to `address`, which is not public, and is not named in `private`."""
+        number = _literal(address)
+        if number is not None and not number.is_global and not self._is_private(host, port):
+            raise RefusedError("private_address", f"{host} is {address}")
+
+    def _is_private(self, host: str, port: int | None) -> bool:
+        return host in self.private or f"{host}:{port}" in self.private
+
+
+class CheckedResolver(AbstractResolver):
+    """aiohttp's own resolver, whose every answer is checked before a connection is made."""
+
+    def __init__(self, policy: HostPolicy, inner: AbstractResolver | None = None) -> None:
+        self._policy = policy
+        self._inner = inner or ThreadedResolver(asyncio.get_running_loop())
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """The addresses of `host`; RefusedError if any of them is not to be asked."""
+        found: Sequence[ResolveResult] = await self._inner.resolve(host, port, family)
+        for one in found:
+            self._policy.check_address(host.lower().rstrip("."), port, one["host"])
+        return list(found)
+
+    async def close(self) -> None:
+        """Releases the inner resolver."""
+        await self._inner.close()
+
+
+def _matches(host: str, name: str) -> bool:
+    return host.endswith(name) if name.startswith(".") else host == name
+
+
+def _literal(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The number that `host` writes out, an IPv4 one where IPv6 only wraps it; None for a name."""
+    try:
+        number = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return None
+    mapped = number.ipv4_mapped if isinstance(number, ipaddress.IPv6Address) else None
+    return mapped or number
