@@ -217,6 +217,16 @@ async def patiently(
         TemporaryError: the last one, when the tries are used up or the server asks for too long a pause.
     """
     best, used = progress(), 0
+    met: list[TemporaryError] = []
+    try:
+        return await work()  # the first try without tenacity, which costs as much as the request of a small photo
+    except TemporaryError as error:
+        met.append(error)
+
+    async def again() -> T:
+        if met:
+            raise met.pop()
+        return await work()
 
     def give_up(state: tenacity.RetryCallState) -> bool:
         nonlocal best, used
@@ -238,7 +248,7 @@ async def patiently(
         sleep=asyncio.sleep, reraise=True,
     ):  # fmt: skip
         with attempt:
-            return await work()
+            return await again()
     raise AssertionError("unreachable")  # pragma: no cover - tenacity returns or raises
 
 

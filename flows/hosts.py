@@ -9,7 +9,7 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -39,6 +39,8 @@ class HostPolicy:
     """Host names; one that begins with a dot stands for every name below it: `.example.org`."""
     private: tuple[str, ...] = ()
     """Names, or `name:port`, that may lead to private or loopback addresses and to unusual ports."""
+    _passed: set[tuple[str, str]] = field(default_factory=set, init=False, repr=False, compare=False)
+    """Hosts that passed: thousands of addresses at a few hosts are checked once each."""
 
     def check(self, url: str) -> None:
         """Raises RefusedError unless `url` names an allowed host over HTTP(S), at the usual port.
@@ -54,6 +56,8 @@ class HostPolicy:
         host = (parts.hostname or "").lower().rstrip(".")
         if parts.scheme not in _PORTS or not host:
             raise RefusedError("bad_address", url[:120])
+        if (parts.scheme, parts.netloc) in self._passed:
+            return
         if parts.username is not None or parts.password is not None:
             raise RefusedError("bad_address", f"an address with a user name, at {host}")
         if not self._is_private(host, port) and not any(_matches(host, name) for name in self.allowed):
@@ -62,6 +66,7 @@ class HostPolicy:
             raise RefusedError("port_not_allowed", f"{host}:{port}")
         if _literal(host) is not None:  # aiohttp connects to numbers without asking the resolver
             self.check_address(host, port, host)
+        self._passed.add((parts.scheme, parts.netloc))
 
     def check_address(self, host: str, port: int | None, address: str) -> None:
         """Raises RefusedError if `host` leads to `address`, which is not public, and is not named in `private`."""

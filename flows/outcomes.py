@@ -4,12 +4,13 @@ Enters: outcomes, one at a time. Leaves: `outcomes.jsonl`, where the last line a
 Trade-off: a line a photo instead of a table at the end, so that a killed run loses at most the line being written.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TextIO
+
+import orjson
 
 from features.errors import InputError
 
@@ -54,7 +55,7 @@ def read_outcomes(path: Path) -> dict[str, Outcome]:
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
     for number, line in enumerate(lines, start=1):
         try:
-            outcome = Outcome(**json.loads(line))
+            outcome = Outcome(**orjson.loads(line))
         except (ValueError, TypeError) as error:
             if number == len(lines) and not line.endswith("\n"):
                 break
@@ -78,7 +79,8 @@ def write_outcomes(path: Path, outcomes: Mapping[str, Outcome]) -> None:
 def appending(path: Path) -> Iterator[TextIO]:
     """The file, open for `append`; its readable lines are kept, a line that a crash cut off is dropped."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_outcomes(path, read_outcomes(path))
+    if path.is_file() and not path.read_bytes().endswith(b"\n"):
+        write_outcomes(path, read_outcomes(path))
     with path.open("a", encoding="utf-8", buffering=1) as stream:
         yield stream
 
@@ -89,4 +91,4 @@ def append(stream: TextIO, outcome: Outcome) -> None:
 
 
 def _line(outcome: Outcome) -> str:
-    return json.dumps({key: value for key, value in asdict(outcome).items() if value is not None}) + "\n"
+    return orjson.dumps({key: value for key, value in vars(outcome).items() if value is not None}).decode() + "\n"

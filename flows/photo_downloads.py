@@ -1,8 +1,8 @@
 """Photos by their items' addresses: many at once, each host at its pace, every outcome on record.
 
-Enters: item keys with addresses, and the outcomes of earlier runs. Leaves: loose photos named by item key, and
-`outcomes.jsonl`. Trade-off: a photo is held in memory (at most `max_bytes`) and only its header is looked at: whether
-its pixels can be decoded is for the stage `images` to say, which has to decode them anyway.
+Enters: item keys with addresses, and the outcomes of earlier runs. Leaves: photos named by item key in `incoming.tar`,
+and `outcomes.jsonl`. Trade-off: a photo is held in memory (at most `max_bytes`) and only its header is looked at:
+whether its pixels can be decoded is for the stage `images` to say, which has to decode them anyway.
 """
 
 import asyncio
@@ -25,13 +25,16 @@ from tqdm import tqdm
 
 from flows.fetching import AbsentError, DeniedError, Fetching, PhotoLimits, TemporaryError, answer, client, patiently
 from flows.hosts import HostPolicy, RefusedError
-from flows.outcomes import FILE, Outcome, append, appending, read_outcomes, write_outcomes
+from flows.outcomes import FILE, Outcome, append, appending, read_outcomes
+from flows.shards import Incoming
 
 log = logging.getLogger("vip5")
 _SAFE_KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 _SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png"}
 _TYPES = ("image/", "application/octet-stream", "binary/octet-stream")
+INCOMING = "incoming.tar"
 _DAY = 86_400
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,26 +69,25 @@ class _Means:
     how: Fetching
     policy: HostPolicy
     session: aiohttp.ClientSession
-    loose: Path
+    incoming: Incoming
 
 
 def fetch_photos(wanted: Sequence[Wanted], folder: Path, how: Fetching, *, now: float | None = None) -> Counter[str]:
-    """Fetches what is not settled yet into `folder`/loose; returns how many had which result, `held` those not asked.
+    """Fetches what is not settled into `folder`/incoming.tar; returns how many had which result.
 
-    An item is settled when it was fetched, missing or refused at the same address, unless `recheck_days` passed since;
-    what failed is tried again. Safe to kill and to repeat.
+    `held` counts those that were not asked for. An item is settled when it was fetched, missing or refused at the same
+    address, unless `recheck_days` passed since; what failed is tried again. Safe to kill and to repeat.
     """
     moment = time.time() if now is None else now
     earlier = read_outcomes(folder / FILE)
     due = [one for one in wanted if _due(one, earlier.get(one.item_key), how.photos, moment)]
     counts = Counter({"held": len(wanted) - len(due)} if len(due) < len(wanted) else {})
-    loose = folder / "loose"
-    loose.mkdir(parents=True, exist_ok=True)
-    for stray in loose.glob(".*.tmp"):
-        stray.unlink()
-    with appending(folder / FILE) as stream:
-        counts += asyncio.run(_fetch_all(due, earlier, loose, how, stream))
-    write_outcomes(folder / FILE, read_outcomes(folder / FILE))
+    incoming = Incoming(folder / INCOMING)
+    try:
+        with appending(folder / FILE) as stream:
+            counts += asyncio.run(_fetch_all(due, earlier, incoming, how, stream))
+    finally:
+        incoming.close()
     return counts
 
 
@@ -96,7 +98,7 @@ def _due(one: Wanted, known: Outcome | None, limits: PhotoLimits, now: float) ->
 
 
 async def _fetch_all(
-    due: Sequence[Wanted], earlier: Mapping[str, Outcome], loose: Path, how: Fetching, stream: TextIO
+    due: Sequence[Wanted], earlier: Mapping[str, Outcome], incoming: Incoming, how: Fetching, stream: TextIO
 ) -> Counter[str]:
     limits = how.photos
     policy = HostPolicy(allowed=limits.hosts, private=how.private_hosts)
@@ -108,7 +110,7 @@ async def _fetch_all(
     total = asyncio.Semaphore(width)
     with tqdm(total=len(due), desc="photos", unit=" photos", delay=1, mininterval=1.0, disable=None) as bar:
         async with client(how, policy, connections=width) as session:
-            means = _Means(how=how, policy=policy, session=session, loose=loose)
+            means = _Means(how=how, policy=policy, session=session, incoming=incoming)
 
             async def worker(queue: Iterator[Wanted], pacer: _Pacer) -> None:
                 for one in queue:  # every worker of a host takes the next of one list
@@ -129,9 +131,11 @@ async def _fetch_all(
 async def _fetch(one: Wanted, known: Outcome | None, means: _Means, pacer: _Pacer) -> Outcome:
     """The outcome of one photo, after as many tries as `how` allows."""
     how = means.how
-    outcome = Outcome(item_key=one.item_key, url=one.url, result="failed", asked_at=int(time.time()))
-    if known is not None and known.held:  # what is held stays known, whatever becomes of this try
-        outcome = replace(outcome, sha256=known.sha256, name=known.name)
+    held = known if known is not None and known.held else None  # stays known, whatever becomes of this try
+    outcome = Outcome(
+        item_key=one.item_key, url=one.url, result="failed", asked_at=int(time.time()),
+        sha256=held.sha256 if held else None, name=held.name if held else None,
+    )  # fmt: skip
     if not _SAFE_KEY.fullmatch(one.item_key):
         return replace(outcome, result="refused", detail="unsafe_item_key")
 
@@ -145,11 +149,13 @@ async def _fetch(one: Wanted, known: Outcome | None, means: _Means, pacer: _Pace
             validators = response.headers.get("ETag"), response.headers.get("Last-Modified")
         name = f"{one.item_key}{_suffix(data, how.photos)}"
         digest = hashlib.sha256(data).hexdigest()
-        found = replace(outcome, sha256=digest, name=name, etag=validators[0], last_modified=validators[1])
-        if known is not None and known.sha256 == digest:
-            return replace(found, result="unchanged")
-        _write(means.loose, name, data)
-        return replace(found, result="fetched")
+        same = held is not None and held.sha256 == digest
+        if not same:
+            means.incoming.add(name, data)
+        return replace(
+            outcome, result="unchanged" if same else "fetched", sha256=digest, name=name,
+            etag=validators[0], last_modified=validators[1],
+        )  # fmt: skip
 
     try:
         return await patiently(once, how)
@@ -178,12 +184,14 @@ async def _body(response: aiohttp.ClientResponse, limits: PhotoLimits) -> bytes:
     if (response.content_length or 0) > limits.max_bytes:
         raise RefusedError("too_large", f"{response.content_length} bytes announced")
     blocks, size = [], 0
-    async with asyncio.timeout(limits.seconds):  # a trickle never falls silent
-        async for block in response.content.iter_any():
-            blocks.append(block)
-            size += len(block)
-            if size > limits.max_bytes:
-                raise RefusedError("too_large", f"more than {limits.max_bytes} bytes")
+    deadline = time.monotonic() + limits.seconds
+    async for block in response.content.iter_any():
+        blocks.append(block)
+        size += len(block)
+        if size > limits.max_bytes:
+            raise RefusedError("too_large", f"more than {limits.max_bytes} bytes")
+        if time.monotonic() > deadline:  # a trickle never falls silent
+            raise TemporaryError(f"{size} bytes in {limits.seconds:g} s")
     if not size:
         raise RefusedError("empty", "0 bytes")
     return b"".join(blocks)
@@ -191,22 +199,36 @@ async def _body(response: aiohttp.ClientResponse, limits: PhotoLimits) -> bytes:
 
 def _suffix(data: bytes, limits: PhotoLimits) -> str:
     """The suffix that the photo's own header asks for; RefusedError where it is no photo or has too many pixels."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as image:
-                width, height, kind = *image.size, image.format or ""
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise RefusedError("not_an_image", f"{type(error).__name__}: {str(error)[:80]}") from error
+    kind, width, height = jpeg_header(data) or _header(data)
     if width * height > limits.max_pixels:
         raise RefusedError("too_large", f"{width} x {height} pixels")
     return _SUFFIXES[kind]
 
 
-def _write(loose: Path, name: str, data: bytes) -> None:
-    temporary = loose / f".{name}.tmp"
-    temporary.write_bytes(data)
-    temporary.rename(loose / name)
+def jpeg_header(data: bytes) -> tuple[str, int, int] | None:
+    """("JPEG", width, height) from the frame header; None where the bytes are not plainly a JPEG (ITU T.81, B.1).
+
+    A tenth of the time that opening the photo takes, which was half of all that is done with one.
+    """
+    place = 2 if data[:3] == b"\xff\xd8\xff" else len(data)
+    while place + 9 <= len(data) and data[place] == 0xFF:
+        marker = data[place + 1]
+        if marker in _FRAMES:
+            return "JPEG", int.from_bytes(data[place + 7 : place + 9]), int.from_bytes(data[place + 5 : place + 7])
+        if marker in {0xD8, 0xD9, 0xDA, 0xFF}:
+            return None
+        place += 2 + int.from_bytes(data[place + 2 : place + 4])
+    return None
+
+
+def _header(data: bytes) -> tuple[str, int, int]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as image:
+                return image.format or "", *image.size
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise RefusedError("not_an_image", f"{type(error).__name__}: {str(error)[:80]}") from error
 
 
 def _host(url: str) -> str:

@@ -140,20 +140,18 @@ def photo_addresses(name: str, root: Path = Path()) -> dict[str, str]:
 
 
 def pack(state: Path, folder: Path) -> list[str]:
-    """Moves the loose photos into shards; one whose bytes are not those on record is dropped and asked for again."""
+    """Moves the photos that arrived into shards; one whose bytes are not those on record is asked for again."""
+    from flows.photo_downloads import INCOMING
+
     outcomes = read_outcomes(state / FILE)
-    recorded = {one.name: one for one in outcomes.values() if one.held}
-    good = []
-    for path in sorted((state / "loose").glob("[!.]*")):
-        one = recorded.get(path.name)
-        if one is not None and hashlib.sha256(path.read_bytes()).hexdigest() == one.sha256:
-            good.append(path)
-            continue
-        path.unlink()
-    written = add_photos(good, folder)
+    recorded = {one.name: one.sha256 for one in outcomes.values() if one.held}
+    written = []
+    if (state / INCOMING).is_file():
+        written = add_photos(
+            state / INCOMING, folder, lambda name, data: hashlib.sha256(data).hexdigest() == recorded.get(name)
+        )
     there = photo_names(folder)
-    outcomes = {key: one for key, one in outcomes.items() if not one.held or one.name in there}
-    write_outcomes(state / FILE, outcomes)
+    write_outcomes(state / FILE, {key: one for key, one in outcomes.items() if not one.held or one.name in there})
     if written:
-        log.info("ingest: %d photos into %s", len(good), ", ".join(written))
+        log.info("ingest: photos into %s", ", ".join(written))
     return written

@@ -76,9 +76,7 @@ def test_a_later_run_resumes_what_an_earlier_one_gave_up(site: Site, tmp_path: P
 
 
 @pytest.mark.parametrize("ranges", [True, False])
-def test_a_file_that_changes_midway_is_fetched_anew_and_never_spliced(
-    site: Site, tmp_path: Path, ranges: bool
-) -> None:
+def test_a_file_that_changes_midway_is_fetched_anew_and_never_spliced(site: Site, tmp_path: Path, ranges: bool) -> None:
     new = Page(BODY[::-1], etag='"2"', ranges=ranges)
     site.pages["f.bin"] = Page(BODY, etag='"1"', fault="cut", faults=1, after=new)
     assert fetch(site, tmp_path) == "fetched"

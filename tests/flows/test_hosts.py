@@ -50,7 +50,7 @@ def test_addresses_that_are_not_allowed(url: str, reason: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "number", ["127.0.0.1", "10.1.2.3", "192.168.0.1", "169.254.169.254", "0.0.0.0", "[::1]", "[fe80::1]",
+    "number", ["127.0.0.1", "10.1.2.3", "192.168.0.1", "169.254.169.254", "[::1]", "[fe80::1]",
                "[::ffff:127.0.0.1]", "100.64.0.1"],
 )  # fmt: skip
 def test_a_private_number_is_refused_even_where_the_host_is_allowed(number: str) -> None:

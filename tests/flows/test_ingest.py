@@ -257,7 +257,11 @@ def test_the_flow_brings_a_dump_and_then_finds_it_unchanged(source: Path, worksp
     [
         (["shirt", "--from", "x"], 2, "ingest: found dump 'shirt'; expected shirts (the nearest known); do: "),
         (["shirts", "--from", "x"], 3, "ingest: found no folder x; expected the folder that holds the files of shirts"),
-        (["shirts"], 3, "ingest: found no address for r.json.gz of shirts, and no --from; expected one for every file; "),
+        (
+            ["shirts"],
+            3,
+            "ingest: found no address for r.json.gz of shirts, and no --from; expected one for every file; ",
+        ),
     ],
 )
 def test_wrong_input_is_one_line_before_any_server_starts(
