@@ -118,13 +118,11 @@ def add_photos(
         if wanted(name, _read(incoming, start, size))
     }
     shards = sorted(folder.glob("photos-*.tar"))
-    held = {
-        shard: {name: partial(_read, shard, start, size) for name, start, size in _index(shard)} for shard in shards
-    }
-    written = set()
-    for shard, members in held.items():
-        kept = {name: read for name, read in members.items() if Path(name).stem not in arriving}
-        if len(kept) < len(members):
+    written: set[str] = set()
+    for shard in shards:
+        held = _readers(shard)
+        kept = {name: read for name, read in held.items() if Path(name).stem not in arriving}
+        if len(kept) < len(held):
             written.add(_write_shard(shard, kept))
     waiting: list[tuple[str, Callable[[], bytes]]] = [(places[stem][0], read) for stem, read in arriving.items()]
     if shards and waiting:
