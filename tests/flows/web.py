@@ -97,7 +97,7 @@ class Handler(BaseHTTPRequestHandler):
             elif fault == "stall":
                 self.wfile.write(half)
                 self.wfile.flush()
-                time.sleep(1.5)
+                time.sleep(4)
                 self.close_connection = True
             elif fault == "trickle":
                 for place in range(len(rest)):
