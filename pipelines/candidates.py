@@ -5,20 +5,24 @@ Trade-off: uniform negatives, as published, although popularity alone then does 
 scores comparable.
 """
 
-import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from features import stage
 from features.errors import TableError
 from features.seeds import rng
-from pipelines.negatives import unseen_items
+from pipelines.negatives import unseen_items, unseen_rows
 
-log = logging.getLogger("vip5")
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 SPLITS = ("valid", "test")
+_USERS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,27 +44,53 @@ WRITES = ("data/${dataset}/candidates",)
 
 def run(params: Params, context: stage.Context) -> int:
     """Draw the fixed unseen negatives of every user for validation and test."""
-    import pyarrow as pa
+    import shutil
 
     from features import schema, tables
 
-    items_folder, interactions_folder = (context.table(f"sequences/{name}") for name in ("items", "interactions"))
-    num_items = tables.read_table(items_folder, schema.CATALOGUE, columns=["item_id"]).num_rows
-    rows = tables.read_table(interactions_folder, schema.INTERACTIONS, columns=["user_id", "item_id"])
-    user_ids, item_ids = rows.column("user_id").to_numpy(), rows.column("item_id").to_numpy()
-    users, drawn = draw(user_ids, item_ids, num_items, params.num_negatives, context.seed)
-    offsets = np.arange(0, drawn.size + 1, params.num_negatives, dtype=np.int32)
-    table = pa.table({
+    inputs = {name: context.table(name) for name in ("sequences/items", "sequences/interactions")}
+    parts = tables.checked_parts(inputs["sequences/interactions"], schema.INTERACTIONS)
+    num_items = tables.read_table(inputs["sequences/items"], schema.CATALOGUE, columns=["item_id"]).num_rows
+    folder = context.table("candidates")
+    staging = tables.begin_table(folder)
+    try:
+        for number, (user_ids, item_ids) in enumerate(_whole_users(parts, tables.ROWS_PER_PART // len(SPLITS))):
+            users, drawn = draw(user_ids, item_ids, num_items, params.num_negatives, context.seed)
+            tables.write_part(staging, schema.CANDIDATES, number, _table(users, drawn))
+        provenance = tables.Provenance(stage="candidates", params=asdict(params), inputs=inputs)
+        return tables.finish_table(folder, schema.CANDIDATES, provenance)
+    finally:  # after a success there is nothing left to remove
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _whole_users(parts: Iterable[Path], most: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(user_ids, item_ids) of `most` users each, the last of fewer, from parts sorted by user."""
+    import pyarrow.parquet as pq
+
+    rows = np.empty((2, 0), np.int32)
+    for part in parts:
+        table = pq.read_table(part, columns=["user_id", "item_id"])
+        read = np.stack([table.column(name).to_numpy() for name in ("user_id", "item_id")])
+        rows = np.concatenate([rows, read], axis=1)
+        begins = np.flatnonzero(np.diff(rows[0], prepend=0))
+        while len(begins) > most:  # so that the users before have all their rows
+            yield rows[0, : begins[most]], rows[1, : begins[most]]
+            rows, begins = rows[:, begins[most] :], begins[most:] - begins[most]
+    yield rows[0], rows[1]
+
+
+def _table(users: np.ndarray, drawn: np.ndarray) -> "pa.Table":
+    """Rows of `candidates` in key order, in which test comes before valid."""
+    import pyarrow as pa
+
+    num_users, count = len(users), drawn.shape[1]
+    ordered = drawn.reshape(num_users, len(SPLITS), count)[:, ::-1]
+    offsets = np.arange(0, drawn.size + 1, count, dtype=np.int32)
+    return pa.table({
         "user_id": np.repeat(users, len(SPLITS)),
-        "split": list(SPLITS) * len(users),
-        "item_ids": pa.ListArray.from_arrays(offsets, drawn.ravel()),
+        "split": list(SPLITS[::-1]) * num_users,
+        "item_ids": pa.ListArray.from_arrays(offsets, ordered.ravel()),
     })  # fmt: skip
-    provenance = tables.Provenance(
-        stage="candidates",
-        params=asdict(params),
-        inputs={"sequences/items": items_folder, "sequences/interactions": interactions_folder},
-    )
-    return tables.write_table(context.table("candidates"), schema.CANDIDATES, table, provenance)
 
 
 def draw(
@@ -81,28 +111,43 @@ def draw(
     Raises:
         TableError: a user has fewer than K unseen items.
     """
-    users, starts = np.unique(user_ids, return_index=True)
-    drawn = np.empty((len(users) * len(SPLITS), num_negatives), dtype=np.int32)
-    for place, (user, history) in enumerate(_histories(users, starts, item_ids)):
-        own = set(history.tolist())
-        left = num_items - len(own)
-        if left < num_negatives:
-            raise TableError(
-                f"user {user} with {left} unseen items in a catalogue of {num_items}",
-                f"at least {num_negatives}",
-                f"set candidates.num_negatives to {max(left, 1)} or less",
-            )
-        for offset, split in enumerate(SPLITS):
-            generator = rng(seed, "candidates", split, user)
-            drawn[place * len(SPLITS) + offset] = sorted(unseen_items(generator, own, num_items, num_negatives))
-    return users, drawn
-
-
-def _histories(users: np.ndarray, starts: np.ndarray, item_ids: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     from tqdm import tqdm
 
-    histories = np.split(item_ids, starts[1:])
-    yield from tqdm(zip(users.tolist(), histories, strict=True), total=len(users), desc="candidates", disable=None)
+    own = np.unique(user_ids.astype(np.int64) * (num_items + 1) + item_ids)
+    users, starts = np.unique(own // (num_items + 1), return_index=True)
+    bounds = np.append(starts, len(own))
+    left = num_items - np.diff(bounds)
+    if len(users) and left.min() < num_negatives:
+        place = int(np.argmax(left < num_negatives))
+        raise TableError(
+            f"user {users[place]} with {left[place]} unseen items in a catalogue of {num_items}",
+            f"at least {num_negatives}",
+            f"set candidates.num_negatives to {max(int(left[place]), 1)} or less",
+        )
+    items = (own % (num_items + 1)).astype(np.int32)
+    drawn = np.empty((len(users), len(SPLITS), num_negatives), np.int32)
+    for first in tqdm(range(0, len(users), _USERS_AT_ONCE), desc="candidates", disable=None):
+        some = slice(first, first + _USERS_AT_ONCE)
+        histories = np.split(items, bounds[first : first + _USERS_AT_ONCE + 1])[1 : len(users[some]) + 1]
+        drawn[some] = _drawn(users[some].tolist(), histories, num_items, num_negatives, seed)
+    return users, drawn.reshape(-1, num_negatives)
+
+
+def _drawn(users: list[int], histories: list[np.ndarray], num_items: int, count: int, seed: int) -> np.ndarray:
+    """(U, 2, K) for a few users: all together where the catalogue is large, else, and for the rest, one by one."""
+    names = [(split, user) for user in users for split in SPLITS]
+    owns = [history for history in histories for _ in SPLITS]
+    lengths = np.array([len(own) for own in owns])
+    drawn, done = np.zeros((len(names), count), np.int32), np.zeros(len(names), bool)
+    if num_items - lengths.max() >= 4 * count:
+        generators = [rng(seed, "candidates", *name) for name in names]
+        drawn, done = unseen_rows(
+            generators, np.concatenate(owns), np.repeat(np.arange(len(owns)), lengths), num_items, count
+        )
+    for row in np.flatnonzero(~done).tolist():
+        generator = rng(seed, "candidates", *names[row])
+        drawn[row] = sorted(unseen_items(generator, set(owns[row].tolist()), num_items, count))
+    return drawn.reshape(len(users), len(SPLITS), count)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,56 +1,38 @@
-"""The steps from reviews to numbered, split histories: pure functions over Polars frames.
+"""The steps from interactions to numbered, split histories: pure functions over Polars frames.
 
-Enters: a frame with `user_key`, `item_key`, `rating`, `timestamp`, `source`, `line`, `position`. Leaves: frames.
-Trade-off: each step takes and gives a whole frame, so that it can be tested alone and run by bucket elsewhere.
+Enters: the interactions of some users, all of each. Leaves: frames.
+Trade-off: each step but the k-core needs nothing but one user's rows, so a bucket of users is done alone, in this
+process or by a Beam worker; the k-core and the numbers of items are what has to be known of all.
 
-A frame of interactions has the columns `user` and `item` (codes: places in the sorted keys), `rating`, `timestamp`,
-`position` (0 unless the dump states an order), `row` (place in the file) and `tie`.
+A frame of interactions has the columns `user` and `item` (hashes of the keys), `rating`, `timestamp`, `position` (0
+unless the dump states an order) and `row` (place in the dump). An ordered one has `position` (from 1) and `num`.
 """
 
 from typing import Literal
 
 import numpy as np
 import polars as pl
-import xxhash
 
-from features.seeds import rng, stable_hash
+from features.seeds import rng
+from pipelines.cores import core_masks
 
 Ties = Literal["hash", "file"]
 Repeats = Literal["first", "last", "all"]
 Numbering = Literal["random", "train_first", "p5"]
-TIME_ORDER = ("timestamp", "position", "tie", "item")
+Side = Literal["user", "item"]
+TIME_ORDER = ("timestamp", "position", "tie")
+HELD_OUT = 2  # the last interactions of a user: one for valid, one for test
 
 
-def coded(reviews: pl.DataFrame) -> tuple[pl.DataFrame, pl.Series, pl.Series]:
-    """(interactions, user keys, item keys): keys replaced by their places in the two sorted series."""
-    ordered = reviews.sort("source", "line", "position").with_row_index("row")
-    users = ordered["user_key"].unique().sort()
-    items = ordered["item_key"].unique().sort()
-    frame = ordered.select(
-        user=ordered["user_key"].cast(pl.Enum(users)).to_physical(),
-        item=ordered["item_key"].cast(pl.Enum(items)).to_physical(),
-        rating="rating",
-        timestamp="timestamp",
-        position="position",
-        row="row",
-    )
-    return frame, users, items
-
-
-def tied(frame: pl.DataFrame, users: pl.Series, items: pl.Series, ties: Ties, seed: int) -> pl.DataFrame:
+def tied(frame: pl.DataFrame, ties: Ties) -> pl.DataFrame:
     """`frame` with `tie`, which orders a user's interactions of the same second.
 
-    "hash" mixes the XXH64 of both keys and the seed, so the order tells nothing about the item or the file;
-    "file" is the place in the file, which in the Amazon dumps is the order of the item keys.
+    "hash" mixes both hashes, which are seeded, so the order tells nothing about the item or the file; "file" is the
+    place in the dump, which in the Amazon dumps is the order of the item keys.
     """
     if ties == "file":
         return frame.with_columns(tie=pl.col("row").cast(pl.UInt64))
-    salt = stable_hash(seed, "sequences", "ties")
-    user_hashes, item_hashes = (
-        np.fromiter((xxhash.xxh64_intdigest(key.encode(), seed=salt) for key in keys), dtype=np.uint64, count=len(keys))
-        for keys in (users, items)
-    )
-    mixed = _mixed(user_hashes[frame["user"].to_numpy()] ^ _mixed(item_hashes[frame["item"].to_numpy()]))
+    mixed = _mixed(frame["user"].to_numpy() ^ _mixed(frame["item"].to_numpy()))
     return frame.with_columns(tie=pl.Series(mixed, dtype=pl.UInt64))
 
 
@@ -75,16 +57,16 @@ def deduped(frame: pl.DataFrame, repeats: Repeats) -> pl.DataFrame:
     return by_time.unique(["user", "item"], keep=repeats, maintain_order=True).sort("row")
 
 
-def k_core(frame: pl.DataFrame, k: int) -> pl.DataFrame:
-    """The largest part of `frame` in which every user and every item has at least `k` rows.
+def frequent(frame: pl.DataFrame, side: Side, k: int) -> pl.DataFrame:
+    """The rows of users (or items) that have at least `k` rows; `frame` must hold all rows of each of them."""
+    return frame if k <= 1 else frame.filter(pl.len().over(side) >= k)
 
-    Rows are dropped in rounds until a round drops none; the result does not depend on the order of the rows.
-    """
-    while True:
-        kept = frame.filter((pl.len().over("user") >= k) & (pl.len().over("item") >= k))
-        if kept.height == frame.height:
-            return kept
-        frame = kept
+
+def k_core(frame: pl.DataFrame, k: int) -> pl.DataFrame:
+    """The largest part of `frame` in which every user and every item has at least `k` rows, in the given order."""
+    places = [frame[side].rank("dense").cast(pl.Int64).to_numpy() - 1 for side in ("user", "item")]
+    (mask,) = core_masks(lambda _: (places[0], places[1]), 1, int(places[1].max(initial=-1)) + 1, k)
+    return frame.filter(pl.Series(mask, dtype=pl.Boolean))
 
 
 def ordered(frame: pl.DataFrame, most: int | None, least: int) -> pl.DataFrame:
@@ -114,14 +96,42 @@ def with_split(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(split=split.otherwise(pl.lit("train")))
 
 
-def user_numbers(frame: pl.DataFrame, seed: int, *, in_file_order: bool) -> pl.DataFrame:
-    """`user` to `user_id` 1..U: by a seeded permutation of the sorted keys, or in the order of the file."""
+def user_counts(frame: pl.DataFrame) -> pl.DataFrame:
+    """`user`, `num` and `first_row` (its first interaction in the dump) of an ordered frame."""
+    return frame.group_by("user").agg(pl.col("num").first(), first_row=pl.col("row").min())
+
+
+def item_counts(frame: pl.DataFrame) -> pl.DataFrame:
+    """`item`, `num_interactions` and `num_train` of an ordered frame; sums of these are those of several frames."""
+    is_train = pl.col("num") - pl.col("position") >= HELD_OUT
+    return frame.group_by("item").agg(num_interactions=pl.len().cast(pl.Int32), num_train=is_train.sum().cast(pl.Int32))
+
+
+def first_seen(frame: pl.DataFrame, numbering: Numbering) -> pl.DataFrame:
+    """`item` and `seen`: where a walk through the users in order of `user_id` meets it first.
+
+    Under "train_first" in the train split alone. The least of several frames is that of them together.
+    """
+    walked = frame.lazy()
+    if numbering == "train_first":
+        walked = walked.filter(pl.col("num") - pl.col("position") >= HELD_OUT)
+    place = pl.col("user_id").cast(pl.Int64) * 2**31 + pl.col("position")
+    return walked.group_by("item").agg(seen=place.min()).collect()
+
+
+def user_numbers(users: pl.DataFrame, seed: int, *, in_file_order: bool) -> pl.DataFrame:
+    """`users` by `user_id` 1..U: a seeded permutation of the sorted keys, or the order of the file.
+
+    Args:
+        users: `user_key`, `first_row`, and what else is to be kept; one row a user.
+        seed: the run's seed.
+        in_file_order: whether the first row decides (p5: the published numbers).
+    """
     if in_file_order:
-        users = frame.group_by("user").agg(pl.col("row").min()).sort("row")["user"]
+        numbered = users.sort("first_row")
     else:
-        present = frame["user"].unique().sort()
-        users = present.gather(rng(seed, "sequences", "users").permutation(present.len()))
-    return pl.DataFrame({"user": users, "user_id": np.arange(1, users.len() + 1, dtype=np.int32)})
+        numbered = users.sort("user_key")[rng(seed, "sequences", "users").permutation(users.height)]
+    return numbered.with_columns(user_id=pl.int_range(1, pl.len() + 1, dtype=pl.Int32))
 
 
 def shown_numbers(num_users: int, seed: int) -> pl.Series:
@@ -130,28 +140,19 @@ def shown_numbers(num_users: int, seed: int) -> pl.Series:
     return pl.Series(drawn, dtype=pl.Int32)
 
 
-def item_numbers(frame: pl.DataFrame, numbering: Numbering, seed: int) -> pl.DataFrame:
-    """`item` to `item_id` 1..I; `frame` is split and has `user_id`.
+def item_numbers(items: pl.DataFrame, numbering: Numbering, seed: int) -> pl.DataFrame:
+    """`items` by `item_id` 1..I.
 
     "random" permutes the sorted keys. "train_first" numbers the items of the train split by first appearance, walking
     through the users in order, then the rest in permuted order. "p5" walks through complete histories: a test item
     that nobody bought before gets the number after the history's, so numbers tell the answer.
+
+    Args:
+        items: `item_key`, `seen` (see `first_seen`; null where not met) unless "random", and what else is to be kept.
+        numbering: the scheme.
+        seed: the run's seed.
     """
-    walk = frame.sort("user_id", "position")
-    present = frame["item"].unique().sort()
-    permuted = present.gather(rng(seed, "sequences", "items").permutation(present.len()))
-    match numbering:
-        case "random":
-            items = permuted
-        case "train_first":
-            trained = walk.filter(pl.col("split") == "train")["item"]
-            items = pl.concat([trained, permuted]).unique(maintain_order=True)
-        case "p5":
-            items = walk["item"].unique(maintain_order=True)
-    return pl.DataFrame({"item": items, "item_id": np.arange(1, items.len() + 1, dtype=np.int32)})
-
-
-def newest_names(reviews: pl.DataFrame) -> pl.DataFrame:
-    """`user_key` to `name`: that of the user's newest review that has one (in the file the last, if times tie)."""
-    named = reviews.filter(pl.col("user_name").is_not_null()).sort("timestamp", "source", "line", "position")
-    return named.group_by("user_key").agg(name=pl.col("user_name").last())
+    numbered = items.sort("item_key")[rng(seed, "sequences", "items").permutation(items.height)]
+    if numbering != "random":
+        numbered = numbered.sort("seen", nulls_last=True, maintain_order=True)
+    return numbered.with_columns(item_id=pl.int_range(1, pl.len() + 1, dtype=pl.Int32))

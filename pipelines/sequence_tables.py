@@ -1,110 +1,113 @@
-"""The driver of `sequences`: reads the records, applies the steps of `histories`, writes three tables.
+"""The stage `sequences`: reads the records, lets the chosen engine order the histories, numbers and writes them.
 
 Enters: `records/reviews` and `records/items`. Leaves: `sequences/users`, `sequences/items`, `sequences/interactions`.
-Trade-off: the three tables are made before the first is written, so that a failure leaves none half-made.
+Trade-off: the three tables are made before the first is put in its place, so that a failure leaves none half-made.
 """
 
 import logging
+import shutil
 from dataclasses import asdict
-from typing import Any
+from pathlib import Path
 
 import polars as pl
+import pyarrow.parquet as pq
 
 from features import datasets, schema, stage, tables
 from features.errors import TableError
-from pipelines import histories, sequences
+from features.params import build
+from pipelines import sequence_beam, sequence_buckets, sequence_numbers, sequences
+from pipelines.beam import BeamParams
+from pipelines.pieces import Pieces
 
 log = logging.getLogger("vip5")
-
-_REVIEW_COLUMNS = ("user_key", "item_key", "rating", "timestamp", "user_name", "source", "line", "position")
+_HOW = ("engine", "rows_per_bucket", "beam_rounds")  # parameters that do not change a row
 
 
 def write_sequences(params: sequences.Params, context: stage.Context) -> int:
     """Writes the three tables of `sequences` and returns their rows."""
-    reviews = _frame(tables.read_table(context.table("records/reviews"), schema.REVIEWS, columns=_REVIEW_COLUMNS))
-    metadata = _frame(
-        tables.read_table(
-            context.table("records/items"), schema.ITEMS, columns=("item_key", "title", "brand", "categories")
+    inputs = {name: context.table(name) for name in ("records/reviews", "records/items")}
+    reviews = {
+        part: pq.read_metadata(part).num_rows
+        for part in tables.checked_parts(inputs["records/reviews"], schema.REVIEWS)
+    }
+    metadata = pl.scan_parquet(tables.checked_parts(inputs["records/items"], schema.ITEMS))
+    num_buckets = max(-(-sum(reviews.values()) // params.rows_per_bucket), 1)
+    work = context.table("sequences").with_name(".sequences.work")
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    staging = tables.begin_table(context.table(schema.INTERACTIONS.name))
+    try:
+        in_memory = params.engine == "polars" and num_buckets == 1
+        rules = sequence_buckets.Rules(params=params, seed=context.seed)
+        pieces = Pieces(folder=None if in_memory else work.resolve())
+        beam = build(BeamParams, context.shared["beam"], where="beam")
+        job = sequence_beam.Job(rules=rules, num_buckets=num_buckets, pieces=pieces, beam=beam)
+        _write_ordered(job, list(sequence_buckets.batches(reviews)))
+        users, items = numbered(params, context, job.pieces, sum(reviews.values()))
+        catalogue = sequence_numbers.with_metadata(items, metadata)
+        _write_parts(job, users, items, staging)
+        shown = {name: value for name, value in asdict(params).items() if name not in _HOW}
+        provenance = tables.Provenance(
+            stage="sequences", params=shown, inputs=inputs, notes={"numbering": params.numbering}
         )
-    )
-    dataset = datasets.dataset(context.shared, context.dataset)
-    users, items, interactions = build(params, context.seed, reviews, metadata, in_file_order=dataset.format == "p5")
-    provenance = tables.Provenance(
-        stage="sequences",
-        params=asdict(params),
-        inputs={name: context.table(name) for name in ("records/reviews", "records/items")},
-        notes={"numbering": params.numbering},
-    )
-    log.info(
-        "sequences: %s users, %s items, %s interactions of %s reviews", users.height, items.height,
-        interactions.height, reviews.height,
-    )  # fmt: skip
-    if params.numbering == "p5":
-        log.warning("sequences: numbering p5 leaks: item numbers follow the complete histories, test items included")
-    made = {schema.USERS: users, schema.CATALOGUE: items, schema.INTERACTIONS: interactions}
-    return sum(
-        tables.write_table(context.table(table.name), table, frame.to_arrow(), provenance)
-        for table, frame in made.items()
-    )
+        return _finish(context, users, catalogue, provenance)
+    finally:  # after a success there is nothing left to remove
+        shutil.rmtree(work, ignore_errors=True)
+        shutil.rmtree(staging, ignore_errors=True)
 
 
-def build(
-    params: sequences.Params, seed: int, reviews: pl.DataFrame, metadata: pl.DataFrame, *, in_file_order: bool
-) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
-    """(users, items, interactions) with the columns of their declared tables.
+def _write_ordered(job: sequence_beam.Job, todo: list[sequence_buckets.Batch]) -> None:
+    """Makes the pieces of the ordered histories with the chosen engine."""
+    if job.rules.params.engine == "beam":
+        sequence_beam.write_ordered(job, todo)
+    else:
+        sequence_buckets.write_ordered(job.rules, todo, job.num_buckets, job.pieces)
 
-    Args:
-        params: the stage's parameters.
-        seed: the run's seed.
-        reviews: rows of `records/reviews`.
-        metadata: rows of `records/items`.
-        in_file_order: whether users keep the order of the file (p5: the published numbers).
+
+def _write_parts(job: sequence_beam.Job, users: pl.DataFrame, items: pl.DataFrame, staging: Path) -> None:
+    """Writes the parts of `sequences/interactions` with the chosen engine."""
+    if job.rules.params.engine == "beam":
+        sequence_beam.write_parts(job, users, items, staging.resolve())
+        return
+    for number, rows in sequence_numbers.parts(job.pieces, users, items):
+        write_part(staging, number, rows)
+
+
+def write_part(staging: Path, number: int, rows: pl.DataFrame) -> None:
+    """Writes one part; all rows of a user lie in it."""
+    tables.write_part(staging, schema.INTERACTIONS, number, rows.to_arrow())
+
+
+def numbered(
+    params: sequences.Params, context: stage.Context, pieces: Pieces, num_reviews: int
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Users and items of `sequence_numbers`.
 
     Raises:
         TableError: nothing survives the k-core.
     """
-    coded, user_keys, item_keys = histories.coded(reviews)
-    frame = histories.tied(coded, user_keys, item_keys, params.ties, seed)
-    frame = histories.k_core(histories.deduped(frame, params.repeats), params.k_core)
-    frame = histories.ordered(frame, params.max_interactions_per_user, sequences.LEAST_INTERACTIONS)
-    if frame.height == 0:
+    in_file_order = datasets.dataset(context.shared, context.dataset).format == "p5"
+    users = sequence_numbers.users(pieces, params, context.seed, in_file_order=in_file_order)
+    if users.height == 0:
         raise TableError(
-            f"0 of {reviews.height} reviews in the {params.k_core}-core",
+            f"0 of {num_reviews} reviews in the {params.k_core}-core",
             "users and items with enough reviews",
             "lower sequences.k_core, or bring in a larger dump",
         )
-    frame = histories.with_split(frame)
-    frame = frame.join(histories.user_numbers(frame, seed, in_file_order=in_file_order), on="user", how="left")
-    frame = frame.join(histories.item_numbers(frame, params.numbering, seed), on="item", how="left")
-    frame = frame.sort("user_id", "position")
-    interactions = frame.select("user_id", "position", "item_id", "rating", "timestamp", "split")
-    users = _users(frame, user_keys, reviews)
-    shuffled = in_file_order and params.user_numbers == "random"  # elsewhere user_id is a seeded permutation already
-    numbers = histories.shown_numbers(users.height, seed) if shuffled else users["user_id"]
-    return users.with_columns(number=numbers), _items(frame, item_keys, metadata), interactions
+    items = sequence_numbers.items(pieces, users, params.numbering, context.seed)
+    log.info(
+        "sequences: %s users, %s items, %s interactions of %s reviews", users.height, items.height,
+        users["num_interactions"].sum(), num_reviews,
+    )  # fmt: skip
+    if params.numbering == "p5":
+        log.warning("sequences: numbering p5 leaks: item numbers follow the complete histories, test items included")
+    return users, items
 
 
-def _users(frame: pl.DataFrame, user_keys: pl.Series, reviews: pl.DataFrame) -> pl.DataFrame:
-    users = frame.group_by("user_id").agg(pl.col("user").first(), num_interactions=pl.len().cast(pl.Int32))
-    users = users.sort("user_id").with_columns(user_key=user_keys.gather(users.sort("user_id")["user"]))
-    users = users.join(histories.newest_names(reviews), on="user_key", how="left").sort("user_id")
-    return users.select("user_id", "user_key", "name", "num_interactions")
-
-
-def _items(frame: pl.DataFrame, item_keys: pl.Series, metadata: pl.DataFrame) -> pl.DataFrame:
-    items = frame.group_by("item_id").agg(
-        pl.col("item").first(),
-        num_interactions=pl.len().cast(pl.Int32),
-        num_train=(pl.col("split") == "train").sum().cast(pl.Int32),
+def _finish(context: stage.Context, users: pl.DataFrame, catalogue: pl.DataFrame, provenance: tables.Provenance) -> int:
+    columns = ("user_id", "user_key", "name", "number", "num_interactions")
+    rows = tables.write_table(
+        context.table("sequences/users"), schema.USERS, users.select(columns).to_arrow(), provenance
     )
-    items = items.sort("item_id")
-    items = items.with_columns(item_key=item_keys.gather(items["item"]))
-    known = metadata.select("item_key", "title", "brand", category=pl.col("categories").list.last())
-    items = items.join(known, on="item_key", how="left").sort("item_id")
-    return items.select("item_id", "item_key", "title", "brand", "category", "num_interactions", "num_train")
-
-
-def _frame(table: Any) -> pl.DataFrame:
-    frame = pl.from_arrow(table)
-    assert isinstance(frame, pl.DataFrame)  # noqa: S101 - a table, not one column
-    return frame
+    rows += tables.write_table(context.table("sequences/items"), schema.CATALOGUE, catalogue.to_arrow(), provenance)
+    return rows + tables.finish_table(context.table("sequences/interactions"), schema.INTERACTIONS, provenance)

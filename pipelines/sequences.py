@@ -1,7 +1,8 @@
 """Clean reviews as each user's purchases in time order, numbered and split, with a fixed rule for every doubt.
 
 Enters: `records/reviews` and `records/items`. Leaves: `sequences/users`, `sequences/items`, `sequences/interactions`.
-Trade-off: keys are turned into integers first and the table is held in memory, about 40 bytes an interaction.
+Trade-off: keys are turned into integers first and users lie in buckets, so memory follows the number of users and
+items and the size of a bucket; the interactions wait on disk, 36 bytes each.
 """
 
 import sys
@@ -31,10 +32,19 @@ class Params:
     file in which neighbours share items, so their numbers can tell the answer (Beauty)."""
     max_interactions_per_user: int | None = None
     """Only the newest so many interactions of a user; null keeps all."""
+    engine: Literal["polars", "beam"] = "polars"
+    """What does it: this process, or Beam workers where `beam.runner` says; both write the same tables."""
+    rows_per_bucket: int = 2_000_000
+    """Reviews of the users that are handled together; the tables do not depend on it."""
+    beam_rounds: int = 6
+    """Rounds of the k-core in one Beam pipeline; where they do not suffice it is run again with twice as many."""
 
     def __post_init__(self) -> None:
         if self.k_core < 0:
             raise ValueError(f"k_core = {self.k_core} must not be negative")
+        for name in ("rows_per_bucket", "beam_rounds"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} = {getattr(self, name)} must be at least 1")
         if self.max_interactions_per_user is not None and self.max_interactions_per_user < LEAST_INTERACTIONS:
             raise ValueError(
                 f"max_interactions_per_user = {self.max_interactions_per_user} must be at least {LEAST_INTERACTIONS}: "
@@ -42,7 +52,7 @@ class Params:
             )
 
 
-SECTIONS = ("datasets",)
+SECTIONS = ("datasets", "beam")
 READS = ("data/${dataset}/records/reviews", "data/${dataset}/records/items")
 WRITES = (
     "data/${dataset}/sequences/users",

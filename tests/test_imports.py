@@ -22,6 +22,7 @@ COMMANDS = [
     "modeling.recommend",
 ]
 HEAVY = ["torch", "transformers", "apache_beam", "prefect", "open_clip", "polars", "dvc", "grimp", "torchvision"]
+BEAM_WORKERS = {"pipelines.beam_worker", "pipelines.beam_tables", "pipelines.sequence_worker"}
 ASK_FOR_HELP = """\
 import contextlib, importlib, io, json, sys, time
 found = {}
@@ -69,9 +70,7 @@ def test_importing_any_module_prints_and_logs_nothing() -> None:
     files = [path for package in graph.PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
     names = [".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in files]
     light = [
-        name
-        for name in names
-        if name not in {"flows.ingest_flow", "pipelines.beam_worker"} and not name.startswith("modeling.")
+        name for name in names if name not in {"flows.ingest_flow", *BEAM_WORKERS} and not name.startswith("modeling.")
     ]
     code = "import importlib, sys\nfor name in sys.argv[1].split(): importlib.import_module(name)"
     done = subprocess.run(

@@ -1,3 +1,4 @@
+import itertools
 import json
 from pathlib import Path
 from typing import Any, Literal
@@ -13,8 +14,17 @@ from features.errors import TableError
 from features.stage import Context
 from modeling.histories import known_before_test
 from modeling.user_numbers import neighbour_ranks
-from pipelines import histories, records, sample, sequences
-from pipelines.sequence_tables import build
+from pipelines import (
+    histories,
+    interaction_keys,
+    records,
+    sample,
+    sequence_buckets,
+    sequence_numbers,
+    sequences,
+)
+from pipelines.cores import core_masks
+from pipelines.pieces import Pieces
 
 SEED = 2022
 REVIEW_TYPES: dict[str, Any] = {
@@ -37,14 +47,37 @@ def reviews_of(triples: list[tuple[object, object, int]], name: str | None = Non
 
 
 def frame_of(triples: list[tuple[int, int, int]]) -> pl.DataFrame:
-    frame, users, items = histories.coded(reviews_of(list(triples)))
-    return histories.tied(frame, users, items, "hash", SEED)
+    reviews = reviews_of(list(triples)).select(interaction_keys.REVIEW_COLUMNS)
+    return interaction_keys.coded(reviews, 0, interaction_keys.salt(SEED)).interactions
 
 
 def built(
-    reviews: pl.DataFrame, params: sequences.Params, *, in_file_order: bool = False
+    reviews: pl.DataFrame,
+    params: sequences.Params,
+    *,
+    in_file_order: bool = False,
+    seed: int = SEED,
+    metadata: pl.DataFrame | None = None,
+    num_buckets: int = 1,
+    rows_per_batch: int = 1000,
+    rows_per_part: int = 1000,
 ) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
-    return build(params, SEED, reviews, pl.DataFrame(schema=ITEM_TYPES), in_file_order=in_file_order)
+    """(users, items, interactions), all in memory."""
+    rules, pieces = sequence_buckets.Rules(params=params, seed=seed), Pieces()
+    for number, first in enumerate(range(0, max(reviews.height, 1), rows_per_batch)):
+        batch = sequence_buckets.Batch(number=number, first_row=first, paths=())
+        rows = reviews[first : first + rows_per_batch].select(interaction_keys.REVIEW_COLUMNS)
+        sequence_buckets.write_coded(rules, batch, rows, num_buckets, pieces)
+    sequence_buckets.write_cores(rules, num_buckets, pieces)
+    users = sequence_numbers.users(pieces, params, seed, in_file_order=in_file_order, rows_per_part=rows_per_part)
+    items = sequence_numbers.items(pieces, users, params.numbering, seed)
+    described = pl.DataFrame(schema=ITEM_TYPES) if metadata is None else metadata
+    parts = [rows for _, rows in sequence_numbers.parts(pieces, users, items)]
+    return (
+        users.drop("user", "part"),
+        sequence_numbers.with_metadata(items, described.lazy()),
+        pl.concat(parts) if parts else pl.DataFrame(),
+    )
 
 
 def number_rule(interactions: pl.DataFrame) -> float:
@@ -86,15 +119,40 @@ def test_the_k_core_does_not_depend_on_the_order_of_the_rows(triples: list[tuple
     assert histories.k_core(frame[order], 2).sort("row").equals(histories.k_core(frame, 2))
 
 
+@given(PAIRS, st.sampled_from(["random", "train_first", "p5"]), st.integers(1, 5), st.integers(1, 30))
+@settings(max_examples=40, deadline=None)
+def test_buckets_batches_and_parts_change_no_row(
+    triples: list[tuple[int, int, int]], numbering: histories.Numbering, num_buckets: int, rows: int
+) -> None:
+    params, reviews = sequences.Params(k_core=2, numbering=numbering), reviews_of(list(triples), "Ann")
+    cut = built(reviews, params, num_buckets=num_buckets, rows_per_batch=rows, rows_per_part=rows)
+    for whole, part in zip(built(reviews, params), cut, strict=True):
+        assert whole.equals(part)
+
+
+@given(st.lists(PAIRS, min_size=1, max_size=4), st.integers(0, 4))
+@settings(max_examples=60, deadline=None)
+def test_the_k_core_of_buckets_of_users_is_that_of_all(buckets: list[list[tuple[int, int, int]]], k: int) -> None:
+    frames = [frame_of([(user + 10 * n, item, time) for user, item, time in rows]) for n, rows in enumerate(buckets)]
+    whole = pl.concat(frames)
+    dense = whole.select(pl.col("user", "item").rank("dense").cast(pl.Int64) - 1)
+    bounds = np.cumsum([0, *(frame.height for frame in frames)])
+    cut = [dense[int(first) : int(last)] for first, last in itertools.pairwise(bounds)]
+    masks = core_masks(
+        lambda bucket: (cut[bucket]["user"].to_numpy(), cut[bucket]["item"].to_numpy()), len(cut), whole.height + 1, k
+    )
+    kept = pl.concat([frame.filter(pl.Series(mask)) for frame, mask in zip(frames, masks, strict=True)])
+    assert kept.equals(histories.k_core(whole, k))
+
+
 @given(PAIRS, st.sampled_from(["random", "train_first", "p5"]), st.sampled_from(["first", "last", "all"]))
 @settings(max_examples=100, deadline=None)
 def test_the_split_is_a_partition_by_place_in_time(
     triples: list[tuple[int, int, int]], numbering: histories.Numbering, repeats: histories.Repeats
 ) -> None:
     params = sequences.Params(k_core=2, numbering=numbering, repeats=repeats)
-    try:
-        users, items, interactions = built(reviews_of(list(triples)), params)
-    except TableError:
+    users, items, interactions = built(reviews_of(list(triples)), params)
+    if users.height == 0:
         return
     assert users["user_id"].to_list() == list(range(1, users.height + 1))
     assert items["item_id"].to_list() == list(range(1, items.height + 1))
@@ -109,6 +167,18 @@ def test_the_split_is_a_partition_by_place_in_time(
         assert history["timestamp"].is_sorted()
         if repeats != "all":
             assert history["item_id"].is_unique().all()
+
+
+@given(PAIRS, st.integers(3, 6))
+@settings(max_examples=60, deadline=None)
+def test_train_never_sees_a_later_item_of_the_same_user(triples: list[tuple[int, int, int]], most: int) -> None:
+    params = sequences.Params(k_core=2, max_interactions_per_user=most)
+    _, _, interactions = built(reviews_of(list(triples)), params)
+    for _, history in interactions.group_by("user_id") if interactions.height else ():
+        newest = dict(history.group_by("split").agg(pl.col("timestamp").max()).iter_rows())
+        oldest = dict(history.group_by("split").agg(pl.col("timestamp").min()).iter_rows())
+        assert newest["train"] <= oldest["valid"] <= oldest["test"]
+        assert history.height <= most
 
 
 def test_one_small_dump_gives_these_histories() -> None:
@@ -147,7 +217,7 @@ def test_ties_by_hash_depend_on_keys_and_seed_and_not_on_the_file() -> None:
 
     def order(items: list[str], seed: int = SEED) -> list[str]:
         reviews = reviews_of([("x", item, 9) for item in items])
-        _, catalogue, interactions = build(params, seed, reviews, pl.DataFrame(schema=ITEM_TYPES), in_file_order=False)
+        _, catalogue, interactions = built(reviews, params, seed=seed)
         return interactions.join(catalogue, on="item_id").sort("position")["item_key"].to_list()
 
     assert order(keys) == order(keys[::-1])
@@ -189,14 +259,16 @@ def test_an_item_has_the_narrowest_category_of_its_path() -> None:
         [("B1", "Lamp", None, ["Home", "Lamps"]), ("B2", None, "Tav", []), ("B9", "Stray", None, ["X"])],
         schema=ITEM_TYPES, orient="row",
     )  # fmt: skip
-    _, items, _ = build(sequences.Params(k_core=0), SEED, reviews, metadata, in_file_order=False)
+    _, items, _ = built(reviews, sequences.Params(k_core=0), metadata=metadata)
     found = {row["item_key"]: (row["title"], row["brand"], row["category"]) for row in items.to_dicts()}
     assert found == {"B0": (None, None, None), "B1": ("Lamp", None, "Lamps"), "B2": (None, "Tav", None)}
 
 
-def test_an_empty_core_is_one_clear_line() -> None:
-    with pytest.raises(TableError, match=r"0 of 2 reviews in the 5-core.*lower sequences\.k_core"):
-        built(reviews_of([(1, 1, 1), (1, 2, 2)]), sequences.Params())
+def test_an_empty_core_is_one_clear_line(sample_context: Context) -> None:
+    with pytest.raises(TableError, match=r"0 of \d+ reviews in the 500-core.*lower sequences\.k_core"):
+        sequences.run(sequences.Params(k_core=500), sample_context)
+    assert [path.name for path in sample_context.table("sequences").iterdir() if path.name.startswith(".")] == []
+    assert not sample_context.table(".sequences.work").exists()
 
 
 def test_parameters_out_of_range_are_refused() -> None:

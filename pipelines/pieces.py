@@ -1,0 +1,66 @@
+"""Frames put aside between the steps of `sequences`: in memory where they are small, else as files that are mapped.
+
+Enters: a name and a frame. Leaves: the frame, or those whose names begin alike.
+Trade-off: Arrow IPC without compression, so that a step reads two columns of a piece without touching the others; on
+disk that is 36 bytes an interaction, of which the operating system keeps what memory it can spare.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pieces:
+    """Frames by name, in `folder`, or in memory where there is none."""
+
+    folder: Path | None = None
+    held: dict[str, pl.DataFrame] = field(default_factory=dict)
+
+    def write(self, name: str, frame: pl.DataFrame) -> None:
+        """Keeps `frame`; safe to repeat and to do in several processes."""
+        if self.folder is None:
+            self.held[name] = frame
+            return
+        temporary = self.folder / f"{name}.{os.getpid()}.tmp"
+        frame.write_ipc(temporary, compression="uncompressed")
+        temporary.rename(self._path(name))
+
+    def read(self, name: str) -> pl.DataFrame:
+        """The frame of this name."""
+        if self.folder is None:
+            return self.held[name]
+        with pa.memory_map(str(self._path(name))) as file:
+            frame = pl.from_arrow(pa.ipc.open_file(file).read_all(), rechunk=False)
+        assert isinstance(frame, pl.DataFrame)  # noqa: S101 - a table, not one column
+        return frame
+
+    def lazily(self, prefix: str) -> list[pl.LazyFrame]:
+        """The frames whose names begin with `prefix`, unread, in order of their names."""
+        return [
+            self.held[name].lazy() if self.folder is None else pl.scan_ipc(self._path(name))
+            for name in self.names(prefix)
+        ]
+
+    def names(self, prefix: str) -> list[str]:
+        """The names that begin with `prefix`, in order."""
+        known: Iterator[str] = iter(self.held)
+        if self.folder is not None:
+            known = (path.stem for path in self.folder.glob(f"{prefix}*.arrow"))
+        return sorted(name for name in known if name.startswith(prefix))
+
+    def drop(self, prefix: str) -> None:
+        """Forgets the frames whose names begin with `prefix`."""
+        for name in self.names(prefix):
+            if self.folder is None:
+                del self.held[name]
+            else:
+                self._path(name).unlink()
+
+    def _path(self, name: str) -> Path:
+        assert self.folder is not None  # noqa: S101 - its callers have looked
+        return self.folder / f"{name}.arrow"

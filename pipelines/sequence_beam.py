@@ -1,0 +1,153 @@
+"""The Beam driver of `sequences`: the same steps as the Polars one, a bucket an element, shuffled by GroupByKey.
+
+Enters: batches of `records/reviews`. Leaves: the pieces `ordered-<bucket>`, ... of `sequence_buckets`, then the parts
+of `sequences/interactions`.
+Trade-off: a Beam graph cannot loop, so the rounds of the k-core are written out and the last one counts what it drops;
+where that is not 0 the pipeline runs again with twice as many rounds. Workers share the disk with this process.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from features.errors import TableError
+from pipelines import sequence_buckets, sequence_numbers
+from pipelines.beam import BeamParams
+from pipelines.pieces import Pieces
+
+log = logging.getLogger("vip5")
+DROPPED = "dropped_in_last_round"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What the pipelines work on and where."""
+
+    rules: sequence_buckets.Rules
+    num_buckets: int
+    pieces: Pieces
+    """In a folder that the workers see."""
+    beam: BeamParams
+
+    @property
+    def folder(self) -> Path:
+        """Where the pieces lie."""
+        assert self.pieces.folder is not None  # noqa: S101 - pieces in memory are for one process
+        return self.pieces.folder
+
+
+def write_ordered(job: Job, todo: Sequence[sequence_buckets.Batch]) -> None:
+    """Makes the pieces of the ordered histories, with as many rounds of the k-core as it takes."""
+    rounds = job.rules.params.beam_rounds
+    while dropped := _write_ordered(job, todo, rounds):
+        log.info("sequences: the last of %s rounds dropped %s interactions; again with twice as many", rounds, dropped)
+        rounds *= 2
+
+
+def _write_ordered(job: Job, todo: Sequence[sequence_buckets.Batch], rounds: int) -> int:
+    """Interactions that the users' half of the last round dropped; 0 proves that the rest is the k-core.
+
+    Every item has enough interactions after the items' half, and where the users' half then drops none it still has.
+    """
+    import apache_beam as beam
+
+    from pipelines import sequence_worker as worker
+
+    pipeline = _pipeline("sequences", job.beam)
+    rules, num_buckets, folder = job.rules, job.num_buckets, job.folder
+    k = rules.params.k_core
+    rows = (
+        pipeline
+        | "list batches of reviews" >> beam.Create(list(todo))
+        | "spread batches over workers" >> beam.Reshuffle()
+        | "read and code reviews" >> _do(worker.Code(rules, num_buckets, folder))
+        | "gather interactions of users" >> beam.GroupByKey()
+        | "dedupe interactions" >> _do(worker.Dedupe(rules, num_buckets))
+    )
+    for number in range(rounds):
+        counter = DROPPED if number == rounds - 1 else None
+        rows = (
+            rows
+            | f"gather items, round {number}" >> beam.GroupByKey()
+            | f"drop rare items, round {number}" >> _do(worker.KeepFrequent("item", k, "user", num_buckets))
+            | f"gather users, round {number}" >> beam.GroupByKey()
+            | f"drop rare users, round {number}"
+            >> _do(worker.KeepFrequent("user", k, "user" if counter else "item", num_buckets, counter))
+        )
+    _ = (
+        rows
+        | "gather the core of users" >> beam.GroupByKey()
+        | "order and write histories" >> beam.ParDo(worker.WriteHistories(rules, folder))
+    )
+    return _counters(pipeline).get(DROPPED, 0)
+
+
+def write_parts(job: Job, users: pl.DataFrame, items: pl.DataFrame, staging: Path) -> None:
+    """Writes the parts of `sequences/interactions`.
+
+    Raises:
+        TableError: the runner lost or repeated rows.
+    """
+    import apache_beam as beam
+
+    from pipelines import sequence_worker as worker
+
+    for side, numbers in (("user", users), ("item", items)):
+        job.pieces.write(f"numbers-{side}", numbers.select(sequence_numbers.NUMBERS[side]))
+    pipeline = _pipeline("sequences-numbers", job.beam)
+    _ = (
+        pipeline
+        | "list buckets" >> beam.Create(job.pieces.names("ordered-"))
+        | "spread buckets over workers" >> beam.Reshuffle()
+        | "number interactions" >> _do(worker.Number(job.folder))
+        | "gather rows of parts" >> beam.GroupByKey()
+        | "sort and write parts" >> beam.ParDo(worker.WritePart(staging))
+    )
+    written, expected = _counters(pipeline).get("rows_written", 0), users["num_interactions"].sum()
+    if written != expected:
+        raise TableError(
+            f"{written} interactions written where {expected} were counted", "as many",
+            "another beam.runner: this one lost or repeated work",
+        )  # fmt: skip
+
+
+def _pipeline(name: str, beam_params: BeamParams) -> Any:
+    import apache_beam as beam
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    beam_params.check()
+    options = PipelineOptions(["--job_name", name, *beam_params.options], save_main_session=False)
+    return beam.Pipeline(runner=beam_params.runner, options=options)
+
+
+def _do(step: Any) -> Any:
+    """A ParDo that hands on (bucket, Arrow table)."""
+    import apache_beam as beam
+    import pyarrow as pa
+
+    return beam.ParDo(step).with_output_types(tuple[int, pa.Table])
+
+
+def _counters(pipeline: Any) -> Mapping[str, int]:
+    """Runs the pipeline and gives its counters.
+
+    Raises:
+        TableError: it did not finish.
+    """
+    from apache_beam.metrics import MetricsFilter
+
+    from pipelines.sequence_worker import COUNTERS
+
+    result = pipeline.run()
+    state = result.wait_until_finish()
+    if state != "DONE":
+        raise TableError(f"sequences in the state {state}", "DONE", "read the runner's log")
+    counters = result.metrics().query(MetricsFilter().with_namespace(COUNTERS))["counters"]
+    return {
+        entry.key.metric.name: int(entry.committed if entry.committed is not None else entry.attempted)
+        for entry in counters
+    }

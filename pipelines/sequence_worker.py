@@ -1,0 +1,117 @@
+"""The DoFns of `sequences` under Beam: each takes one bucket's tables, calls a step and hands its rows on.
+
+Enters: batches to read, or (bucket, tables). Leaves: (bucket, table), and the pieces that the workers write.
+They hold no logic of their own: the steps are those of `sequence_buckets` and `sequence_numbers`.
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import apache_beam as beam  # noqa: TID253 - only imported by pipelines.sequence_beam, behind its door
+import polars as pl
+import pyarrow as pa
+
+from pipelines import (
+    beam_tables,  # noqa: F401 - registers the coder of tables
+    histories,
+    sequence_buckets,
+    sequence_numbers,
+    sequence_tables,
+)
+from pipelines.pieces import Pieces
+
+Keyed = tuple[int, pa.Table]
+COUNTERS = "sequences"
+
+
+class Code(beam.DoFn):
+    """Reads a batch; its interactions by bucket of users. What the hashes stand for becomes pieces."""
+
+    def __init__(self, rules: sequence_buckets.Rules, num_buckets: int, folder: Path) -> None:
+        self.rules, self.num_buckets, self.folder = rules, num_buckets, folder
+
+    def process(self, batch: sequence_buckets.Batch) -> Iterator[Keyed]:
+        """One batch."""
+        reviews = sequence_buckets.read(batch)
+        coded = sequence_buckets.coded(self.rules, batch, reviews, Pieces(folder=self.folder))
+        yield from _keyed(sequence_buckets.by_bucket(coded, "user", self.num_buckets))
+
+
+class Dedupe(beam.DoFn):
+    """The interactions of a bucket of users that count, by bucket of items."""
+
+    def __init__(self, rules: sequence_buckets.Rules, num_buckets: int) -> None:
+        self.rules, self.num_buckets = rules, num_buckets
+
+    def process(self, keyed: tuple[int, Iterable[pa.Table]]) -> Iterator[Keyed]:
+        """One bucket."""
+        yield from _keyed(sequence_buckets.by_bucket(self.rules.deduped(_joined(keyed[1])), "item", self.num_buckets))
+
+
+class KeepFrequent(beam.DoFn):
+    """Half a round of the k-core: the rows of frequent users (or items), by bucket of items (or users)."""
+
+    def __init__(
+        self, side: histories.Side, k: int, to: histories.Side, num_buckets: int, counter: str | None = None
+    ) -> None:
+        self.side, self.k, self.to, self.num_buckets = side, k, to, num_buckets
+        self.dropped = beam.metrics.Metrics.counter(COUNTERS, counter) if counter else None
+
+    def process(self, keyed: tuple[int, Iterable[pa.Table]]) -> Iterator[Keyed]:
+        """One bucket."""
+        rows = _joined(keyed[1])
+        kept = histories.frequent(rows, self.side, self.k)
+        if self.dropped is not None:
+            self.dropped.inc(rows.height - kept.height)
+        yield from _keyed(sequence_buckets.by_bucket(kept, self.to, self.num_buckets))
+
+
+class WriteHistories(beam.DoFn):
+    """The ordered histories of a bucket of users, as pieces."""
+
+    def __init__(self, rules: sequence_buckets.Rules, folder: Path) -> None:
+        self.rules, self.folder = rules, folder
+
+    def process(self, keyed: tuple[int, Iterable[pa.Table]]) -> Iterator[None]:
+        """One bucket; yields nothing."""
+        sequence_buckets.write_histories(self.rules, keyed[0], _joined(keyed[1]), Pieces(folder=self.folder))
+        return iter(())
+
+
+class Number(beam.DoFn):
+    """The numbered rows of a piece of ordered histories, by part of the table."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def process(self, name: str) -> Iterator[Keyed]:
+        """One piece."""
+        pieces = Pieces(folder=self.folder)
+        rows = sequence_numbers.numbered(pieces.read(name), pieces.read("numbers-user"), pieces.read("numbers-item"))
+        yield from _keyed(sequence_numbers.by_part(rows))
+
+
+class WritePart(beam.DoFn):
+    """One part of `sequences/interactions`."""
+
+    def __init__(self, staging: Path) -> None:
+        self.staging = staging
+        self.rows = beam.metrics.Metrics.counter(COUNTERS, "rows_written")
+
+    def process(self, keyed: tuple[int, Iterable[pa.Table]]) -> Iterator[None]:
+        """One part; yields nothing, the rows are on disk."""
+        rows = _joined(keyed[1]).sort("user_id", "position")
+        sequence_tables.write_part(self.staging, keyed[0], rows)
+        self.rows.inc(rows.height)
+        return iter(())
+
+
+def _keyed(frames: Iterable[tuple[int, pl.DataFrame]]) -> Iterator[Keyed]:
+    for key, frame in frames:
+        yield key, frame.to_arrow()
+
+
+def _joined(tables: Iterable[pa.Table]) -> pl.DataFrame:
+    frame = pl.from_arrow(pa.concat_tables(tables))
+    assert isinstance(frame, pl.DataFrame)  # noqa: S101 - a table, not one column
+    return frame

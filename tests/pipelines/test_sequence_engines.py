@@ -1,0 +1,120 @@
+"""Both engines of `sequences`, whole stages: the same bytes, whatever the buckets, the rounds and the runner do."""
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from features import schema, tables
+from features.errors import ParamsError, TableError
+from features.stage import Context
+from pipelines import interaction_keys, records, sample, sequences
+
+REVIEW: dict[str, Any] = {
+    "rating": 5.0, "timestamp": 1, "user_name": "Ann", "headline": None, "text": "never read", "helpful_votes": 0,
+    "source": "r", "position": 0,
+}  # fmt: skip
+MADE = tables.Provenance(stage="records", params={})
+
+
+def context_of(root: Path, runner: str = "FnApiRunner") -> Context:
+    datasets = {"format": "amazon2014", "reviews": [sample.REVIEWS], "metadata": [sample.METADATA]}
+    beam = {"runner": runner, "options": []}
+    return Context(dataset="sample", root=root, seed=2022, shared={"datasets": datasets, "beam": beam})
+
+
+def written(context: Context, **params: Any) -> dict[str, bytes]:
+    """Every file of the three tables, manifests included."""
+    sequences.run(sequences.Params(**params), context)
+    folder = context.table("sequences")
+    assert not context.table(".sequences.work").exists()
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Context:
+    context = context_of(tmp_path_factory.mktemp("engines"))
+    sample.run(sample.Params(num_users=150, items_per_cell=2), context)
+    records.run(records.Params(lines_per_block=300), context)
+    return context
+
+
+@pytest.mark.parametrize("numbering", ["random", "train_first"])
+def test_the_sample_has_the_same_bytes_under_both_engines(made: Context, numbering: str) -> None:
+    whole = written(made, numbering=numbering)
+    assert len(whole) == 6
+    assert written(made, numbering=numbering, rows_per_bucket=200) == whole
+    assert written(made, numbering=numbering, engine="beam", rows_per_bucket=400) == whole
+
+
+def reviews(root: Path, pairs: list[tuple[str, str]]) -> Context:
+    """A context whose records hold these reviews and no metadata."""
+    context = context_of(root)
+    rows = [dict(REVIEW, user_key=u, item_key=i, line=line) for line, (u, i) in enumerate(pairs, 1)]
+    for table, data in ((schema.REVIEWS, rows), (schema.ITEMS, [])):
+        tables.write_table(context.table(table.name), table, tables.from_rows(table, data), MADE)
+    return context
+
+
+def test_beam_goes_on_until_the_core_is_a_fixpoint(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="vip5")
+    block = [(f"u{user}", f"i{item}") for user in range(4) for item in range(4)]
+    chain = [(f"c{n}", f"d{n + step}") for n in range(12) for step in (0, 1)]  # falls apart from its ends, link by link
+    context = reviews(tmp_path, block + chain)
+    fixed = written(context, k_core=2, engine="beam", beam_rounds=1)
+    assert fixed == written(context, k_core=2)
+    assert [record.args[0] for record in caplog.records if "again with twice" in record.msg] == [1, 2, 4]  # type: ignore[index]
+    users = tables.read_table(context.table("sequences/users"), schema.USERS)
+    assert sorted(users["user_key"].to_pylist()) == ["u0", "u1", "u2", "u3"]
+
+
+def test_texts_are_never_loaded(made: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    select = pl.LazyFrame.select
+
+    def spy(frame: pl.LazyFrame, *exprs: Any, **named: Any) -> pl.LazyFrame:
+        if "text" in frame.collect_schema().names():
+            asked.extend(exprs[0])
+        return select(frame, *exprs, **named)
+
+    monkeypatch.setattr(pl.LazyFrame, "select", spy)
+    written(made)
+    assert set(asked) == set(interaction_keys.REVIEW_COLUMNS)
+    assert not {"text", "headline"} & set(asked)
+
+
+def test_two_keys_of_one_hash_are_refused() -> None:
+    pieces = [pl.LazyFrame({"item": [7, 8], "item_key": ["B1", "B2"]}), pl.LazyFrame({"item": [7], "item_key": ["B3"]})]
+    with pytest.raises(TableError, match="3 item keys where there are 2 hashes"):
+        interaction_keys.known(pieces, "item", pl.DataFrame({"item": [7, 8]}))
+
+
+def test_a_runner_that_loses_rows_is_refused(made: Context) -> None:
+    context = context_of(made.root, runner="DaskRunner")
+    with pytest.raises(ParamsError, match="DaskRunner"):
+        sequences.run(sequences.Params(engine="beam"), context)
+
+
+def test_tables_travel_whole() -> None:
+    from pipelines.beam_tables import TableCoder
+
+    table = pa.table({"user": pa.array([1, 2**64 - 1], pa.uint64()), "rating": pa.array([None, 4.5], pa.float32())})
+    coder = TableCoder()
+    assert coder.decode(coder.encode(table)).equals(table)
+    assert coder.decode(coder.encode(table[:0])).schema.equals(table.schema)
+
+
+@pytest.mark.real
+def test_musical_instruments_has_the_same_bytes_under_both_engines(tmp_path: Path, real_data: Path) -> None:
+    names = ["reviews_Musical_Instruments_5.json.gz"], ["meta_Musical_Instruments.json.gz"]
+    datasets = {"format": "amazon2014", "reviews": names[0], "metadata": names[1]}
+    shared = {"datasets": datasets, "beam": {"runner": "FnApiRunner", "options": []}}
+    context = Context(dataset="musical", root=tmp_path, seed=2022, shared=shared)
+    context.raw.parent.mkdir(parents=True)
+    context.raw.symlink_to((real_data / "amazon2014/musical_instruments").resolve())
+    records.run(records.Params(), context)
+    whole = written(context)
+    assert written(context, engine="beam", rows_per_bucket=3000) == whole
+    assert written(context, rows_per_bucket=3000) == whole
