@@ -12,7 +12,7 @@ import pyarrow as pa
 from features import schema, stage
 from features.params import build
 from features.seeds import rng
-from features.tables import read_manifest
+from features.tables import checked_parts, read_manifest
 from pipelines import data_report_distributions as dist
 from pipelines import sequences
 
@@ -24,13 +24,10 @@ def frame(context: stage.Context, table: schema.Table) -> pl.LazyFrame:
     """A finished table as a lazy frame.
 
     Raises:
-        TableError: the table is absent or half-written.
+        TableError: the table is absent, half-written, stale or of another schema.
     """
-    folder = context.table(table.name)
-    parts = sorted(read_manifest(folder)["parts"])
-    if not parts:
-        return pl.LazyFrame(pl.from_arrow(table.arrow.empty_table()))
-    return pl.scan_parquet([folder / part for part in parts])
+    parts = checked_parts(context.table(table.name), table)
+    return pl.scan_parquet(parts) if parts else pl.LazyFrame(pl.from_arrow(table.arrow.empty_table()))
 
 
 def collect(params: "Params", context: stage.Context) -> dict[str, Any]:

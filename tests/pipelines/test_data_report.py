@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import re
 from pathlib import Path
@@ -206,3 +207,13 @@ def test_neighbours_are_the_nearest_by_cosine_without_the_item_itself_and_withou
     vectors = np.array([[1.0, 0.0], [0.0, 2.0], [0.6, 0.8], [0.0, 0.0]])
     found = neighbours(np.array([1, 2, 3, 7]), vectors, [2], 5)
     assert found == {2: [(3, 0.8), (1, 0.0)]}
+
+
+def test_a_table_of_an_older_schema_is_one_clear_line(tmp_path):
+    context = shop(tmp_path)
+    older = dataclasses.replace(
+        schema.REVIEWS, columns=schema.REVIEWS.columns[:-1], key=("source", "line"), unique=False
+    )
+    write(tmp_path, older, [])
+    with pytest.raises(TableError, match="run `dvc repro"):
+        data_report.run(data_report.Params(), context)
