@@ -104,7 +104,9 @@ def tables_page() -> str:
         "# Tables",
         "",
         "Folders below `data/${dataset}/`, each of Parquet parts (zstd, sorted by the key) and a `_manifest.json` that",
-        "is written last: a folder without one is not a table. `D` is the width of the encoder.",
+        "is written last: a folder without one is not a table. `D` is the width of the encoder. Every Parquet file",
+        "repeats the meanings and units below in its own metadata: by field for Arrow, and as JSON under `columns` for",
+        "DuckDB and Polars (`examples/columns.sql`). Ready queries: [examples/](../examples/README.md).",
     ]
     for table in declared_tables():
         key = ", ".join(f"`{name}`" for name in table.key)
