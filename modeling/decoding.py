@@ -1,43 +1,36 @@
-"""From encoder states to ranked items or sentences: constrained beams, exact likelihoods, plain beams, greedy text.
+"""From encoder states to ranked items or sentences: constrained beams, exact likelihoods, greedy text.
 
 Enters: a model, a batch, a prefix tree of item identifiers and which items each row may name. Leaves: item ids with
-their log-probabilities, best first, or token ids. The user is encoded once; a catalogue of one-token identifiers is
-ranked exactly in one decoder step. Trade-off: prefixes of identifiers (a few tokens) are decoded anew at every step
-instead of reordering a key-value cache.
+their log-probabilities, best first, or token ids. A row is encoded once and its first step is shared by all beams; a
+catalogue of one-token identifiers is ranked exactly in that step, and listed candidates in one pass over the tree of
+their prefixes. Trade-off: logits of the whole vocabulary are made for every prefix, although only the tokens that the
+tree allows are looked at, because a log-probability needs the sum over all of them.
 
 A score is the sum of the log-probabilities of the identifier's tokens under the whole vocabulary. </s> is among them
 only where `tree.ends` (one identifier is the beginning of another); elsewhere it cannot tell two items apart.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from modeling.prefix_tree import ROOT, PrefixTree
+from modeling.prefix_tree import ROOT, PrefixTree, prefixes_of
+from modeling.tree_decoder import TreeDecoder, started
 
 if TYPE_CHECKING:
     from modeling.batches import Batch
+    from modeling.vip5 import VIP5
 
 START_ID = 0  # T5 begins every target with its padding token
 PAD_ID = 0
-_CHUNK_BYTES = 256 * 2**20  # encoder states or logits held at once while candidates are scored
+_CHUNK_BYTES = 16 * 2**20  # logits held at once on a CPU, whose cache they should not leave
+_CHUNK_BYTES_GPU = 2**30
 _DEAD = -torch.inf
-
-
-class Model(Protocol):
-    """What decoding needs of a model; `modeling.vip5.VIP5` has it."""
-
-    def encode(self, batch: "Batch") -> Tensor:
-        """Encoder states (B, S, D)."""
-        ...
-
-    def logits(self, decoder_input_ids: Tensor, states: Tensor, attention_mask: Tensor, families: Tensor) -> Tensor:
-        """(B, T, V) logits of the token after each of (B, T)."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -50,41 +43,33 @@ class Ranked:
     """(B, K) log-probabilities in nats, minus infinity where a row has fewer."""
 
 
-@dataclass(frozen=True)
-class Source:
-    """Encoded rows, to be repeated for beams."""
+def token_log_probs(output: Any, states: Tensor, owner: Tensor, token: Tensor) -> Tensor:
+    """(E,) log-probabilities, under the whole vocabulary, of the tokens that may follow some prefixes.
 
-    states: Tensor
-    mask: Tensor
-    families: Tensor
-
-    def rows(self, index: Tensor) -> "Source":
-        """The same rows in another order, repeated as `index` says."""
-        return Source(self.states[index], self.mask[index], self.families[index])
-
-    @property
-    def parts(self) -> tuple[Tensor, Tensor, Tensor]:
-        """What `Model.logits` wants beside the prefixes."""
-        return self.states, self.mask, self.families
-
-    def log_probs(self, model: Model, prefixes: Tensor) -> Tensor:
-        """(B, T, V) log-probabilities of the token after each prefix position."""
-        return torch.log_softmax(model.logits(prefixes, *self.parts).float(), -1)
-
-
-def encoded(model: Model, batch: "Batch") -> Source:
-    """The batch, encoded once."""
-    return Source(model.encode(batch), batch.attention_mask, batch.families)
+    Args:
+        output: the output layer.
+        states: (N, D) decoder states of the prefixes.
+        owner: (E,) the prefix that each token follows, ascending.
+        token: (E,) the token.
+    """
+    size = output.weight.shape[0]
+    step = max(1, (_CHUNK_BYTES if states.device.type == "cpu" else _CHUNK_BYTES_GPU) // (4 * size))
+    starts = torch.arange(0, len(states) + step, step, device=states.device)
+    bounds = torch.searchsorted(owner.contiguous(), starts).tolist() if len(states) > step else [0, len(owner)]
+    found = []
+    for chunk, (low, high) in enumerate(pairwise(bounds)):
+        logits = output(states[chunk * step : (chunk + 1) * step]).float()
+        row = owner[low:high] - chunk * step
+        picked = logits[row, token[low:high]]
+        peak = logits.amax(1, keepdim=True)
+        whole = logits.sub_(peak).exp_().sum(1).log_() + peak[:, 0]
+        found.append(picked - whole[row])
+    return torch.cat(found)
 
 
-def started(rows: int, device: torch.device) -> Tensor:
-    """(rows, 1): the decoder's first token."""
-    return torch.full((rows, 1), START_ID, dtype=torch.long, device=device)
-
-
-@torch.no_grad()
+@torch.inference_mode()
 def constrained_beam_search(
-    model: Model, batch: "Batch", tree: PrefixTree, allowed: npt.NDArray[np.bool_], *, beam: int, top_k: int
+    model: "VIP5", batch: "Batch", tree: PrefixTree, allowed: npt.NDArray[np.bool_], *, beam: int, top_k: int
 ) -> Ranked:
     """The `top_k` best allowed items of every row: each once, with its exact log-probability, best first.
 
@@ -96,16 +81,22 @@ def constrained_beam_search(
         beam: prefixes kept at every step; a beam as wide as the tree makes the search exhaustive. Never below top_k.
         top_k: items returned a row; fewer where fewer are allowed.
     """
-    source = encoded(model, batch)
-    device = source.states.device
-    permitted = torch.from_numpy(allowed).to(device)
+    decoder = TreeDecoder(model, batch)
+    permitted = torch.from_numpy(allowed).to(decoder.device)
+    output = model.t5.lm_head
     if tree.single_step:
-        first = source.log_probs(model, started(len(allowed), device))[:, 0]  # (B, V)
-        tokens = torch.from_numpy(tree.tokens[:, 0]).to(device)
-        scores = first[:, tokens].masked_fill(~permitted, _DEAD)  # (B, I)
+        scores = _first_step(decoder, output, tree).masked_fill(~permitted, _DEAD)  # (B, I)
         best, index = scores.topk(min(top_k, tree.num_items))
         return _ranked(index + 1, best)
-    return _search(model, source, _TreeOn(tree, permitted), beam=max(beam, top_k), top_k=top_k)
+    return _search(decoder, output, _TreeOn(tree, permitted), beam=max(beam, top_k), top_k=top_k)
+
+
+def _first_step(decoder: TreeDecoder, output: Any, tree: PrefixTree) -> Tensor:
+    """(B, I) log-probability of every item of one token."""
+    states, _ = started(decoder, START_ID)
+    tokens = torch.from_numpy(tree.tokens[:, 0]).to(decoder.device)
+    row = torch.arange(decoder.num_rows, device=decoder.device).repeat_interleave(len(tokens))
+    return token_log_probs(output, states[:, 0], row, tokens.repeat(decoder.num_rows)).view(decoder.num_rows, -1)
 
 
 class _TreeOn:
@@ -125,45 +116,73 @@ class _TreeOn:
             nodes = paths[inside, level].expand(len(permitted), -1)
             self.open.scatter_add_(1, nodes, permitted[:, inside].int())
 
-    def children(self, nodes: Tensor, alive: Tensor) -> tuple[Tensor, Tensor]:
-        """(owner, edge) of every child of the living `nodes` (N,), in order of owner."""
+    def children(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
+        """(owner, edge) of every child of `nodes` (N,), in order of owner."""
         starts = self.first_edge[nodes]
-        counts = (self.first_edge[nodes + 1] - starts).masked_fill(~alive, 0)
+        counts = self.first_edge[nodes + 1] - starts
         owner = torch.repeat_interleave(torch.arange(len(nodes), device=nodes.device), counts)
         within = torch.arange(len(owner), device=nodes.device) - (counts.cumsum(0) - counts)[owner]
         return owner, starts[owner] + within
 
 
-def _search(model: Model, source: Source, tree: _TreeOn, *, beam: int, top_k: int) -> Ranked:
-    num_rows, device = len(source.states), source.states.device
-    row_of = torch.arange(num_rows, device=device)  # row of every living prefix, flat and ascending
-    nodes = torch.full((num_rows,), ROOT, device=device)
-    scores = torch.zeros(num_rows, device=device)
-    prefixes = started(num_rows, device)
+@dataclass
+class _Beams:
+    """The living prefixes of all rows, in order of row, and where they stand in the decoder's output."""
+
+    row: Tensor
+    place: Tensor
+    """Place within the row, as the decoder was given them."""
+    node: Tensor
+    """Node of the prefix tree."""
+    score: Tensor
+
+
+def _search(decoder: TreeDecoder, output: Any, tree: _TreeOn, *, beam: int, top_k: int) -> Ranked:
+    num_rows, device = decoder.num_rows, decoder.device
+    rows = torch.arange(num_rows, device=device)
+    beams = _Beams(rows, torch.zeros_like(rows), torch.full_like(rows, ROOT), torch.zeros(num_rows, device=device))
+    states, paths = started(decoder, START_ID)
     best_items = torch.zeros(num_rows, top_k, dtype=torch.long, device=device)
     best_scores = torch.full((num_rows, top_k), _DEAD, device=device)
-    for _ in range(tree.depth):
-        log_probs = source.rows(row_of).log_probs(model, prefixes)[:, -1]
-        owner, edge = tree.children(nodes, torch.ones_like(nodes, dtype=torch.bool))
+    while True:
+        owner, edge = tree.children(beams.node)
         child = tree.edge_node[edge]
-        useful = tree.open[row_of[owner], child] > 0
+        useful = tree.open[beams.row[owner], child] > 0
         owner, edge, child = owner[useful], edge[useful], child[useful]
-        total = scores[owner] + log_probs[owner, tree.edge_token[edge]]
-        row, item = row_of[owner], tree.item[child]
+        total = beams.score[owner] + token_log_probs(
+            output, states[beams.row, beams.place], owner, tree.edge_token[edge]
+        )
+        row, item = beams.row[owner], tree.item[child]
         done = item > 0
-        new_scores, place = _best_per_row(row[done], total[done], num_rows, top_k)
-        new_items = item[done][place] if done.any() else torch.zeros_like(place)
-        joined = torch.cat([best_scores, new_scores], 1)
-        best_scores, order = joined.topk(top_k)
+        new_scores, chosen = _best_per_row(row[done], total[done], num_rows, top_k)
+        new_items = item[done][chosen] if bool(done.any()) else torch.zeros_like(chosen)
+        best_scores, order = torch.cat([best_scores, new_scores], 1).topk(top_k)
         best_items = torch.cat([best_items, new_items], 1).gather(1, order)
         row, total, owner, edge, child = (x[~done] for x in (row, total, owner, edge, child))
         if not len(row):
-            break
-        kept_scores, place = _best_per_row(row, total, num_rows, beam)
-        place = place[kept_scores > _DEAD]
-        row_of, nodes, scores = row[place], child[place], total[place]
-        prefixes = torch.cat([prefixes[owner[place]], tree.edge_token[edge[place]][:, None]], 1)
-    return _ranked(best_items.masked_fill(best_scores == _DEAD, 0), best_scores)
+            return _ranked(best_items, best_scores)
+        scores, chosen = _best_per_row(row, total, num_rows, beam)  # (B, beam), best first
+        beams, states, paths = _deeper(
+            decoder,
+            paths,
+            scores=scores,
+            nodes=child[chosen],
+            tokens=tree.edge_token[edge[chosen]],
+            parents=beams.place[owner[chosen]],
+        )
+
+
+def _deeper(
+    decoder: TreeDecoder, paths: Tensor, *, scores: Tensor, nodes: Tensor, tokens: Tensor, parents: Tensor
+) -> tuple[_Beams, Tensor, Tensor]:
+    """Decodes the chosen prefixes, all (B, beam): the new beams, their states and paths; dead places are left out."""
+    length = paths.shape[2]
+    own = torch.arange(scores.shape[1], device=scores.device).expand_as(scores) + decoder.num_nodes
+    above = paths.gather(1, parents[..., None].expand(-1, -1, length))
+    paths = torch.cat([above, own[..., None]], 2)
+    states = decoder.extend(tokens, paths)
+    row, place = (scores > _DEAD).nonzero(as_tuple=True)
+    return _Beams(row, place, nodes[row, place], scores[row, place]), states, paths
 
 
 def _best_per_row(row: Tensor, value: Tensor, num_rows: int, k: int) -> tuple[Tensor, Tensor]:
@@ -184,11 +203,13 @@ def _ranked(items: Tensor, scores: Tensor) -> Ranked:
     return Ranked(kept.cpu().numpy(), scores.float().cpu().numpy())
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def score_items(
-    model: Model, batch: "Batch", tree: PrefixTree, candidates: npt.NDArray[np.integer]
+    model: "VIP5", batch: "Batch", tree: PrefixTree, candidates: npt.NDArray[np.integer]
 ) -> npt.NDArray[np.float32]:
-    """Exact log-probabilities (B, C) of the given items, every candidate of a row read under the same encoding.
+    """Exact log-probabilities (B, C) of the given items, all of them in one pass of the decoder.
+
+    Prefixes that candidates of a row share are decoded once, as nodes of one tree a row.
 
     Args:
         model: encodes the batch once.
@@ -196,39 +217,39 @@ def score_items(
         tree: the identifiers of items 1 to I.
         candidates: (B, C) item ids; 0 marks an empty place, which scores minus infinity.
     """
-    source = encoded(model, batch)
-    device = source.states.device
-    tokens = torch.from_numpy(tree.tokens[np.maximum(candidates, 1) - 1]).to(device)  # (B, C, L)
+    decoder = TreeDecoder(model, batch)
+    output, device = model.t5.lm_head, decoder.device
     empty = torch.from_numpy(candidates == 0).to(device)
-    num_rows, num_candidates, length = tokens.shape
+    known = np.maximum(candidates, 1)
     if tree.single_step:
-        first = source.log_probs(model, started(num_rows, device))[:, 0]
-        return first.gather(1, tokens[..., 0]).masked_fill(empty, _DEAD).cpu().numpy()
-    flat = tokens.flatten(0, 1)  # (B C, L)
-    rows = torch.arange(num_rows, device=device).repeat_interleave(num_candidates)
-    inputs = torch.cat([started(len(flat), device), flat[:, :-1].clamp(min=PAD_ID)], 1)
-    vocabulary = model.logits(inputs[:1, :1], *source.rows(rows[:1]).parts).shape[-1]
-    step = max(1, _CHUNK_BYTES // (4 * max(source.states[0].numel(), length * vocabulary)))
-    scores = []
-    for start in range(0, len(flat), step):
-        part = slice(start, start + step)
-        log_probs = source.rows(rows[part]).log_probs(model, inputs[part])  # (n, L, V)
-        picked = log_probs.gather(2, flat[part].clamp(min=0)[..., None])[..., 0]
-        scores.append(picked.masked_fill(flat[part] < 0, 0.0).sum(1))
-    return torch.cat(scores).view(num_rows, num_candidates).masked_fill(empty, _DEAD).cpu().numpy()
+        scores = _first_step(decoder, output, tree)
+        found = scores.gather(1, torch.from_numpy(known - 1).to(device))
+        return found.masked_fill(empty, _DEAD).cpu().numpy()
+    prefixes = prefixes_of(tree, known, start_id=START_ID)
+    states = decoder.extend(torch.from_numpy(prefixes.tokens).to(device), torch.from_numpy(prefixes.paths).to(device))
+    picked = token_log_probs(
+        output,
+        states[torch.from_numpy(prefixes.row).to(device), torch.from_numpy(prefixes.place).to(device)],
+        torch.from_numpy(prefixes.edge_owner).to(device),
+        torch.from_numpy(prefixes.edge_token).to(device),
+    )
+    total = torch.zeros(candidates.size, device=device)
+    total.index_add_(0, torch.from_numpy(prefixes.edge_candidate).to(device), picked)
+    return total.view(candidates.shape).masked_fill(empty, _DEAD).cpu().numpy()
 
 
-@torch.no_grad()
-def greedy_decode(model: Model, batch: "Batch", *, max_tokens: int, eos_id: int) -> npt.NDArray[np.int64]:
+@torch.inference_mode()
+def greedy_decode(model: "VIP5", batch: "Batch", *, max_tokens: int, eos_id: int) -> npt.NDArray[np.int64]:
     """(B, T) the likeliest token at every step, T at most `max_tokens`; padding (0) follows </s>."""
-    source = encoded(model, batch)
-    tokens = started(len(source.states), source.states.device)
-    ended = torch.zeros(len(tokens), dtype=torch.bool, device=tokens.device)
-    for _ in range(max_tokens):
-        logits = model.logits(tokens, *source.parts)[:, -1]
-        following = logits.argmax(-1).masked_fill(ended, PAD_ID)
-        tokens = torch.cat([tokens, following[:, None]], 1)
+    decoder = TreeDecoder(model, batch)
+    states, paths = started(decoder, START_ID)
+    ended = torch.zeros(decoder.num_rows, dtype=torch.bool, device=decoder.device)
+    tokens: list[Tensor] = []
+    while True:
+        following = model.t5.lm_head(states[:, -1]).argmax(-1).masked_fill(ended, PAD_ID)
+        tokens.append(following)
         ended |= following == eos_id
-        if bool(ended.all()):
-            break
-    return tokens[:, 1:].cpu().numpy()
+        if len(tokens) == max_tokens or bool(ended.all()):
+            return torch.stack(tokens, 1).cpu().numpy()
+        paths = torch.cat([paths, torch.full_like(paths[..., :1], decoder.num_nodes)], 2)
+        states = decoder.extend(following[:, None], paths)

@@ -14,15 +14,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from modeling.decoding import PAD_ID, Model, encoded, started
+from modeling.decoding import PAD_ID, START_ID
+from modeling.tree_decoder import TreeDecoder, started
 
 if TYPE_CHECKING:
     from modeling.batches import Batch
+    from modeling.vip5 import VIP5
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def free_beam_search(
-    model: Model, batch: "Batch", *, beam: int, max_tokens: int, eos_id: int
+    model: "VIP5", batch: "Batch", *, beam: int, max_tokens: int, eos_id: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
     """The `beam` best sequences of every row, best first: tokens (B, beam, T) without the start token and their scores.
 
@@ -30,32 +32,39 @@ def free_beam_search(
     finished as soon as `beam` sequences have ended; </s> counts only among the `beam` best continuations of a step
     (the behaviour of the generation code the paper used; golden values in the specification).
     """
-    source = encoded(model, batch)
-    num_rows, device = len(source.states), source.states.device
-    rows = torch.arange(num_rows, device=device).repeat_interleave(beam)
-    wide = source.rows(rows)
-    tokens = started(num_rows * beam, device).view(num_rows, beam, 1)
-    scores = torch.full((num_rows, beam), -1e9, device=device)
-    scores[:, 0] = 0.0
+    decoder = TreeDecoder(model, batch)
+    num_rows, device = decoder.num_rows, decoder.device
+    states, nodes = started(decoder, START_ID)
+    tokens = torch.full((num_rows, 1, 1), START_ID, dtype=torch.long, device=device)
+    scores = torch.zeros(num_rows, 1, device=device)
     pool = _Pool.empty(num_rows, beam, max_tokens, device)
     for length in range(1, max_tokens + 1):
-        log_probs = wide.log_probs(model, tokens.flatten(0, 1))[:, -1]  # (B beam, V)
+        log_probs = torch.log_softmax(model.t5.lm_head(states).float(), -1)  # (B, 1 or beam, V)
         vocabulary = log_probs.shape[-1]
-        total = scores[..., None] + log_probs.view(num_rows, beam, vocabulary)
-        best, flat = total.flatten(1).topk(2 * beam)
+        best, flat = (scores[..., None] + log_probs).flatten(1).topk(2 * beam)
         parent, token = flat.div(vocabulary, rounding_mode="floor"), flat % vocabulary
         ending = token == eos_id
         counted = ending & (torch.arange(2 * beam, device=device) < beam) & ~pool.full[:, None]
-        paths = tokens.gather(1, parent[..., None].expand(-1, -1, tokens.shape[-1]))
-        pool.add(torch.cat([paths, token[..., None]], -1), (best / length).masked_fill(~counted, -torch.inf))
+        pool.add(
+            torch.cat([_rows(tokens, parent), token[..., None]], -1),
+            (best / length).masked_fill(~counted, -torch.inf),
+        )
         if bool(pool.full.all()):
             return pool.result()
         order = ending.int().argsort(dim=1, stable=True)[:, :beam]  # the best that go on
-        scores, token = best.gather(1, order), token.gather(1, order)
-        paths = paths.gather(1, order[..., None].expand(-1, -1, paths.shape[-1]))
-        tokens = torch.cat([paths, token[..., None]], -1)
+        scores, token, parent = (x.gather(1, order) for x in (best, token, parent))
+        tokens = torch.cat([_rows(tokens, parent), token[..., None]], -1)
+        if length < max_tokens:
+            own = torch.arange(beam, device=device).expand_as(token) + decoder.num_nodes
+            nodes = torch.cat([_rows(nodes, parent), own[..., None]], -1)
+            states = decoder.extend(token, nodes)
     pool.add(tokens, (scores / tokens.shape[-1]).masked_fill(pool.full[:, None], -torch.inf))
     return pool.result()
+
+
+def _rows(values: Tensor, index: Tensor) -> Tensor:
+    """(B, N, L) `values` at the places `index` (B, K) of the second axis: (B, K, L)."""
+    return values.gather(1, index[..., None].expand(-1, -1, values.shape[2]))
 
 
 @dataclass

@@ -116,3 +116,69 @@ def _checked(tree: PrefixTree) -> PrefixTree:
             "renew `identifiers`, or choose another identifiers.scheme",
         )
     return tree
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prefixes:
+    """What has to be decoded to score some items of every row: the prefixes they share, each once a row.
+
+    Example: items written (7, 8) and (7, 9) need two prefixes, the start and (7), and four edges.
+    """
+
+    tokens: IntArray
+    """(B, N) last token of each prefix, the start token first."""
+    paths: IntArray
+    """(B, N, L) prefixes on the way from the start to each one, itself included, filled up with -1."""
+    row: IntArray
+    """(P,) row of each prefix that is not there to fill up, ascending."""
+    place: IntArray
+    """(P,) its place within the row."""
+    edge_owner: IntArray
+    """(E,) the prefix, of P, that a token follows, ascending."""
+    edge_token: IntArray
+    """(E,) the token."""
+    edge_candidate: IntArray
+    """(E,) whose token it is: a place in the flattened candidates."""
+
+
+def prefixes_of(tree: PrefixTree, candidates: npt.NDArray[np.integer], *, start_id: int) -> Prefixes:
+    """The prefixes of the items `candidates` (B, C) and the edges below them.
+
+    Args:
+        tree: the identifiers.
+        candidates: item ids from 1.
+        start_id: the decoder's first token.
+    """
+    num_rows, num_listed = candidates.shape
+    num_nodes = len(tree.item)
+    base = np.repeat(np.arange(num_rows), num_listed)[:, None] * num_nodes
+    flat = candidates.ravel() - 1
+    # Column l: the prefix of l tokens, as row x nodes + node; -1 where the identifier is shorter.
+    above = np.concatenate([np.full((len(flat), 1), ROOT), tree.paths[flat]], 1)
+    keys = np.where(above == PAD, PAD, base + above)
+    inner = keys[:, :-1][keys[:, 1:] != PAD]
+    unique, first = np.unique(inner, return_index=True)
+    row = unique // num_nodes
+    place = np.arange(len(unique)) - np.searchsorted(row, np.arange(num_rows))[row]
+    owner = np.searchsorted(unique, keys).clip(max=len(unique) - 1)  # means nothing where an identifier is finished
+    listed_edge, level_edge = np.nonzero(keys[:, 1:] != PAD)
+    listed, level = listed_edge[first], level_edge[first]  # some item below each prefix
+    width = int(place.max()) + 1
+    tokens = np.full((num_rows, width), start_id, np.int64)
+    paths = np.full((num_rows, width, tree.depth), PAD, np.int64)
+    paths[..., 0] = np.arange(width)  # a place that only fills up sees itself
+    below = level > 0
+    tokens[row[below], place[below]] = tree.tokens[flat[listed[below]], level[below] - 1]
+    above_or_self = np.arange(tree.depth) <= level[:, None]
+    paths[row, place] = np.where(above_or_self, place[owner[listed, :-1]], PAD)
+    order = np.argsort(owner[listed_edge, level_edge], kind="stable")
+    listed_edge, level_edge = listed_edge[order], level_edge[order]
+    return Prefixes(
+        tokens=tokens,
+        paths=paths,
+        row=row,
+        place=place,
+        edge_owner=owner[listed_edge, level_edge],
+        edge_token=tree.tokens[flat[listed_edge], level_edge],
+        edge_candidate=listed_edge,
+    )

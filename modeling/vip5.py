@@ -56,6 +56,10 @@ class VIP5(nn.Module):
         small: Tensor = self.whole_word(batch.whole_word_ids) + self.category(batch.category_ids)
         return embeddings + small
 
+    def route(self, families: Tensor) -> None:
+        """Says to which families (B,) the rows belong that pass next through single parts of the backbone."""
+        self._route.families = families
+
     def encode(self, batch: Batch) -> Tensor:
         """Encoder states (B, S, D); rows of the batch may belong to different families."""
         self._route.families = batch.families

@@ -1,5 +1,7 @@
 """Decoding: constrained search names existing, allowed items once, with exact scores; wide beams are exhaustive."""
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -12,7 +14,8 @@ from modeling.batches import Batch
 from modeling.decoding import constrained_beam_search, greedy_decode, score_items
 from modeling.free_beams import Parsed, free_beam_search, parse_items
 from modeling.prefix_tree import PAD, PrefixTree, build_tree
-from modeling.settings import Scratch
+from modeling.settings import AdapterParams, Scratch, VisionParams
+from modeling.tree_decoder import NO_NODE, TreeDecoder, encode_rows
 from modeling.vip5 import VIP5
 from tests.modeling.golden import GOLDEN, golden_model, need
 
@@ -94,12 +97,129 @@ def test_candidates_have_the_scores_of_the_exhaustive_pass(
     assert np.isneginf(found[1, 2])
 
 
+@pytest.fixture(scope="module")
+def full() -> tuple[VIP5, Batch]:
+    """A model with adapters a family and photos, every part of it random, and rows of all families and lengths."""
+    scratch = Scratch(d_model=16, d_ff=32, num_heads=2, d_kv=8, num_layers=2, num_decoder_layers=2)
+    with seeded(4, "decoding test"):
+        model = VIP5(
+            new_t5(scratch, vocabulary_size=VOCABULARY, dropout=0.1),
+            adapters=AdapterParams(reduction=4, init="linear", routing="per_family"),
+            vision=VisionParams(width=3, num_visual_tokens=1),
+        )
+        with torch.no_grad():
+            model.t5.shared.weight.mul_(4.0)
+            for part in (model.t5.encoder, model.t5.decoder):
+                part.block[0].layer[0].SelfAttention.relative_attention_bias.weight.normal_()
+        features = torch.randn(3, 2, 3)
+    ids = torch.tensor([[3, 4, 9, 9, 5, EOS], [6, 9, 7, EOS, 0, 0], [8, 9, 10, 9, EOS, 0]])
+    rows = batch_of(ids)
+    rows = replace(
+        rows,
+        category_ids=(ids == 9).long(),
+        image_features=features,
+        image_present=torch.tensor([[True, False], [True, False], [True, True]]),
+        families=torch.tensor([0, 1, 2]),
+    )
+    return model.eval(), rows
+
+
+def test_the_encoder_for_inference_is_the_models(full: tuple[VIP5, Batch]) -> None:
+    model, rows = full
+    for batch in (rows, replace(rows, attention_mask=torch.ones_like(rows.attention_mask))):
+        with torch.no_grad():
+            expected = model.encode(batch)
+        real = batch.attention_mask
+        torch.testing.assert_close(encode_rows(model, batch)[real], expected[real])
+
+
+def test_a_node_has_the_states_of_its_prefix(full: tuple[VIP5, Batch]) -> None:
+    """Nodes added in several calls, below different parents, against the library's decoder on each prefix alone."""
+    model, rows = full
+    decoder = TreeDecoder(model, rows)
+    prefixes = [(0,), (0, 3), (0, 5), (0, 5, 7), (0, 3, 7), (0, 5, 8), (0, 5, 8, 2)]
+    calls = [[0], [1, 2], [3, 4, 5], [6]]
+    with torch.no_grad():
+        states = model.encode(rows)
+        for call in calls:
+            length = max(len(prefixes[node]) for node in call)
+            paths = torch.full((3, len(call), length), NO_NODE)
+            for place, node in enumerate(call):
+                path = [prefixes.index(prefixes[node][: end + 1]) for end in range(len(prefixes[node]))]
+                paths[:, place, : len(path)] = torch.tensor(path)
+            found = decoder.extend(torch.tensor([[prefixes[node][-1] for node in call]]).expand(3, -1), paths)
+            for place, node in enumerate(call):
+                inputs = torch.tensor([prefixes[node]]).expand(3, -1)
+                expected = model.decode(inputs, states, rows.attention_mask, rows.families)[:, -1]
+                torch.testing.assert_close(found[:, place], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("codes", [[(3,), (5,), (4,)], [(3, 4), (3, 5), (6, 4), (6, 7, 8)], [(3,), (3, 4), (5, 5, 5)]])
+def test_adapters_photos_and_families_take_part_in_every_way_to_decode(
+    full: tuple[VIP5, Batch], codes: list[tuple[int, ...]]
+) -> None:
+    model, rows = full
+    tree = build_tree(codes, eos_id=EOS)
+    expected = exhaustive(model, rows, tree)
+    everything = np.tile(np.arange(1, len(codes) + 1), (3, 1))
+    np.testing.assert_allclose(score_items(model, rows, tree, everything), expected, rtol=1e-4)
+    ranked = constrained_beam_search(model, rows, tree, np.ones((3, len(codes)), bool), beam=20, top_k=len(codes))
+    np.testing.assert_array_equal(ranked.items, np.argsort(-expected, 1) + 1)
+    np.testing.assert_allclose(ranked.scores, -np.sort(-expected, 1), rtol=1e-4)
+
+
+def test_a_hundred_candidates_are_one_pass_over_their_shared_prefixes(
+    model: VIP5, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codes = [(a, b) for a in range(2, 12) for b in range(2, 12)]
+    sizes: list[tuple[int, ...]] = []
+    encodings: list[int] = []
+    extend, embed = TreeDecoder.extend, VIP5.embed
+    monkeypatch.setattr(TreeDecoder, "extend", lambda *args: sizes.append(args[1].shape) or extend(*args))
+    monkeypatch.setattr(VIP5, "embed", lambda *args: encodings.append(1) or embed(*args))
+    score_items(model, batch, build_tree(codes, eos_id=EOS), np.tile(np.arange(1, 101), (3, 1)))
+    assert sizes == [(3, 11)]  # the start and ten first tokens, not a hundred identifiers
+    assert encodings == [1]
+
+
+@settings(max_examples=25, deadline=None)
+@given(codes=CODES, data=st.data())
+def test_whatever_the_beam_every_named_item_exists_is_allowed_and_is_named_once(
+    model: VIP5, batch: Batch, codes: list[tuple[int, ...]], data: st.DataObject
+) -> None:
+    tree = build_tree(codes, eos_id=EOS)
+    allowed = np.array([data.draw(st.lists(st.booleans(), min_size=len(codes), max_size=len(codes))) for _ in range(3)])
+    beam, top_k = data.draw(st.integers(1, 6)), data.draw(st.integers(1, 12))
+    ranked = constrained_beam_search(model, batch, tree, allowed, beam=beam, top_k=top_k)
+    expected = exhaustive(model, batch, tree)
+    for row in range(3):
+        named = ranked.items[row][ranked.items[row] > 0]
+        assert len(set(named.tolist())) == len(named)
+        assert allowed[row, named - 1].all()
+        np.testing.assert_allclose(ranked.scores[row][: len(named)], expected[row, named - 1], atol=1e-4)
+        assert len(named) == min(top_k, int(allowed[row].sum())) or beam < len(codes)
+
+
+@settings(max_examples=10, deadline=None)
+@given(codes=st.sets(st.tuples(*[st.integers(2, 11)] * 2), min_size=12, max_size=100).map(sorted), data=st.data())
+def test_beams_as_wide_as_the_tree_find_the_exact_top_ten(
+    model: VIP5, batch: Batch, codes: list[tuple[int, ...]], data: st.DataObject
+) -> None:
+    tree = build_tree(codes, eos_id=EOS)
+    seen = data.draw(st.sets(st.integers(0, len(codes) - 1), max_size=len(codes) - 11))
+    allowed = np.ones((3, len(codes)), bool)
+    allowed[:, sorted(seen)] = False
+    ranked = constrained_beam_search(model, batch, tree, allowed, beam=10, top_k=10)
+    expected = np.where(allowed, exhaustive(model, batch, tree), -np.inf)
+    np.testing.assert_array_equal(ranked.items, np.argsort(-expected, 1)[:, :10] + 1)
+
+
 def test_candidates_scored_in_pieces_score_the_same(model: VIP5, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
     tree = build_tree([(3, 4), (3, 5), (6, 4), (6, 7)], eos_id=EOS)
     candidates = np.array([[4, 2, 1], [1, 3, 2], [2, 3, 4]])
     whole = score_items(model, batch, tree, candidates)
     monkeypatch.setattr("modeling.decoding._CHUNK_BYTES", 1)
-    np.testing.assert_allclose(score_items(model, batch, tree, candidates), whole, atol=1e-6)
+    np.testing.assert_allclose(score_items(model, batch, tree, candidates), whole, rtol=1e-6)
 
 
 def test_narrow_beams_still_fill_the_list_with_allowed_items(model: VIP5, batch: Batch) -> None:

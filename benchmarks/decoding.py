@@ -1,0 +1,148 @@
+"""How many users a CPU-second are ranked, at T5-small size with random weights, beside the original's beam search.
+
+Enters: T5's tokenizer.json. Leaves: one JSON object on standard output.
+Trade-off: made-up users with the history lengths of the published measurement (5,000 users, 3,000 items, mean sequence
+9.2, 3 % long ones) instead of real ones; weights do not matter for speed, because a constrained search always takes as
+many steps as the identifiers have tokens. CPU-seconds (all threads) are the measure because the machine may be shared,
+and a fixed float32 matrix product is timed before and after.
+
+    python -m benchmarks.decoding --tokenizer FOLDER [--users 128] [--threads 1] [--tokens-per-batch 4096]
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from benchmarks.training import NUM_ITEMS, PHOTO, WIDTH, measure_product, small_vip5
+from features.rendering import COMMA, item_with_photo, render_source
+from features.schema import prompts
+from features.seeds import rng
+from features.tables import from_rows
+from features.templates import load_templates
+from modeling.batches import Corpus, PhotoTable
+from modeling.histories import Histories
+from modeling.prefix_tree import build_tree
+from modeling.ragged import Ragged
+from modeling.rankings import Catalogue, Rankings, Search, rank_prompt
+from modeling.tokens import Tokens
+from modeling.vip5 import VIP5
+
+# The original, its own code on a like machine (torch 2.13, two threads): users a CPU-second, loading, its greedy pass
+# and 20 beams together. About 75 GFLOP a CPU-second is what a float32 matrix product reached there.
+ORIGINAL, ORIGINAL_GFLOP = {"A-9": 0.6214, "B-8": 0.1417}, 75.0
+
+
+def made_histories(num_users: int) -> Histories:
+    """Random users: 5 items and a geometric tail, 3 % with 20 to 100; the last one is the test item."""
+    generator = rng(0, "benchmark", "histories")
+    lengths = 4 + generator.geometric(0.3, num_users)
+    long = generator.random(num_users) < 0.03
+    lengths[long] = generator.integers(20, 101, int(long.sum()))
+    rows = [generator.choice(NUM_ITEMS, int(length), replace=False) + 1 for length in lengths]
+    known = Ragged.from_rows([[], *(row[:-1].tolist() for row in rows)])
+    return Histories(known=known, train=known, targets=np.array([0, *(int(row[-1]) for row in rows)]))
+
+
+def made_corpus(histories: Histories, tokens: Tokens) -> Corpus:
+    """A-9 and B-8 of every user, as the stage `prompts` writes them."""
+    generator = rng(0, "benchmark", "candidates")
+    templates = {prompt.id: prompt for prompt in load_templates()}
+    rows: list[dict[str, Any]] = []
+    for prompt_id, family in (("A-9", "sequential"), ("B-8", "direct")):
+        for user in range(1, histories.num_users + 1):
+            target, shown = int(histories.targets[user]), histories.known.row(user).tolist()
+            listed = None
+            if family == "direct":
+                free = np.setdiff1d(np.arange(1, NUM_ITEMS + 1), [target, *shown])
+                listed = generator.permutation([target, *generator.choice(free, 99, replace=False)]).tolist()
+            text = COMMA.join(item_with_photo(str(item), PHOTO) for item in listed or shown)
+            slots = {"user_id": str(user), "user_name": f"Ann {user}", "history": text, "candidates": text}
+            rows.append({
+                "example_id": len(rows), "split": "test", "family": family, "prompt_id": prompt_id,
+                "variant": "published", "round": 0, "user_id": user, "target_item_id": target,
+                "image_item_ids": listed or shown, "candidate_item_ids": listed,
+                "source": render_source(templates[prompt_id], slots), "target": str(target),
+            })  # fmt: skip
+    features = rng(0, "benchmark", "photos").standard_normal((NUM_ITEMS + 1, WIDTH)).astype(np.float32)
+    table: pa.Table = from_rows(prompts("test", "sequential"), rows)
+    return Corpus(table, tokens, PhotoTable(features, np.ones(NUM_ITEMS + 1, bool)))
+
+
+def made_catalogue(tokens: Tokens) -> Catalogue:
+    """Items written as numbers."""
+    texts = [str(item) for item in range(1, NUM_ITEMS + 1)]
+    tree = build_tree([ids[:-1].tolist() for ids in tokens.encode_targets(texts, 64)], eos_id=tokens.eos_id)
+    return Catalogue(texts=texts, tree=tree, item_of={text: item for item, text in enumerate(texts, start=1)})
+
+
+def measure(
+    model: VIP5, corpus: Corpus, *, prompt_id: str, catalogue: Catalogue, histories: Histories, search: Search
+) -> dict[str, Any]:
+    """Users a CPU-second of one prompt, loading included, beside the original's."""
+    rows = np.flatnonzero(np.array(corpus.prompt_ids.to_pylist()) == prompt_id)
+
+    def rank(chosen: np.ndarray[Any, Any]) -> Rankings:
+        return rank_prompt(
+            model, corpus, chosen, catalogue=catalogue, histories=histories, search=search, label=prompt_id
+        )
+
+    rank(rows[:2])
+    before = measure_product()
+    cpu, wall = time.process_time(), time.monotonic()
+    found = rank(rows)
+    cpu, wall = time.process_time() - cpu, time.monotonic() - wall
+    products = [before, measure_product()]
+    assert (found.ranks > 0).all() or prompt_id == "A-9"
+    rate = len(rows) / cpu
+    return {
+        "users": len(rows),
+        "source_tokens_a_user": round(float(corpus.lengths[rows].mean()), 1),
+        "users_per_cpu_second": round(rate, 3),
+        "users_per_wall_second": round(len(rows) / wall, 3),
+        "product_gflop_per_cpu_second": products,
+        "times_the_original": round(rate / ORIGINAL[prompt_id], 2),
+        "times_the_original_scaled_by_the_product": round(
+            rate / ORIGINAL[prompt_id] * ORIGINAL_GFLOP / float(np.mean(products)), 2
+        ),
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints the measurements."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--tokenizer", type=Path, required=True, help="folder with T5's tokenizer.json")
+    parser.add_argument("--users", type=int, default=128)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--tokens-per-batch", type=int, default=4096)
+    parser.add_argument("--prompts", nargs="+", default=["A-9", "B-8"])
+    arguments = parser.parse_args(argv)
+    torch.set_num_threads(arguments.threads)
+    tokens = Tokens.load(arguments.tokenizer)
+    histories, catalogue = made_histories(arguments.users), made_catalogue(tokens)
+    corpus, model = made_corpus(histories, tokens), small_vip5(tokens, 0.0).eval()
+    search = Search(
+        decoding="constrained", beam=20, top_k=20, batch_size=arguments.batch_size,
+        tokens_per_batch=arguments.tokens_per_batch,
+    )  # fmt: skip
+    found = {
+        "threads": arguments.threads,
+        "identifier_tokens": catalogue.tree.depth,
+        **{
+            name: measure(model, corpus, prompt_id=name, catalogue=catalogue, histories=histories, search=search)
+            for name in arguments.prompts
+        },
+    }
+    print(json.dumps(found, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

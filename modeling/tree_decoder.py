@@ -1,0 +1,161 @@
+"""T5 for inference: its encoder, and its decoder over a tree of prefixes, each a position that sees its ancestors.
+
+Enters: a batch, then nodes, each a token and the path of nodes that leads to it. Leaves: the decoder states of the
+new nodes. Beams stand on the query axis, so that the cross-attention keys and values of a row exist once, however many
+beams it has, and a beam that changes its place moves no cache: its next node only names other ancestors.
+Trade-off: a node attends to all nodes of its row under a mask, which for some hundred nodes is cheaper than a gathered
+cache a beam. The backbone's own modules compute everything but attention, so that adapters and tuned norms take part.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from modeling.batches import Batch
+    from modeling.vip5 import VIP5
+
+NO_NODE = -1
+
+
+@dataclass
+class _Layer:
+    """Keys and values of one decoder block, (B, H, positions, width of a head) each."""
+
+    cross_keys: Tensor
+    cross_values: Tensor
+    keys: Tensor
+    values: Tensor
+
+
+class TreeDecoder:
+    """A batch, encoded once, and the prefixes decoded so far.
+
+    Args:
+        model: in eval mode.
+        batch: B rows.
+
+    Example: `extend` with tokens [[0]] and paths [[[0]]] makes the start node of one row; tokens [[7, 9]] and paths
+    [[[0, 1], [0, 2]]] then make two beams below it.
+    """
+
+    def __init__(self, model: "VIP5", batch: "Batch") -> None:
+        self.model, self.families = model, batch.families
+        t5: Any = model.t5
+        states = encode_rows(model, batch)  # (B, S, D)
+        self._padding = None if bool(batch.attention_mask.all()) else batch.attention_mask[:, None, None]
+        self._width = int(t5.config.d_kv)
+        self._layers = []
+        for block in t5.decoder.block:
+            cross = block.layer[1].EncDecAttention
+            keys, values = (_heads(project(states), self._width) for project in (cross.k, cross.v))
+            self._layers.append(_Layer(keys, values, keys[:, :, :0], values[:, :, :0]))
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of the batch."""
+        return len(self.families)
+
+    @property
+    def num_nodes(self) -> int:
+        """Nodes of every row so far."""
+        return self._layers[0].keys.shape[2]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the batch lies."""
+        return self.families.device
+
+    def extend(self, tokens: Tensor, paths: Tensor) -> Tensor:
+        """Adds N nodes to every row and returns their decoder states (B, N, D), scaled as the output layer wants them.
+
+        Args:
+            tokens: (B, N) int64, the last token of each new prefix; the new nodes are numbered from `num_nodes` on.
+            paths: (B, N, L) int64, the nodes from the start to the new node itself, filled up with -1.
+        """
+        self.model.route(self.families)
+        t5: Any = self.model.t5
+        bias = self._bias(paths, self.num_nodes + tokens.shape[1])
+        hidden = t5.decoder.embed_tokens(tokens)
+        for block, layer in zip(t5.decoder.block, self._layers, strict=True):
+            hidden = hidden + self._self_attention(block.layer[0], layer, hidden, bias)
+            hidden = hidden + self._cross_attention(block.layer[1], layer, hidden)
+            last = block.layer[2]
+            hidden = hidden + last.DenseReluDense(last.layer_norm(hidden))
+        hidden = t5.decoder.final_layer_norm(hidden)
+        scaled: Tensor = hidden * t5.model_dim**-0.5 if t5.config.scale_decoder_outputs else hidden
+        return scaled
+
+    def _self_attention(self, part: Any, layer: _Layer, hidden: Tensor, bias: Tensor) -> Tensor:
+        attention, normed = part.SelfAttention, part.layer_norm(hidden)
+        query, keys, values = (
+            _heads(project(normed), self._width) for project in (attention.q, attention.k, attention.v)
+        )
+        layer.keys, layer.values = torch.cat([layer.keys, keys], 2), torch.cat([layer.values, values], 2)
+        return _attended(attention.o, query, layer.keys, layer.values, bias.to(query))
+
+    def _cross_attention(self, part: Any, layer: _Layer, hidden: Tensor) -> Tensor:
+        attention = part.EncDecAttention
+        query = _heads(attention.q(part.layer_norm(hidden)), self._width)
+        return _attended(attention.o, query, layer.cross_keys, layer.cross_values, self._padding)
+
+    def _bias(self, paths: Tensor, num_nodes: int) -> Tensor:
+        """(B, H, N, num_nodes): T5's relative position bias where a node is an ancestor, minus infinity elsewhere."""
+        length = paths.shape[2]
+        attention: Any = self.model.t5.decoder.block[0].layer[0].SelfAttention
+        by_distance = attention.compute_bias(1, length, device=paths.device, past_seen_tokens=length - 1)
+        by_distance = by_distance[0, :, 0].flip(1)  # (H, L): distance 0 first
+        depth = (paths != NO_NODE).sum(2, keepdim=True) - 1
+        distance = (depth - torch.arange(length, device=paths.device)).clamp(min=0)  # (B, N, L)
+        values = by_distance[:, distance].movedim(0, 1)  # (B, H, N, L)
+        shape = (*values.shape[:3], num_nodes + 1)  # the last column takes what fills the paths up
+        places = torch.where(paths == NO_NODE, num_nodes, paths)[:, None].expand_as(values)
+        bias = torch.full(shape, -torch.inf, device=paths.device, dtype=values.dtype).scatter(3, places, values)
+        return bias[..., :num_nodes]
+
+
+def encode_rows(model: "VIP5", batch: "Batch") -> Tensor:
+    """Encoder states (B, S, D) as `model.encode` gives them, position bias and padding joined once for all layers."""
+    model.route(batch.families)
+    encoder: Any = model.t5.encoder
+    hidden, width = model.embed(batch), int(model.t5.config.d_kv)
+    length = hidden.shape[1]
+    bias = encoder.block[0].layer[0].SelfAttention.compute_bias(length, length, device=hidden.device).to(hidden)
+    if not bool(batch.attention_mask.all()):
+        bias = bias.masked_fill(~batch.attention_mask[:, None, None], -torch.inf)  # (B, H, S, S)
+    for block in encoder.block:
+        first, last = block.layer
+        attended = _attended(
+            first.SelfAttention.o, *_projected(first.SelfAttention, first.layer_norm(hidden), width), bias
+        )
+        hidden = hidden + attended
+        hidden = hidden + last.DenseReluDense(last.layer_norm(hidden))
+    states: Tensor = encoder.final_layer_norm(hidden)
+    return states
+
+
+def _heads(states: Tensor, width: int) -> Tensor:
+    """(B, N, H x W) to (B, H, N, W)."""
+    return states.unflatten(2, (-1, width)).transpose(1, 2)
+
+
+def _projected(attention: Any, normed: Tensor, width: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Query, keys and values of the same states, (B, H, N, W) each."""
+    return _heads(attention.q(normed), width), _heads(attention.k(normed), width), _heads(attention.v(normed), width)
+
+
+def _attended(output: Any, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+    """(B, N, D) what attention without T5's missing scale finds, through the layer `output`."""
+    mixed = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask, scale=1.0)
+    joined: Tensor = output(mixed.transpose(1, 2).flatten(2))
+    return joined
+
+
+def started(decoder: TreeDecoder, start_id: int) -> tuple[Tensor, Tensor]:
+    """The start node of every row: its states (B, 1, D) and its path (B, 1, 1)."""
+    first = torch.full((decoder.num_rows, 1), start_id, dtype=torch.long, device=decoder.device)
+    paths = torch.zeros_like(first)[..., None]
+    return decoder.extend(first, paths), paths
