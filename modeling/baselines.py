@@ -1,12 +1,11 @@
-"""What needs no training: random, popularity, recent popularity, item k-nearest neighbours, the number rule.
+"""What needs no model: random, popularity, recent popularity, item k-nearest neighbours, the number rule.
 
 Enters: interactions before the test item. Leaves: the rank of every user's test item among the unseen items or among
 given candidates. Trade-off: dense scores for a block of users at a time (256 users x 20,000 items, 20 MB) instead of
 the whole matrix; co-occurrence in compressed rows by hand, because modeling must not need SciPy.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -143,26 +142,10 @@ def number_rule_ranks(histories: Histories, user_ids: IntArray) -> IntArray:
     return ranks
 
 
-@dataclass(frozen=True, kw_only=True)
-class BaselineRanks:
-    """Ranks of the test items by baseline, in the order of the users."""
-
-    sequential: Mapping[str, IntArray]
-    direct: Mapping[str, IntArray]
-
-
-def all_ranks(
-    histories: Histories,
-    interactions: pa.Table,
-    *,
-    sequential_users: IntArray,
-    direct_users: IntArray,
-    direct_candidates: IntArray,
-    num_items: int,
-    recent_share: float,
-    seed: int,
-) -> BaselineRanks:
-    """Every baseline on the users of the sequential prompts and on the candidates (N, C) of the direct ones."""
+def plain_scorers(
+    histories: Histories, interactions: pa.Table, *, num_items: int, recent_share: float, seed: int
+) -> dict[str, Scorer]:
+    """The scorers that count purchases, by name; recent_popularity only where there are timestamps."""
     scorers: dict[str, Scorer] = {
         "random": random_scores(num_items, seed),
         "popularity": popularity(train_counts(histories, num_items)),
@@ -171,16 +154,7 @@ def all_ranks(
     recent = recent_counts(interactions, num_items, recent_share)
     if recent is not None:
         scorers["recent_popularity"] = popularity(recent)
-    sequential = {
-        name: ranks_among_unseen(scorer, histories, sequential_users, num_items) for name, scorer in scorers.items()
-    }
-    sequential["number_rule"] = number_rule_ranks(histories, sequential_users)
-    targets = histories.targets[direct_users]
-    direct = {
-        name: ranks_among(scorer, direct_users, targets, direct_candidates, num_items)
-        for name, scorer in scorers.items()
-    }
-    return BaselineRanks(sequential=sequential, direct=direct)
+    return scorers
 
 
 def _scramble(num_items: int) -> IntArray:

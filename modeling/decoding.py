@@ -81,9 +81,14 @@ def constrained_beam_search(
         beam: prefixes kept at every step; a beam as wide as the tree makes the search exhaustive. Never below top_k.
         top_k: items returned a row; fewer where fewer are allowed.
     """
-    decoder = TreeDecoder(model, batch)
+    return search(TreeDecoder(model, batch), tree, allowed, beam=beam, top_k=top_k)
+
+
+@torch.inference_mode()
+def search(decoder: TreeDecoder, tree: PrefixTree, allowed: npt.NDArray[np.bool_], *, beam: int, top_k: int) -> Ranked:
+    """As `constrained_beam_search`, of rows that are encoded already; the decoder must hold no nodes."""
     permitted = torch.from_numpy(allowed).to(decoder.device)
-    output = model.t5.lm_head
+    output = decoder.model.t5.lm_head
     if tree.single_step:
         scores = _first_step(decoder, output, tree).masked_fill(~permitted, _DEAD)  # (B, I)
         best, index = scores.topk(min(top_k, tree.num_items))
@@ -217,8 +222,13 @@ def score_items(
         tree: the identifiers of items 1 to I.
         candidates: (B, C) item ids; 0 marks an empty place, which scores minus infinity.
     """
-    decoder = TreeDecoder(model, batch)
-    output, device = model.t5.lm_head, decoder.device
+    return score(TreeDecoder(model, batch), tree, candidates)
+
+
+@torch.inference_mode()
+def score(decoder: TreeDecoder, tree: PrefixTree, candidates: npt.NDArray[np.integer]) -> npt.NDArray[np.float32]:
+    """As `score_items`, of rows that are encoded already; the decoder must hold no nodes."""
+    output, device = decoder.model.t5.lm_head, decoder.device
     empty = torch.from_numpy(candidates == 0).to(device)
     known = np.maximum(candidates, 1)
     if tree.single_step:

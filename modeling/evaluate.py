@@ -8,24 +8,25 @@ items masked, so that a baseline cannot be weaker by accident; that costs three 
 import logging
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
 from features import schema, stage
 from features.stage import Context
+from modeling.sasrec_settings import SasRecParams
 
 log = logging.getLogger("vip5")
 
 SECTIONS = ()
 _TEST = tuple(f"prompts/test/{family}" for family in schema.FAMILIES)
-_TRAIN = tuple(f"prompts/train/{family}" for family in schema.FAMILIES)
+_OTHERS = tuple(f"prompts/{split}/{family}" for split in ("valid", "train") for family in schema.FAMILIES)
 _TABLES = (
     "sequences/users", "sequences/items", "sequences/interactions", "explanations", "candidates", "identifiers",
-    "images/embeddings",
+    "images/embeddings", "texts",
 )  # fmt: skip
 READS = (
-    *(f"data/${{dataset}}/{name}" for name in (*_TABLES, *_TEST, *_TRAIN)),
+    *(f"data/${{dataset}}/{name}" for name in (*_TABLES, *_TEST, *_OTHERS)),
     "models/${dataset}/pretrain",
     "models/${dataset}/train",
 )
@@ -61,6 +62,8 @@ class Params:
     """Resamples of the users behind every 95 % interval; 0 leaves intervals out."""
     recent_share: float = 0.1
     """Share of the newest train interactions that the baseline recent_popularity counts."""
+    sasrec: SasRecParams | None = field(default_factory=SasRecParams)
+    """The rival that is trained in the same run; null leaves it out."""
     explanation_max_tokens: int = 32
     """Longest generated explanation, tokens, </s> included (the paper's saved run: 20)."""
     device: str = "auto"
@@ -85,6 +88,7 @@ def run(params: Params, context: Context) -> int:
     from modeling import evaluation_inputs as read
     from modeling.checkpoints import load_backbone_only, load_vip5
     from modeling.rankings import Search
+    from modeling.rivals import score_rivals
     from modeling.settings import LoopParams
     from modeling.summary import number_rule_line
     from modeling.training import device_of
@@ -111,8 +115,12 @@ def run(params: Params, context: Context) -> int:
     backbone, tokens = load_backbone_only(context, device=device)
     text_corpus = read.test_corpus(context, tokens, None)
     others["backbone"] = score(backbone, text_corpus, prompts=some, explanation_tokens=longest, label="backbone")
-    baselines = ev.score_baselines(vip5, inputs, recent_share=params.recent_share, seed=context.seed)
-    compared = ev.Compared(vip5=vip5, others=others, baselines=baselines)
+    rivals = score_rivals(
+        vip5.sequential.values(), vip5.direct.values(), popular=inputs.popular, histories=inputs.histories,
+        interactions=inputs.interactions, content=inputs.content, recent_share=params.recent_share,
+        sasrec=params.sasrec, dataset=context.dataset, seed=context.seed,
+    )  # fmt: skip
+    compared = ev.Compared(vip5=vip5, others=others, rivals=rivals)
     results = ev.results_of(compared, inputs, context, decoding=params.decoding, resamples=params.bootstrap_resamples)
     rows = files.write_all(compared, results, context, params=params, reads=READS)
     log.info("%s", number_rule_line(results["leakage"]))

@@ -4,7 +4,7 @@ Enters: tables, models and the parameters of `evaluate`. Leaves: scores by model
 Trade-off: one function a step, called in order by the stage, instead of an evaluator object with state.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,9 @@ from modeling.evaluation_inputs import Inputs
 from modeling.explaining import Explanations, explain_prompt, explanation_block
 from modeling.leakage import leakage_block
 from modeling.rankings import Rankings, Search, rank_prompt, rows_by_prompt
-from modeling.result_blocks import difference_block, ranking_block, slice_block
+from modeling.result_blocks import difference_block, ranking_block
+from modeling.rivals import Rivals
+from modeling.slices import Masks, own_slices, slices_by_model
 from modeling.user_numbers import by_chance, neighbour_ranks
 from modeling.vip5 import VIP5
 
@@ -98,7 +100,7 @@ def score_model(
         {
             key: rank_prompt(
                 model, corpus, rows, catalogue=inputs.catalogue, histories=inputs.histories, search=search,
-                label=f"{label} {key}",
+                label=f"{label} {key}", popular=inputs.popular if key.endswith(":history") else None,
             )
             for key, rows in rows_by_prompt(corpus, family, inputs.users, prompts).items()
         }
@@ -116,68 +118,41 @@ def score_model(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Baselines:
-    """Ranks of every baseline and the users they belong to, ascending."""
-
-    sequential_users: IntArray
-    direct_users: IntArray
-    ranks: base.BaselineRanks
-
-    def aligned(self, family: str, user_ids: IntArray) -> dict[str, IntArray]:
-        """Ranks by baseline in the order of `user_ids`."""
-        users = self.sequential_users if family == "sequential" else self.direct_users
-        places = np.searchsorted(users, user_ids)
-        return {name: ranks[places] for name, ranks in getattr(self.ranks, family).items()}
-
-
-def score_baselines(scores: Scores, inputs: Inputs, *, recent_share: float, seed: int) -> Baselines:
-    """All baselines on the users that the prompts evaluated; direct ones on the candidates that the prompts list."""
-    sequential_users = _users_of(scores.sequential.values())
-    direct_users = _users_of(scores.direct.values())
-    width = max((r.candidates.shape[1] for r in scores.direct.values() if r.candidates is not None), default=0)
-    candidates = np.zeros((len(direct_users), width), np.int64)
-    for rankings in scores.direct.values():
-        if rankings.candidates is not None:
-            candidates[np.searchsorted(direct_users, rankings.user_ids), : rankings.candidates.shape[1]] = np.sort(
-                rankings.candidates, 1
-            )
-    ranks = base.all_ranks(
-        inputs.histories,
-        inputs.interactions,
-        sequential_users=sequential_users,
-        direct_users=direct_users,
-        direct_candidates=candidates,
-        num_items=inputs.catalogue.num_items,
-        recent_share=recent_share,
-        seed=seed,
-    )
-    return Baselines(sequential_users=sequential_users, direct_users=direct_users, ranks=ranks)
-
-
-def _users_of(rankings: Iterable[Rankings]) -> IntArray:
-    return np.unique(np.concatenate([np.zeros(0, np.int64), *(r.user_ids for r in rankings)]))
-
-
-@dataclass(frozen=True, kw_only=True)
 class Compared:
     """All that one evaluation scored."""
 
     vip5: Scores
     others: Mapping[str, Scores]
     """Other models by name: without_photos (where VIP5 sees photos at all), backbone."""
-    baselines: Baselines
+    rivals: Rivals
 
-    def block(self, family: str, key: str, inputs: Inputs, *, resamples: int, seed: int) -> dict[str, Any]:
-        """VIP5's block of one prompt, with differences to all others and slices."""
-        rankings = getattr(self.vip5, family)[key]
-        rivals = self.baselines.aligned(family, rankings.user_ids)
+    def ranks(self, family: str, key: str) -> dict[str, IntArray]:
+        """Ranks of all models and rivals but VIP5 for the users of one prompt."""
+        ranks = self.rivals.aligned(family, getattr(self.vip5, family)[key].user_ids)
         for name, scores in self.others.items():
             if key in getattr(scores, family):
-                rivals[name] = getattr(scores, family)[key].ranks
-        block = ranking_block(rankings.ranks, resamples=resamples, seed=seed)
-        block["differences"] = difference_block(rankings.ranks, rivals, resamples=resamples, seed=seed)
-        block["slices"] = slice_block(rankings, inputs.photos.present, inputs.histories)
+                ranks[name] = getattr(scores, family)[key].ranks
+        return ranks
+
+    def block(self, family: str, key: str, masks: Masks, *, resamples: int, seed: int) -> dict[str, Any]:
+        """VIP5's block of one prompt, with differences to all others and slices."""
+        rankings = getattr(self.vip5, family)[key]
+        how = {"resamples": resamples, "seed": seed}
+        block = ranking_block(rankings.ranks, **how)
+        block["differences"] = difference_block(rankings.ranks, self.ranks(family, key), **how)
+        block["slices"] = own_slices(rankings.ranks, masks, **how)
         return block | ({"strings": rankings.strings} if rankings.strings else {})
+
+    def further(self, candidates: str, *, resamples: int, seed: int) -> dict[str, Any]:
+        """VIP5's blocks of the direct prompts among other candidates: popular or whole."""
+        blocks = {}
+        for key, rankings in self.vip5.direct.items():
+            if candidates in rankings.further:
+                ranks = rankings.further[candidates]
+                others = self.rivals.aligned(f"direct_{candidates}", rankings.user_ids)
+                blocks[key] = ranking_block(ranks, resamples=resamples, seed=seed)
+                blocks[key]["differences"] = difference_block(ranks, others, resamples=resamples, seed=seed)
+        return blocks
 
 
 def results_of(
@@ -190,22 +165,30 @@ def results_of(
         "decoding": decoding,
         "num_items": inputs.catalogue.num_items,
         "num_users": inputs.histories.num_users,
+        "sequential": {},
+        "direct": {},
+        "direct_popular": compared.further("popular", **how),
+        "direct_whole": compared.further("whole", **how),
+        "explanation": _explanations(compared.vip5, inputs, how),
+        "slices": {"sequential": {}, "direct": {}},
     }
-    ranked = ("sequential", "direct")
-    for family in ranked:
-        keys = getattr(compared.vip5, family)
-        results[family] = {key: compared.block(family, key, inputs, **how) for key in keys}
-    results["explanation"] = _explanations(compared.vip5, inputs, how)
+    for family in ("sequential", "direct"):
+        for key, rankings in getattr(compared.vip5, family).items():
+            masks = inputs.slices(rankings)
+            results[family][key] = compared.block(family, key, masks, **how)
+            models = {"VIP5": rankings.ranks} | compared.ranks(family, key)
+            results["slices"][family][key] = slices_by_model(models, masks, **how)
     for name, scores in compared.others.items():
-        blocks = {family: _rankings(getattr(scores, family), how) for family in ranked}
+        blocks = {family: _rankings(getattr(scores, family), how) for family in ("sequential", "direct")}
         if name == "without_photos":
             results |= {f"{family}_{name}": block for family, block in blocks.items()}
         else:
             results[name] = blocks | {"explanation": _explanations(scores, inputs, how)}
     results["baselines"] = {
-        family: {name: ranking_block(ranks, **how) for name, ranks in getattr(compared.baselines.ranks, family).items()}
-        for family in ranked
+        task: {name: ranking_block(own, **how) for name, own in ranks.items()}
+        for task, ranks in compared.rivals.ranks.items()
     }
+    results["baseline_notes"] = compared.rivals.notes
     everyone = np.flatnonzero(inputs.histories.targets > 0)
     results["leakage"] = leakage_block(
         rule_ranks=base.number_rule_ranks(inputs.histories, everyone),

@@ -32,7 +32,7 @@ def write_all(
     provenance = Provenance(stage="evaluate", params=params, inputs=inputs)
     rows = write_predictions(context.table("predictions"), compared.vip5, provenance)
     write_generated(context.table("explanations_generated"), compared.vip5, provenance)
-    write_curves(context.plots("ranks.csv"), compared)
+    write_curves(context.plots("ranks.csv"), compared, leaking=bool(results["leakage"]["leaking"]))
     path = context.metrics("evaluate.json")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(rounded(results), indent=1) + "\n", encoding="utf-8")
@@ -74,17 +74,21 @@ def write_generated(folder: Path, scores: Scores, provenance: Provenance) -> int
     return write_table(folder, table, pa.concat_tables([table.arrow.empty_table(), *parts]), provenance)
 
 
-def write_curves(path: Path, compared: Compared) -> None:
-    """HR@k for every k up to the items kept, by family, prompt and model: `plots/<dataset>/ranks.csv`."""
+def write_curves(path: Path, compared: Compared, *, leaking: bool) -> None:
+    """HR@k for every k up to the items kept, by family, prompt and model: `plots/<dataset>/ranks.csv`.
+
+    In a run that leaks every model is called so, and with it every line of the picture.
+    """
+    mark = " (leaking run)" if leaking else ""
     rows: list[list[Any]] = []
     models = {"VIP5": compared.vip5, **compared.others}
     for family in ("sequential", "direct"):
         depth = max((own.items.shape[1] for own in getattr(compared.vip5, family).values()), default=0)
         for name, scores in models.items():
             for key, own in getattr(scores, family).items():
-                rows += _curve(family, key, name, hits_by_depth(own.ranks, depth).tolist())
-        for name, ranks in getattr(compared.baselines.ranks, family).items():
-            rows += _curve(family, "any", name, hits_by_depth(ranks, depth).tolist())
+                rows += _curve(family, key, name + mark, hits_by_depth(own.ranks, depth).tolist())
+        for name, ranks in compared.rivals.ranks[family].items():
+            rows += _curve(family, "any", name + mark, hits_by_depth(ranks, depth).tolist())
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")

@@ -18,11 +18,15 @@ from features.errors import ModelError, TableError
 from features.seeds import rng
 from features.stage import Context
 from features.tables import read_manifest, read_table
+from modeling.baselines import train_counts
 from modeling.batches import Corpus, PhotoTable
 from modeling.explaining import Features, features_of
 from modeling.histories import Histories, known_before_test
+from modeling.popular_negatives import popular_candidates
 from modeling.ragged import Ragged, offsets_of
-from modeling.rankings import Catalogue, catalogue_of
+from modeling.rankings import Catalogue, Rankings, catalogue_of
+from modeling.rivals import Content
+from modeling.slices import Masks, slice_masks
 from modeling.tokens import Tokens
 from modeling.vip5 import VIP5
 
@@ -40,6 +44,9 @@ class Inputs:
     features: Features
     negatives: Ragged
     """Row u: the fixed test negatives of user u, ascending."""
+    popular: Ragged
+    """Row u: candidates of user u with negatives drawn by popularity, the test item first."""
+    content: Content
     users: IntArray | None
     """Users drawn by `max_users`; None for all."""
     user_numbers: IntArray
@@ -49,6 +56,16 @@ class Inputs:
     given: Mapping[str, Sequence[str]]
     """By explanation prompt, what it gives away of the review it asks for: headline, feature, rating."""
 
+    def slices(self, rankings: Rankings) -> Masks:
+        """Which users of one prompt belong to which slice."""
+        return slice_masks(
+            rankings.user_ids,
+            rankings.targets,
+            histories=self.histories,
+            counts=train_counts(self.histories, self.catalogue.num_items),
+            photo_present=self.photos.present,
+        )
+
 
 def load_inputs(context: Context, tokens: Tokens, *, max_users: int | None) -> Inputs:
     """Reads the tables of `evaluate` except prompts; `max_users` draws users by the seed."""
@@ -56,6 +73,8 @@ def load_inputs(context: Context, tokens: Tokens, *, max_users: int | None) -> I
     histories = known_before_test(interactions)
     identifiers = read_table(context.table("identifiers"), schema.IDENTIFIERS, columns=("item_id", "text"))
     explanations = read_table(context.table("explanations"), schema.EXPLANATIONS)
+    negatives = _negatives(read_table(context.table("candidates"), schema.CANDIDATES), histories.num_users)
+    photos = PhotoTable.load(context.table("images/embeddings"))
     users = None
     if max_users is not None and max_users < histories.num_users:
         drawn = rng(context.seed, "evaluate", "users").choice(histories.num_users, max_users, replace=False)
@@ -64,9 +83,11 @@ def load_inputs(context: Context, tokens: Tokens, *, max_users: int | None) -> I
         interactions=interactions,
         histories=histories,
         catalogue=catalogue_of(identifiers, tokens),
-        photos=PhotoTable.load(context.table("images/embeddings")),
+        photos=photos,
         features=features_of(explanations),
-        negatives=_negatives(read_table(context.table("candidates"), schema.CANDIDATES), histories.num_users),
+        negatives=negatives,
+        popular=_popular(histories, users, negatives, identifiers.num_rows, context.seed),
+        content=_content(context, photos),
         users=users,
         user_numbers=_user_numbers(read_table(context.table("sequences/users"), schema.USERS, columns=("number",))),
         numbering=str(noted(context, "sequences/items", "numbering")),
@@ -92,6 +113,26 @@ def noted(context: Context, table: str, key: str) -> Any:
 
 def _user_numbers(users: pa.Table) -> IntArray:
     return np.concatenate([np.zeros(1, np.int64), users["number"].to_numpy().astype(np.int64)])
+
+
+def _popular(histories: Histories, users: IntArray | None, negatives: Ragged, num_items: int, seed: int) -> Ragged:
+    """As many popular candidates as the table has uniform ones, of the evaluated users who have any."""
+    asked = np.flatnonzero((negatives.lengths > 0) & (histories.targets > 0)).astype(np.int64)
+    asked = asked if users is None else np.intersect1d(asked, users)
+    count = int(negatives.lengths.max(initial=0))
+    counts = train_counts(histories, num_items)
+    listed = popular_candidates(histories, asked, counts, num_negatives=count, seed=seed)
+    lengths = np.zeros(histories.num_users + 1, np.int64)
+    lengths[asked] = (listed > 0).sum(1)
+    return Ragged(listed[listed > 0], offsets_of(lengths))
+
+
+def _content(context: Context, photos: PhotoTable) -> Content:
+    items = read_table(context.table("sequences/items"), schema.CATALOGUE, columns=("title",))
+    vectors = read_table(context.table("texts"), schema.text_embeddings, columns=("embedding",))["embedding"]
+    flat = vectors.combine_chunks()
+    rows = flat.flatten().to_numpy(zero_copy_only=False).reshape(len(flat), -1).astype(np.float32)
+    return Content(titles=items["title"].to_pylist(), title_vectors=rows, photos=photos)
 
 
 def _negatives(candidates: pa.Table, num_users: int) -> Ragged:

@@ -1,8 +1,8 @@
 """Generated explanations of the test split: greedy sentences beside what the users wrote.
 
 Enters: a model, tokenised explanation prompts, the `explanations` table. Leaves: rows of `explanations_generated` and
-their metrics. Trade-off: greedy sentences, one each, which are quick and the same in every run, instead of the likeliest
-ones that beams would find.
+their metrics. Trade-off: greedy sentences, one each, quick and the same in every run, instead of the likeliest ones
+that beams would find.
 """
 
 from collections import defaultdict

@@ -54,10 +54,9 @@ def leakage_block(
 
     Returns:
         `number_rule_hr@1`, `number_rule_hr@10`, `number_rule_chance_hr@10` (what numbers without meaning would give),
-        `test_pairs_in_train_targets` and `test_pairs_in_train_photos` (share of test user-item pairs),
-        `test_prompts_in_train` (rows with the same source and target), `users_out_of_time_order` (null without
-        timestamps), `numbering`, `numbers_leak`, `user_neighbours_hr@10` and its `user_neighbours_chance_hr@10`,
-        `user_numbers_leak`, `leaking`.
+        what `pairs_in_train` finds, `test_prompts_in_train`, `valid_prompts_in_train` and `test_prompts_in_valid`
+        (rows with the same source and target), `users_out_of_time_order` (null without timestamps), `numbering`,
+        `numbers_leak`, `user_neighbours_hr@10` and its `user_neighbours_chance_hr@10`, `user_numbers_leak`, `leaking`.
     """
     values = by_user(rule_ranks, [1, 10])
     low = intervals(values, resamples=max(resamples, 1), seed=seed)
@@ -65,8 +64,8 @@ def leakage_block(
     near_low = intervals(near, resamples=max(resamples, 1), seed=seed)["hr@10"][0]
     chance = {k: min(1.0, k / max(num_items, 1)) for k in (1, 10)}
     by_rule = any(low[f"hr@{k}"][0] > _SUSPECT * chance[k] for k in chance)
-    targets, photos = pairs_in_train(prompts / "train", histories, num_items)
-    copies = copied_prompts(prompts)
+    pairs = pairs_in_train(prompts / "train", histories, num_items)
+    copies = copied_prompts(prompts, "test", "train")
     disorder = out_of_time_order(interactions)
     numbers_leak = by_rule or numbering in LEAKING_NUMBERINGS
     users_leak = near_low > _SUSPECT * max(_mean(dealt["hr@10"]), chance[10])
@@ -74,52 +73,63 @@ def leakage_block(
         "number_rule_hr@1": _mean(values["hr@1"]),
         "number_rule_hr@10": _mean(values["hr@10"]),
         "number_rule_chance_hr@10": chance[10],
-        "test_pairs_in_train_targets": targets,
-        "test_pairs_in_train_photos": photos,
+        **pairs,
         "test_prompts_in_train": copies,
+        "valid_prompts_in_train": copied_prompts(prompts, "valid", "train"),
+        "test_prompts_in_valid": copied_prompts(prompts, "test", "valid"),
         "users_out_of_time_order": disorder,
         "numbering": numbering,
         "numbers_leak": numbers_leak,
         "user_neighbours_hr@10": _mean(near["hr@10"]),
         "user_neighbours_chance_hr@10": _mean(dealt["hr@10"]),
         "user_numbers_leak": users_leak,
-        "leaking": numbers_leak or users_leak or bool(targets or photos or copies or disorder),
+        "leaking": numbers_leak or users_leak or bool(pairs["test_pairs_in_train"] or copies or disorder),
     }
 
 
-def pairs_in_train(train: Path, histories: Histories, num_items: int) -> tuple[float, float]:
-    """Share of test (user, item) pairs that train prompts ask for, and that they show with that user.
+def pairs_in_train(train: Path, histories: Histories, num_items: int) -> dict[str, Any]:
+    """Share of test (user, item) pairs that occur in any train prompt of any family.
 
     Rows answered "no" are left out, and so are the photos of direct rows: both hold negatives on purpose.
+
+    Returns:
+        `test_pairs_in_train` (asked for or shown), `test_pairs_in_train_targets` (asked for),
+        `test_pairs_in_train_photos` (shown with that user) and `test_pairs_in_train_by_family`.
     """
     users = np.flatnonzero(histories.targets > 0)
     base = num_items + 1
     pairs = users * base + histories.targets[users]
-    asked, shown = np.zeros(len(pairs), bool), np.zeros(len(pairs), bool)
+    asked, shown = ({family: np.zeros(len(pairs), bool) for family in FAMILIES} for _ in range(2))
     for family in FAMILIES:
         for rows in _batches(train / family, ("user_id", "target_item_id", "image_item_ids", "target")):
             kept = rows.filter(pc.not_equal(rows["target"], "no"))
             owner = kept["user_id"].to_numpy().astype(np.int64)
             items = kept["target_item_id"].fill_null(0).to_numpy().astype(np.int64)
-            asked |= np.isin(pairs, owner * base + items)
+            asked[family] |= np.isin(pairs, owner * base + items)
             if family != "direct":
                 lists = kept["image_item_ids"]
                 owners = np.repeat(owner, pc.list_value_length(lists).to_numpy())
-                shown |= np.isin(pairs, owners * base + pc.list_flatten(lists).to_numpy())
-    return _mean(asked), _mean(shown)
+                shown[family] |= np.isin(pairs, owners * base + pc.list_flatten(lists).to_numpy())
+    either = {family: asked[family] | shown[family] for family in FAMILIES}
+    return {
+        "test_pairs_in_train": _mean(np.any(list(either.values()), 0)),
+        "test_pairs_in_train_targets": _mean(np.any(list(asked.values()), 0)),
+        "test_pairs_in_train_photos": _mean(np.any(list(shown.values()), 0)),
+        "test_pairs_in_train_by_family": {family: _mean(own) for family, own in either.items()},
+    }
 
 
-def copied_prompts(prompts: Path) -> int:
-    """Test rows whose source and target both occur, word for word, in a train row."""
+def copied_prompts(prompts: Path, split: str, other: str) -> int:
+    """Rows of one split whose source and target both occur, word for word, in a row of the other."""
     copies = 0
     for family in FAMILIES:
         wanted = pa.concat_arrays(
-            [pa.array([], pa.string()), *(_joined(rows) for rows in _batches(prompts / "test" / family, _WORDS))]
+            [pa.array([], pa.string()), *(_joined(rows) for rows in _batches(prompts / split / family, _WORDS))]
         )
         found = pa.array([], pa.string())
         if not len(wanted):
             continue
-        for rows in _batches(prompts / "train" / family, _WORDS):
+        for rows in _batches(prompts / other / family, _WORDS):
             texts = _joined(rows)
             found = pa.concat_arrays([found, texts.filter(pc.is_in(texts, wanted))])
         copies += int(pc.sum(pc.is_in(wanted, found)).as_py() or 0)

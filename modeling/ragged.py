@@ -67,6 +67,13 @@ class Ragged:
         kept = np.concatenate([[0], np.cumsum(mask)])
         return Ragged(self.values[mask], kept[self.offsets])
 
+    def newest(self, count: int) -> "Ragged":
+        """The last `count` values of every row, or all where it has fewer."""
+        lengths = self.lengths
+        place = np.arange(len(self.values)) - np.repeat(self.offsets[:-1], lengths)
+        kept = place >= np.repeat(lengths - count, lengths)
+        return Ragged(self.values[kept], offsets_of(np.minimum(lengths, count)))
+
     def padded(self, indices: IntArray, *, fill: int, width: int | None = None) -> npt.NDArray[Any]:
         """The rows `indices` as a rectangle (len(indices), longest), right-padded with `fill`."""
         lengths = self.lengths[indices]

@@ -1,5 +1,8 @@
 """A model's ranked items for every user of one evaluated prompt.
 
+A direct prompt that does not list its candidates (it shows the history instead) is answered three times under one
+encoding: among its fixed uniform candidates, among candidates drawn by popularity, and among the whole catalogue.
+
 Enters: a model, tokenised test prompts, the prefix tree of the catalogue, what every user already has.
 Leaves: the top items with scores, and the rank of the item held out. Trade-off: rows are batched by length, whatever
 their prompt, so that a batch holds little padding; results are put back in the order of the rows.
@@ -16,13 +19,15 @@ from tqdm import tqdm
 
 from features.errors import TableError
 from modeling.batches import Batch, Corpus
-from modeling.decoding import Ranked, constrained_beam_search, score_items
+from modeling.decoding import Ranked, score, search
 from modeling.free_beams import Parsed, free_beam_search, parse_items
 from modeling.histories import Histories
 from modeling.prefix_tree import PrefixTree, build_tree
+from modeling.ragged import Ragged
 from modeling.ranking_metrics import ranks_of
 from modeling.sampler import plan_batches
 from modeling.tokens import Tokens
+from modeling.tree_decoder import TreeDecoder
 from modeling.vip5 import VIP5
 
 IntArray = npt.NDArray[np.int64]
@@ -77,6 +82,8 @@ class Rankings:
     """(N,) rank of the target, from 1; 0 where it is not ranked."""
     candidates: IntArray | None = None
     """(N, C) what a direct prompt lists; None elsewhere."""
+    further: dict[str, IntArray] = field(default_factory=dict)
+    """(N,) ranks of the target among other candidates: popular, whole; empty where the prompt lists its candidates."""
     strings: dict[str, float] = field(default_factory=dict)
     """Shares of invalid, repeated and seen strings; empty under constrained decoding, which cannot make them."""
 
@@ -131,55 +138,106 @@ def rank_prompt(
     histories: Histories,
     search: Search,
     label: str,
+    popular: Ragged | None = None,
 ) -> Rankings:
     """The rankings of `rows`, which all belong to one evaluated prompt.
 
     Rows with candidates are ranked among them by exact likelihood; the others among all items the user does not have.
+    `popular` (row u: candidates of user u, the test item among them) asks for the further rankings.
     """
-    targets = corpus.target_item_ids[rows].astype(np.int64)
-    lists = corpus.candidate_ids.padded(rows, fill=0).astype(np.int64)
-    candidates = lists if lists.shape[1] else None
-    width = search.top_k if candidates is None else min(search.top_k, candidates.shape[1])
-    items = np.zeros((len(rows), width), np.int64)
-    scores = np.full((len(rows), width), -np.inf, np.float32)
-    ranks = np.zeros(len(rows), np.int64)
-    parsed = Parsed()
+    answers = _Answers.empty(corpus, rows, search, further=popular is not None)
     with tqdm(total=len(rows), desc=label, unit="users", disable=None, leave=False) as bar:
-        for places in _batches(corpus, rows, catalogue, search):
-            chosen = rows[places]
-            batch = corpus.batch(chosen).to(next(model.parameters()).device)
-            seen = histories.seen(corpus.user_ids[chosen], catalogue.num_items)
+        for places in _batches(corpus, rows, search):
+            batch = corpus.batch(rows[places]).to(next(model.parameters()).device)
+            users = corpus.user_ids[rows[places]]
+            seen = histories.seen(users, catalogue.num_items)
             if search.decoding == "unconstrained":
                 ranked = _free(
-                    model, batch, corpus.tokens, catalogue=catalogue, search=search, seen=seen, counts=parsed
-                )
-            elif candidates is None:
-                ranked = constrained_beam_search(
-                    model, batch, catalogue.tree, ~seen, beam=search.beam, top_k=search.top_k
+                    model, batch, corpus.tokens, catalogue=catalogue, search=search, seen=seen, counts=answers.parsed
                 )
             else:
-                ranked = _sorted(candidates[places], score_items(model, batch, catalogue.tree, candidates[places]))
-            ranks[places] = ranks_of(ranked.items, targets[places])
-            kept = min(width, ranked.items.shape[1])
-            items[places, :kept], scores[places, :kept] = ranked.items[:, :kept], ranked.scores[:, :kept]
+                harder = None if popular is None else popular.padded(users, fill=0).astype(np.int64)
+                ranked = _constrained(TreeDecoder(model, batch), answers, places, catalogue.tree, seen, search, harder)
+            answers.put(places, ranked)
             bar.update(len(places))
-    return Rankings(
-        user_ids=corpus.user_ids[rows].astype(np.int64),
-        items=items,
-        scores=scores,
-        targets=targets,
-        ranks=ranks,
-        candidates=candidates,
-        strings=parsed.shares() if search.decoding == "unconstrained" else {},
-    )
+    return answers.rankings(corpus, rows, unconstrained=search.decoding == "unconstrained")
 
 
-def _batches(corpus: Corpus, rows: IntArray, catalogue: Catalogue, search: Search) -> list[IntArray]:
+@dataclass(frozen=True, kw_only=True)
+class _Answers:
+    """What the batches of one prompt have answered so far, in the order of its rows."""
+
+    targets: IntArray
+    candidates: IntArray | None
+    items: IntArray
+    scores: npt.NDArray[np.float32]
+    ranks: IntArray
+    further: dict[str, IntArray]
+    parsed: Parsed
+
+    @classmethod
+    def empty(cls, corpus: Corpus, rows: IntArray, search: Search, *, further: bool) -> "_Answers":
+        lists = corpus.candidate_ids.padded(rows, fill=0).astype(np.int64)
+        candidates = lists if lists.shape[1] else None
+        width = search.top_k if candidates is None else min(search.top_k, candidates.shape[1])
+        names = ("popular", "whole") if further and candidates is not None else ()
+        return cls(
+            targets=corpus.target_item_ids[rows].astype(np.int64),
+            candidates=candidates,
+            items=np.zeros((len(rows), width), np.int64),
+            scores=np.full((len(rows), width), -np.inf, np.float32),
+            ranks=np.zeros(len(rows), np.int64),
+            further={name: np.zeros(len(rows), np.int64) for name in names},
+            parsed=Parsed(),
+        )
+
+    def put(self, places: IntArray, ranked: Ranked) -> None:
+        self.ranks[places] = ranks_of(ranked.items, self.targets[places])
+        kept = min(self.items.shape[1], ranked.items.shape[1])
+        self.items[places, :kept] = ranked.items[:, :kept]
+        self.scores[places, :kept] = ranked.scores[:, :kept]
+
+    def rankings(self, corpus: Corpus, rows: IntArray, *, unconstrained: bool) -> Rankings:
+        return Rankings(
+            user_ids=corpus.user_ids[rows].astype(np.int64),
+            items=self.items,
+            scores=self.scores,
+            targets=self.targets,
+            ranks=self.ranks,
+            candidates=self.candidates,
+            further={} if unconstrained else self.further,
+            strings=self.parsed.shares() if unconstrained else {},
+        )
+
+
+def _constrained(  # noqa: PLR0917  # the parts of one batch
+    decoder: TreeDecoder,
+    answers: _Answers,
+    places: IntArray,
+    tree: PrefixTree,
+    seen: npt.NDArray[np.bool_],
+    how: Search,
+    popular: IntArray | None,
+) -> Ranked:
+    if answers.candidates is None:
+        return search(decoder, tree, ~seen, beam=how.beam, top_k=how.top_k)
+    listed, targets = answers.candidates[places], answers.targets[places]
+    if not answers.further or popular is None:
+        return _sorted(listed, score(decoder, tree, listed))
+    both = np.concatenate([listed, popular], 1)
+    scores = score(decoder, tree, both)
+    width = listed.shape[1]
+    answers.further["popular"][places] = ranks_of(_sorted(popular, scores[:, width:]).items, targets)
+    whole = search(decoder.fresh(), tree, ~seen, beam=how.beam, top_k=how.top_k)
+    answers.further["whole"][places] = ranks_of(whole.items, targets)
+    return _sorted(listed, scores[:, :width])
+
+
+def _batches(corpus: Corpus, rows: IntArray, search: Search) -> list[IntArray]:
     """Places in `rows`, in batches of like length that keep the beams' logits within bounds."""
     size = search.batch_size
-    if search.decoding == "unconstrained" or not catalogue.tree.single_step:
-        steps = 8 if search.decoding == "unconstrained" else catalogue.tree.depth
-        size = min(size, max(1, _LOGIT_BYTES // (4 * search.beam * steps * corpus.tokens.size)))
+    if search.decoding == "unconstrained":
+        size = min(size, max(1, _LOGIT_BYTES // (4 * search.beam * corpus.tokens.size)))
     return plan_batches(
         corpus.lengths[rows],
         corpus.targets.lengths[rows],
@@ -211,6 +269,6 @@ def _free(
     for row, (own, values) in enumerate(zip(sequences, sums, strict=True)):
         texts = [tokens.decode(ids.tolist()) for ids in own]
         found = parse_items(texts, values.tolist(), catalogue.item_of, seen[row], counts)
-        for place, (item, score) in enumerate(found):
-            items[row, place], scores[row, place] = item, score
+        for place, (item, value) in enumerate(found):
+            items[row, place], scores[row, place] = item, value
     return Ranked(items, scores)

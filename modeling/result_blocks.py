@@ -1,4 +1,4 @@
-"""Ranks to the blocks of the metrics file: means, 95 % intervals, paired differences, slices.
+"""Ranks to the blocks of the metrics file: means, 95 % intervals, paired differences.
 
 Enters: ranks of the same users under several models. Leaves: plain dictionaries for JSON, and curves for CSV.
 Trade-off: differences are bootstrapped user by user, so that a gap too small for two separate intervals can be seen.
@@ -10,14 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from modeling.histories import Histories
 from modeling.intervals import differences, intervals
 from modeling.ranking_metrics import by_user
-from modeling.rankings import Rankings
 
 IntArray = npt.NDArray[np.int64]
 CUTOFFS = (1, 5, 10)
-_LENGTHS = ((1, 4), (5, 9), (10, None))
 
 
 def ranking_block(ranks: IntArray, *, resamples: int, seed: int) -> dict[str, Any]:
@@ -46,36 +43,6 @@ def difference_block(
 def _values(ranks: IntArray) -> dict[str, npt.NDArray[np.float64]]:
     """By user; at 1 the three metrics are one number."""
     return {name: column for name, column in by_user(ranks, CUTOFFS).items() if name not in {"ndcg@1", "mrr@1"}}
-
-
-def slice_block(
-    rankings: Rankings, photo_present: npt.NDArray[np.bool_], histories: Histories
-) -> dict[str, dict[str, dict[str, float]]]:
-    """HR@10 and NDCG@10 by whether the target has a photo, and by how many items are known of the user.
-
-    Args:
-        rankings: of one prompt.
-        photo_present: (I + 1,) by item_id.
-        histories: the complete histories.
-    """
-    known = histories.known.lengths[rankings.user_ids]
-    with_photo = photo_present[rankings.targets]
-    slices: dict[str, dict[str, npt.NDArray[np.bool_]]] = {
-        "target_photo": {"present": with_photo, "absent": ~with_photo},
-        "history_length": {
-            f"{low}-{high}" if high else f"{low}+": (known >= low) & (known <= (high or known.max(initial=0)))
-            for low, high in _LENGTHS
-        },
-    }
-    return {
-        name: {label: _slice(rankings.ranks[mask]) for label, mask in parts.items() if mask.any()}
-        for name, parts in slices.items()
-    }
-
-
-def _slice(ranks: IntArray) -> dict[str, float]:
-    values = by_user(ranks, [10])
-    return {"hr@10": _mean(values["hr@10"]), "ndcg@10": _mean(values["ndcg@10"]), "num_users": len(ranks)}
 
 
 def _mean(values: npt.NDArray[np.float64]) -> float:

@@ -18,8 +18,15 @@ from features.stage import Places, configure_logging
 
 Block = Mapping[str, Any]
 _TITLES = {
-    "item_knn": "item k-nearest neighbours", "popularity": "popularity", "recent_popularity": "recent popularity",
+    "sasrec": "SASRec (softmax)", "item_knn": "item k-nearest neighbours", "title_bm25": "titles, BM25",
+    "title_embedding": "titles, nearest features", "photo_embedding": "photos, nearest features",
+    "popularity": "popularity", "recent_popularity": "recent popularity",
     "random": "random", "number_rule": "number rule (largest + 1)",
+}  # fmt: skip
+
+_TEXT = {
+    "bleu4": "bleu-4", "rouge1": "rouge-1", "rouge2": "rouge-2", "rougeL": "rouge-l", "distinct2": "distinct-2",
+    "feature_match": "feature",
 }  # fmt: skip
 
 
@@ -29,15 +36,19 @@ def summary_lines(results: Block, places: Places) -> list[str]:
     tables = (
         ("sequential", "sequential (whole catalogue)", ("hr@10", "ndcg@10")),
         ("direct", "direct (100 candidates)", ("hr@1", "hr@5", "hr@10")),
+        ("direct_popular", "direct (100, drawn by popularity)", ("hr@1", "hr@5", "hr@10")),
+        ("direct_whole", "direct (whole catalogue)", ("hr@1", "hr@5", "hr@10")),
     )
+    mark = "LEAKING " if results["leakage"]["leaking"] else ""
     for family, title, columns in tables:
         rows = family_rows(results, family, columns)
         if rows:
-            lines += [*aligned([[title, *(name.upper() for name in columns)], *rows]), ""]
+            lines += [*aligned([[mark + title, *(name.upper() for name in columns)], *rows]), ""]
     rows = explanation_rows(results)
     if rows:
-        lines += [*aligned([["explanation (percent)", "BLEU-4", "ROUGE-1", "ROUGE-2", "ROUGE-L"], *rows]), ""]
-    lines += [*verdicts(results), number_rule_line(results["leakage"]), user_numbers_line(results["leakage"]), ""]
+        lines += [*aligned([[f"{mark}explanation (percent)", *(name.upper() for name in _TEXT.values())], *rows]), ""]
+    lines += [*verdicts(results), *unfair_lines(results)]
+    lines += [number_rule_line(results["leakage"]), user_numbers_line(results["leakage"]), ""]
     lines += [f"{name:<12} {path}" for name, path in report_files(places).items() if path.is_file()]
     return lines
 
@@ -45,7 +56,7 @@ def summary_lines(results: Block, places: Places) -> list[str]:
 def family_rows(results: Block, family: str, columns: Sequence[str]) -> list[list[str]]:
     """A row a model and prompt: the value of each column with its 95 % interval."""
     rows = []
-    for key, block in results[family].items():
+    for key, block in results.get(family, {}).items():
         rows.append([f"VIP5 {key}", *_cells(block, columns)])
         for title, blocks in (
             ("without photos", results.get(f"{family}_without_photos", {})),
@@ -53,10 +64,26 @@ def family_rows(results: Block, family: str, columns: Sequence[str]) -> list[lis
         ):
             if key in blocks:
                 rows.append([f"{title} {key}", *_cells(blocks[key], columns)])
+    unfair = unfair_rivals(results)
     for name, title in _TITLES.items():
         if rows and name in results["baselines"][family]:
-            rows.append([title, *_cells(results["baselines"][family][name], columns)])
+            shown = f"{title}, NOT FAIR" if name in unfair else title
+            rows.append([shown, *_cells(results["baselines"][family][name], columns)])
     return rows
+
+
+def unfair_rivals(results: Block) -> dict[str, list[str]]:
+    """Rivals that are weaker than they should be, by name, and why."""
+    notes = results.get("baseline_notes", {})
+    return {name: list(note["why_not"]) for name, note in notes.items() if not note["fair"]}
+
+
+def unfair_lines(results: Block) -> list[str]:
+    """One line a rival that the comparison is not fair to.
+
+    Example: "SASRec (softmax), NOT FAIR: training ended at its limit of seconds while the valid split still rose"
+    """
+    return [f"{_TITLES[name]}, NOT FAIR: {'; '.join(reasons)}" for name, reasons in unfair_rivals(results).items()]
 
 
 def _cells(block: Block, columns: Sequence[str]) -> list[str]:
@@ -68,18 +95,18 @@ def _cells(block: Block, columns: Sequence[str]) -> list[str]:
 
 
 def explanation_rows(results: Block) -> list[list[str]]:
-    """A row a model and explanation prompt: BLEU-4, ROUGE-1, ROUGE-2, ROUGE-L in percent.
+    """A row a model and explanation prompt: the metrics of `_TEXT` in percent, prompts that give nothing away first.
 
     The name says what the prompt gives away of the review, such as "VIP5 C-12 (given feature, rating)".
     """
-    rows = []
+    rows: list[tuple[int, list[str]]] = []
     for title, blocks in (("VIP5", results["explanation"]), ("text-only backbone", results["backbone"]["explanation"])):
         for key, block in blocks.items():
             if block["num_examples"]:
-                names = ("bleu4", "rouge1", "rouge2", "rougeL")
                 given = f" (given {', '.join(block['given'])})" if block["given"] else ""
-                rows.append([f"{title} {key}{given}", *(f"{block[name]:.2f}" for name in names)])
-    return rows
+                row = [f"{title} {key}{given}", *(f"{block.get(name, 0.0):.2f}" for name in _TEXT)]
+                rows.append((len(block["given"]), row))
+    return [row for _, row in sorted(rows, key=lambda ranked: ranked[0])]
 
 
 def verdicts(results: Block) -> list[str]:

@@ -55,6 +55,9 @@ def text_metrics(
         totals = np.rint(means[:, :width] * len(generated))
         metrics["ci95"] = {"bleu4": interval(np.array([bleu_of(row) for row in totals]))}
         metrics["ci95"] |= {name: interval(means[:, width + i]) for i, name in enumerate(rouge)}
+        if features is not None:
+            named = features_named(generated, features)[:, None]
+            metrics["ci95"]["feature_match"] = interval(resampled_means(named, resamples=resamples, seed=seed))
     return metrics
 
 
@@ -107,12 +110,19 @@ def feature_match(texts: Sequence[str], features: Sequence[Sequence[str]]) -> fl
         >>> feature_match(["the price is low", "nice"], [["price"], ["sound"]])
         50.0
     """
-    rows = [(f" {text.lower()} ", words) for text, words in zip(texts, features, strict=True) if words]
-    if not rows:
-        return 0.0
-    spaced = [("".join(c if c.isalnum() else " " for c in text), words) for text, words in rows]
-    found = [any(f" {word.lower()} " in f" {' '.join(text.split())} " for word in words) for text, words in spaced]
-    return 100 * sum(found) / len(found)
+    named = features_named(texts, features)
+    return float(named.mean()) if len(named) else 0.0
+
+
+def features_named(texts: Sequence[str], features: Sequence[Sequence[str]]) -> FloatArray:
+    """100 where a text contains one of its feature words whole, 0 elsewhere; texts without feature words left out."""
+    found = []
+    for text, words in zip(texts, features, strict=True):
+        if words:
+            spaced = "".join(c if c.isalnum() else " " for c in text.lower())
+            sentence = f" {' '.join(spaced.split())} "
+            found.append(100.0 * any(f" {word.lower()} " in sentence for word in words))
+    return np.array(found, np.float64)
 
 
 def _grams(words: Sequence[str], n: int) -> list[tuple[str, ...]]:

@@ -7,7 +7,8 @@ Trade-off: a node attends to all nodes of its row under a mask, which for some h
 cache a beam. The backbone's own modules compute everything but attention, so that adapters and tuned norms take part.
 """
 
-from dataclasses import dataclass
+import copy
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -48,11 +49,18 @@ class TreeDecoder:
         states = encode_rows(model, batch)  # (B, S, D)
         self._padding = None if bool(batch.attention_mask.all()) else batch.attention_mask[:, None, None]
         self._width = int(t5.config.d_kv)
-        self._layers = []
+        self.layers = []
         for block in t5.decoder.block:
             cross = block.layer[1].EncDecAttention
             keys, values = (_heads(project(states), self._width) for project in (cross.k, cross.v))
-            self._layers.append(_Layer(keys, values, keys[:, :, :0], values[:, :, :0]))
+            self.layers.append(_Layer(keys, values, keys[:, :, :0], values[:, :, :0]))
+
+    def fresh(self) -> "TreeDecoder":
+        """The same encoded rows without any nodes."""
+        emptied = [replace(layer, keys=layer.keys[:, :, :0], values=layer.values[:, :, :0]) for layer in self.layers]
+        other = copy.copy(self)
+        other.layers = emptied
+        return other
 
     @property
     def num_rows(self) -> int:
@@ -62,7 +70,7 @@ class TreeDecoder:
     @property
     def num_nodes(self) -> int:
         """Nodes of every row so far."""
-        return self._layers[0].keys.shape[2]
+        return self.layers[0].keys.shape[2]
 
     @property
     def device(self) -> torch.device:
@@ -80,7 +88,7 @@ class TreeDecoder:
         t5: Any = self.model.t5
         bias = self._bias(paths, self.num_nodes + tokens.shape[1])
         hidden = t5.decoder.embed_tokens(tokens)
-        for block, layer in zip(t5.decoder.block, self._layers, strict=True):
+        for block, layer in zip(t5.decoder.block, self.layers, strict=True):
             hidden = hidden + self._self_attention(block.layer[0], layer, hidden, bias)
             hidden = hidden + self._cross_attention(block.layer[1], layer, hidden)
             last = block.layer[2]
@@ -139,7 +147,7 @@ def encode_rows(model: "VIP5", batch: "Batch") -> Tensor:
 
 def _heads(states: Tensor, width: int) -> Tensor:
     """(B, N, H x W) to (B, H, N, W)."""
-    return states.unflatten(2, (-1, width)).transpose(1, 2)
+    return states.reshape(*states.shape[:2], -1, width).transpose(1, 2)
 
 
 def _projected(attention: Any, normed: Tensor, width: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 
 from features import schema
 from features.schema import Table
+from features.seeds import rng
 from features.stage import Context
 from features.tables import Provenance, from_rows, read_manifest, write_table
 from modeling import pretrain, train
@@ -57,6 +58,10 @@ def write_evaluated(
         (schema.CANDIDATES, candidates), (schema.EXPLANATIONS, explanations),
     ):  # fmt: skip
         write_table(place.table(table.name), table, from_rows(table, made), noted)
+    texts = schema.text_embeddings(4)
+    vectors = rng(5, "titles").standard_normal((NUM_ITEMS, 4)).round(2).tolist()
+    made = [{"item_id": i, "embedding": vector} for i, vector in enumerate(vectors, 1)]
+    write_table(place.table("texts"), texts, from_rows(texts, made), noted)
     pretrain.run(pretrain.Params(loop=LOOP), place)
     train.run(train.Params(loop=LOOP), place)
     return place

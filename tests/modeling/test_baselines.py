@@ -115,18 +115,9 @@ def test_random_ranks_do_not_depend_on_the_block(histories: Histories, monkeypat
     assert baselines.ranks_among_unseen(scorer, histories, USERS, NUM_ITEMS).tolist() == whole.tolist()
 
 
-def test_all_baselines_come_from_one_call(histories: Histories) -> None:
-    ranks = baselines.all_ranks(
-        histories,
-        interactions(SEQUENCES, timestamps=False),
-        sequential_users=USERS,
-        direct_users=USERS[:2],
-        direct_candidates=np.array([[5, 6], [6, 5]]),
-        num_items=NUM_ITEMS,
-        recent_share=0.1,
-        seed=1,
-    )
-    assert sorted(ranks.sequential) == ["item_knn", "number_rule", "popularity", "random"]
-    assert sorted(ranks.direct) == ["item_knn", "popularity", "random"]
-    assert all(len(own) == 3 for own in ranks.sequential.values())
-    assert ranks.direct["popularity"].tolist() == [1, 2]
+def test_recent_popularity_is_left_out_without_timestamps(histories: Histories) -> None:
+    plain = {"random", "popularity", "item_knn"}
+    for timestamps, expected in ((True, plain | {"recent_popularity"}), (False, plain)):
+        table = interactions(SEQUENCES, timestamps=timestamps)
+        found = baselines.plain_scorers(histories, table, num_items=NUM_ITEMS, recent_share=0.1, seed=1)
+        assert set(found) == expected

@@ -15,6 +15,12 @@ from tests.modeling.test_baselines import SEQUENCES, interactions
 from tests.modeling.world import MADE
 
 NUM_ITEMS = 6
+NO_PAIR = {
+    "test_pairs_in_train": 0.0,
+    "test_pairs_in_train_targets": 0.0,
+    "test_pairs_in_train_photos": 0.0,
+    "test_pairs_in_train_by_family": dict.fromkeys(schema.FAMILIES, 0.0),
+}
 
 
 def row(user: int, target: int | None, shown: list[int], text: str = "x", answer: str = "y") -> dict[str, Any]:
@@ -25,7 +31,7 @@ def row(user: int, target: int | None, shown: list[int], text: str = "x", answer
 
 
 def write_prompts(root: Path, tables: dict[str, list[dict[str, Any]]]) -> Path:
-    for split in ("train", "test"):
+    for split in schema.SPLITS:
         for family in schema.FAMILIES:
             table = schema.prompts(split, family)
             rows = tables.get(f"{split}/{family}", [])
@@ -37,21 +43,27 @@ def write_prompts(root: Path, tables: dict[str, list[dict[str, Any]]]) -> Path:
 def test_clean_prompts_hold_no_test_pair(tmp_path: Path) -> None:
     tables = {"train/sequential": [row(1, 3, [1, 2]), row(2, 4, [1, 2])], "train/explanation": [row(3, None, [1])]}
     prompts = write_prompts(tmp_path, tables)
-    assert pairs_in_train(prompts / "train", known_before_test(interactions(SEQUENCES)), NUM_ITEMS) == (0.0, 0.0)
-    assert copied_prompts(prompts) == 0
+    assert pairs_in_train(prompts / "train", known_before_test(interactions(SEQUENCES)), NUM_ITEMS) == NO_PAIR
+    assert copied_prompts(prompts, "test", "train") == 0
 
 
 def test_test_pairs_are_found_as_targets_and_as_photos(tmp_path: Path) -> None:
     tables = {"train/sequential": [row(1, 5, [1, 2])], "train/explanation": [row(2, None, [6])]}
     prompts = write_prompts(tmp_path, tables)
     histories = known_before_test(interactions(SEQUENCES))
-    assert pairs_in_train(prompts / "train", histories, NUM_ITEMS) == (pytest.approx(1 / 3), pytest.approx(1 / 3))
+    third = pytest.approx(1 / 3)
+    assert pairs_in_train(prompts / "train", histories, NUM_ITEMS) == {
+        "test_pairs_in_train": pytest.approx(2 / 3),
+        "test_pairs_in_train_targets": third,
+        "test_pairs_in_train_photos": third,
+        "test_pairs_in_train_by_family": {"sequential": third, "direct": 0.0, "explanation": third},
+    }
 
 
 def test_negatives_are_no_leak(tmp_path: Path) -> None:
     tables = {"train/direct": [row(1, 5, [5], answer="no"), row(2, 4, [6, 4, 1])]}
     prompts = write_prompts(tmp_path, tables)
-    assert pairs_in_train(prompts / "train", known_before_test(interactions(SEQUENCES)), NUM_ITEMS) == (0.0, 0.0)
+    assert pairs_in_train(prompts / "train", known_before_test(interactions(SEQUENCES)), NUM_ITEMS) == NO_PAIR
 
 
 def test_copies_must_agree_in_source_and_target(tmp_path: Path) -> None:
@@ -60,7 +72,10 @@ def test_copies_must_agree_in_source_and_target(tmp_path: Path) -> None:
         "test/direct": [row(1, 4, [], "a", "b"), row(1, 4, [], "a", "d"), row(2, 4, [], "a", "c")],
         "test/sequential": [row(1, 4, [], "a", "b")],
     }
-    assert copied_prompts(write_prompts(tmp_path, tables)) == 2
+    prompts = write_prompts(tmp_path, tables | {"valid/direct": [row(1, 4, [], "a", "d")]})
+    assert copied_prompts(prompts, "test", "train") == 2
+    assert copied_prompts(prompts, "test", "valid") == 1
+    assert copied_prompts(prompts, "valid", "train") == 0
 
 
 def test_a_train_interaction_after_the_test_one_is_found() -> None:

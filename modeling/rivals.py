@@ -1,0 +1,190 @@
+"""Everything that VIP5 stands beside in the same run: what counts purchases, what compares content, and SASRec.
+
+Enters: the tables of an evaluation and the users that its prompts ranked. Leaves: ranks by rival and task, and whether
+SASRec is a fair opponent. Trade-off: each rival scores a user once and is ranked four times from these scores (whole
+catalogue, two lists of candidates), so that the tables compare the same numbers.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from modeling import baselines as base
+from modeling.batches import PhotoTable
+from modeling.content_baselines import nearest, title_bm25
+from modeling.histories import Histories
+from modeling.ragged import Ragged
+from modeling.ranking_metrics import by_user
+from modeling.rankings import Rankings
+from modeling.sasrec import Trained, train_sasrec
+from modeling.sasrec_settings import SasRecParams
+
+IntArray = npt.NDArray[np.int64]
+DIRECT = ("direct", "direct_popular", "direct_whole")
+FAIR_HR10 = {"toys": 0.090, "beauty": 0.085}
+"""HR@10 that SASRec reaches on known sets when it is trained as others have (published: .0970 and .0921)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Content:
+    """What rivals read beside purchases."""
+
+    titles: list[str | None]
+    """Of items 1 to I."""
+    title_vectors: base.FloatArray
+    """(I, F)."""
+    photos: PhotoTable
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rivals:
+    """Ranks of every rival, and the users they belong to, ascending."""
+
+    sequential_users: IntArray
+    direct_users: IntArray
+    ranks: Mapping[str, Mapping[str, IntArray]]
+    """By task (sequential, direct, direct_popular, direct_whole) and name."""
+    notes: Mapping[str, Any]
+    """What a reader must know of a rival, by name: whether it is a fair one, and why not."""
+
+    def aligned(self, task: str, user_ids: IntArray) -> dict[str, IntArray]:
+        """Ranks by rival in the order of `user_ids`."""
+        users = self.sequential_users if task == "sequential" else self.direct_users
+        places = np.searchsorted(users, user_ids)
+        return {name: ranks[places] for name, ranks in self.ranks[task].items()}
+
+
+def users_of(rankings: Iterable[Rankings]) -> IntArray:
+    """All users of some rankings, ascending."""
+    return np.unique(np.concatenate([np.zeros(0, np.int64), *(r.user_ids for r in rankings)]))
+
+
+def listed_candidates(direct: Iterable[Rankings], users: IntArray) -> IntArray:
+    """(N, C) the candidates that the direct prompts list for `users`, ascending, 0 where there are none."""
+    listed = [(own.user_ids, own.candidates) for own in direct if own.candidates is not None]
+    candidates = np.zeros((len(users), max((rows.shape[1] for _, rows in listed), default=0)), np.int64)
+    for owners, rows in listed:
+        candidates[np.searchsorted(users, owners), : rows.shape[1]] = np.sort(rows, 1)
+    return candidates
+
+
+def score_rivals(
+    sequential: Iterable[Rankings],
+    direct: Iterable[Rankings],
+    *,
+    popular: Ragged,
+    histories: Histories,
+    interactions: pa.Table,
+    content: Content,
+    recent_share: float,
+    sasrec: SasRecParams | None,
+    dataset: str,
+    seed: int,
+) -> Rivals:
+    """All rivals on the users and candidates that the prompts ranked.
+
+    Args:
+        sequential: what VIP5 ranked; only the users count.
+        direct: the same; users and candidates count.
+        popular: row u: the candidates of user u that were drawn by popularity.
+        histories: known items and test items.
+        interactions: `sequences/interactions`.
+        content: titles and photos.
+        recent_share: of the train interactions, the newest, for recent_popularity.
+        sasrec: None leaves SASRec out.
+        dataset: its name, for the figures that a fair SASRec reaches.
+        seed: of everything drawn.
+    """
+    num_items, direct = len(content.titles), list(direct)
+    scorers = base.plain_scorers(
+        histories, interactions, num_items=num_items, recent_share=recent_share, seed=seed
+    ) | content_scorers(histories, content)
+    trained = None if sasrec is None else train_sasrec(histories, num_items, sasrec, seed=seed)
+    if trained is not None:
+        scorers["sasrec"] = trained.scorer
+    users = {"sequential": users_of(sequential), "direct": users_of(direct)}
+    lists = {
+        "direct": listed_candidates(direct, users["direct"]),
+        "direct_popular": popular.padded(users["direct"], fill=0).astype(np.int64),
+    }
+    ranks: dict[str, dict[str, IntArray]] = {task: {} for task in ("sequential", *DIRECT)}
+    for name, scorer in scorers.items():
+        for task, own in _ranked(scorer, histories, users, lists, num_items).items():
+            ranks[task][name] = own
+    ranks["sequential"]["number_rule"] = base.number_rule_ranks(histories, users["sequential"])
+    notes = {} if trained is None else {"sasrec": fairness(trained, dataset, ranks["sequential"]["sasrec"])}
+    return Rivals(sequential_users=users["sequential"], direct_users=users["direct"], ranks=ranks, notes=notes)
+
+
+def content_scorers(histories: Histories, content: Content) -> dict[str, base.Scorer]:
+    """The rivals that compare content, by name; those without any content are left out."""
+    photos = content.photos
+    titled = np.array([bool(title) for title in content.titles]) & content.title_vectors.any(1)
+    found = {
+        "title_bm25": title_bm25(histories, content.titles),
+        "title_embedding": nearest(histories, content.title_vectors, titled),
+        "photo_embedding": nearest(histories, photos.features[1:], photos.present[1:]),
+    }
+    return {name: scorer for name, scorer in found.items() if scorer is not None}
+
+
+def _ranked(
+    scorer: base.Scorer,
+    histories: Histories,
+    users: Mapping[str, IntArray],
+    lists: Mapping[str, IntArray],
+    num_items: int,
+) -> dict[str, IntArray]:
+    """Ranks by task, every user scored once."""
+    everyone = np.union1d(users["sequential"], users["direct"])
+    places = {name: np.searchsorted(users["direct"], everyone) for name in lists}
+    asked = np.isin(everyone, users["direct"])
+    whole = np.zeros(len(everyone), np.int64)
+    among = {name: np.zeros(len(everyone), np.int64) for name in lists}
+    for start in range(0, len(everyone), base.BLOCK):
+        part = slice(start, start + base.BLOCK)
+        block = everyone[part]
+        scores = scorer(block)
+        for name, candidates in lists.items():
+            own = asked[part]
+            among[name][part][own] = base.ranks_among(
+                lambda _, own=own, scores=scores: scores[own],  # type: ignore[misc]
+                block[own],
+                histories.targets[block[own]],
+                candidates[places[name][part][own]],
+                num_items,
+            )
+        whole[part] = base.ranks_among_unseen(lambda _, scores=scores: scores, histories, block, num_items)  # type: ignore[misc]
+    at = {task: np.searchsorted(everyone, own) for task, own in users.items()}
+    return {
+        "sequential": whole[at["sequential"]],
+        "direct_whole": whole[at["direct"]],
+        **{name: ranks[at["direct"]] for name, ranks in among.items()},
+    }
+
+
+def fairness(trained: Trained, dataset: str, ranks: IntArray) -> dict[str, Any]:
+    """Whether SASRec is as strong as it should be, and why not.
+
+    Fair means: training went on until the valid split had stopped rising, and on a set whose figures are known HR@10
+    (whole catalogue, seen items masked) reaches what others reach.
+    """
+    reasons = []
+    if trained.stopped != "no better":
+        limit = {"epochs": "epochs", "max_seconds": "seconds"}[trained.stopped]
+        reasons.append(f"training ended at its limit of {limit} while the valid split still rose")
+    hit_rate = float(by_user(ranks, [10])["hr@10"].mean()) if len(ranks) else 0.0
+    if hit_rate < FAIR_HR10.get(dataset, 0.0):
+        reasons.append(f"HR@10 {hit_rate:.4f} is below the {FAIR_HR10[dataset]:.3f} that it reaches elsewhere")
+    best = max(trained.curve, key=lambda row: row["ndcg@10"], default={})
+    return {
+        "fair": not reasons,
+        "why_not": reasons,
+        "epochs": len(trained.curve),
+        "valid": best,
+        "start": trained.start,
+    }
