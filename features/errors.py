@@ -54,3 +54,21 @@ class TrainingError(VIP5Error):
     """Training or extraction could not go on (memory, non-finite loss)."""
 
     exit_code = 6
+
+
+class GateError(VIP5Error):
+    """A trained model must not be promoted: something leaks, or a table breaks its contract."""
+
+    exit_code = 7
+
+
+class BusyError(VIP5Error):
+    """Another run holds what this one needs; later it will be free."""
+
+    exit_code = 8
+
+
+class CommandError(VIP5Error):
+    """A command that this one runs (DVC, a stage) ended with an error, which it has told itself."""
+
+    exit_code = 9

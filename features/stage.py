@@ -8,7 +8,6 @@ import argparse
 import errno
 import logging
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from features.errors import ParamsError, TableError, VIP5Error
+from features.logs import formatter, stage_record
 from features.params import build, load_yaml, nearest
 
 P = TypeVar("P")
@@ -121,23 +121,32 @@ def main(
         own, context = load(arguments.params, stage, params, sections)
         rows = run(own, context)
     except VIP5Error as error:
-        log.error("%s: %s", stage, error)
-        return error.exit_code
+        return _failed(stage, error, started)
     except OSError as error:
         if error.errno not in _DISK_ERRORS:
             raise
-        refused = TableError(f"{error}", "a disk with room and rights to write", "free or mount it")
-        log.error("%s: %s", stage, refused)
-        return refused.exit_code
-    seconds = time.monotonic() - started
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    log.info("%s: %s rows in %.1f s, peak memory %.2f GB", stage, f"{rows:,}", seconds, memory)
+        return _failed(
+            stage, TableError(f"{error}", "a disk with room and rights to write", "free or mount it"), started
+        )
+    record = stage_record(stage, rows=rows, seconds=time.monotonic() - started, exit_code=0)
+    memory = record["peak_memory_bytes"] / 2**30
+    log.info(
+        "%s: %s rows in %.1f s, peak memory %.2f GB", stage, f"{rows:,}", record["seconds"], memory, extra=record
+    )  # fmt: skip
     return 0
 
 
+def _failed(stage: str, error: VIP5Error, started: float) -> int:
+    record = stage_record(stage, rows=None, seconds=time.monotonic() - started, exit_code=error.exit_code)
+    log.error("%s: %s", stage, error, extra=record)
+    return error.exit_code
+
+
 def configure_logging() -> None:
-    """One plain line a message on standard error; set before any import that would install its own handler."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    """One line a message on standard error, plain or JSON; set before any import that would install its own handler."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger().addFilter(_is_news)
     log.setLevel(logging.INFO)
 

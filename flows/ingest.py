@@ -25,7 +25,7 @@ log = logging.getLogger("vip5")
 _QUIET = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "PREFECT_LOGGING_LEVEL": "CRITICAL",
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
 }
 
 
@@ -96,9 +96,12 @@ def _ingest(name: str, source: Path | None, *, photos: bool) -> int:
     return 0
 
 
-def quiet_prefect() -> None:
-    """Settings of Prefect that must stand before it is imported: no telemetry, no second log beside ours."""
-    for key, value in _QUIET.items():
+def quiet_prefect(level: str = "CRITICAL") -> None:
+    """Settings of Prefect that must stand before it is imported: no telemetry, no second log beside ours.
+
+    `level` is what Prefect keeps of a run's log on its page; nothing of it is written to the terminal.
+    """
+    for key, value in (_QUIET | {"PREFECT_LOGGING_LEVEL": level}).items():
         os.environ.setdefault(key, value)
 
 

@@ -11,7 +11,6 @@ import argparse
 import importlib
 import json
 import logging
-import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ from features.datasets import Dataset
 from features.errors import InputError, ParamsError, VIP5Error
 from features.params import build, load_yaml, merge, nearest
 from features.stage import configure_logging
+from flows.commands import environment
 from flows.dumps import check_arrived
 from flows.graph import DATASET, modules
 from modeling import summary
@@ -118,9 +118,12 @@ def _resolved(values: Any, dataset: str) -> Any:
     return [_resolved(value, dataset) for value in values] if isinstance(values, list) else values
 
 
-def write_line(names: Sequence[str], root: Path = Path()) -> Path:
-    """Checks the profiles and writes their parameters and graph; returns the path of the derived `dvc.yaml`."""
-    params, pipeline = merged(names, root), load_yaml(root / "dvc.yaml")
+def write_line(names: Sequence[str], root: Path = Path(), over: Mapping[str, Any] | None = None) -> Path:
+    """Checks the profiles and writes their parameters and graph; returns the path of the derived `dvc.yaml`.
+
+    `over` is laid over the profiles: what a run decides by itself, such as `sequences.previous_items`.
+    """
+    params, pipeline = merge(merged(names, root), over or {}), load_yaml(root / "dvc.yaml")
     check(params, pipeline, root)
     folder = _HOME / str(params["dataset"])
     (root / folder).mkdir(parents=True, exist_ok=True)
@@ -140,17 +143,16 @@ def _dumped(content: Mapping[str, Any]) -> str:
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
 
 
+def settings(root: Path = Path()) -> dict[str, str]:
+    """What the environment of DVC needs for a derived line."""
+    return {"DVC_GLOBAL_CONFIG_DIR": str((root / _HOME / "config").absolute())}
+
+
 def reproduce(line: Path, *, dry: bool, root: Path = Path()) -> int:
     """Runs DVC on a derived `dvc.yaml`, its output streamed; returns DVC's exit code."""
-    environment = os.environ | {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
-        "DVC_GLOBAL_CONFIG_DIR": str((root / _HOME / "config").absolute()),
-        "DVC_NO_ANALYTICS": "1",
-        "PYTHONUNBUFFERED": "1",
-    }
     command = [sys.executable, "-m", "dvc", "repro", *(["--dry"] if dry else []), line.as_posix()]
     try:
-        return subprocess.run(command, env=environment, cwd=root, check=False).returncode  # noqa: S603 - our own words
+        return subprocess.run(command, env=environment(settings(root)), cwd=root, check=False).returncode  # noqa: S603 - our own words
     except KeyboardInterrupt:  # DVC got the signal too and has said so
         return 130
 

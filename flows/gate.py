@@ -1,0 +1,219 @@
+"""The quality gate: whether a challenger replaces the champion.
+
+Enters: both metrics files, both rankings user by user, the state of the tables. Leaves: a verdict with every check.
+Trade-off: users whose held-out item is the same on both sides are compared pair by pair, which sees a gap that two
+separate intervals hide; where fewer than a stated share are the same, the two intervals have to do.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import polars as pl
+
+from features import schema
+from features.errors import TableError
+from features.stage import Places
+from features.tables import MANIFEST, read_table
+from modeling.intervals import differences
+from modeling.ranking_metrics import by_user
+
+Block = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateParams:
+    """Parameters of the gate (section `retrain.gate`)."""
+
+    family: Literal["sequential", "direct"] = "sequential"
+    """Whose prompt decides."""
+    prompt: str = "A-3"
+    """Key of the prompt in the metrics file."""
+    metric: Literal["hr@5", "hr@10", "ndcg@5", "ndcg@10", "mrr@10"] = "ndcg@10"
+    """What must be better, by more than its 95 % noise."""
+    largest_slice_fall: float = 0.2
+    """Share of the champion's value that a slice may lose."""
+    smallest_slice: int = 100
+    """Users that a slice needs on both sides to be judged."""
+    smallest_overlap: float = 0.5
+    """Share of the challenger's users that must have the same held-out item for the paired comparison."""
+    resamples: int = 1000
+    """Bootstrap resamples of the paired comparison."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.largest_slice_fall <= 1 or not 0 < self.smallest_overlap <= 1:
+            raise ValueError("largest_slice_fall in [0, 1] and smallest_overlap in (0, 1] must hold")
+        if self.smallest_slice < 1 or self.resamples < 100:
+            raise ValueError("smallest_slice of at least 1 and resamples of at least 100 must hold")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One question of the gate: what was found, what was needed, whether it holds."""
+
+    name: str
+    passed: bool
+    found: str
+    needed: str
+    kind: Literal["sound", "better"]
+    """sound: a model that fails it must not be promoted; better: then the champion is simply kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """promote; keep (the challenger is sound but not better); refuse (it is not sound)."""
+
+    decision: Literal["promote", "keep", "refuse"]
+    checks: Sequence[Check]
+    champion: float | None = None
+    challenger: float | None = None
+
+    @property
+    def reason(self) -> str:
+        """The checks that failed, in one line."""
+        failed = [f"{check.name}: {check.found}, needed {check.needed}" for check in self.checks if not check.passed]
+        return "; ".join(failed) or "every check passed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paired:
+    """Challenger minus champion on the same users: [mean, low, high], and how many users those are."""
+
+    difference: Sequence[float]
+    num_users: int
+    share: float
+    """Of the challenger's users."""
+
+
+def judge(
+    challenger: Block, champion: Block | None, paired: Paired | None, tables: Sequence[Check], params: GateParams
+) -> Verdict:
+    """The verdict on `challenger`, by the content of both metrics files.
+
+    Args:
+        challenger: its `evaluate.json`.
+        champion: the champion's; None where there is none yet: a sound challenger is then promoted.
+        paired: the comparison user by user; None where it cannot be made.
+        tables: the checks of the tables.
+        params: of the gate.
+    """
+    block = _block(challenger, params)
+    checks = [*tables, _leak_check(challenger)]
+    new, old = float(block[params.metric]), None
+    if champion is not None:
+        before = _block(champion, params)
+        old = float(before[params.metric])
+        checks += [_metric_check(block, before, paired, params), *_slice_checks(block, before, params)]
+    failed = {check.kind for check in checks if not check.passed}
+    decision: Literal["promote", "keep", "refuse"] = "refuse" if "sound" in failed else "keep" if failed else "promote"
+    return Verdict(decision=decision, checks=checks, champion=old, challenger=new)
+
+
+def _block(metrics: Block, params: GateParams) -> Block:
+    try:
+        found: Block = metrics[params.family][params.prompt]
+    except KeyError as error:
+        known = ", ".join(metrics.get(params.family, {})) or "none"
+        raise TableError(
+            f"no {params.family} {params.prompt} in the metrics", f"one of: {known}", "set retrain.gate.prompt"
+        ) from error
+    return found
+
+
+def _leak_check(challenger: Block) -> Check:
+    leak: Block = challenger["leakage"]
+    told = [f"{key} {value}" for key, value in leak.items() if key != "leaking" and not key.startswith("number_rule")]
+    found = "leaks (" + ", ".join(told) + ")" if leak["leaking"] else "nothing leaks"
+    return Check(name="leakage", passed=not leak["leaking"], found=found, needed="nothing leaks", kind="sound")
+
+
+def _metric_check(block: Block, before: Block, paired: Paired | None, params: GateParams) -> Check:
+    name = f"{params.prompt} {params.metric}"
+    if paired is not None and paired.share >= params.smallest_overlap:
+        mean, low, high = paired.difference
+        found = f"{mean:+.4f} [{low:+.4f}, {high:+.4f}] on {paired.num_users} users of both"
+        return Check(name=name, passed=low > 0, found=found, needed="an interval above 0", kind="better")
+    gap = float(block[params.metric]) - float(before[params.metric])
+    noise = math.hypot(_half(block, params.metric), _half(before, params.metric))
+    found = f"{gap:+.4f} with noise {noise:.4f} (other users: two separate intervals)"
+    return Check(name=name, passed=gap > noise, found=found, needed="a gain above the noise", kind="better")
+
+
+def _half(block: Block, metric: str) -> float:
+    """Half the width of the 95 % interval; infinite where none was computed, so that nothing is better by chance."""
+    if metric not in block.get("ci95", {}):
+        return math.inf
+    low, high = block["ci95"][metric]
+    return (float(high) - float(low)) / 2
+
+
+def _slice_checks(block: Block, before: Block, params: GateParams) -> list[Check]:
+    checks = []
+    for name, parts in before.get("slices", {}).items():
+        for label, old in parts.items():
+            new = block.get("slices", {}).get(name, {}).get(label)
+            metric = params.metric if params.metric in old else "ndcg@10"
+            enough = new is not None and min(old["num_users"], new["num_users"]) >= params.smallest_slice
+            if not enough or metric not in old or not old[metric]:
+                continue
+            fall = (old[metric] - new[metric]) / old[metric]
+            checks.append(
+                Check(
+                    name=f"slice {name} {label} {metric}", passed=fall <= params.largest_slice_fall,
+                    found=f"{old[metric]:.4f} to {new[metric]:.4f}", kind="better",
+                    needed=f"a fall of at most {params.largest_slice_fall:.0%}",
+                )
+            )  # fmt: skip
+    return checks
+
+
+def compare(name: str, champion: Path, root: Path, params: GateParams) -> Paired | None:
+    """The paired comparison of the workspace `root` with the folder of the champion; None where either lacks tables."""
+    sides = [_ranks(Places(dataset=name, root=place), params) for place in (root, champion)]
+    if sides[0] is None or sides[1] is None or not sides[0].height:
+        return None
+    both = sides[0].join(sides[1], on=("user_key", "item_key"), suffix="_before").sort("user_key", "item_key")
+    cutoff = int(params.metric.partition("@")[2])
+    values = [by_user(both[column].to_numpy(), [cutoff]) for column in ("rank", "rank_before")]
+    share = both.height / sides[0].height
+    if not both.height:
+        return Paired(difference=(0.0, 0.0, 0.0), num_users=0, share=0.0)
+    gap = differences(*values, resamples=params.resamples, seed=0)[params.metric]
+    return Paired(difference=gap, num_users=both.height, share=share)
+
+
+def _ranks(places: Places, params: GateParams) -> pl.DataFrame | None:
+    """user_key, item_key (the held-out item) and its rank, 0 where it is not among the predictions."""
+    wanted = ("predictions", "sequences/users", "sequences/items", "sequences/interactions")
+    if not all((places.table(table) / MANIFEST).is_file() for table in wanted):
+        return None
+    columns = (("user_id", "prompt_id", "rank", "item_id"), ("user_id", "user_key"), ("item_id", "item_key"),
+               ("user_id", "item_id", "split"))  # fmt: skip
+    frames = [
+        pl.DataFrame(read_table(places.table(table), schema.by_name(table), columns=names))
+        for table, names in zip(wanted, columns, strict=True)
+    ]
+    found = frames[0].filter(pl.col("prompt_id") == params.prompt).drop("prompt_id")
+    test = frames[3].filter(pl.col("split") == "test").drop("split")
+    test = test.join(found.select("user_id").unique(), on="user_id", how="semi")
+    ranked = test.join(found, on=("user_id", "item_id"), how="left").with_columns(pl.col("rank").fill_null(0))
+    return ranked.join(frames[1], on="user_id").join(frames[2], on="item_id").select("user_key", "item_key", "rank")
+
+
+def table_checks(name: str, tables: Sequence[str], root: Path = Path()) -> list[Check]:
+    """One check for all `tables` (paths below data/<name>), each read whole against its contract.
+
+    A table that the schemas do not declare, is absent, or breaks a rule, fails it.
+    """
+    places, faults = Places(dataset=name, root=root), []
+    for table in tables:
+        try:
+            read_table(places.table(table), schema.by_name(table))
+        except KeyError:
+            faults.append(f"{table} is not declared in features/schema.py")
+        except TableError as error:
+            faults.append(f"{table}: {error.found}")
+    found = "; ".join(faults) or f"{len(tables)} tables as declared"
+    return [Check(name="contracts", passed=not faults, found=found[:500], needed="tables as declared", kind="sound")]

@@ -1,0 +1,123 @@
+"""`python -m flows.retrain NAME`: new data in, the line again, and a new champion only if it is better.
+
+Enters: a data set's name. Leaves: `models/NAME/champion.json`, a line in `metrics/history.jsonl`, an exit code.
+Trade-off: the record in Prefect is worth less than the work: where its server does not answer, the run goes on without.
+
+Exit codes: 0 the run ended (promoted, kept the champion, or nothing new); 2 parameters; 3 input; 4 tables; 5 models;
+6 training; 7 the challenger leaks or breaks a contract; 8 another run has the workspace; 9 DVC ended with an error;
+130 interrupted; 143 terminated.
+"""
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from features.errors import VIP5Error
+from features.stage import configure_logging
+from flows.ingest import quiet_prefect
+from flows.locks import only_one
+from flows.retrain_steps import Result, Run, prepare, retrain, stage_log
+from flows.run_log import read_lines, summary
+
+log = logging.getLogger("vip5")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Retrains one data set and returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.retrain",
+        description="Bring in what is new, run the line, promote the model if it is better than the champion.",
+        epilog=(__doc__ or "").partition("\n\n")[2],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("name", metavar="NAME", help="the dataset of params.yaml, or a profile")
+    parser.add_argument("--wait", type=float, metavar="SECONDS", help="wait so long for a run that is under way")
+    parser.add_argument("--plain", action="store_true", help="without Prefect: no server, no artifacts")
+    arguments = parser.parse_args(argv)
+    configure_logging()
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        run = prepare(arguments.name, run_id=uuid.uuid4().hex[:12])
+        if arguments.wait is not None:
+            run = replace(run, how=replace(run.how, wait_seconds=arguments.wait))
+        if arguments.plain or not server_answers():
+            result = run_plainly(run)
+        else:
+            quiet_prefect(level="INFO")
+            from flows.retrain_flow import retrain as flow
+
+            result = flow(run.name, wait_seconds=run.how.wait_seconds)
+    except VIP5Error as error:
+        log.error("retrain: %s", error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        log.error("retrain: interrupted; the champion stays")
+        return 130
+    log.info("retrain: %s: %s (%s)", arguments.name, _WORDS[result.decision], result.reason)
+    return 0
+
+
+_WORDS = {"promote": "promoted", "keep": "the champion stays", "unchanged": "nothing new", "missed": "skipped"}
+
+
+def _terminate(_number: int, _frame: object) -> None:
+    log.error("retrain: terminated; the champion stays")
+    raise SystemExit(143)
+
+
+def server_answers() -> bool:
+    """Whether Prefect can be used: no server is configured (one is then started for the run), or it answers."""
+    address = os.environ.get("PREFECT_API_URL")
+    if not address:
+        return True
+    try:
+        with urlopen(f"{address.rstrip('/')}/health", timeout=5) as response:  # noqa: S310 - the operator's own server
+            return bool(response.status == 200)
+    except (URLError, OSError, ValueError) as error:
+        log.warning("retrain: no Prefect server at %s (%s): the run goes on without its record there", address, error)
+        return False
+
+
+def run_plainly(run: Run) -> Result:
+    """Every step in turn, timed, without Prefect; the table of the run is logged at its end, however that is."""
+    steps: list[dict[str, Any]] = []
+    with only_one(run.run_id, run.name, run.root, wait_seconds=run.how.wait_seconds):
+        try:
+            return retrain(run, timed(steps))
+        finally:
+            for line in table(run, steps):
+                log.info("%s", line)
+
+
+def timed(steps: list[dict[str, Any]]) -> Callable[..., Any]:
+    """A step runner that notes name, seconds and state of each step in `steps`."""
+
+    def step(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        log.info("retrain: %s", name)
+        started, state = time.monotonic(), "failed"
+        try:
+            found = function(*arguments)
+            state = "done"
+            return found
+        finally:
+            steps.append({"step": name, "seconds": time.monotonic() - started, "state": state})
+
+    return step
+
+
+def table(run: Run, steps: Sequence[dict[str, Any]]) -> list[str]:
+    """The lines of the run's summary table."""
+    return summary(steps, read_lines(stage_log(run)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

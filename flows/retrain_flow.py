@@ -1,0 +1,121 @@
+"""The Prefect flow of a retrain: each step a task, and what came of it as artifacts.
+
+Enters: a data set's name. Leaves: the result of `flows.retrain_steps`, and on Prefect's page a table of the gate, a
+plot, a drift report and links. Trade-off: a task is made around each plain function as it is called, so the order of
+the steps stands in one place only.
+"""
+
+# ruff: noqa: TID253 - this module is the door to Prefect; flows.retrain imports it late
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, task
+from prefect.artifacts import (
+    create_image_artifact,
+    create_link_artifact,
+    create_markdown_artifact,
+    create_table_artifact,
+)
+from prefect.cache_policies import NO_CACHE
+from prefect.context import FlowRunContext
+from prefect.logging import get_run_logger
+
+from flows.locks import only_one
+from flows.pictures import interval_plot
+from flows.retrain import table, timed
+from flows.retrain_steps import Result, Run, prepare
+from flows.retrain_steps import retrain as run_steps
+from flows.run_log import read_history
+
+log = logging.getLogger("vip5")
+
+
+@flow(name="retrain", flow_run_name="retrain {name}")
+def retrain(name: str, wait_seconds: float | None = None) -> Result:
+    """Retrains data set `name`; returns how it ended.
+
+    Args:
+        name: the dataset of params.yaml, or a profile.
+        wait_seconds: how long to wait for a run that is under way; None for what params.yaml says.
+    """
+    context = FlowRunContext.get()
+    assert context is not None  # noqa: S101 - inside a flow there is one
+    assert context.flow_run is not None  # noqa: S101
+    logger = get_run_logger()
+
+    def tell(line: str) -> None:
+        log.info("%s", line)
+        logger.info(line)
+
+    run = prepare(name, run_id=str(context.flow_run.id)[:12], tell=tell)
+    if wait_seconds is not None:
+        run = replace(run, how=replace(run.how, wait_seconds=wait_seconds))
+    if overtaken(run, context.flow_run.expected_start_time):
+        return Result(decision="missed", reason="a run that began after this one was due has ended", champion=None)
+    steps: list[dict[str, Any]] = []
+    with only_one(run.run_id, run.name, run.root, wait_seconds=run.how.wait_seconds):
+        try:
+            result = run_steps(run, _as_tasks(timed(steps)))
+        finally:
+            for line in table(run, steps):
+                tell(line)
+            create_markdown_artifact(
+                "\n".join(["```", *table(run, steps), "```"]),
+                key=_key(run, "run"),
+                description=f"Steps of {run.run_id}",
+            )
+    show(run, result)
+    return result
+
+
+def _as_tasks(step: Callable[..., Any]) -> Callable[..., Any]:
+    def run(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        made = task(name=name, task_run_name=name, cache_policy=NO_CACHE, persist_result=False)(
+            lambda: step(name, function, *arguments)
+        )
+        return made()
+
+    return run
+
+
+def overtaken(run: Run, due: datetime | None) -> bool:
+    """Whether a run of the same data set that began after `due` has already ended well: this one was missed.
+
+    When a scheduler comes back after days, every run that it missed is late; only the first does the work.
+    """
+    if due is None:
+        return False
+    ended = [line for line in read_history(run.root, run.name) if line["decision"] != "failed"]
+    return any(datetime.fromisoformat(line["started"]) > due for line in ended)
+
+
+def show(run: Run, result: Result) -> None:
+    """The result as artifacts: gate, plot, drift, links to the pages."""
+    champion = result.champion.digest if result.champion else "none"
+    lines = [f"## {run.name}: {result.decision}", "", result.reason, "", f"Champion: `{champion}`"]
+    create_markdown_artifact("\n".join(lines), key=_key(run, "result"), description=f"Retrain of {run.name}")
+    if result.verdict is not None:
+        rows = [
+            {"check": check.name, "passed": "yes" if check.passed else "NO", "found": check.found,
+             "needed": check.needed}
+            for check in result.verdict.checks
+        ]  # fmt: skip
+        create_table_artifact(rows, key=_key(run, "gate"), description="What the gate found")
+    picture = interval_plot(run.places, run.how.gate)
+    if picture is not None:
+        create_image_artifact(image_url=picture, key=_key(run, "plot"), description="VIP5 beside the baselines")
+    if result.drift:
+        drift = [{"what": key, "change": value} for key, value in result.drift["summary"].items()]
+        create_table_artifact(drift, key=_key(run, "drift"), description="The tables since the champion")
+    for page in ("model.html", "data.html"):
+        path = run.places.report(page)
+        if path.is_file():
+            create_link_artifact(Path(path).absolute().as_uri(), link_text=page, key=_key(run, page.split(".")[0]))
+
+
+def _key(run: Run, what: str) -> str:
+    return f"{run.name}-{what}".replace("_", "-").lower()

@@ -1,0 +1,125 @@
+"""`python -m modeling.recommend_all`: the top items of every user, by the complete histories, as one table.
+
+Enters: the tables and the trained model below `--root`. Leaves: `data/<dataset>/recommendations/` there, with the
+columns of `predictions`. Trade-off: the test item is part of the history here, because this is for use and not for
+evaluation; `predictions` is the table that may be compared with what users bought.
+"""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from features import rendering, schema
+from features.errors import VIP5Error
+from features.stage import Places, configure_logging
+from features.tables import Provenance, from_rows, read_table, write_table
+from features.templates import Prompt, load_templates
+from modeling.persons import Line, load_line
+
+if TYPE_CHECKING:
+    from modeling.histories import Histories
+
+log = logging.getLogger("vip5")
+_USER_COLUMNS = ("user_id", "user_key", "name", "number")
+
+
+def recommend_all(line: Line, prompt: Prompt, *, top_k: int, batch_size: int) -> pa.Table:
+    """The `top_k` best items of every user, none of which the user has; rows of the table `predictions`."""
+    from modeling.batches import Corpus, PhotoTable
+    from modeling.checkpoints import load_vip5, read_manifest
+    from modeling.rankings import Search, catalogue_of, rank_prompt
+
+    model, tokens = load_vip5(line.places)
+    identifiers = read_table(line.places.table("identifiers"), schema.IDENTIFIERS, columns=("item_id", "text"))
+    photos = None if model.visual is None else PhotoTable.load(line.places.table("images/embeddings"))
+    visual = max(1, read_manifest(line.places, "train")["num_visual_tokens"])
+    histories = complete_histories(line.places)
+    corpus = Corpus(_rows(line, prompt, histories, identifiers, rendering.photo(visual)), tokens, photos)
+    search = Search(
+        decoding="constrained", beam=line.beam, top_k=top_k, batch_size=batch_size, tokens_per_batch=8192
+    )  # fmt: skip
+    ranked = rank_prompt(
+        model, corpus, np.arange(histories.num_users), catalogue=catalogue_of(identifiers, tokens),
+        histories=histories, search=search, label="recommend",
+    )  # fmt: skip
+    row, place = np.nonzero(ranked.items)
+    columns = {
+        "user_id": ranked.user_ids[row].astype(np.int32),
+        "prompt_id": pa.repeat(prompt.id, len(row)),
+        "rank": (place + 1).astype(np.int32),
+        "item_id": ranked.items[row, place].astype(np.int32),
+        "score": ranked.scores[row, place],
+    }
+    return pa.table(columns).cast(schema.PREDICTIONS.arrow)
+
+
+def complete_histories(places: Places) -> "Histories":
+    """Every user's items in time order, the test item included, which the ranking then leaves out."""
+    from modeling.histories import Histories
+    from modeling.ragged import Ragged, offsets_of
+
+    columns = ("user_id", "item_id")
+    rows = read_table(places.table("sequences/interactions"), schema.INTERACTIONS, columns=columns)
+    users = rows["user_id"].to_numpy().astype(np.int64)
+    lengths = np.bincount(users) if len(users) else np.zeros(1, np.int64)
+    known = Ragged(rows["item_id"].to_numpy().astype(np.int64), offsets_of(lengths))
+    return Histories(known=known, train=known, targets=np.zeros(len(lengths), np.int64))
+
+
+def _rows(line: Line, prompt: Prompt, histories: "Histories", identifiers: pa.Table, photo: str) -> pa.Table:
+    """One prompt a user, in the order of the users."""
+    texts = dict(zip(identifiers["item_id"].to_pylist(), identifiers["text"].to_pylist(), strict=True))
+    users = read_table(line.places.table("sequences/users"), schema.USERS, columns=_USER_COLUMNS).to_pylist()
+    found = []
+    for user in users:
+        shown = line.cut(histories.known.row(user["user_id"]).tolist())
+        slots = {
+            "user_id": str(user["number"]),
+            "user_name": rendering.plain(user["name"] or "") or user["user_key"],
+            "history": rendering.COMMA.join(rendering.item_with_photo(texts[item], photo) for item in shown),
+        }
+        found.append({
+            "example_id": user["user_id"] - 1, "split": "test", "family": prompt.family, "prompt_id": prompt.id,
+            "variant": "published", "round": 0, "user_id": user["user_id"], "target_item_id": None,
+            "image_item_ids": list(shown), "candidate_item_ids": None,
+            "source": rendering.render_source(prompt, slots), "target": texts[shown[-1]],
+        })  # fmt: skip
+    return from_rows(schema.prompts("test", prompt.family), found)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Writes the top items of every user of the dataset."""
+    parser = argparse.ArgumentParser(prog="python -m modeling.recommend_all", description=main.__doc__)
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="YAML file of the line's parameters")
+    parser.add_argument("--root", type=Path, default=Path(), help="folder with models/ and data/ (default: here)")
+    parser.add_argument("--prompt", default="A-3", help="sequential prompt to ask with (default: %(default)s)")
+    parser.add_argument("--top-k", type=int, default=20, metavar="N", help="items a user (default: %(default)s)")
+    parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="users a batch (default: %(default)s)")
+    arguments = parser.parse_args(argv)
+    configure_logging()
+    try:
+        line = load_line(arguments.params)
+        line = replace(line, places=Places(dataset=line.places.dataset, root=arguments.root))
+        prompt = next(prompt for prompt in load_templates(line.templates) if prompt.id == arguments.prompt)
+        found = recommend_all(line, prompt, top_k=arguments.top_k, batch_size=arguments.batch_size)
+        provenance = Provenance(
+            stage="recommend_all", params={"prompt": prompt.id, "top_k": arguments.top_k},
+            inputs={name: line.places.table(name) for name in ("sequences/interactions", "identifiers")},
+        )  # fmt: skip
+        rows = write_table(line.places.table("recommendations"), schema.PREDICTIONS, found, provenance)
+    except VIP5Error as error:
+        log.error("recommend_all: %s", error)
+        return error.exit_code
+    log.info("recommend_all: %s rows", f"{rows:,}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

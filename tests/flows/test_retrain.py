@@ -1,0 +1,277 @@
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from features.errors import BusyError, CommandError, GateError, ModelError
+from flows import champions, commands, retrain_steps
+from flows.locks import only_one
+from flows.retrain import run_plainly
+from flows.retrain_steps import Run, prepare
+from flows.run_log import read_history
+from tests.flows import tiny
+
+STEPS = ["ingest", "reproduce", "drift", "gate", "seal", "promote", "report"]
+
+
+@pytest.fixture(scope="module")
+def promoted(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny workspace that has its first champion."""
+    folder = tiny.make(tmp_path_factory.mktemp("tiny") / "first", root)
+    retrain(folder, "first")
+    return folder
+
+
+@pytest.fixture
+def folder(promoted: Path, tmp_path: Path) -> Path:
+    """A copy of it, in which a test may do what it likes."""
+    return Path(shutil.copytree(promoted, tmp_path / "copy"))
+
+
+def run_in(folder: Path, run_id: str = "r1") -> Run:
+    return prepare("tiny", run_id=run_id, root=folder, tell=lambda line: None)
+
+
+def retrain(folder: Path, run_id: str = "r1") -> retrain_steps.Result:
+    return run_plainly(run_in(folder, run_id))
+
+
+def quality(folder: Path) -> float:
+    """That of the champion, read as a consumer would: pointer, then folder, every byte checked."""
+    champion = champions.current("tiny", folder)
+    assert champion is not None
+    champions.check(champion.folder, whole=True)
+    metrics = json.loads((champion.folder / "metrics/tiny/evaluate.json").read_text())
+    assert metrics["sequential"] == champion.about["metrics"]["sequential"]
+    return float(metrics["sequential"]["A-3"]["ndcg@10"])
+
+
+pytestmark = pytest.mark.dvc
+
+
+def test_the_first_sound_model_becomes_champion(promoted: Path) -> None:
+    pointer = json.loads((promoted / "models/tiny/champion.json").read_text())
+    assert (promoted / "models/tiny" / pointer["folder"]).name == pointer["digest"]
+    assert pointer["about"]["params"]["train"] == {"quality": 0.1, "leaks": False}
+    assert pointer["about"]["git"] == {"revision": tiny.git(promoted, "rev-parse", "HEAD").strip(), "dirty": False}
+    assert set(pointer["about"]["data"]) == {"raw"}
+    assert quality(promoted) == 0.1
+    line = read_history(promoted)[0]
+    assert (line["run"], line["decision"], line["digest"]) == ("first", "promote", pointer["digest"])
+
+
+def test_nothing_new_is_told_and_changes_nothing(folder: Path) -> None:
+    before = (folder / "models/tiny/champion.json").read_bytes()
+    assert retrain(folder).decision == "unchanged"
+    assert (folder / "models/tiny/champion.json").read_bytes() == before
+    assert [line["decision"] for line in read_history(folder)] == ["promote", "unchanged"]
+
+
+def test_a_gain_above_the_noise_is_promoted(folder: Path) -> None:
+    tiny.set_params(folder, 0.2)
+    assert retrain(folder).decision == "promote"
+    assert quality(folder) == 0.2
+
+
+def test_a_model_that_is_not_better_leaves_the_champion(
+    ready: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(ready, tmp_path / "copy"))
+    without_dvc(monkeypatch)
+    path = folder / "metrics/tiny/evaluate.json"
+    path.chmod(0o644)
+    path.write_text(path.read_text().replace("0.2", "0.101"))
+    assert retrain(folder).decision == "keep"
+    assert quality(folder) == 0.1
+
+
+def test_a_leaking_model_is_refused_and_on_record(folder: Path) -> None:
+    tiny.set_params(folder, 0.9, leaks=True)
+    with pytest.raises(GateError, match="leakage: leaks"):
+        retrain(folder)
+    assert quality(folder) == 0.1
+    assert read_history(folder)[-1]["decision"] == "refuse"
+
+
+def test_a_stage_that_fails_leaves_champion_and_a_line(folder: Path) -> None:
+    (folder / "train.py").write_text("raise SystemExit(3)")
+    with pytest.raises(CommandError, match="dvc repro with exit code"):
+        retrain(folder)
+    assert quality(folder) == 0.1
+    assert read_history(folder)[-1]["decision"] == "failed"
+
+
+def kill_in(folder: Path, at: str, when: str) -> None:
+    """In a child: retrains and kills itself, without any clean-up, before or after step `at`."""
+
+    def step(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        if name == at and when == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        found = function(*arguments)
+        if name == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return found
+
+    with only_one("killed", "tiny", folder):
+        retrain_steps.retrain(run_in(folder, "killed"), step)
+
+
+def child(function: Callable[..., None], *arguments: Any) -> int:
+    """Exit code of `function` in a forked process."""
+    process = multiprocessing.get_context("fork").Process(target=function, args=arguments)
+    process.start()
+    process.join(120)
+    assert process.exitcode is not None
+    return process.exitcode
+
+
+@pytest.fixture(scope="module")
+def ready(promoted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of `promoted` in which a better model has been trained, but not promoted."""
+    folder = Path(shutil.copytree(promoted, tmp_path_factory.mktemp("tiny") / "ready"))
+    tiny.set_params(folder, 0.2)
+    tiny.dvc(folder, "repro", "-q")
+    return folder
+
+
+def without_dvc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The line has run already: seconds of DVC finding that out are left out."""
+    monkeypatch.setattr(retrain_steps, "reproduce", lambda run, target=None: None)
+
+
+def test_killed_at_any_step_the_old_champion_or_the_whole_new_one_stands(
+    ready: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for at in ["reproduce", *STEPS]:  # the first time with the real DVC
+        folder = Path(shutil.copytree(ready, tmp_path / at))
+        assert child(kill_in, folder, at, "after") == -signal.SIGKILL
+        assert quality(folder) == (0.2 if at in {"promote", "report"} else 0.1), at
+        assert retrain(folder, "again").decision == ("unchanged" if at in {"promote", "report"} else "promote")
+        assert quality(folder) == 0.2
+        without_dvc(monkeypatch)
+        shutil.rmtree(folder)
+
+
+def kill_at_change(folder: Path, number: int) -> None:
+    """In a child: seals and promotes, and kills itself at the `number`-th change of the file system."""
+    changes = iter(range(1, number + 1))
+
+    def audit(event: str, arguments: tuple[Any, ...]) -> None:
+        writes = event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
+        changing = writes or event in {"os.rename", "os.mkdir", "os.chmod", "os.remove", "os.rmdir"}
+        if changing and str(folder) in str(arguments[0]) and next(changes) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    run = run_in(folder, "killed")
+    verdict = retrain_steps.gate(run, champions.current("tiny", folder))
+    sys.addaudithook(audit)
+    retrain_steps.promote(run, retrain_steps.seal(run), verdict)
+
+
+@pytest.mark.slow
+def test_killed_at_any_change_of_a_file_the_pointer_names_a_whole_champion(ready: Path, tmp_path: Path) -> None:
+    seen = []
+    for number in range(1, 100):
+        folder = Path(shutil.copytree(ready, tmp_path / str(number)))
+        code = child(kill_at_change, folder, number)
+        seen.append(quality(folder))
+        if code == 0:
+            break
+        run = run_in(folder)
+        verdict = retrain_steps.gate(run, champions.current("tiny", folder))
+        retrain_steps.promote(run, retrain_steps.seal(run), verdict)
+        assert quality(folder) == 0.2
+    assert code == 0
+    assert len(seen) > 10
+    assert seen == sorted(seen)
+    assert (seen[0], seen[-1]) == (0.1, 0.2)
+
+
+def test_a_failure_in_any_step_leaves_the_champion(
+    ready: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(ready, tmp_path / "copy"))
+    without_dvc(monkeypatch)
+    for at in STEPS[:-1]:
+
+        def step(name: str, function: Callable[..., Any], *arguments: Any, at: str = at) -> Any:
+            if name == at:
+                raise CommandError(f"step {at} that fails", "none", "nothing")
+            return function(*arguments)
+
+        with pytest.raises(CommandError, match=f"step {at} that fails"):
+            retrain_steps.retrain(run_in(folder), step)
+        assert quality(folder) == 0.1
+        assert read_history(folder)[-1]["reason"].startswith(f"found step {at} that fails")
+
+
+def test_a_champion_that_was_tampered_with_is_noticed(folder: Path) -> None:
+    champion = champions.current("tiny", folder)
+    assert champion is not None
+    model = champion.folder / "models/tiny/train/model.txt"
+    assert model.stat().st_mode & 0o222 == 0
+    size = model.stat().st_size
+    model.chmod(0o644)
+    model.write_text("x" * size)
+    with pytest.raises(ModelError, match="with other bytes than were sealed"):
+        champions.check(champion.folder, whole=True)
+    model.write_text("short")
+    with pytest.raises(ModelError, match="that is not as it was sealed"):
+        champions.current("tiny", folder)
+
+
+def hold(folder: Path, seconds: float) -> None:
+    with only_one("the first", "tiny", folder):
+        (folder / "held").touch()
+        time.sleep(seconds)
+
+
+@pytest.mark.parametrize(("wait", "gets_it"), [(0.0, False), (30.0, True)])
+def test_the_second_of_two_runs_leaves_or_waits(tmp_path: Path, wait: float, gets_it: bool) -> None:
+    process = multiprocessing.get_context("fork").Process(target=hold, args=(tmp_path, 1.5))
+    process.start()
+    while not (tmp_path / "held").exists():
+        time.sleep(0.02)
+    if gets_it:
+        with only_one("the second", "tiny", tmp_path, wait_seconds=wait):
+            pass
+    else:
+        told = r"a retrain under way \(run the first, name tiny, process \d+, started "
+        with pytest.raises(BusyError, match=told), only_one("the second", "tiny", tmp_path, wait_seconds=wait):
+            pass
+    process.join()
+    with only_one("the third", "tiny", tmp_path):
+        pass
+
+
+def test_lines_are_told_as_they_come_and_a_busy_workspace_is_known(tmp_path: Path) -> None:
+    said: list[str] = []
+    assert commands.stream([sys.executable, "-c", "print('one'); print(); print('two')"], tmp_path, said.append) == 0
+    assert said == ["one", "two"]
+
+
+def test_what_stops_us_stops_the_command_and_its_children(tmp_path: Path) -> None:
+    script = "import subprocess, sys; p = subprocess.Popen(['sleep', '60']); print(p.pid, flush=True); p.wait()"
+    pids: list[int] = []
+
+    def listen(line: str) -> None:
+        pids.append(int(line))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        commands.stream([sys.executable, "-c", script], tmp_path, listen)
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{pids[0]}/stat").exists() and time.monotonic() < deadline:
+        if Path(f"/proc/{pids[0]}/stat").read_text().split()[2] == "Z":
+            break
+        time.sleep(0.05)
+    else:
+        assert time.monotonic() < deadline

@@ -1,0 +1,107 @@
+"""A workspace with a line of two tiny stages that real DVC runs: what tests of flows retrain, kill and clone."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+TRAIN = """\
+import json, pathlib, yaml
+params = yaml.safe_load(pathlib.Path("params.yaml").read_text())
+made = pathlib.Path("data/prepared.txt").read_text()
+folder = pathlib.Path("models/tiny/train")
+folder.mkdir(parents=True)
+(folder / "model.txt").write_text(made + str(params["train"]["quality"]))
+value = params["train"]["quality"]
+block = {"ndcg@10": value, "hr@10": value, "num_users": 500, "ci95": {"ndcg@10": [value - 0.01, value + 0.01]},
+         "slices": {"history_length": {"1-4": {"ndcg@10": value, "hr@10": value, "num_users": 300}}}}
+metrics = pathlib.Path("metrics/tiny/evaluate.json")
+metrics.parent.mkdir(parents=True, exist_ok=True)
+metrics.write_text(json.dumps({"sequential": {"A-3": block}, "leakage": {"leaking": params["train"]["leaks"]},
+                               "num_users": 500}))
+with open("runs.txt", "a") as log:
+    log.write("train\\n")
+"""
+PREPARE = """\
+import pathlib
+path = pathlib.Path("data/prepared.txt")
+path.parent.mkdir(exist_ok=True)
+path.write_text(pathlib.Path("data/raw/tiny/r.json.gz").read_text())
+with open("runs.txt", "a") as log:
+    log.write("prepare\\n")
+"""
+PIPELINE: dict[str, Any] = {
+    "stages": {
+        "prepare": {
+            "cmd": "python prepare.py", "deps": ["data/raw/tiny", "prepare.py"], "outs": ["data/prepared.txt"]
+        },
+        "train": {
+            "cmd": "python train.py", "deps": ["data/prepared.txt", "train.py"],
+            "params": ["train.quality", "train.leaks"], "outs": ["models/tiny/train", "metrics/tiny/evaluate.json"],
+        },
+    },
+    "metrics": ["metrics/tiny/evaluate.json"],
+}  # fmt: skip
+
+
+def params(quality: float = 0.1, *, leaks: bool = False) -> dict[str, Any]:
+    return {
+        "dataset": "tiny",
+        "datasets": {"tiny": {"format": "amazon2014", "reviews": ["r.json.gz"], "metadata": []}},
+        "tokenizers": {},
+        "sequences": {},
+        "retrain": {"recommend": False},
+        "train": {"quality": quality, "leaks": leaks},
+    }
+
+
+def set_params(folder: Path, quality: float, *, leaks: bool = False) -> None:
+    (folder / "params.yaml").write_text(yaml.safe_dump(params(quality, leaks=leaks), sort_keys=False))
+
+
+def git(folder: Path, *words: str) -> str:
+    words = ("-c", "user.name=t", "-c", "user.email=t@example.org", *words)
+    return subprocess.run(["git", *words], cwd=folder, check=True, capture_output=True, text=True).stdout
+
+
+def dvc(folder: Path, *words: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", *words], cwd=folder, check=False, capture_output=True, text=True,
+        env=environment(),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def environment() -> dict[str, str]:
+    from flows.commands import environment as own
+
+    return own()
+
+
+def make(folder: Path, root: Path) -> Path:
+    """The workspace, committed, its dump in place; nothing has run."""
+    folder.mkdir(parents=True, exist_ok=True)
+    git(folder, "init", "-q", "-b", "main")
+    dvc(folder, "init", "-q")
+    shutil.copy(root / ".dvc/config", folder / ".dvc/config")
+    for name in (".gitignore", ".dvcignore"):
+        shutil.copy(root / name, folder / name)
+    (folder / "prepare.py").write_text(PREPARE)
+    (folder / "train.py").write_text(TRAIN)
+    (folder / "dvc.yaml").write_text(yaml.safe_dump(PIPELINE, sort_keys=False))
+    set_params(folder, 0.1)
+    put_dump(folder, "reviews")
+    git(folder, "add", "-A")
+    git(folder, "commit", "-qm", "a tiny line")
+    return folder
+
+
+def put_dump(folder: Path, content: str) -> None:
+    place = folder / "data/raw/tiny"
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "r.json.gz").write_text(content)
+    (place / "manifest.json").write_text(f'[{{"name": "r.json.gz", "bytes": {len(content)}, "sha256": "x"}}]')
