@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from features.errors import ModelError
+from features.manifests import file_digest
 from features.params import digest
-from features.tables import file_digest
 
 MANIFEST = "champion_manifest.json"
 _NEEDED = ("models/{name}/train", "metrics/{name}/evaluate.json")

@@ -18,7 +18,7 @@ import aiohttp
 from tqdm import tqdm
 
 from features.errors import InputError
-from features.tables import file_digest
+from features.manifests import file_digest
 from flows.download_state import (
     BLOCK_BYTES,
     Ledger,

@@ -18,8 +18,8 @@ from tqdm import tqdm
 
 from features.datasets import Dataset
 from features.errors import InputError, ParamsError
+from features.manifests import file_digest
 from features.params import build, nearest
-from features.tables import file_digest
 from flows.shards import PHOTOS_PER_SHARD, find_photos, shard_digest, write_shard
 
 log = logging.getLogger("vip5")

@@ -18,8 +18,6 @@ from typing import Any
 from features.errors import InputError, VIP5Error
 from features.params import load_yaml, merge
 from features.stage import configure_logging
-from flows import sources
-from flows.dumps import plan, raw_folder
 
 log = logging.getLogger("vip5")
 _QUIET = {
@@ -70,6 +68,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def check(name: str, source: Path | None, params: Mapping[str, Any], *, photos: bool = False) -> None:
     """Raises what is wrong with the request before any server starts or any byte is fetched."""
+    from flows import sources
+    from flows.dumps import plan
+
     if photos:
         sources.dataset_of(name, params)
         sources.fetching(params)
@@ -87,6 +88,7 @@ def _ingest(name: str, source: Path | None, *, photos: bool) -> int:
     params = dump_params(name)
     check(name, source, params, photos=photos)
     quiet_prefect()
+    from flows.dumps import raw_folder
     from flows.ingest_flow import ingest, ingest_photos
 
     changed, entries = ingest_photos(name, params) if photos else ingest(name, source, params)

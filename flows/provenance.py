@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from features.manifests import MANIFEST, file_digest
 from features.stage import Places
-from features.tables import MANIFEST, file_digest
 from flows import dumps
 
 

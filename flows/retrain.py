@@ -17,16 +17,17 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
 from features.errors import VIP5Error
 from features.stage import configure_logging
 from flows.ingest import quiet_prefect
-from flows.locks import only_one
-from flows.retrain_steps import Result, Run, prepare, retrain, stage_log
 from flows.run_log import read_lines, summary
+
+if TYPE_CHECKING:
+    from flows.retrain_steps import Result, Run
 
 log = logging.getLogger("vip5")
 
@@ -45,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     configure_logging()
     signal.signal(signal.SIGTERM, _terminate)
+    from flows.retrain_steps import prepare
+
     try:
         run = prepare(arguments.name, run_id=uuid.uuid4().hex[:12])
         if arguments.wait is not None:
@@ -87,8 +90,11 @@ def server_answers() -> bool:
         return False
 
 
-def run_plainly(run: Run) -> Result:
+def run_plainly(run: "Run") -> "Result":
     """Every step in turn, timed, without Prefect; the table of the run is logged at its end, however that is."""
+    from flows.locks import only_one
+    from flows.retrain_steps import retrain
+
     steps: list[dict[str, Any]] = []
     with only_one(run.run_id, run.name, run.root, wait_seconds=run.how.wait_seconds):
         try:
@@ -114,8 +120,10 @@ def timed(steps: list[dict[str, Any]]) -> Callable[..., Any]:
     return step
 
 
-def table(run: Run, steps: Sequence[dict[str, Any]]) -> list[str]:
+def table(run: "Run", steps: Sequence[dict[str, Any]]) -> list[str]:
     """The lines of the run's summary table."""
+    from flows.retrain_steps import stage_log
+
     return summary(steps, read_lines(stage_log(run)))
 
 
