@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-EDGES = (0.0, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
-"""Bounds of the bins of probability: about three a power of ten, because a catalogue's probabilities are small."""
+EDGES = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+"""Bounds of the bins of probability: two a power of ten, because a catalogue's probabilities are small."""
 _Z = 1.96  # of a two-sided 95 % interval
 FloatArray = npt.NDArray[np.float64]
 

@@ -17,22 +17,29 @@ PAGE = Template("""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>$title</title><style>
 :root { color-scheme: light dark; --line: #8884; --soft: #8881; --good: #2e7d32; --bad: #c62828; }
-body { font: 16px/1.45 system-ui, sans-serif; margin: 0 auto; max-width: 62rem; overflow-wrap: anywhere;
-  padding: 0 1rem 3rem; }
+body { background: Canvas; color: CanvasText; font: 16px/1.45 system-ui, sans-serif; margin: 0 auto;
+  max-width: 62rem; overflow-wrap: anywhere;  padding: 0 1rem 3rem; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; } h3 { font-size: 1rem; margin: 0 0 .4rem; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .88rem; width: 100%; }
 th, td { border-bottom: 1px solid var(--line); padding: .25rem .5rem; text-align: left; white-space: nowrap; }
+th:first-child, td:first-child { background: Canvas; left: 0; min-width: 8.5rem; position: sticky;
+  white-space: normal; }
 tr.own { font-weight: 600; background: var(--soft); } tr.cited { font-style: italic; opacity: .85; }
 small, .note { opacity: .75; font-weight: 400; }
 .flag { border-radius: .3rem; color: #fff; padding: .1rem .5rem; } .ok { background: var(--good); }
 .leak { background: var(--bad); } figure { margin: 0 0 1.2rem; max-width: 40rem; } svg { width: 100%; height: auto; }
+.key { display: inline-block; margin-right: .7rem; }
+@media (max-width: 40rem) { svg text { font-size: 19px; } }
 .cards { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(min(20rem, 100%), 1fr)); }
 .card { border: 1px solid var(--line); border-radius: .6rem; min-width: 0; padding: .8rem; }
 .photos { display: flex; flex-wrap: wrap; gap: .35rem; } .item { font-size: .68rem; line-height: 1.2; width: 4.2rem; }
 .item img, .item .none { aspect-ratio: 1; border-radius: .3rem; display: block; object-fit: cover; width: 100%; }
+.item.wide { width: auto; }
 .item .none { background: var(--soft); display: grid; place-items: center; }
 .item span { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 3; overflow: hidden; }
-ol.top { display: grid; gap: .6rem 1.6rem; grid-template-columns: repeat(auto-fill, minmax(8.5rem, 1fr)); }
+ol.top { font-size: 1rem; list-style: none; padding: 0; }
+ol.top li { align-items: center; border-bottom: 1px solid var(--line); display: grid; gap: .7rem; padding: .4rem 0;
+  grid-template-columns: 1.6rem 3.4rem 1fr auto; }
 ol { font-size: .82rem; margin: .3rem 0; padding-left: 1.6rem; } li.hit { color: var(--good); font-weight: 700; }
 .score { float: right; opacity: .7; }
 blockquote { margin: .3rem 0; font-size: .85rem; }
@@ -80,6 +87,10 @@ def table(
     for row in rows:
         mark = ' class="own"' if row[0].startswith(own) else ""
         lines.append(f"<tr{mark}>" + "".join(f"<td>{_cell(cell)}</td>" for cell in row) + "</tr>")
+    if cited:
+        lines.append(
+            f'<tr class="cited"><td colspan="{len(header)}"><b>as others have printed for this split</b></td></tr>'
+        )
     lines += ['<tr class="cited">' + "".join(f"<td>{_cell(cell)}</td>" for cell in row) + "</tr>" for row in cited]
     return f'<div class="scroll"><table><tr>{head}</tr>{"".join(lines)}</table></div>'
 
@@ -98,7 +109,7 @@ def line_chart(title: str, series: Mapping[str, Sequence[tuple[float, float]]], 
     points = [point for line in series.values() for point in line]
     if not points:
         return ""
-    width, height, left, bottom = 520, 260, 56, 32
+    width, height, left, bottom = 520, 260, 72, 32
     low_x, high_x = min(p[0] for p in points), max(p[0] for p in points)
     low_y, high_y = min(0.0, *(p[1] for p in points)), max(p[1] for p in points)
     span_x, span_y = (high_x - low_x) or 1.0, (high_y - low_y) or 1.0
@@ -112,8 +123,8 @@ def line_chart(title: str, series: Mapping[str, Sequence[tuple[float, float]]], 
         value = low_y + span_y * step / 4
         y = place(low_x, value).split(",")[1]
         shapes.append(f'<line x1="{left}" x2="{width - 12}" y1="{y}" y2="{y}" stroke="#8885"/>')
-        shapes.append(f'<text x="{left - 6}" y="{y}" text-anchor="end" dominant-baseline="middle">{value:.3g}</text>')
-    for value, anchor in ((low_x, "start"), (high_x, "end")):
+        shapes.append(f'<text x="{left - 6}" y="{y}" text-anchor="end" dominant-baseline="middle">{value:.2g}</text>')
+    for value, anchor in {low_x: "start", high_x: "end"}.items():
         x = place(value, low_y).split(",")[0]
         shapes.append(f'<text x="{x}" y="{height - 10}" text-anchor="{anchor}">{value:g}</text>')
     shapes.append(f'<text x="{width / 2}" y="{height - 10}" text-anchor="middle">{escape(x_label)}</text>')
@@ -125,11 +136,12 @@ def line_chart(title: str, series: Mapping[str, Sequence[tuple[float, float]]], 
             x, y = path.split(",")
             shapes.append(f'<circle cx="{x}" cy="{y}" r="4" fill="{colour}"/>')
         shapes.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        legend.append(f'<span style="color:{colour}">\N{BLACK SQUARE}</span> {escape(name)}')
+        square = f'<span style="color:{colour}">\N{BLACK SQUARE}</span>'
+        legend.append(f'<span class="key">{square} {escape(name)}</span>')
     return (
         f'<figure><h3>{escape(title)}</h3><svg viewBox="0 0 {width} {height}" font-size="13" fill="currentColor" '
         f'role="img" aria-label="{escape(title)}">{"".join(shapes)}</svg>'
-        f"<figcaption><small>{' &nbsp; '.join(legend)}</small></figcaption></figure>"
+        f"<figcaption><small>{''.join(legend)}</small></figcaption></figure>"
     )
 
 
@@ -154,7 +166,11 @@ def recommendation(
     *, person: str, prompt: str, history: Sequence[Item], num_shown: int, top: Sequence[tuple[Item, float]]
 ) -> list[str]:
     """What is recommended to one person: the history, oldest first, and the best items with their log-probability."""
-    ranked = "".join(f'<li><span class="score">{score:.3f}</span>{_item(item)}</li>' for item, score in top)
+    ranked = "".join(
+        f'<li><b>{rank}</b><div class="item wide">{_picture(item)}</div><span>{escape(item.label)}</span>'
+        f'<span class="score">{score:.3f}</span></li>'
+        for rank, (item, score) in enumerate(top, start=1)
+    )
     known = f"{len(history)} items, oldest first; the model is shown {num_shown} of them."
     return [
         f"<p>{escape(person)}</p>",
@@ -172,10 +188,12 @@ def _place(label: str, score: float, hit: bool) -> str:
 
 
 def _item(item: Item) -> str:
+    return f'<div class="item">{_picture(item)}<span>{escape(item.label)}</span></div>'
+
+
+def _picture(item: Item) -> str:
     kind = next((name for magic, name in _MAGIC.items() if item.photo and item.photo.startswith(magic)), None)
     if kind is None or item.photo is None:
-        picture = '<div class="none">no photo</div>'
-    else:
-        data = base64.b64encode(item.photo).decode("ascii")
-        picture = f'<img loading="lazy" alt="" src="data:{kind};base64,{data}">'
-    return f'<div class="item">{picture}<span>{escape(item.label)}</span></div>'
+        return '<div class="none">no photo</div>'
+    data = base64.b64encode(item.photo).decode("ascii")
+    return f'<img loading="lazy" alt="" src="data:{kind};base64,{data}">'

@@ -88,10 +88,10 @@ def load_published(path: Path = FIGURES) -> Published:
 
 
 def rows(published: Published, split: str, family: str, columns: Sequence[str]) -> list[list[str]]:
-    """A row a figure of `split`: model, each column's value or "-", whether it leaks.
+    """A row a figure of `split`: model, whether it leaks, each column's value or "-".
 
     Example:
-        toys, sequential, ("hr@10",) -> [["VIP5 A-3", "0.0749", "yes"], ...]
+        toys, sequential, ("hr@10",) -> [["VIP5 A-3", "yes", "0.0749"], ...]
     """
     digits = 2 if family == "explanation" else 4
     found = []
@@ -99,7 +99,7 @@ def rows(published: Published, split: str, family: str, columns: Sequence[str]) 
         values: Mapping[str, Any] = figure.of(split) if figure.family == family else {}
         if values:
             cells = [f"{values[name]:.{digits}f}" if name in values else "-" for name in columns]
-            found.append([figure.model, *cells, figure.leaks])
+            found.append([figure.model, figure.leaks, *cells])
     return found
 
 

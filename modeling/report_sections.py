@@ -67,9 +67,9 @@ def tables(results: Results, published: publishing.Published) -> list[str]:
         rows = explanation_rows(results) if family == "explanation" else family_rows(results, family, columns)
         if rows:
             cited = publishing.rows(published, split, family, columns) if split else []
-            header = ["model", *(_TITLES.get(name, name.upper()) for name in columns), "leaks"]
+            header = ["model", "leaks", *(_TITLES.get(name, name.upper()) for name in columns)]
             parts += [f"<h2>{title}</h2>"]
-            parts += [html.table(header, [[*row, leaks] for row in rows], own="VIP5 ", cited=cited)]
+            parts += [html.table(header, [[row[0], leaks, *row[1:]] for row in rows], own="VIP5 ", cited=cited)]
             parts += [f'<p class="note">{escape(text)}</p>' for text in _notes(results, family)]
     parts += _cited(published, split)
     lines = [list(line.split(": ", 1)) for line in verdicts(results)]
