@@ -61,7 +61,7 @@ def run(params: Params, context: Context) -> int:
     photos = None if dataset.photos is None else context.raw / dataset.photos
     shown = cards(context, photos, prompt=params.prompt, num_users=params.num_users, top=_TOP)
     parts = [
-        *sections.head(results), *sections.tables(results, load_published()), *sections.slices(results),
+        *sections.head(results), *sections.tables(results, load_published()), *sections.slices(results, params.prompt),
         *sections.calibration(context, params.prompt), *sections.curves(context),
     ]  # fmt: skip
     if shown:

@@ -21,18 +21,27 @@ from features.tables import read_table
 from modeling import calibration as calibrating
 from modeling import model_page as html
 from modeling import published as publishing
-from modeling.summary import explanation_rows, family_rows, number_rule_line, user_numbers_line, verdicts
+from modeling.summary import (
+    TEXT_TITLES,
+    explanation_rows,
+    family_rows,
+    number_rule_line,
+    unfair_lines,
+    user_numbers_line,
+    verdicts,
+)
 
 _CURVES = ("loss", "loss_sequential", "loss_direct", "loss_explanation", "valid_loss", "valid_hr@10")
 _FAMILIES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "sequential": ("What comes next, among the whole catalogue", ("hr@5", "ndcg@5", "hr@10", "ndcg@10", "mrr@10")),
     "direct": ("Which of 100 candidates", ("hr@1", "hr@5", "ndcg@5", "hr@10", "ndcg@10")),
-    "explanation": ("Explanations (percent)", ("bleu4", "rouge1", "rouge2", "rougeL")),
+    "direct_popular": ("Which of 100 candidates, drawn by popularity", ("hr@1", "hr@5", "ndcg@5", "hr@10", "ndcg@10")),
+    "direct_whole": ("The direct prompts, among the whole catalogue", ("hr@1", "hr@5", "ndcg@5", "hr@10", "ndcg@10")),
+    "explanation": ("Explanations (percent)", tuple(TEXT_TITLES)),
 }
-_TITLES = {"bleu4": "BLEU-4", "rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L"}
 _SLICES = {
     "target_photo": "photo of the item", "history_length": "items known of the user",
-    "item_popularity": "popularity of the item", "popularity": "popularity of the item", "cold_items": "item in train",
+    "target_popularity": "popularity of the item", "target_in_train": "item in the train split",
 }  # fmt: skip
 Results = Mapping[str, Any]
 
@@ -67,11 +76,12 @@ def tables(results: Results, published: publishing.Published) -> list[str]:
         rows = explanation_rows(results) if family == "explanation" else family_rows(results, family, columns)
         if rows:
             cited = publishing.rows(published, split, family, columns) if split else []
-            header = ["model", "leaks", *(_TITLES.get(name, name.upper()) for name in columns)]
+            header = ["model", "leaks", *(TEXT_TITLES.get(name, name).upper() for name in columns)]
             parts += [f"<h2>{title}</h2>"]
             parts += [html.table(header, [[row[0], leaks, *row[1:]] for row in rows], own="VIP5 ", cited=cited)]
             parts += [f'<p class="note">{escape(text)}</p>' for text in _notes(results, family)]
     parts += _cited(published, split)
+    parts += [f'<p class="note">{escape(line)}.</p>' for line in unfair_lines(results)]
     lines = [list(line.split(": ", 1)) for line in verdicts(results)]
     return [*parts, "<h2>Differences on the same users</h2>", html.table(["", ""], lines, own="-")]
 
@@ -96,8 +106,8 @@ def _cited(published: publishing.Published, split: str | None) -> list[str]:
     return [f'<p class="note">{escape(told + "; ".join(publishing.sources(published, split)))}.</p>']
 
 
-def slices(results: Results) -> list[str]:
-    """HR@10 of every prompt by slice of the users or items, as far as `evaluate.json` has slices."""
+def slices(results: Results, prompt: str) -> list[str]:
+    """HR@10 of VIP5 by slice of the users or items and by prompt, then of all models for `prompt`; as far as known."""
     parts = []
     for family in ("sequential", "direct"):
         blocks = {key: block["slices"] for key, block in results[family].items() if block.get("slices")}
@@ -110,11 +120,31 @@ def slices(results: Results) -> list[str]:
         for (name, label), by_prompt in named.items():
             users = max(block.get("num_users", 0) for block in by_prompt.values())
             cells = [_hit_rate(by_prompt.get(key, {})) for key in blocks]
-            rows.append([f"{_SLICES.get(name, name.replace('_', ' '))}: {label}", f"{users:,}", *cells])
+            rows.append([_named(name, label), f"{users:,}", *cells])
         if rows:
             header = ["slice", "users", *(f"{key} HR@10" for key in blocks)]
             parts += [f"<h3>{family}</h3>", html.table(header, rows, own="-")]
+    parts += _by_model(results.get("slices", {}).get("sequential", {}), prompt)
     return ["<h2>For whom it works</h2>", *parts] if parts else []
+
+
+def _by_model(blocks: Results, prompt: str) -> list[str]:
+    """HR@10 of all models side by side by slice, for `prompt` or the first prompt there is."""
+    if not blocks:
+        return []
+    shown = prompt if prompt in blocks else next(iter(blocks))
+    parts = {_named(name, label): part for name, found in blocks[shown].items() for label, part in found.items()}
+    models = list(dict.fromkeys(model for part in parts.values() for model in part["models"]))
+    rows = [
+        [name, f"{part['num_users']:,}", *(_hit_rate(part["models"].get(model, {})) for model in models)]
+        for name, part in parts.items()
+    ]
+    header = ["slice", "users", *(model.replace("_", " ") for model in models)]
+    return [f"<h3>{escape(shown)} beside the other models, HR@10</h3>", html.table(header, rows, own="-")]
+
+
+def _named(name: str, label: str) -> str:
+    return f"{_SLICES.get(name, name.replace('_', ' '))}: {label}"
 
 
 def _hit_rate(block: Mapping[str, Any]) -> str:

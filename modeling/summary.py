@@ -24,7 +24,7 @@ _TITLES = {
     "random": "random", "number_rule": "number rule (largest + 1)",
 }  # fmt: skip
 
-_TEXT = {
+TEXT_TITLES = {
     "bleu4": "bleu-4", "rouge1": "rouge-1", "rouge2": "rouge-2", "rougeL": "rouge-l", "distinct2": "distinct-2",
     "feature_match": "feature",
 }  # fmt: skip
@@ -46,7 +46,10 @@ def summary_lines(results: Block, places: Places) -> list[str]:
             lines += [*aligned([[mark + title, *(name.upper() for name in columns)], *rows]), ""]
     rows = explanation_rows(results)
     if rows:
-        lines += [*aligned([[f"{mark}explanation (percent)", *(name.upper() for name in _TEXT.values())], *rows]), ""]
+        lines += [
+            *aligned([[f"{mark}explanation (percent)", *(name.upper() for name in TEXT_TITLES.values())], *rows]),
+            "",
+        ]
     lines += [*verdicts(results), *unfair_lines(results)]
     lines += [number_rule_line(results["leakage"]), user_numbers_line(results["leakage"]), ""]
     lines += [f"{name:<12} {path}" for name, path in report_files(places).items() if path.is_file()]
@@ -95,7 +98,7 @@ def _cells(block: Block, columns: Sequence[str]) -> list[str]:
 
 
 def explanation_rows(results: Block) -> list[list[str]]:
-    """A row a model and explanation prompt: the metrics of `_TEXT` in percent, prompts that give nothing away first.
+    """A row a model and explanation prompt: `TEXT_TITLES` in percent, prompts that give nothing away first.
 
     The name says what the prompt gives away of the review, such as "VIP5 C-12 (given feature, rating)".
     """
@@ -104,7 +107,7 @@ def explanation_rows(results: Block) -> list[list[str]]:
         for key, block in blocks.items():
             if block["num_examples"]:
                 given = f" (given {', '.join(block['given'])})" if block["given"] else ""
-                row = [f"{title} {key}{given}", *(f"{block.get(name, 0.0):.2f}" for name in _TEXT)]
+                row = [f"{title} {key}{given}", *(f"{block.get(name, 0.0):.2f}" for name in TEXT_TITLES)]
                 rows.append((len(block["given"]), row))
     return [row for _, row in sorted(rows, key=lambda ranked: ranked[0])]
 

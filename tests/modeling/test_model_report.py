@@ -119,8 +119,11 @@ def test_slices_and_calibration_stand_on_the_page(place: Context) -> None:
     results = json.loads(place.metrics("evaluate.json").read_text(encoding="utf-8"))
     absent = results["sequential"]["A-3"]["slices"]["target_photo"]["absent"]
     text = text_of(place)
-    row = f"<td>photo of the item: absent</td><td>{absent['num_users']}</td><td>{absent['hr@10']:.4f}</td>"
-    assert row in text
+    low, high = absent["ci95"]["hr@10"]
+    cell = f"<td>{absent['hr@10']:.4f} <small>[{low:.4f}, {high:.4f}]</small></td>"
+    assert f"<td>photo of the item: absent</td><td>{absent['num_users']}</td>{cell}" in text
+    assert "A-3 beside the other models, HR@10" in text
+    assert text.count("<td>popularity of the item: head</td>") == 3  # sequential, direct, by model
     hits = results["sequential"]["A-3"]["hr@10"]
     assert f"the item held out is among them for {hits:.4f} of the users" in text
     assert "A-3: predicted and true, by rank" in text
@@ -132,9 +135,9 @@ def test_slices_that_an_evaluation_adds_are_shown_with_their_intervals() -> None
         "sequential": {"A-3": {"slices": {"item_age": {"new": block}}}, "A-9": {"slices": {}}},
         "direct": {"B-5": {}},
     }  # fmt: skip
-    text = "".join(report_sections.slices(results))
+    text = "".join(report_sections.slices(results, "A-3"))
     assert "<td>item age: new</td><td>8</td><td>0.2500 <small>[0.1000, 0.4000]</small></td>" in text
-    assert report_sections.slices({"sequential": {"A-3": {}}, "direct": {}}) == []
+    assert report_sections.slices({"sequential": {"A-3": {}}, "direct": {}}, "A-3") == []
 
 
 def test_published_figures_stand_beside_ours_only_on_their_own_split(place: Context) -> None:
