@@ -80,13 +80,18 @@ def _terminate(_number: int, _frame: object) -> None:
 def server_answers() -> bool:
     """Whether Prefect can be used: no server is configured (one is then started for the run), or it answers."""
     address = os.environ.get("PREFECT_API_URL")
-    if not address:
+    if not address or answers(address):
         return True
+    log.warning("retrain: no Prefect server at %s: the run goes on without its record there", address)
+    return False
+
+
+def answers(address: str) -> bool:
+    """Whether a Prefect server answers at this API address."""
     try:
         with urlopen(f"{address.rstrip('/')}/health", timeout=5) as response:  # noqa: S310 - the operator's own server
             return bool(response.status == 200)
-    except (URLError, OSError, ValueError) as error:
-        log.warning("retrain: no Prefect server at %s (%s): the run goes on without its record there", address, error)
+    except (URLError, OSError, ValueError):
         return False
 
 

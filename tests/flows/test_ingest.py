@@ -2,7 +2,6 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -226,30 +225,6 @@ def test_check_arrived_says_what_to_type(source: Path, tmp_path: Path) -> None:
     (tmp_path / "data/raw/shirts/r.json.gz").write_bytes(b"cut")
     with pytest.raises(InputError, match=r"r\.json\.gz of 3 bytes; expected 7 bytes"):
         dumps.check_arrived("shirts", ["r.json.gz"], tmp_path)
-
-
-@pytest.fixture(scope="session")
-def prefect_server() -> Iterator[None]:
-    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
-    from prefect.testing.utilities import prefect_test_harness
-
-    with prefect_test_harness(server_startup_timeout=90):
-        yield
-
-
-@pytest.mark.prefect
-@pytest.mark.slow
-@pytest.mark.usefixtures("prefect_server")
-def test_the_flow_brings_a_dump_and_then_finds_it_unchanged(source: Path, workspace: Path) -> None:
-    from flows.ingest_flow import ingest as flow
-
-    changed, entries = flow("shirts", source, PARAMS)
-    assert changed == [entry.name for entry in entries] == ["photos/photos-00000.tar", "r.json.gz"]
-    assert flow("shirts", source, PARAMS) == ([], entries)
-    (source / "r.json.gz").unlink()
-    with pytest.raises(InputError, match=r"no file r\.json\.gz"):
-        flow("shirts", source, PARAMS)
-    assert (workspace / "data/raw/shirts/r.json.gz").read_bytes() == b"reviews"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,128 @@
+"""Everything that needs Prefect's server, in one file: one server for the session."""
+
+import asyncio
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from features.errors import BusyError, GateError, InputError, ParamsError
+from features.params import load_yaml
+from flows import champions, retrain, serve
+from tests.flows import tiny
+from tests.flows.test_ingest import PARAMS, source  # noqa: F401 - a fixture
+from tests.flows.web import Page, serving
+
+pytestmark = [pytest.mark.prefect, pytest.mark.slow]
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[None]:
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO")
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=240):
+        yield
+
+
+def artifacts() -> dict[str, str]:
+    """Key to type of every artifact on the server."""
+    from prefect import get_client
+
+    async def read() -> list[Any]:
+        async with get_client() as client:
+            return list(await client.read_artifacts())
+
+    return {found.key: found.type for found in asyncio.run(read()) if found.key}
+
+
+@pytest.mark.usefixtures("server")
+def test_the_flow_brings_a_dump_and_then_finds_it_unchanged(source: Path, workspace: Path) -> None:  # noqa: F811
+    from flows.ingest_flow import ingest as flow
+
+    changed, entries = flow("shirts", source, PARAMS)
+    assert changed == [entry.name for entry in entries] == ["photos/photos-00000.tar", "r.json.gz"]
+    assert flow("shirts", source, PARAMS) == ([], entries)
+    (source / "r.json.gz").unlink()
+    with pytest.raises(InputError, match=r"no file r\.json\.gz"):
+        flow("shirts", source, PARAMS)
+    assert (workspace / "data/raw/shirts/r.json.gz").read_bytes() == b"reviews"
+
+
+@pytest.mark.usefixtures("server")
+def test_the_flow_fetches_by_address_with_the_parameters_of_the_repository(workspace: Path) -> None:
+    from flows.ingest_flow import ingest as flow
+
+    with serving() as site:
+        site.pages["r.json"] = Page(b"reviews", etag='"1"', fault="cut", faults=1)
+        entry = {
+            "format": "amazon2014",
+            "reviews": ["r.json"],
+            "metadata": [],
+            "urls": {"r.json": site.address("r.json")},
+        }
+        own = {"datasets": {"shirts": entry}, "tokenizers": {},
+               "ingest": {"spare_bytes": 0, "first_wait_seconds": 0.01, "private_hosts": ["127.0.0.1"]}}  # fmt: skip
+        Path("params.yaml").write_text(yaml.safe_dump(own))
+        assert flow("shirts")[0] == ["r.json"]
+        assert flow("shirts")[0] == []
+
+
+@pytest.mark.dvc
+@pytest.mark.usefixtures("server")
+def test_a_retrain_promotes_refuses_and_skips_with_its_record_on_the_server(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows.retrain_flow import overtaken
+    from flows.retrain_flow import retrain as flow
+    from flows.retrain_steps import prepare
+
+    monkeypatch.chdir(tiny.make(tmp_path / "tiny", root))
+    assert flow("tiny").decision == "promote"
+    champion = champions.current("tiny")
+    assert champion is not None
+    assert artifacts() == {
+        "tiny-run": "markdown", "tiny-result": "markdown", "tiny-gate": "table", "tiny-plot": "image"
+    } | {key: kind for key, kind in artifacts().items() if not key.startswith("tiny")}  # fmt: skip
+    tiny.set_params(Path(), 0.9, leaks=True)
+    with pytest.raises(GateError, match="the champion stays"):
+        flow("tiny")
+    assert champions.current("tiny") == champion
+    run = prepare("tiny", run_id="x")
+    assert overtaken(run, datetime.now(UTC) - timedelta(days=7))
+    assert not overtaken(run, datetime.now(UTC) + timedelta(seconds=1))
+    assert not overtaken(run, None)
+
+
+def test_a_server_that_is_down_costs_the_record_and_not_the_run(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    assert not retrain.server_answers()
+    assert "the run goes on without its record there" in caplog.text
+    with pytest.raises(BusyError, match="no Prefect server at"):
+        serve.wait_for("http://127.0.0.1:9/api", 0.05)
+    monkeypatch.delenv("PREFECT_API_URL")
+    assert retrain.server_answers()
+
+
+def test_deployments_say_what_prefect_yaml_says(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(root)
+    written = load_yaml(root / "prefect.yaml")["deployments"]
+    made = serve.deployments(["sample"], "0 3 * * 1")
+    for own, other in zip(made, written, strict=True):
+        assert own.name == other["name"]
+        assert own.parameters == other["parameters"]
+        assert own.concurrency_options.collision_strategy == other["concurrency_limit"]["collision_strategy"]
+        path, _, function = other["entrypoint"].partition(":")
+        assert f"def {function}(" in (root / path).read_text()
+    assert [schedule.schedule.cron for schedule in made[1].schedules] == [written[1]["schedules"][0]["cron"]]
+    with pytest.raises(ParamsError, match="found schedule 'weekly'"):
+        serve.check_cron("weekly")
+    with pytest.raises(ParamsError, match="found profile"):
+        serve.deployments(["nosuch"], "0 3 * * 1")
