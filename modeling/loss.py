@@ -4,15 +4,19 @@ Enters: logits at the target positions and the labels there. Leaves: `TokenLosse
 Trade-off: padding never reaches the output layer, which is the dearest one with 32,000 tokens.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from features.schema import FAMILIES
+from modeling.ragged import IntArray
 
+EQUAL = (1.0,) * len(FAMILIES)
 Weighting = Literal["tokens", "examples", "paper"]
 
 
@@ -40,20 +44,36 @@ class TokenLosses:
         sums = zeros.index_add(0, families, self.values.detach())
         return sums, zeros.index_add(0, families, torch.ones_like(self.values))
 
-    def reduce(self, weighting: Weighting) -> Tensor:
-        """The number to minimise.
+    def reduce(self, weighting: Weighting, family_weights: Sequence[float] = EQUAL) -> Tensor:
+        """The number to minimise: `total` over `weight_of`.
 
         Args:
             weighting: "tokens": mean over target tokens. "examples": mean over rows of their mean (P5).
                 "paper": the same, each row's mean times 1 / its number of target tokens (VIP5's code), so that a token
                 of an explanation weighs 1 / length^2.
+            family_weights: how much a row (under "tokens", a token) of each family counts in the mean.
 
         Example: rows with token losses [1, 3] and [5]: tokens 3.0, examples 3.5, paper (2 / 2 + 5) / 2 = 3.0.
         """
+        counts = torch.bincount(self.rows, minlength=len(self.families)).numpy(force=True)
+        weight = weight_of(counts, self.families.numpy(force=True), weighting, family_weights)
+        return self.total(weighting, family_weights) / weight
+
+    def total(self, weighting: Weighting, family_weights: Sequence[float] = EQUAL) -> Tensor:
+        """The sum that `reduce` divides; sums over parts of a batch add up to the sum over the batch."""
+        weights = self.values.new_tensor(family_weights)[self.families]
         if weighting == "tokens":
-            return self.values.mean()
+            return (self.values * weights[self.rows]).sum()
         means, counts = self.by_example()
-        return (means / counts).mean() if weighting == "paper" else means.mean()
+        return ((means / counts if weighting == "paper" else means) * weights).sum()
+
+
+def weight_of(
+    target_lengths: IntArray, families: IntArray, weighting: Weighting, family_weights: Sequence[float] = EQUAL
+) -> float:
+    """By what the `total` of rows with these target lengths and families is divided; asked of no device."""
+    weights = np.asarray(family_weights)[families]
+    return float((weights * target_lengths).sum() if weighting == "tokens" else weights.sum())
 
 
 def token_losses(logits: Tensor, labels: Tensor, rows: Tensor, families: Tensor) -> TokenLosses:

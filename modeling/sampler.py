@@ -1,16 +1,76 @@
-"""Which rows make which batch: like lengths together, families mixed over the epoch.
+"""Which rows make which optimiser step, and how the rows of a step are cut into passes of like length.
 
-Enters: source and target lengths. Leaves: the batches of one epoch as arrays of row numbers.
-Trade-off: rows are sorted by length only within shuffled windows, so that padding falls to a few percent and an epoch's
-order still follows the seed. A batch is nearly pure in length, hence often in family; neighbours in time are not.
+Enters: source and target lengths. Leaves: arrays of row numbers.
+Trade-off: two ways to little padding. `random` draws a step's rows from the whole epoch, so that every step has the mix
+of families of the epoch, and runs them in several passes whose gradients add up. `lengths` sorts rows within shuffled
+windows, so that a step is one pass, nearly pure in length and hence often in family: for models so small that a pass
+costs more than its arithmetic.
 """
+
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from modeling.ragged import IntArray
 
+Mixing = Literal["random", "lengths"]
 WINDOW_BATCHES = 64  # batches whose rows are sorted together
+SHORTEST, GROWTH = 16, 1.5  # source tokens of the first class of lengths, and how much longer the next class is
+TARGET_CLASSES = (4, 16)  # target tokens up to which a row belongs to the first, the second class; the rest is one
+
+
+def plan_steps(
+    source_lengths: IntArray,
+    target_lengths: IntArray,
+    *,
+    batch_size: int,
+    mixing: Mixing,
+    generator: np.random.Generator,
+) -> list[npt.NDArray[np.int64]]:
+    """Every row exactly once, in steps of `batch_size` rows (the last one may be smaller).
+
+    Args:
+        source_lengths: (N,) tokens by row.
+        target_lengths: (N,) tokens by row.
+        batch_size: rows a step.
+        mixing: random or lengths, see above.
+        generator: draws the order.
+    """
+    if mixing == "lengths":
+        return plan_batches(source_lengths, target_lengths, batch_size=batch_size, generator=generator)
+    order = generator.permutation(len(source_lengths))
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+
+def cut_into_passes(
+    rows: npt.NDArray[np.int64],
+    source_lengths: IntArray,
+    target_lengths: IntArray,
+    *,
+    mixing: Mixing,
+    tokens_per_batch: int | None,
+) -> list[npt.NDArray[np.int64]]:
+    """The `rows` of one step in passes of like length, short ones first.
+
+    Args:
+        rows: row numbers.
+        source_lengths: of all rows.
+        target_lengths: of all rows.
+        mixing: random cuts where the class of the lengths changes; lengths leaves the step as it was planned.
+        tokens_per_batch: source tokens a pass at most, padding included; a longer row stands alone.
+
+    Example: source lengths 20, 600, 24, 610 and targets of 3 -> the rows of 20 and 24, the rows of 600 and 610.
+    """
+    sources, targets = source_lengths[rows], target_lengths[rows]
+    order = np.lexsort((targets, sources))
+    groups = [rows[order]]
+    if mixing == "random":
+        classes = np.ceil(np.log(np.maximum(sources, SHORTEST) / SHORTEST) / np.log(GROWTH)).astype(np.int64)
+        classes = classes * (len(TARGET_CLASSES) + 1) + np.searchsorted(TARGET_CLASSES, targets)
+        order = np.lexsort((sources, classes))
+        groups = np.split(rows[order], np.flatnonzero(np.diff(classes[order])) + 1)
+    return [part for group in groups for part in _cut(group, source_lengths[group], len(group), tokens_per_batch)]
 
 
 def plan_batches(
@@ -47,8 +107,12 @@ def plan_batches(
 
 def padding_share(batches: list[npt.NDArray[np.int64]], lengths: IntArray) -> float:
     """Share of the source positions that are padding, between 0 and 1."""
-    slots = sum(len(batch) * int(lengths[batch].max()) for batch in batches)
-    return 1 - sum(int(lengths[batch].sum()) for batch in batches) / max(1, slots)
+    return 1 - sum(int(lengths[batch].sum()) for batch in batches) / max(1, slots_of(batches, lengths))
+
+
+def slots_of(batches: list[npt.NDArray[np.int64]], lengths: IntArray) -> int:
+    """Source positions of the batches, padding included."""
+    return sum(len(batch) * int(lengths[batch].max()) for batch in batches)
 
 
 def _cut(

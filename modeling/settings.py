@@ -4,8 +4,10 @@ Enters: nothing. Leaves: frozen dataclasses; no torch, so that `--help` stays qu
 Trade-off: one file for four small settings, because `pretrain` and `train` nest the same ones.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
+
+from features.schema import FAMILIES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,9 +96,12 @@ class LoopParams:
     max_seconds: float | None = None
     """Seconds at most; training stops cleanly, at a step that depends on the machine."""
     batch_size: int = 32
-    """Examples a step at most."""
+    """Examples an optimiser step."""
+    mixing: Literal["random", "lengths"] = "random"
+    """random: every step has the epoch's mix of families, in several passes of like length whose gradients add up;
+    lengths: a step is of like length and one pass, which is quicker where the model is tiny."""
     tokens_per_batch: int | None = None
-    """Source tokens a step at most, padding included; null means no limit."""
+    """Source tokens in one pass at most, padding included; a longer step is several passes. null means no limit."""
     learning_rate: float = 1e-3
     """Highest learning rate, reached after the warm-up."""
     warmup_share: float = 0.1
@@ -115,6 +120,8 @@ class LoopParams:
     """Share of activations dropped in the backbone's sub-layers."""
     weighting: Literal["tokens", "examples", "paper"] = "tokens"
     """Mean over target tokens, mean over examples of their mean, or the latter times 1 / target length (paper)."""
+    family_weights: dict[str, float] = field(default_factory=lambda: dict.fromkeys(FAMILIES, 1.0))
+    """How much an example (under tokens: a target token) of each family counts in that mean."""
     valid_rows: int = 512
     """Rows a family of the valid prompts, drawn once by the seed, on which every measurement is made; 0 for none."""
     measure_every: int = 200
@@ -129,6 +136,8 @@ class LoopParams:
     """CPU threads; null leaves torch's choice."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic of the forward pass; weights and optimiser stay float32."""
+    kernels: Literal["quick", "stock"] = "quick"
+    """quick: own dropout, norms and attention on a CPU in float32, the same function; stock: the library's."""
 
     def __post_init__(self) -> None:
         ranges = {
@@ -141,6 +150,8 @@ class LoopParams:
             "warmup_share must lie in [0, 1]": 0 <= self.warmup_share <= 1,
             "betas must be two numbers in [0, 1)": len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas),
             "clip_norm must be above 0": self.clip_norm > 0,
+            f"family_weights must name {', '.join(FAMILIES)}, each above 0": set(self.family_weights) == set(FAMILIES)
+            and all(weight > 0 for weight in self.family_weights.values()),
             "dropout must lie in [0, 1)": 0 <= self.dropout < 1,
             "valid_rows must be at least 0": self.valid_rows >= 0,
             "measure_every must be at least 1": self.measure_every >= 1,

@@ -21,17 +21,21 @@ from tqdm import tqdm
 
 from features.errors import ParamsError, TrainingError
 from features.schema import FAMILIES
-from features.seeds import rng
+from features.seeds import rng, stable_hash
 from modeling.backbone import seeded
-from modeling.batches import Batch, Corpus
+from modeling.batches import Corpus
+from modeling.heap import keep_heap
+from modeling.loss import weight_of
 from modeling.optimiser import DecayedAdam, rate_share
-from modeling.sampler import padding_share, plan_batches
+from modeling.quick import quicken
+from modeling.sampler import cut_into_passes, plan_steps, slots_of
 from modeling.settings import LoopParams
 from modeling.validation import Measure
 from modeling.vip5 import VIP5
 
 log = logging.getLogger("vip5")
 LOG_STEPS = 20  # steps between two rows of the curve
+Rows = npt.NDArray[np.int64]
 Stopped = Literal["finished", "max_steps", "max_seconds", "patience"]
 
 
@@ -87,6 +91,7 @@ def fit(model: VIP5, train: Corpus, measure: Measure | None, params: LoopParams,
         return History()
     if not len(train):
         raise TrainingError("no train prompts", "at least one", "run `dvc repro prompts`")
+    keep_heap()
     run = _Run(model, train, measure, params, seed=seed, stage=stage)
     with seeded(seed, stage, "dropout"):
         return run.go()
@@ -98,7 +103,8 @@ class _Run:
     def __init__(
         self, model: VIP5, train: Corpus, measure: Measure | None, params: LoopParams, *, seed: int, stage: str
     ) -> None:
-        self.model, self.train, self.measure, self.params, self.stage = model, train, measure, params, stage
+        self.model, self.train, self.measure, self.params = model, train, measure, params
+        self.seed, self.stage = seed, stage
         self.device = next(model.parameters()).device
         self.trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
         self.optimiser = DecayedAdam(
@@ -108,10 +114,13 @@ class _Run:
             weight_decay=params.weight_decay,
             decay_norms=params.decay_norms,
         )
-        self.plans = [epoch_batches(train, params, seed, stage, epoch) for epoch in range(params.epochs)]
+        self.plans = [epoch_steps(train, params, seed, stage, epoch) for epoch in range(params.epochs)]
         planned = sum(len(plan) for plan in self.plans)
         self.num_steps = planned if params.max_steps is None else min(planned, params.max_steps)
-        self.history = History(padding_share=padding_share(self.plans[0], train.lengths))
+        self.family_weights = [params.family_weights[family] for family in FAMILIES]
+        self.history = History()
+        self.slots = 0  # source positions seen, padding included
+        self.bits = quicken(model) if params.kernels == "quick" else None
         self.best_weights: dict[str, Tensor] = {}
         self.worse_in_a_row = 0
         self.sums = torch.zeros(2, len(FAMILIES), device=self.device)
@@ -120,10 +129,10 @@ class _Run:
     def go(self) -> History:
         started = time.monotonic()
         with tqdm(total=self.num_steps, desc=self.stage, unit="step", mininterval=1.0, disable=None) as bar:
-            for epoch, batch in self._batches():
+            for epoch, rows in self._steps():
                 self.history.seconds = time.monotonic() - started
                 rate = self.params.learning_rate * rate_share(self._progress(), self.params.warmup_share)
-                self._step(batch, rate)
+                self._step(rows, rate)
                 bar.update()
                 ends = self._ends()
                 due = self.history.steps % self.params.measure_every == 0 or ends is not None
@@ -138,12 +147,10 @@ class _Run:
         self._restore_best()
         return self.history
 
-    def _batches(self) -> Iterator[tuple[int, Batch]]:
+    def _steps(self) -> Iterator[tuple[int, Rows]]:
         for epoch, plan in enumerate(self.plans):
             for rows in plan:
-                self.history.examples += len(rows)
-                self.history.source_tokens += int(self.train.lengths[rows].sum())
-                yield epoch, self.train.batch(rows).to(self.device)
+                yield epoch, rows
 
     def _progress(self) -> float:
         """Share of the run that is over: by steps or, where seconds are limited, by time if that is further."""
@@ -151,14 +158,28 @@ class _Run:
         limit = self.params.max_seconds
         return done if limit is None else min(1.0, max(done, self.history.seconds / limit))
 
-    def _step(self, batch: Batch, rate: float) -> None:
+    def _step(self, rows: Rows, rate: float) -> None:
+        """One optimiser step on `rows`: the gradients of its passes add up to those of the whole."""
+        params, lengths, targets = self.params, self.train.lengths, self.train.targets.lengths
+        whole = weight_of(targets[rows], self.train.families[rows], params.weighting, self.family_weights)
+        names = (self.seed, self.stage, "dropout", self.history.steps)
+        torch.manual_seed(stable_hash(*names) % 2**63)
+        if self.bits is not None:
+            self.bits.seed(stable_hash(*names, "bits"))
         self.model.train()
-        with arithmetic(self.device, self.params.dtype):
-            losses = self.model(batch)
-        losses.reduce(self.params.weighting).backward()
-        self.optimiser.step(rate, self.params.clip_norm)
-        self.sums += torch.stack(losses.by_family())
+        passes = passes_of(self.train, rows, params)
+        for part in passes:
+            batch = self.train.batch(part).to(self.device)
+            with arithmetic(self.device, params.dtype):
+                losses = self.model(batch)
+            (losses.total(params.weighting, self.family_weights) / whole).backward()
+            self.sums += torch.stack(losses.by_family())
+        self.optimiser.step(rate, params.clip_norm)
         self.history.steps += 1
+        self.history.examples += len(rows)
+        self.history.source_tokens += int(lengths[rows].sum())
+        self.slots += slots_of(passes, lengths)
+        self.history.padding_share = 1 - self.history.source_tokens / self.slots
 
     def _record(self, epoch: int, rate: float, bar: Any, *, measured: bool) -> None:
         sums, counts = self.sums.tolist()
@@ -231,15 +252,22 @@ def arithmetic(device: torch.device, dtype: str) -> AbstractContextManager[Any]:
     return torch.autocast(device.type, torch.bfloat16) if dtype == "bfloat16" else nullcontext()
 
 
-def epoch_batches(train: Corpus, params: LoopParams, seed: int, stage: str, epoch: int) -> list[npt.NDArray[np.int64]]:
-    """The batches of one epoch: the rows of round `epoch` modulo the number of rounds, each once."""
+def epoch_steps(train: Corpus, params: LoopParams, seed: int, stage: str, epoch: int) -> list[Rows]:
+    """The rows of each step of one epoch: the rows of round `epoch` modulo the number of rounds, each once."""
     rounds = np.unique(train.rounds)
     rows = np.flatnonzero(train.rounds == rounds[epoch % len(rounds)])
-    batches = plan_batches(
+    steps = plan_steps(
         train.lengths[rows],
         train.targets.lengths[rows],
         batch_size=params.batch_size,
-        tokens_per_batch=params.tokens_per_batch,
+        mixing=params.mixing,
         generator=rng(seed, stage, "batches", epoch),
     )
-    return [rows[batch] for batch in batches]
+    return [rows[step] for step in steps]
+
+
+def passes_of(train: Corpus, rows: Rows, params: LoopParams) -> list[Rows]:
+    """The passes in which the `rows` of one step go through the model."""
+    return cut_into_passes(
+        rows, train.lengths, train.targets.lengths, mixing=params.mixing, tokens_per_batch=params.tokens_per_batch
+    )

@@ -37,7 +37,8 @@ class VisualProjector(nn.Module):
         batch, photos = present.shape
         if self.standardise:
             features = (features - self.mean) * self.scale * present[:, :, None]
-        projected = self.norm(self.outer(torch.tanh(self.inner(features))))
+        outer = self.outer(torch.tanh(self.inner(features)))
+        projected = self.norm(outer.to(self.norm.weight.dtype))  # a norm in bfloat16 would be a coarse one
         tokens: Tensor = projected.view(batch, photos, self.num_visual_tokens, self.width)  # (B, M, r, D)
         if self.no_photo is not None:
             tokens = torch.where(present[:, :, None, None], tokens, self.no_photo.to(tokens.dtype))

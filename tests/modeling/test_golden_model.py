@@ -1,6 +1,15 @@
-"""The original's numbers on tiny seeded weights: every stage of the forward pass, gradients, three optimiser steps."""
+"""The original's numbers on tiny seeded weights: every stage of the forward pass, gradients, three optimiser steps.
 
+The tolerances are those of the golden README, which gives one digit of the largest difference seen. In double
+precision, where only the golden file's own rounding is left, a difference passes that rounds to the README's figure or
+less (2e-5 stands for anything below 2.5e-5). In single precision our own rounding comes on top, which depends on the
+processor and on the order of sums: twice the figure with the library's parts, four times with training's own (Adam
+divides by roots of tiny moments, so three steps carry last bits far). What exceeded the figure itself is in docs/benchmarks-training.md.
+"""
+
+import math
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,11 +19,13 @@ import torch
 
 from modeling.batches import Batch
 from modeling.optimiser import DecayedAdam
+from modeling.quick import quicken
 from modeling.vip5 import VIP5, set_trainable, shifted_right
 from tests.modeling.golden import GOLDEN, golden_model, need, our_name
 
 pytestmark = pytest.mark.real
 Golden = dict[str, npt.NDArray[Any]]
+Close = Callable[[torch.Tensor, npt.NDArray[Any], float], None]
 
 
 @pytest.fixture(scope="module")
@@ -23,11 +34,19 @@ def golden() -> Golden:
         return dict(arrays)
 
 
+@pytest.fixture(params=["float64", "stock", "quick"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture
-def model(golden: Golden) -> VIP5:
+def model(golden: Golden, kind: str) -> VIP5:
+    """In double precision (the function itself), and in single with the library's parts and with training's own."""
     made: VIP5 = golden_model([str(name) for name in golden["parameter_names"]])
     set_trainable(made, tune="parts", small_embeddings=False)
-    return made
+    if kind == "quick":
+        quicken(made)
+    return made.double() if kind == "float64" else made
 
 
 def ids(array: npt.NDArray[Any]) -> torch.Tensor:
@@ -35,21 +54,30 @@ def ids(array: npt.NDArray[Any]) -> torch.Tensor:
 
 
 @pytest.fixture
-def batch(golden: Golden) -> Batch:
+def batch(golden: Golden, model: VIP5) -> Batch:
     return Batch(
         input_ids=ids(golden["input_ids"]),
         whole_word_ids=ids(golden["whole_word_ids"]),
         category_ids=ids(golden["category_ids"]),
         attention_mask=ids(golden["input_ids"]) != 0,
-        image_features=torch.from_numpy(golden["image_features"]),
+        image_features=torch.from_numpy(golden["image_features"]).to(model.category.weight.dtype),
         image_present=torch.arange(5) < ids(golden["image_counts"])[:, None],
         labels=ids(golden["target_ids"]),
         families=torch.tensor([0, 1, 2]),
     )
 
 
-def close(found: torch.Tensor, expected: npt.NDArray[Any], tolerance: float) -> None:
-    np.testing.assert_allclose(found.detach().numpy(), expected, rtol=0, atol=tolerance)
+@pytest.fixture
+def close(kind: str) -> Close:
+    """Compares with the golden numbers, within the README's figure and what the arithmetic adds to it."""
+    times = {"float64": 1.0, "stock": 2.0, "quick": 4.0}[kind]
+
+    def check(found: torch.Tensor, expected: npt.NDArray[Any], figure: float) -> None:
+        half_a_digit = 0.5 * 10 ** math.floor(math.log10(figure))
+        tolerance = times * figure if times > 1 else figure + half_a_digit
+        np.testing.assert_allclose(found.detach().float().numpy(), expected, rtol=0, atol=tolerance)
+
+    return check
 
 
 def test_weights_are_the_golden_ones(model: VIP5, golden: Golden) -> None:
@@ -57,41 +85,44 @@ def test_weights_are_the_golden_ones(model: VIP5, golden: Golden) -> None:
     names = [str(name) for name in golden["parameter_names"]]
     assert sorted(map(our_name, names)) == sorted(parameters)
     for name, expected in zip(names, golden["parameter_crc32"], strict=True):
-        assert zlib.crc32(parameters[our_name(name)].detach().numpy().astype("<f4").tobytes()) == int(expected)
+        assert zlib.crc32(parameters[our_name(name)].detach().float().numpy().astype("<f4").tobytes()) == int(expected)
 
 
-def test_forward_pass(model: VIP5, batch: Batch, golden: Golden) -> None:
+def test_forward_pass(close: Close, model: VIP5, batch: Batch, golden: Golden) -> None:
     assert model.visual is not None
-    close(model.visual(batch.image_features, batch.image_present), golden["visual_tokens"], 1e-6)
-    close(model.embed(batch), golden["input_embeddings"], 1e-6)
+    close(model.visual(batch.image_features, batch.image_present), golden["visual_tokens"], 7e-7)
+    close(model.embed(batch), golden["input_embeddings"], 7e-7)
     states = model.encode(batch)
-    close(states, golden["encoder_output"], 3e-5)
+    close(states, golden["encoder_output"], 2e-5)
+    decoded = model.decode(shifted_right(batch.labels), states, batch.attention_mask, batch.families)
+    close(decoded * model.t5.model_dim**0.5, golden["decoder_output"], 1e-5)
     logits = model.logits(shifted_right(batch.labels), states, batch.attention_mask, batch.families)
-    close(logits, golden["logits"], 3e-5)
+    close(logits, golden["logits"], 2e-5)
 
 
-def test_surplus_visual_tokens_are_ignored(model: VIP5, golden: Golden) -> None:
+def test_surplus_visual_tokens_are_ignored(close: Close, model: VIP5, golden: Golden) -> None:
     cut = Batch(
         input_ids=ids(golden["cut_input_ids"]),
         whole_word_ids=ids(golden["cut_whole_word_ids"]),
         category_ids=ids(golden["cut_category_ids"]),
         attention_mask=ids(golden["cut_input_ids"]) != 0,
-        image_features=torch.from_numpy(golden["image_features"][2:]),
+        image_features=torch.from_numpy(golden["image_features"][2:]).to(model.category.weight.dtype),
         image_present=torch.ones(1, 5, dtype=torch.bool),
         labels=ids(golden["target_ids"][2:]),
         families=torch.tensor([2]),
     )
-    close(model.encode(cut), golden["cut_encoder_output"], 1e-5)
+    close(model.encode(cut), golden["cut_encoder_output"], 7e-6)
 
 
-def test_losses_and_gradients(model: VIP5, batch: Batch, golden: Golden) -> None:
+def test_losses_and_gradients(close: Close, model: VIP5, batch: Batch, golden: Golden) -> None:
     losses = model(batch)
     per_token = golden["loss_per_token"][golden["target_ids"] != -100]
     close(losses.values, per_token, 5e-6)
     means, counts = losses.by_example()
-    close(means, golden["loss_per_sample"], 2e-6)
+    close(means, golden["loss_per_sample"], 1e-6)
+    close(means.sum(), golden["loss_sum_of_samples"], 3e-6)  # the README has no figure
     close(1 / counts, golden["loss_weights"], 1e-7)
-    close(losses.reduce("paper"), golden["loss_weighted"], 5e-7)
+    close(losses.reduce("paper"), golden["loss_weighted"], 4e-9)
     losses.reduce("paper").backward()
     parameters = dict(model.named_parameters())
     trained = {name for name, parameter in parameters.items() if parameter.grad is not None}
@@ -99,8 +130,8 @@ def test_losses_and_gradients(model: VIP5, batch: Batch, golden: Golden) -> None
     assert trained == {our_name(name) for name in names}
     assert len(trained) == 57
     norms = torch.stack([gradient(parameters, name).norm() for name in names])
-    close(norms, golden["gradient_norms"], 2e-5)
-    close(norms.norm(), golden["gradient_total_norm"], 3e-5)
+    close(norms, golden["gradient_norms"], 1e-5)
+    close(norms.norm(), golden["gradient_total_norm"], 2e-5)
     for key in (key for key in golden if key.startswith("gradient:")):
         found = gradient(parameters, key.removeprefix("gradient:"))
         close(found.reshape(golden[key].shape), golden[key], 1e-5)
@@ -113,7 +144,9 @@ def gradient(parameters: dict[str, torch.nn.Parameter], name: str) -> torch.Tens
 
 
 @pytest.mark.parametrize(("prefix", "clip_norm"), [("adamw", 5.0), ("adamw_clip_half", 0.5)])
-def test_three_optimiser_steps(model: VIP5, batch: Batch, golden: Golden, prefix: str, clip_norm: float) -> None:
+def test_three_optimiser_steps(
+    close: Close, model: VIP5, batch: Batch, golden: Golden, prefix: str, clip_norm: float
+) -> None:
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     optimiser = DecayedAdam(named, decay_norms=True)
     losses, norms = [], []
@@ -123,11 +156,11 @@ def test_three_optimiser_steps(model: VIP5, batch: Batch, golden: Golden, prefix
         norms.append(optimiser.step(1e-3, clip_norm))
         losses.append(loss.detach())
     losses.append(model(batch).reduce("paper"))
-    close(torch.stack(losses), golden[f"{prefix}_losses"], 2e-6)
-    close(torch.stack(norms), golden[f"{prefix}_gradient_norms"], 3e-5)
+    close(torch.stack(losses), golden[f"{prefix}_losses"], 5e-7 if prefix == "adamw" else 1e-6)
+    close(torch.stack(norms), golden[f"{prefix}_gradient_norms"], 2e-5)
     parameters = dict(model.named_parameters())
     names = [our_name(str(name)) for name in golden["gradient_names"]]
-    close(torch.stack([parameters[name].norm() for name in names]), golden[f"{prefix}_parameter_norms"], 2e-6)
+    close(torch.stack([parameters[name].norm() for name in names]), golden[f"{prefix}_parameter_norms"], 6e-7)
     for key in (key for key in golden if key.startswith(f"{prefix}_parameter:")):
         found = parameters[our_name(key.removeprefix(f"{prefix}_parameter:"))]
         close(found.reshape(golden[key].shape), golden[key], 2e-6)

@@ -13,7 +13,7 @@ from modeling.checkpoints import open_model
 from modeling.loss import TokenLosses
 from modeling.optimiser import DecayedAdam, decays, rate_share
 from modeling.settings import LoopParams
-from modeling.training import device_of, epoch_batches, fit
+from modeling.training import device_of, epoch_steps, fit
 from modeling.validation import Measure, fixed_rows, one_token_rows
 from modeling.vip5 import VIP5, set_trainable
 from tests.modeling.world import write_world
@@ -100,7 +100,7 @@ def test_epochs_cycle_through_the_rounds(place: Context) -> None:
     corpus, _ = parts(place, LOOP)
     corpus.rounds = corpus.user_ids % 2
     for epoch, parity in ((0, 0), (1, 1), (2, 0)):
-        batches = epoch_batches(corpus, LOOP, 1, "train", epoch)
+        batches = epoch_steps(corpus, LOOP, 1, "train", epoch)
         rows = sorted(int(row) for batch in batches for row in batch)
         assert rows == [row for row in range(len(corpus)) if corpus.user_ids[row] % 2 == parity]
 
@@ -121,6 +121,36 @@ def test_weightings_are_the_formulas() -> None:
     assert losses.reduce("paper").item() == 3.0
     sums, counts = losses.by_family()
     assert (sums.tolist(), counts.tolist()) == ([5.0, 0.0, 4.0], [1.0, 0.0, 2.0])
+
+
+def test_families_count_as_they_are_weighted() -> None:
+    losses = TokenLosses(torch.tensor([1.0, 3.0, 5.0]), torch.tensor([0, 0, 1]), torch.tensor([2, 0]))
+    weights = [3.0, 1.0, 0.5]  # of the sequential row 3, of the explanation 0.5
+    assert losses.reduce("tokens", weights).item() == pytest.approx((0.5 * 4 + 3 * 5) / (0.5 * 2 + 3))
+    assert losses.reduce("examples", weights).item() == pytest.approx((0.5 * 2 + 3 * 5) / 3.5)
+    assert losses.reduce("paper", weights).item() == pytest.approx((0.5 * 1 + 3 * 5) / 3.5)
+    with pytest.raises(ValueError, match="family_weights must name sequential, direct, explanation"):
+        LoopParams(family_weights={"sequential": 1.0})
+
+
+@pytest.mark.parametrize("weighting", ["tokens", "examples", "paper"])
+def test_a_step_in_several_passes_is_the_step_in_one(place: Context, weighting: Any) -> None:
+    found = []
+    for mixing, tokens in (("lengths", None), ("random", None), ("random", 60)):
+        model, _ = open_model(place)
+        set_trainable(model, tune="full", small_embeddings=True)
+        loop = LoopParams(
+            batch_size=90, max_steps=1, mixing=cast("Any", mixing), tokens_per_batch=tokens, weighting=weighting,
+            dropout=0.0, family_weights={"sequential": 1.0, "direct": 2.0, "explanation": 0.5},
+        )  # fmt: skip
+        corpus, _ = parts(place, loop)
+        history = fit(model, corpus, None, loop, seed=1, stage="pretrain")
+        assert (history.steps, history.examples) == (1, 90)
+        found.append((model.t5.shared.weight.detach(), history.rows[-1]["loss"], history.padding_share))
+    for weight, loss, padding in found[1:]:
+        torch.testing.assert_close(weight, found[0][0], atol=1e-5, rtol=0)
+        assert loss == pytest.approx(found[0][1], rel=1e-5)
+        assert padding < found[0][2]
 
 
 def test_what_decays() -> None:

@@ -1,0 +1,151 @@
+"""Quicker leaf parts for a stock T5 on a CPU in float32: dropout, layer norm, ReLU and attention.
+
+Enters: a VIP5 whose T5 is as the library made it. Leaves: the same model with some leaf modules replaced, their
+parameters and names kept; T5's own classes still run the forward pass.
+Trade-off: gradients written out by hand (quick_functions), in exchange for passes over memory. Elsewhere (a GPU,
+bfloat16) every part falls back to torch's own function.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from modeling.quick_functions import AttentionFunction, Bits, DropoutFunction, ReluDropoutFunction, RootMeanSquare
+from modeling.vip5 import VIP5
+
+ATTENTION = "vip5_quick"  # in the library's registry of attention functions
+
+
+def _is_quick(values: Tensor) -> bool:
+    return values.device.type == "cpu" and values.dtype == torch.float32
+
+
+class QuickDropout(nn.Module):
+    """Dropout of a `share` of the values in training."""
+
+    def __init__(self, share: float, bits: Bits) -> None:
+        super().__init__()
+        self.share, self.bits = share, bits
+
+    def forward(self, values: Tensor) -> Tensor:
+        """`values` of any shape, those that are kept divided by 1 - share."""
+        if not self.training or not self.share:
+            return values
+        if not _is_quick(values):
+            return F.dropout(values, self.share)
+        kept: Tensor = DropoutFunction.apply(values, self.share, self.bits)
+        return kept
+
+
+class ReluDropout(QuickDropout):
+    """ReLU and the dropout that follows it."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        """`values` of any shape."""
+        share = self.share if self.training else 0.0
+        if not _is_quick(values):
+            return F.dropout(F.relu(values), share)
+        kept: Tensor = ReluDropoutFunction.apply(values, share, self.bits)
+        return kept
+
+
+class QuickNorm(nn.Module):
+    """T5's layer norm with another's weight."""
+
+    def __init__(self, weight: nn.Parameter, eps: float) -> None:
+        super().__init__()
+        self.weight, self.eps = weight, eps
+
+    def forward(self, states: Tensor) -> Tensor:
+        """`states` (..., D), each divided by its root mean square, times the weight."""
+        if not _is_quick(states):
+            return self.weight * (states * torch.rsqrt(states.float().square().mean(-1, keepdim=True) + self.eps))
+        normed: Tensor = RootMeanSquare.apply(states, self.weight, self.eps)
+        return normed
+
+
+class QuickCrossAttention(nn.Module):
+    """T5's attention to the encoder, brought to the encoder's states where the queries are few.
+
+    q (W_k h)^T = (q W_k) h^T, and weights (W_v h) = (weights h) W_v: no state is projected, which saves an eighth of a
+    step where a target has three tokens and a source hundreds.
+
+    Args:
+        stock: the library's module, whose projections are used; long targets and cached decoding go through it.
+        bits: for dropout.
+    """
+
+    def __init__(self, stock: Any, bits: Bits) -> None:
+        super().__init__()
+        self.q, self.k, self.v, self.o = stock.q, stock.k, stock.v, stock.o
+        self.drop = QuickDropout(stock.dropout, bits)
+        self.heads, self.width = stock.n_heads, stock.key_value_proj_dim
+        self._stock = (stock,)  # in a tuple, so that its parameters have one name each
+
+    def forward(
+        self, hidden_states: Tensor, mask: Tensor | None = None, key_value_states: Tensor | None = None,
+        position_bias: Tensor | None = None, past_key_values: Any = None, **more: Any,
+    ) -> tuple[Tensor, Tensor | None, None]:  # fmt: skip
+        """As the library's: states (B, T, D) of the decoder and (B, S, D) of the encoder to (B, T, D)."""
+        rows, length, _ = hidden_states.shape
+        few = 2 * length * self.heads <= self.k.weight.shape[1] and type(self.k) is type(self.v) is nn.Linear
+        if not few or past_key_values is not None or key_value_states is None or not _is_quick(hidden_states):
+            self._stock[0].train(self.training)
+            found: tuple[Tensor, Tensor | None, None] = self._stock[0](
+                hidden_states, mask=mask, key_value_states=key_value_states, position_bias=position_bias,
+                past_key_values=past_key_values, **more,
+            )  # fmt: skip
+            return found
+        heads, width = self.heads, self.width
+        query = self.q(hidden_states).view(-1, heads, width).transpose(0, 1)  # (H, B x T, d)
+        query = torch.bmm(query, self.k.weight.view(heads, width, -1))  # (H, B x T, D)
+        query = query.view(heads, rows, length, -1).transpose(0, 1).reshape(rows, heads * length, -1)
+        scores = torch.bmm(query, key_value_states.transpose(1, 2)).view(rows, heads, length, -1)
+        weights = self.drop((scores if mask is None else scores + mask).softmax(-1))
+        mixed = torch.bmm(weights.view(rows, heads * length, -1), key_value_states)
+        mixed = mixed.view(rows, heads, length, -1).transpose(0, 1).reshape(heads, rows * length, -1)
+        value = self.v.weight.view(heads, width, -1).transpose(1, 2)  # (H, D, d)
+        output = torch.bmm(mixed, value).view(heads, rows, length, width).permute(1, 2, 0, 3)
+        return self.o(output.reshape(rows, length, heads * width)), position_bias, None
+
+
+def quicken(model: VIP5) -> Bits:
+    """Puts the quick parts into `model` and returns the source of all its dropout on a CPU."""
+    bits = Bits()
+    for module in list(model.t5.modules()):
+        if type(module).__name__ == "T5DenseActDense" and type(module.act) is nn.ReLU:
+            module.act, module.dropout = ReluDropout(module.dropout.p, bits), nn.Identity()
+        for name, child in list(module.named_children()):
+            if type(child) is nn.Dropout:
+                setattr(module, name, QuickDropout(child.p, bits))
+            elif type(child).__name__ == "T5LayerNorm":
+                setattr(module, name, QuickNorm(child.weight, child.variance_epsilon))
+            elif name == "EncDecAttention" and type(child).__name__ == "T5Attention":
+                setattr(module, name, QuickCrossAttention(child, bits))
+        if hasattr(module, "relative_attention_num_buckets"):
+            module.bits = bits
+    from transformers.masking_utils import AttentionMaskInterface, eager_mask
+    from transformers.modeling_utils import AttentionInterface
+
+    AttentionInterface.register(ATTENTION, quick_attention)
+    AttentionMaskInterface.register(ATTENTION, eager_mask)
+    model.t5.set_attn_implementation(ATTENTION)
+    return bits
+
+
+def quick_attention(  # noqa: PLR0917  # the registry's signature
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, dropout: float = 0.0,
+    scaling: float | None = None, position_bias: Tensor | None = None, **_: Any,
+) -> tuple[Tensor, None]:  # fmt: skip
+    """T5's attention for the library's registry: states (B, H, Q, d), (B, H, K, d) to (B, Q, H, d)."""
+    if scaling != 1.0:
+        raise ValueError(f"attention scaled by {scaling}, which T5's is not")
+    if _is_quick(query):
+        output: Tensor = AttentionFunction.apply(query, key, value, position_bias, attention_mask, dropout, module.bits)
+        return output, None
+    terms = [term.to(query.dtype) for term in (position_bias, attention_mask) if term is not None]
+    both = sum(terms[1:], terms[0]) if terms else None
+    output = F.scaled_dot_product_attention(query, key, value, attn_mask=both, dropout_p=dropout, scale=1.0)
+    return output.transpose(1, 2).contiguous(), None

@@ -1,0 +1,192 @@
+"""Dropout, layer norm and attention as torch functions with gradients of their own, for float32 on a CPU.
+
+Enters: tensors, and a source of random bits. Leaves: tensors that autograd can follow.
+Trade-off: few passes over memory and few random numbers, in exchange for code that torch would otherwise derive.
+
+Dropout reads 32 random bits as a float32 and drops where that "number" is not above a threshold: a share exact to
+2^-32, one fused operation (`threshold_backward`), and no mask in memory, as the backward pass draws the bits again.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+CACHED_WEIGHTS = 2**20
+_BELOW_ZERO = 0x7F800001  # float32 bit patterns from -0.0 down to -infinity
+_select = torch.ops.aten.threshold_backward  # (values, numbers, threshold): values where numbers are above, else 0
+
+
+class Bits:
+    """Random float32 bit patterns that can be drawn a second time."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self._forward, self._again = np.random.SFC64(seed), np.random.SFC64(seed)
+
+    def seed(self, seed: int) -> None:
+        """Starts the stream named by `seed`."""
+        self._forward = np.random.SFC64(seed)
+
+    def draw(self, shape: torch.Size) -> tuple[Tensor, Any]:
+        """Patterns of the given shape, and the receipt with which `again` repeats them."""
+        receipt = self._forward.state
+        return self._patterns(self._forward, shape), receipt
+
+    def again(self, shape: torch.Size, receipt: Any) -> Tensor:
+        """The patterns that `draw` returned with `receipt`."""
+        self._again.state = receipt
+        return self._patterns(self._again, shape)
+
+    @staticmethod
+    def _patterns(source: np.random.SFC64, shape: torch.Size) -> Tensor:
+        count = shape.numel()
+        raw = np.asarray(source.random_raw((count + 1) // 2))
+        return torch.from_numpy(raw.view(np.float32))[:count].view(shape)
+
+
+def threshold_of(share: float) -> float:
+    """The float32 that a share of all 2^32 bit patterns, read as float32, does not exceed (NaN never does).
+
+    Example: 0.1 -> about -3e26: a tenth of the patterns are that far below zero.
+    """
+    patterns = round(share * 2**32)
+    below = patterns <= _BELOW_ZERO
+    bits = _BELOW_ZERO - patterns if below else patterns - _BELOW_ZERO - 1
+    value = float(np.array(bits, np.uint32).view(np.float32))
+    return -value if below else value
+
+
+class DropoutFunction(Function):
+    """Dropout of a `share` of the values."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, share: float, bits: Bits) -> Tensor:
+        drawn, ctx.receipt = bits.draw(values.shape)
+        ctx.share, ctx.bits = share, bits
+        kept: Tensor = _select(values, drawn, threshold_of(share)).mul_(1 / (1 - share))
+        return kept
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (gradient,) = gradients
+        drawn = ctx.bits.again(gradient.shape, ctx.receipt)
+        return _select(gradient, drawn, threshold_of(ctx.share)).mul_(1 / (1 - ctx.share)), None, None
+
+
+class ReluDropoutFunction(Function):
+    """ReLU, then dropout."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, share: float, bits: Bits) -> Tensor:
+        output = torch.relu(values)
+        if share:
+            drawn, _ = bits.draw(values.shape)
+            output = _select(output, drawn, threshold_of(share)).mul_(1 / (1 - share))
+        ctx.share = share
+        ctx.save_for_backward(output)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (output,) = ctx.saved_tensors  # 0 exactly where ReLU or dropout stopped the value
+        gradient = _select(gradients[0], output, 0.0)
+        return gradient.mul_(1 / (1 - ctx.share)) if ctx.share else gradient, None, None
+
+
+class RootMeanSquare(Function):
+    """Values over their root mean square, times a weight."""
+
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, weight: Tensor, eps: float) -> Tensor:
+        inverse = states.square().mean(-1, keepdim=True).add_(eps).rsqrt_()
+        ctx.save_for_backward(states, weight, inverse)
+        return torch.mul(states, inverse).mul_(weight)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        states, weight, inverse = ctx.saved_tensors
+        width = states.shape[-1]
+        product = torch.mul(gradients[0], states).view(-1, width)
+        of_states = of_weight = None
+        if ctx.needs_input_grad[1]:
+            of_weight = inverse.view(-1) @ product
+        if ctx.needs_input_grad[0]:
+            pull = (product @ weight).view(inverse.shape).mul_(inverse.pow(3)).div_(-width)
+            of_states = torch.mul(gradients[0], weight).mul_(inverse).addcmul_(states, pull)
+        return of_states, of_weight, None
+
+
+class AttentionFunction(Function):
+    """softmax(q k^T + bias + mask), dropout, times v; some heads at a time, so that their weights stay in the cache.
+
+    Shapes: query (B, H, Q, d), key and value (B, H, K, d), bias (1, H, Q, K), mask (B, 1, Q, K); leaves (B, Q, H, d).
+    """
+
+    @staticmethod
+    def forward(  # noqa: PLR0917  # autograd functions take their arguments by position
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, mask: Tensor | None, share: float,
+        bits: Bits,
+    ) -> Tensor:  # fmt: skip
+        rows, heads, length, width = query.shape
+        query, key, value = (x.transpose(0, 1).contiguous().flatten(0, 1) for x in (query, key, value))  # (H x B, ...)
+        weights = query.new_empty(heads * rows, length, key.shape[1])
+        output = torch.empty_like(query)
+        masked = (
+            0 if mask is None else int((mask == 0).all(0).all(0).all(0).long().argmin())
+        )  # first column with a mask
+        ctx.receipts = []
+        for some, part in _some_heads(heads, rows, weights):
+            torch.bmm(query[part], key[part].transpose(1, 2), out=weights[part])
+            scores = weights[part].view(-1, rows, length, weights.shape[2])
+            if bias is not None:
+                scores.add_(bias[0, some, None])
+            if mask is not None:
+                scores[..., masked:].add_(mask[None, :, 0, :, masked:])
+            kept = torch.softmax(weights[part], -1, out=weights[part])
+            if share:
+                drawn, receipt = bits.draw(kept.shape)
+                ctx.receipts.append(receipt)
+                kept = _select(kept, drawn, threshold_of(share))
+            torch.bmm(kept, value[part], out=output[part])
+        if share:
+            output.mul_(1 / (1 - share))
+        output = output.view(heads, rows, length, width).permute(1, 2, 0, 3).contiguous()
+        ctx.share, ctx.bits, ctx.shape = share, bits, (heads, rows, length, width)
+        ctx.save_for_backward(query, key, value, weights, output)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, weights, output = ctx.saved_tensors
+        heads, rows, length, width = ctx.shape
+        pull = (gradients[0] * output).sum(-1).permute(2, 0, 1).reshape(heads * rows, length, 1)
+        of_output = gradients[0].permute(2, 0, 1, 3).reshape(heads * rows, length, width)
+        if ctx.share:
+            of_output = of_output.mul(1 / (1 - ctx.share))
+        of_query, of_key, of_value = torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
+        of_bias = weights.new_empty(1, heads, *weights.shape[1:]) if ctx.needs_input_grad[3] else None
+        for index, (some, part) in enumerate(_some_heads(heads, rows, weights)):
+            of_weights = torch.bmm(of_output[part], value[part].transpose(1, 2))
+            kept = weights[part]
+            if ctx.share:
+                drawn, threshold = ctx.bits.again(kept.shape, ctx.receipts[index]), threshold_of(ctx.share)
+                kept, of_weights = _select(kept, drawn, threshold), _select(of_weights, drawn, threshold)
+            torch.bmm(kept.transpose(1, 2), of_output[part], out=of_value[part])
+            of_scores = of_weights.sub_(pull[part]).mul_(weights[part])
+            if of_bias is not None:
+                torch.sum(of_scores.view(-1, rows, *of_scores.shape[1:]), 1, out=of_bias[0, some])
+            torch.bmm(of_scores, key[part], out=of_query[part])
+            torch.bmm(of_scores.transpose(1, 2), query[part], out=of_key[part])
+        found = [x.view(heads, rows, -1, width).transpose(0, 1) for x in (of_query, of_key, of_value)]
+        return *found, of_bias, None, None, None
+
+
+def _some_heads(heads: int, rows: int, weights: Tensor) -> Iterator[tuple[slice, slice]]:
+    """Slices of heads, and of (heads x rows), that hold about a million attention weights each."""
+    size = max(1, min(heads, CACHED_WEIGHTS // max(1, rows * weights.shape[1] * weights.shape[2])))
+    for start in range(0, heads, size):
+        stop = min(start + size, heads)
+        yield slice(start, stop), slice(start * rows, stop * rows)
