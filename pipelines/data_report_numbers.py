@@ -1,15 +1,18 @@
 """What the data page says: counts through every step, reasons, missing values and sample sequences.
 
 Enters: the finished tables. Leaves: plain values for the template.
-Trade-off: lazy Polars queries that keep counts alone, so that the largest dump needs no more memory than a small one.
+Trade-off: lazy Polars queries that keep counts alone; what is distinct is counted by 64-bit hashes, in as many passes
+as keep the hashes of one pass in memory, so that a count may be off by one in a hundred pages of the largest dump.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pyarrow as pa
 
 from features import schema, stage
+from features.datasets import dataset
 from features.params import build
 from features.seeds import rng
 from features.tables import checked_parts, read_manifest
@@ -18,6 +21,10 @@ from pipelines import sequences
 
 if TYPE_CHECKING:
     from pipelines.data_report import Params
+
+
+Files = list[tuple[str, int, int]]
+_ROWS_A_PASS = 50_000_000  # some 2 GB of hashes
 
 
 def frame(context: stage.Context, table: schema.Table) -> pl.LazyFrame:
@@ -36,14 +43,16 @@ def collect(params: "Params", context: stage.Context) -> dict[str, Any]:
     items, interactions = frame(context, schema.CATALOGUE), frame(context, schema.INTERACTIONS)
     explanations, known = frame(context, schema.EXPLANATIONS), frame(context, schema.ITEMS)
     rules = build(sequences.Params, context.shared["sequences"], where="sequences")
+    dump = dataset(context.shared, context.dataset)
+    read = files(reviews, known, rejects)
     per_item = interactions.group_by("item_id").len()
     return {
         "num_items": rows_of(items),
-        "flow": flow(reviews, rejects, interactions, rules),
-        "catalogue": catalogue(known, rejects, items, context),
+        "flow": flow(reviews, interactions, read, dump.reviews, rules),
+        "catalogue": catalogue(known, items, read, dump.metadata, _statuses(context)),
         "sizes": sizes(reviews, interactions),
         "span": span(interactions),
-        "files": files(reviews, known, rejects),
+        "files": read,
         "reasons": reasons(rejects, params.num_rejects),
         "per_user": dist.histogram(interactions.group_by("user_id").len(), "len", dist.PER_USER),
         "per_item": dist.histogram(per_item, "len", dist.PER_USER),
@@ -67,14 +76,24 @@ def collect(params: "Params", context: stage.Context) -> dict[str, Any]:
 
 
 def flow(
-    reviews: pl.LazyFrame, rejects: pl.LazyFrame, interactions: pl.LazyFrame, rules: sequences.Params
+    reviews: pl.LazyFrame,
+    interactions: pl.LazyFrame,
+    read: Files,
+    names: Sequence[str],
+    rules: sequences.Params,
 ) -> dist.Bars:
-    """Counts through the steps: lines, accepted, exact repeats merged, repeats by the rule, the k-core, splits."""
-    sources = reviews.select("source").unique().collect()["source"].to_list()
-    refused = rows_of(rejects.filter(pl.col("source").is_in(sources)))
+    """Counts through the steps: lines, accepted, exact repeats merged, repeats by the rule, the k-core, splits.
+
+    Args:
+        reviews: `records/reviews`.
+        interactions: `sequences/interactions`.
+        read: what `files` counted.
+        names: the review files.
+        rules: the parameters of `sequences`.
+    """
+    lines, refused = _lines(read, names)
     accepted, kept = rows_of(reviews), rows_of(interactions)
-    lines = rows_of(reviews.select("source", "line").unique()) + refused
-    once = rows_of(reviews.select("user_key", "item_key", "timestamp", "position").unique())
+    once = distinct(reviews, "user_key", "item_key", "timestamp", "position")
     steps = [
         ("lines of the review files", lines, ""),
         ("accepted reviews", accepted, f"{refused:,} lines rejected"),
@@ -82,7 +101,7 @@ def flow(
     ]
     left = once
     if rules.repeats != "all":
-        left = rows_of(reviews.select("user_key", "item_key").unique())
+        left = distinct(reviews, "user_key", "item_key")
         steps += [("one a user and item", left, f"{once - left:,} later repeats, the {rules.repeats} one kept")]
     most = rules.max_interactions_per_user
     cut = "" if most is None else f" or before a user's newest {most:,}"
@@ -92,16 +111,15 @@ def flow(
     return dist.shares([(name, count) for name, count, _ in steps], [note for _, _, note in steps])
 
 
-def catalogue(known: pl.LazyFrame, rejects: pl.LazyFrame, items: pl.LazyFrame, context: stage.Context) -> dist.Bars:
+def catalogue(
+    known: pl.LazyFrame, items: pl.LazyFrame, read: Files, names: Sequence[str], photos: Mapping[str, int]
+) -> dist.Bars:
     """Items through the steps: metadata lines, accepted ones, the catalogue, what of it has a title and a photo."""
-    sources = known.select("source").unique().collect()["source"].to_list()
-    refused = rows_of(rejects.filter(pl.col("source").is_in(sources)))
-    accepted = rows_of(known)
+    lines, refused = _lines(read, names)
     described = rows_of(items.select("item_key").join(known.select("item_key").unique(), on="item_key", how="semi"))
-    photos = _statuses(context)
     steps = [
-        ("lines of the metadata files", accepted + refused, ""),
-        ("accepted lines", accepted, f"{refused:,} lines rejected"),
+        ("lines of the metadata files", lines, ""),
+        ("accepted lines", lines - refused, f"{refused:,} lines rejected"),
         ("items of the catalogue", rows_of(items), "bought often enough for the k-core"),
         ("with metadata", described, ""),
         ("with a title", rows_of(items.drop_nulls("title")), ""),
@@ -119,8 +137,7 @@ def sizes(reviews: pl.LazyFrame, interactions: pl.LazyFrame) -> list[tuple[str, 
 
 
 def _distinct(rows: pl.LazyFrame, user: str, item: str) -> tuple[int, int, int]:
-    counted = rows.select(pl.col(user).n_unique(), pl.col(item).n_unique(), pl.len()).collect().row(0)
-    return int(counted[0]), int(counted[1]), int(counted[2])
+    return distinct(rows, user), distinct(rows, item), rows_of(rows)
 
 
 def span(interactions: pl.LazyFrame) -> tuple[str, str] | None:
@@ -141,10 +158,12 @@ def reasons(rejects: pl.LazyFrame, most: int) -> list[dict[str, Any]]:
     return [row | {"examples": first.filter(pl.col("reason") == row["name"]).to_dicts()} for row in counts]
 
 
-def files(reviews: pl.LazyFrame, known: pl.LazyFrame, rejects: pl.LazyFrame) -> list[tuple[str, int, int]]:
-    """(file, accepted lines, rejected lines) by file of the dump."""
-    read = pl.concat([reviews.select("source", "line").unique(), known.select("source", "line")])
-    accepted = dict(read.group_by("source").len().collect().iter_rows())
+def files(reviews: pl.LazyFrame, known: pl.LazyFrame, rejects: pl.LazyFrame) -> Files:
+    """(file, accepted lines, rejected lines) by file of the dump; `reviews` in the order of its key."""
+    source, line = pl.col("source"), pl.col("line")
+    begins = (source != source.shift(1)) | (line != line.shift(1))  # a line of a p5 folder is many rows
+    lines = reviews.select(source, begins=begins.fill_null(value=True)).filter("begins").select("source")
+    accepted = dict(pl.concat([lines, known.select("source")]).group_by("source").len().collect().iter_rows())
     refused = dict(rejects.group_by("source").len().collect().iter_rows())
     return [(name, accepted.get(name, 0), refused.get(name, 0)) for name in sorted({*accepted, *refused})]
 
@@ -159,6 +178,28 @@ def missing(rows: pl.LazyFrame, table: schema.Table) -> dist.Bars:
         {"name": name, "count": int(count), "width": dist.percent(int(count), total), "note": ""}
         for name, count in counted.items()
     ]
+
+
+def _lines(read: Files, names: Sequence[str]) -> tuple[int, int]:
+    """All lines of the files `names`, and how many of them were rejected."""
+    counts = [(accepted, refused) for name, accepted, refused in read if name in names]
+    refused = sum(rejected for _, rejected in counts)
+    return sum(accepted for accepted, _ in counts) + refused, refused
+
+
+def distinct(rows: pl.LazyFrame, *columns: str, rows_a_pass: int = _ROWS_A_PASS) -> int:
+    """How many different values `columns` take together, by a 64-bit hash, in passes of about `rows_a_pass` rows.
+
+    Example:
+        Rows (1, "a"), (1, "a"), (1, None) -> 2
+    """
+    passes = max(-(-rows_of(rows) // rows_a_pass), 1)
+    hashes = rows.select(pl.struct(*columns).hash(seed=1).alias("hash"))
+    found = 0
+    for number in range(passes):
+        own = hashes if passes == 1 else hashes.filter(pl.col("hash") % passes == number)
+        found += int(own.select(pl.col("hash").n_unique()).collect().item())
+    return found
 
 
 def rows_of(rows: pl.LazyFrame) -> int:

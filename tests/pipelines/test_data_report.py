@@ -15,7 +15,7 @@ from features.tables import Provenance, from_rows, write_table
 from features.vectors import vector_table
 from pipelines import data_report
 from pipelines.data_report_distributions import concentration, gaps, histogram, months
-from pipelines.data_report_numbers import missing
+from pipelines.data_report_numbers import distinct, missing
 from pipelines.data_report_photos import neighbours
 
 TITLE = "<script>alert('kettle')</script>"
@@ -165,6 +165,25 @@ def test_missing_values_are_counted_by_column():
         ("title", 3, 75.0), ("brand", 0, 0.0), ("price", 2, 50.0), ("description", 4, 100.0), ("image_url", 0, 0.0),
         ("categories", 1, 25.0),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("rows_a_pass", [1, 2, 100])
+def test_distinct_values_are_counted_alike_in_any_number_of_passes(rows_a_pass):
+    rows = pl.LazyFrame({"a": [1, 1, 1, 2, 2], "b": ["x", "x", None, None, "x"]})
+    assert distinct(rows, "a", "b", rows_a_pass=rows_a_pass) == 4
+    assert distinct(rows, "b", rows_a_pass=rows_a_pass) == 2
+    assert distinct(rows.head(0), "a", rows_a_pass=rows_a_pass) == 0
+
+
+def test_a_review_file_of_which_nothing_was_accepted_is_counted_too(tmp_path):
+    context = shop(tmp_path)
+    context.shared["datasets"]["reviews"].append("bad.gz")
+    reject = {"line": 1, "reason": "not_utf8", "excerpt": "x"}
+    write(tmp_path, schema.REJECTS, [reject | {"source": name} for name in ("bad.gz", "m.gz")])
+    data_report.run(data_report.Params(), context)
+    text = words(pages(tmp_path)[0])
+    assert "lines of the review files 8 accepted reviews 1 lines rejected 7" in text
+    assert "bad.gz 0 1" in text
 
 
 def test_without_a_rule_for_repeats_all_of_them_are_counted_through(tmp_path):
