@@ -6,9 +6,13 @@ Trade-off: values are substituted as they are, so text from a dump must pass `pl
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+import numpy as np
 
 from features.templates import Prompt
 
+Items: TypeAlias = "Sequence[int] | np.ndarray"
 PLACEHOLDER = "<extra_id_0>"
 UNKNOWN_TITLE = "unknown title"
 NO_HEADLINE = "no headline"
@@ -94,7 +98,7 @@ def render_target(prompt: Prompt, slots: Mapping[str, str]) -> str:
     return prompt.target.format_map(slots)
 
 
-def image_items(prompt: Prompt, variant: str, by_slot: Mapping[str, Sequence[int]]) -> list[int]:
+def image_items(prompt: Prompt, variant: str, by_slot: Mapping[str, Items]) -> Items:
     """The items whose photos stand in the source, in text order, once a photo.
 
     Args:
@@ -102,4 +106,5 @@ def image_items(prompt: Prompt, variant: str, by_slot: Mapping[str, Sequence[int
         variant: published or history.
         by_slot: the item ids of the slots `history`, `candidates` and `photo`.
     """
-    return [item for slot in prompt.image_slots[variant] for item in by_slot[slot]]
+    slots = prompt.image_slots[variant]
+    return by_slot[slots[0]] if len(slots) == 1 else [item for slot in slots for item in by_slot[slot]]

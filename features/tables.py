@@ -97,14 +97,15 @@ def write_part(staging: Path, table: Table, index: int, data: pa.Table) -> Path:
     path = staging / f"part-{index:05d}.parquet"
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     vectors = [c.name for c in table.columns if pa.types.is_fixed_size_list(c.type)]
-    texts = [c.name for c in table.columns if pa.types.is_string(c.type)]
+    repeating = [c.name for c in table.columns if pa.types.is_string(c.type)]
+    repeating += [f"{c.name}.list.{c.type.value_field.name}" for c in table.columns if pa.types.is_list(c.type)]
     with _writing(path):
         pq.write_table(
             data.replace_schema_metadata(_metadata(data, table)),
             temporary,
             compression="zstd",
             compression_level=table.zstd_level,
-            use_dictionary=False if vectors else texts,
+            use_dictionary=False if vectors else repeating,
             row_group_size=16_384 if vectors else 100_000,
             write_page_index=True,
             sorting_columns=[pq.SortingColumn(table.arrow.get_field_index(name)) for name in table.key if not vectors],

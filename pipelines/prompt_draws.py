@@ -1,11 +1,12 @@
 """Which examples a user gives: the random draws of every family, as plain functions of arrays and a generator.
 
-Enters: one user's sequence, the catalogue's size, a generator named for (split, family, round, user). Leaves: `Draw`s.
+Enters: one user's sequence, the catalogue's size, a seed named for (split, family, round, user). Leaves: `Draw`s.
 Trade-off: one generator a user and round instead of one a row (5 microseconds each); the order of calls is a contract.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -18,26 +19,39 @@ from pipelines.prompt_sources import Explanation
 YES, NO = "yes", "no"
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(kw_only=True)
 class User:
-    """One user as the draws see it: the items in time order, the catalogue's size and the generator of this purpose."""
+    """One user as the draws see it: the items in time order, the catalogue's size and the seed of this purpose."""
 
     user_id: int
     items: Sequence[int]
     num_items: int
-    generator: np.random.Generator
+    seed: int
+
+    @cached_property
+    def generator(self) -> np.random.Generator:
+        """The user's generator, made when something is drawn from it (20 microseconds)."""
+        return np.random.Generator(np.random.PCG64(self.seed))
+
+    def keys(self, count: int) -> list[int]:
+        """The keys of the candidate lists of `count` rows."""
+        return [(self.seed + row) % 2**64 for row in range(count)]
 
 
 @dataclass(slots=True, kw_only=True)
 class Draw:
-    """One example before it is text. `asked` is the item of {item_id}, {title} and {photo} in the source."""
+    """One example before it is text. `asked` is the item of {item_id}, {title} and {photo} in the source.
+
+    `key` draws the candidates of a prompt that lists them, for all rows of a unit at once (`list_candidates`).
+    """
 
     user_id: int
     prompt: Prompt
     variant: str = "published"
     history: Sequence[int] = ()
     separator: str = rendering.COMMA
-    candidates: Sequence[int] | None = None
+    key: int | None = None
+    candidates: np.ndarray | None = None
     target: int | None = None
     asked: int | None = None
     answer: str = ""
@@ -47,24 +61,18 @@ class Draw:
 
 @dataclass(frozen=True, kw_only=True)
 class Menu:
-    """The prompts of one family that may be drawn, and how often a yes/no one is.
-
-    `yes_no_share` None draws uniformly over all prompts, as published.
-    """
+    """The prompts of one family that may be drawn, and how often a yes/no one is (`share`, 0 to 1)."""
 
     yes_no: tuple[Prompt, ...]
     others: tuple[Prompt, ...]
-    yes_no_share: float | None
+    share: float
 
     @classmethod
     def of(cls, prompts: Sequence[Prompt], yes_no_share: float | None) -> "Menu":
-        """The menu of the given prompts."""
+        """The menu of the given prompts; a share of None draws uniformly over all of them, as published."""
         yes_no = tuple(prompt for prompt in prompts if prompt.asks_yes_no)
-        return cls(
-            yes_no=yes_no,
-            others=tuple(prompt for prompt in prompts if not prompt.asks_yes_no),
-            yes_no_share=yes_no_share,
-        )
+        share = len(yes_no) / max(len(prompts), 1) if yes_no_share is None else yes_no_share
+        return cls(yes_no=yes_no, others=tuple(p for p in prompts if not p.asks_yes_no), share=share)
 
     def pick(self, group: float, within: float) -> Prompt:
         """The prompt that two uniform draws from [0, 1) select.
@@ -72,9 +80,7 @@ class Menu:
         Example:
             with yes_no_share 0.25 and group 0.1 a yes/no prompt is picked, with group 0.3 another one.
         """
-        share = len(self.yes_no) / (len(self.yes_no) + len(self.others))
-        share = share if self.yes_no_share is None else self.yes_no_share
-        chosen = self.yes_no if self.yes_no and (group < share or not self.others) else self.others
+        chosen = self.yes_no if self.yes_no and (group < self.share or not self.others) else self.others
         return chosen[int(within * len(chosen))]
 
 
@@ -137,7 +143,9 @@ def train_sequential(
 ) -> Iterator[Draw]:
     """The sequential training examples of one user and round."""
     pairs = train_positions(len(user.items), mode, per_user, user.generator)
-    for (first, target), uniforms in zip(pairs, user.generator.random((len(pairs), 4)).tolist(), strict=True):
+    for (first, target), uniforms in zip(
+        pairs, user.generator.random(4 * len(pairs)).reshape(-1, 4).tolist(), strict=True
+    ):
         draw = Draw(user_id=user.user_id, prompt=menu.pick(uniforms[0], uniforms[1]), target=user.items[target])
         draw.history = window.cut(user.items[first:target])
         draw.separator = rendering.COMMA if uniforms[2] < 0.5 else rendering.ARROW
@@ -146,17 +154,17 @@ def train_sequential(
         yield draw
 
 
-def train_direct(
-    user: User, menu: Menu, window: Window, *, variants: Sequence[str], per_user: int, num_candidates: int
-) -> Iterator[Draw]:
+def train_direct(user: User, menu: Menu, window: Window, *, variants: Sequence[str], per_user: int) -> Iterator[Draw]:
     """The direct training examples of one user and round.
 
     The target is uniform over the training items; in the history variant over those with a past, and the history is
     what came before the target. Negatives lie outside the complete sequence, as published.
     """
     num_train = len(user.items) - 2
-    own = set(user.items)
-    for uniforms in user.generator.random((per_user, 5)).tolist() if num_train > 0 else ():
+    if num_train < 1:
+        return
+    keys = user.keys(per_user)
+    for key, uniforms in zip(keys, user.generator.random(5 * per_user).reshape(-1, 5).tolist(), strict=True):
         variant = variants[int(uniforms[0] * len(variants))] if num_train > 1 else "published"
         first = 1 if variant == "history" else 0
         target = first + int(uniforms[1] * (num_train - first))
@@ -167,8 +175,7 @@ def train_direct(
         if prompt.asks_yes_no:
             ask(draw, user, uniforms[4])
         else:
-            negatives = unseen_items(user.generator, own, user.num_items, num_candidates - 1)
-            draw.candidates = shuffled([*negatives, user.items[target]], user.generator)
+            draw.key = key
         yield draw
 
 
@@ -196,18 +203,16 @@ def evaluate_sequential(user: User, target: int, prompts: Sequence[Prompt], wind
         yield draw
 
 
-def evaluate_direct(
-    user: User, target: int, prompts: Sequence[tuple[Prompt, str]], window: Window, negatives: Sequence[int]
-) -> Iterator[Draw]:
+def evaluate_direct(user: User, target: int, prompts: Sequence[tuple[Prompt, str]], window: Window) -> Iterator[Draw]:
     """One example a (prompt, variant): the stored negatives and the target, shuffled anew in every example."""
-    for prompt, variant in prompts:
+    for key, (prompt, variant) in zip(user.keys(len(prompts)), prompts, strict=True):
         draw = Draw(user_id=user.user_id, prompt=prompt, variant=variant, target=user.items[target])
         if variant == "history":
             draw.history = window.cut(user.items[:target])
         if prompt.asks_yes_no:
             ask(draw, user, user.generator.random())
         else:
-            draw.candidates = shuffled([*negatives, user.items[target]], user.generator)
+            draw.key = key
         yield draw
 
 
@@ -224,8 +229,3 @@ def evaluate_explanation(
                 explanation=explanation,
                 target_rating=rendering.stars(explanation.rating),
             )
-
-
-def shuffled(items: list[int], generator: np.random.Generator) -> list[int]:
-    """`items` in a random order."""
-    return [items[index] for index in generator.permutation(len(items)).tolist()]

@@ -1,16 +1,18 @@
 """What the prompts are made of: sequences, item texts, names, candidates and explanations as arrays indexed by id.
 
 Enters: the tables of one dataset. Leaves: one `Sources` value, loaded once a worker process and shared by its units.
-Trade-off: everything is held in memory (about 60 bytes an interaction), so that a row costs list look-ups alone.
+Trade-off: everything is held in memory, so that a row costs look-ups alone: 4 bytes an interaction, 800 a user (two
+lists of 99 negatives) and the texts of names, titles and explanations.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from features import rendering, schema
 from features.errors import TableError
@@ -25,6 +27,24 @@ TABLES = {
     "candidates": schema.CANDIDATES,
     "identifiers": schema.IDENTIFIERS,
 }
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """A run of numbers for each id from 0: `values[starts[i] : ends[i]]`; ids without one have an empty run."""
+
+    values: np.ndarray
+    starts: np.ndarray
+    ends: np.ndarray
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        run: np.ndarray = self.values[self.starts[index] : self.ends[index]]
+        return run
+
+    def lengths(self) -> np.ndarray:
+        """Numbers of each id, int64 (ids,)."""
+        lengths: np.ndarray = self.ends - self.starts
+        return lengths
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,28 +63,28 @@ class Sources:
     """Texts and ids by user id and item id (index 0 is unused).
 
     `numbers[user_id]` is what prompts write for the user. `sequences[user_id]` lists item ids in time order; the last
-    is the test item, the last but one the valid item.
+    is the test item, the last but one the valid item. `negatives[split][user_id]` are the stored candidates.
     """
 
     num_items: int
-    sequences: Sequence[Sequence[int]]
+    sequences: Ragged
     names: Sequence[str]
     numbers: Sequence[str]
     identifiers: Sequence[str]
     titles: Sequence[str]
     photo: str
     items_with_photo: Sequence[str]
-    candidates: dict[tuple[int, str], list[int]]
-    explanations: dict[str, dict[int, list[Explanation]]]
+    negatives: Mapping[str, Ragged]
+    explanations: Mapping[str, Mapping[int, Sequence[Explanation]]]
 
     @property
     def num_users(self) -> int:
         """Number of users; ids run from 1 to it."""
-        return len(self.sequences) - 1
+        return len(self.sequences.starts) - 1
 
     def lengths(self) -> np.ndarray:
         """Number of interactions by user id, shape (num_users + 1,)."""
-        return np.array([len(sequence) for sequence in self.sequences], dtype=np.int64)
+        return self.sequences.lengths()
 
     def explanation_counts(self, split: str) -> np.ndarray:
         """Number of explanations of `split` by user id, shape (num_users + 1,)."""
@@ -107,7 +127,7 @@ def load_sources(
         titles=[_short(title, max_title_words) or rendering.UNKNOWN_TITLE for title in titles],
         photo=photo,
         items_with_photo=[rendering.item_with_photo(text or "", photo) for text in identifiers],
-        candidates=_candidates(tables["candidates"]),
+        negatives=_negatives(tables["candidates"], num_users),
         explanations=_explanations(tables["explanations"], max_title_words),
     )
 
@@ -126,10 +146,10 @@ def _by_id(table: pa.Table, key: str, column: str, count: int, name: str) -> lis
     return [None, *table[column].to_pylist()]
 
 
-def _sequences(interactions: pa.Table, num_users: int) -> list[list[int]]:
-    users, items = interactions["user_id"].to_numpy(), interactions["item_id"].to_numpy()
+def _sequences(interactions: pa.Table, num_users: int) -> Ragged:
+    users = interactions["user_id"].to_numpy()
     bounds = np.searchsorted(users, np.arange(num_users + 2))
-    return [items[bounds[user] : bounds[user + 1]].tolist() for user in range(num_users + 1)]
+    return Ragged(interactions["item_id"].to_numpy(), bounds[:-1], bounds[1:])
 
 
 def _names(users: pa.Table, num_users: int) -> list[str]:
@@ -138,9 +158,17 @@ def _names(users: pa.Table, num_users: int) -> list[str]:
     return [rendering.plain(name or "") or (key or "") for name, key in zip(names, keys, strict=True)]
 
 
-def _candidates(table: pa.Table) -> dict[tuple[int, str], list[int]]:
-    columns = (table["user_id"].to_pylist(), table["split"].to_pylist(), table["item_ids"].to_pylist())
-    return {(user_id, split): item_ids for user_id, split, item_ids in zip(*columns, strict=True)}
+def _negatives(table: pa.Table, num_users: int) -> dict[str, Ragged]:
+    """By split, the stored negatives of every user; of a user without a row, the run from -1 to -1."""
+    found = {}
+    for split in ("valid", "test"):
+        rows = table.filter(pc.equal(table["split"], split))
+        lists = rows["item_ids"].cast(pa.large_list(schema.IDS.value_field)).combine_chunks()
+        starts, ends = (np.full(num_users + 1, -1, dtype=np.int64) for _ in range(2))
+        users, offsets = rows["user_id"].to_numpy(), lists.offsets.to_numpy()
+        starts[users], ends[users] = offsets[:-1], offsets[1:]
+        found[split] = Ragged(lists.values.to_numpy(), starts, ends)
+    return found
 
 
 def _explanations(table: pa.Table, max_title_words: int | None) -> dict[str, dict[int, list[Explanation]]]:

@@ -17,7 +17,6 @@ import numpy as np
 from features import schema, stage, tables
 from features.errors import ParamsError
 from features.params import build, nearest
-from features.seeds import rng
 from features.stage import Context
 from features.templates import OWN_TEMPLATES, load_templates
 from pipelines import prompt_units
@@ -165,6 +164,7 @@ def make_job(params: Params, context: Context) -> prompt_units.Job:
         num_candidates=params.num_candidates,
         window=Window(max_history=params.max_history, kept=params.history_kept),
         max_title_words=params.max_title_words,
+        max_users=(("valid", params.max_valid_users), ("test", params.max_test_users)),
     )
 
 
@@ -181,43 +181,32 @@ def plan(params: Params, job: prompt_units.Job) -> Iterator[prompt_units.Unit]:
 
     A user is never cut in two, so a part may be longer where one user alone is.
     """
-    num_users = job.sources().num_users
-    caps = {"train": None, "valid": params.max_valid_users, "test": params.max_test_users}
     for split, family in _pairs():
-        cap = caps[split]
-        chosen = np.ones(num_users + 1, dtype=bool)
-        if cap is not None and cap < num_users:
-            chosen[:] = False
-            chosen[1 + rng(job.seed, "prompts", "users", split).permutation(num_users)[:cap]] = True
-        rows = prompt_units.rows_by_user(job, split, family, chosen)
+        rows = prompt_units.rows_by_user(job, split, family)
         part = example_id = 0
         for number in range(params.rounds if split == "train" else 1):
-            for users, size in ranges(rows.tolist(), params.rows_per_part):
+            for first, last, size in ranges(rows, params.rows_per_part):
                 yield prompt_units.Unit(
-                    split=split, family=family, round=number, users=users, part=part, first_example_id=example_id
+                    split=split, family=family, round=number, first_user=first, last_user=last, part=part,
+                    first_example_id=example_id,
                 )  # fmt: skip
                 part, example_id = part + 1, example_id + size
 
 
-def ranges(rows: Sequence[int], limit: int) -> Iterator[tuple[tuple[int, ...], int]]:
-    """Users with rows, in runs of at most `limit` rows (or one user), with the number of rows of each run.
+def ranges(rows: np.ndarray, limit: int) -> Iterator[tuple[int, int, int]]:
+    """First user, last user and number of rows of runs of at most `limit` rows (or one user).
 
     Example:
-        >>> list(ranges([0, 2, 0, 3, 1], 4))
-        [((1,), 2), ((3, 4), 4)]
+        >>> list(ranges(np.array([0, 2, 0, 3, 1]), 4))
+        [(1, 1, 2), (3, 4, 4)]
     """
-    users: list[int] = []
-    size = 0
-    for user_id, count in enumerate(rows):
-        if not count:
-            continue
-        if users and size + count > limit:
-            yield tuple(users), size
-            users, size = [], 0
-        users.append(user_id)
-        size += count
-    if users:
-        yield tuple(users), size
+    users = np.flatnonzero(rows)
+    ends = np.cumsum(rows[users])
+    start = before = 0
+    while start < len(users):
+        stop = max(int(np.searchsorted(ends, before + limit, side="right")), start + 1)
+        yield int(users[start]), int(users[stop - 1]), int(ends[stop - 1]) - before
+        start, before = stop, int(ends[stop - 1])
 
 
 def _pairs() -> Iterator[tuple[str, str]]:
