@@ -1,74 +1,116 @@
-"""Rows a second through `records` and `sequences` on made-up reviews: `python -m benchmarks.data 200000`.
+"""Cost of the line from a dump to candidates, beside the published way: `python -m benchmarks.data lines 5000000`.
 
-Enters: how many reviews. Leaves: a table on standard output.
-Trade-off: drawn users and items follow a Zipf law, so the k-core takes the rounds that real dumps take, but the texts
-are one sentence long; real lines are about twice as long.
+Enters: how many reviews. Leaves: tables on standard output (docs/benchmarks-data.md keeps them).
+`lines N`   makes a dump of N reviews and N / 10 metadata lines, runs `records`, `sequences`, `candidates` on it; on its
+            first lines (`--slice`) runs the same and the published way.
+`tables N`  begins at the tables that `records` would make, without texts: for more rows than the disk has room for.
+Each stage is a process of its own, started as `dvc repro` would start it; CPU-seconds and memory are those of all its
+processes. Seconds depend on what else the machine does, so ratios of CPU-seconds stand beside them.
 """
 
 import argparse
-import json
+import gzip
+import shutil
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 
-import numpy as np
+import yaml
 
+from benchmarks import dumps
+from benchmarks.measured import Cost, measure, python
 from features import stage
-from pipelines import candidates, records, sample, sequences
+from features.params import load_yaml
 
-REVIEWS, METADATA = "reviews_Bench_5.json.gz", "meta_Bench.json.gz"
+REPOSITORY = Path(__file__).parents[1]
+STAGES = ("records", "sequences", "candidates")
 
 
-def write_dump(folder: Path, num_reviews: int) -> None:
-    """A dump of `num_reviews` reviews in the 2014 format, with a user for nine and an item for twenty of them."""
-    generator = np.random.default_rng(0)
-    num_users, num_items = max(num_reviews // 9, 50), max(num_reviews // 20, 50)
-    users = np.minimum(generator.zipf(1.3, num_reviews), 10**6) * 7919 % num_users
-    users = np.where(generator.random(num_reviews) < 0.8, generator.integers(0, num_users, num_reviews), users)
-    items = (generator.pareto(1.1, num_reviews) * num_items / 50).astype(np.int64) % num_items
-    days = generator.integers(12_000, 16_000, num_reviews)
-    lines = [
-        json.dumps({
-            "reviewerID": f"A{user:013d}", "asin": f"B{item:09d}", "reviewerName": f"Reader {user}", "helpful": [0, 1],
-            "reviewText": "The handle is sturdy &amp; the lid closes well, so I would buy it again.", "overall": 4.0,
-            "summary": "Good value", "unixReviewTime": int(day) * 86_400, "reviewTime": "02 28, 2014",
-        }).encode()
-        for user, item, day in zip(users.tolist(), items.tolist(), days.tolist(), strict=True)
-    ]  # fmt: skip
-    metadata = [
-        repr({
-            "asin": f"B{item:09d}", "title": "Kettle with Lid &amp; Spout", "price": 19.99, "brand": "Kelotav",
-            "related": {"also_viewed": [f"B{other:09d}" for other in range(item, item + 40)]},
-            "categories": [["Home Goods", "Kitchen", "Kettles"]], "description": 'The "new" kettle\'s spout.',
-        }).encode()
-        for item in range(num_items)
-    ]  # fmt: skip
-    folder.mkdir(parents=True)
-    sample.write_gzip(folder / REVIEWS, lines)
-    sample.write_gzip(folder / METADATA, metadata)
+def prepared(root: Path, processes: int, engine: str) -> stage.Context:
+    """A workspace whose params.yaml is the repository's but for the dataset, the engine and the processes."""
+    params = load_yaml(REPOSITORY / "params.yaml")
+    entry = {"format": "amazon2014", "reviews": [dumps.REVIEWS], "metadata": [dumps.METADATA], "photos": None}
+    params |= {"dataset": "bench", "datasets": {"bench": entry}}
+    params["sequences"]["engine"] = engine
+    params["records"]["num_strides"] = processes
+    if processes > 1:
+        workers = [f"--direct_num_workers={processes}", "--direct_running_mode=multi_processing"]
+        params["beam"] = {"runner": "FnApiRunner", "options": workers}
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    return stage.Context(dataset="bench", root=root, seed=params["seed"], shared={})
+
+
+def line(context: stage.Context, stages: Iterable[str], num_reviews: int) -> dict[str, Cost]:
+    """Runs the stages in a workspace; prints and gives what each costs."""
+    costs = {}
+    for name in stages:
+        costs[name] = measure(python("-m", f"pipelines.{name}"), context.root, context.root / f"{name}.log")
+        show(name, costs[name], num_reviews)
+    return costs
+
+
+def show(name: str, cost: Cost, num_reviews: int) -> None:
+    """Prints one row of the table."""
+    print(
+        f"{name:<18}{num_reviews:>12,}{cost.seconds:>10.1f}{cost.cpu_seconds:>10.1f}{cost.peak_gb:>9.2f}"
+        f"{num_reviews / cost.seconds:>12,.0f}{num_reviews / cost.cpu_seconds:>14,.0f}",
+        flush=True,
+    )
+
+
+def cut(raw: Path, out: Path, num_reviews: int) -> None:
+    """The first lines of both files of a dump."""
+    out.mkdir(parents=True)
+    for name, most in ((dumps.REVIEWS, num_reviews), (dumps.METADATA, num_reviews // 10)):
+        with gzip.open(raw / name) as lines, gzip.open(out / name, "wb", compresslevel=1) as target:
+            target.writelines(islice(lines, most))
+
+
+def beside_the_published_way(context: stage.Context, root: Path, num_reviews: int, processes: int) -> None:
+    """Runs both on the first lines of a dump and prints the ratios."""
+    small = prepared(root / "slice", processes, "polars")
+    cut(context.raw, small.raw, num_reviews)
+    ours = line(small, STAGES, num_reviews)
+    arguments = (str(small.raw), str(root / "published"), str(num_reviews), str(num_reviews // 10))
+    theirs = measure(python("-m", "benchmarks.published_way", *arguments), REPOSITORY, root / "published.log")
+    show("published way", theirs, num_reviews)
+    print((root / "published.log").read_text().strip())
+    seconds, cpu = (sum(getattr(cost, of) for cost in ours.values()) for of in ("seconds", "cpu_seconds"))
+    print(
+        f"on these lines: {theirs.seconds / seconds:.1f} times as fast, "
+        f"{theirs.cpu_seconds / cpu:.1f} times by CPU-seconds"
+    )
 
 
 def main() -> None:
-    """Prints seconds and rows a second of each stage."""
+    """Prints seconds, CPU-seconds, peak memory and reviews a second of each stage."""
     parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("begin", choices=("lines", "tables"))
     parser.add_argument("num_reviews", type=int, nargs="?", default=100_000)
-    num_reviews = parser.parse_args().num_reviews
-    with tempfile.TemporaryDirectory() as root:
-        entry = {"format": "amazon2014", "reviews": [REVIEWS], "metadata": [METADATA]}
-        context = stage.Context(dataset="bench", root=Path(root), seed=1, shared={"datasets": entry, "beam": {}})
-        write_dump(context.raw, num_reviews)
-        stages: dict[str, Callable[[], int]] = {
-            "records": lambda: records.run(records.Params(), context),
-            "sequences": lambda: sequences.run(sequences.Params(), context),
-            "candidates": lambda: candidates.run(candidates.Params(), context),
-        }
-        print(f"{'stage':<12}{'rows out':>12}{'seconds':>10}{'reviews/s':>12}")
-        for name, run in stages.items():
-            started = time.perf_counter()
-            rows = run()
-            seconds = time.perf_counter() - started
-            print(f"{name:<12}{rows:>12,}{seconds:>10.2f}{num_reviews / seconds:>12,.0f}")
+    parser.add_argument("--slice", type=int, default=0, help="reviews that the published way gets; 0: do not run it")
+    parser.add_argument("--processes", type=int, default=2, help="of `records` (default: %(default)s)")
+    parser.add_argument("--engine", choices=("polars", "beam"), default="polars", help="of `sequences`")
+    parser.add_argument("--root", type=Path, help="workspace; a dump found there is used, and stays")
+    asked = parser.parse_args()
+    root = asked.root or Path(tempfile.mkdtemp(prefix="bench-"))
+    try:
+        context = prepared(root, asked.processes, asked.engine)
+        size = dumps.Size(num_reviews=asked.num_reviews, num_items=max(asked.num_reviews // 10, 1))
+        print(
+            f"{'stage':<18}{'reviews':>12}{'seconds':>10}{'CPU-s':>10}{'GB':>9}{'reviews/s':>12}{'reviews/CPU-s':>14}"
+        )
+        if asked.begin == "tables":
+            dumps.write_records(context, size)
+        elif not (context.raw / dumps.METADATA).exists():
+            dumps.write_dump(context.raw, size)
+        line(context, STAGES[1:] if asked.begin == "tables" else STAGES, asked.num_reviews)
+        if asked.slice:
+            beside_the_published_way(context, root, asked.slice, asked.processes)
+    finally:
+        if asked.root is None:
+            shutil.rmtree(root)
 
 
 if __name__ == "__main__":

@@ -16,13 +16,16 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
+
+from features import schema, stage, tables
 
 REVIEWS, METADATA = "reviews_Bench_5.json.gz", "meta_Bench.json.gz"
 BLOCK = 50_000
 _WORDS = (
     "the lid closes well and a handle feels sturdy but this one took weeks to arrive we use it every day for tea or "
     "coffee my sister bought another in blue because ours kept its shape after washing not cheap yet good value"
-).split(" ")
+)
 _NUM_SENTENCES = 4_096
 
 
@@ -51,29 +54,72 @@ def write_dump(folder: Path, size: Size) -> dict[str, int]:
 
 def _sentences(generator: np.random.Generator) -> pl.Series:
     lengths = generator.integers(4, 18, _NUM_SENTENCES)
-    texts = [" ".join(generator.choice(_WORDS, length)).capitalize() + "." for length in lengths]
+    texts = [" ".join(generator.choice(_WORDS.split(), length)).capitalize() + "." for length in lengths]
     return pl.Series(texts, dtype=pl.String)
 
 
-def _reviews(size: Size, pool: pl.Series, first: int, count: int) -> pl.Series:
-    """Lines `first`, `first + 1`, ... of the reviews, JSON with one entity and one escaped quote in a text."""
+def write_records(context: stage.Context, size: Size) -> None:
+    """The tables that `records` would make of the dump, without texts and without the dump: for very many rows."""
+    provenance = tables.Provenance(stage="records", params={}, notes={"files": {}})
+    folders = {table.name: context.table(table.name) for table in (schema.REVIEWS, schema.ITEMS)}
+    staging = {name: tables.begin_table(folder) for name, folder in folders.items()}
+    for number, (first, count) in enumerate(blocks(size.num_reviews)):
+        _, frame = drawn(size, first, count)
+        rows = frame.select(
+            "user_key", "item_key", rating="stars", timestamp="time", user_name=pl.format("Reader {}", "number"),
+            source=pl.lit(REVIEWS), line=pl.int_range(first + 1, first + count + 1), position=pl.lit(0),
+        )  # fmt: skip
+        tables.write_part(staging[schema.REVIEWS.name], schema.REVIEWS, number, _declared(rows, schema.REVIEWS))
+    for number, (first, count) in enumerate(blocks(size.num_items)):
+        line = pl.int_range(first + 1, first + count + 1)
+        rows = pl.select(item_key=pl.format("B{}", (line - 1).cast(pl.String).str.zfill(9)), line=line).select(
+            "item_key", "line", title=pl.format("Kettle {}", "line"), categories=pl.concat_list(pl.lit("Kettles")),
+            source=pl.lit(METADATA),
+        )  # fmt: skip
+        tables.write_part(staging[schema.ITEMS.name], schema.ITEMS, number, _declared(rows, schema.ITEMS))
+    for table in (schema.REVIEWS, schema.ITEMS):
+        tables.finish_table(folders[table.name], table, provenance)
+
+
+def _declared(rows: pl.DataFrame, table: schema.Table) -> pa.Table:
+    """`rows` with null where the table has more columns."""
+    found = rows.to_arrow()
+    for column in table.columns:
+        if column.name not in found.column_names:
+            found = found.append_column(column.name, pa.nulls(found.num_rows, column.type))
+    return found.select(table.arrow.names).cast(table.arrow)
+
+
+def drawn(size: Size, first: int, count: int) -> tuple[np.random.Generator, pl.DataFrame]:
+    """Who reviewed what, when, in lines `first`, `first + 1`, ...; and the generator that draws the rest of them."""
     generator = np.random.default_rng((size.seed, 1, first))
     users_here = max(count // size.reviews_per_user, 1)
     user = first // size.reviews_per_user + (users_here * generator.random(count) ** 1.3).astype(np.int64)
-    item = _items(size, generator, first, count)
-    seconds = generator.integers(12_000, 16_200, count) * 86_400
     frame = pl.DataFrame({
-        "user": (user * 7_368_787) % 10**10, "number": user, "item": item, "time": seconds,
-        "votes": generator.integers(0, 4, count), "stars": generator.integers(1, 6, count),
-        "head": pool.gather(generator.integers(0, _NUM_SENTENCES, count)),
-        **{f"s{n}": pool.gather(generator.integers(0, _NUM_SENTENCES, count)) for n in range(size.sentences)},
+        "number": user, "item": _items(size, generator, first, count),
+        "time": generator.integers(12_000, 16_200, count) * 86_400, "votes": generator.integers(0, 4, count),
+        "stars": generator.integers(1, 6, count),
     })  # fmt: skip
+    keys = pl.select(
+        user_key=pl.format("A{}", pl.lit(pl.Series((user * 7_368_787) % 10**10)).cast(pl.String).str.zfill(13)),
+        item_key=pl.format("B{}", pl.lit(frame["item"]).cast(pl.String).str.zfill(9)),
+    )
+    return generator, frame.hstack(keys)
+
+
+def _reviews(size: Size, pool: pl.Series, first: int, count: int) -> pl.Series:
+    """Lines of the reviews, JSON with one entity and one escaped quote in a text."""
+    generator, frame = drawn(size, first, count)
+    frame = frame.with_columns(
+        pool.gather(generator.integers(0, _NUM_SENTENCES, count)).alias("head"),
+        *(pool.gather(generator.integers(0, _NUM_SENTENCES, count)).alias(f"s{n}") for n in range(size.sentences)),
+    )
     text = pl.concat_str([f"s{n}" for n in range(size.sentences)], separator=" ")
     return frame.select(line=pl.format(
-        '{{"reviewerID": "A{}", "asin": "B{}", "reviewerName": "Reader {} \\"R{}\\"", "helpful": [{}, 4], '
+        '{{"reviewerID": "{}", "asin": "{}", "reviewerName": "Reader {} \\"R{}\\"", "helpful": [{}, 4], '
         '"reviewText": "{} Tea &amp; toast, \\"well done\\".", "overall": {}.0, "summary": "{}", '
         '"unixReviewTime": {}, "reviewTime": "02 28, 2014"}}',
-        _padded("user", 13), _padded("item", 9), "number", "number", "votes", text, "stars", "head", "time",
+        "user_key", "item_key", "number", "number", "votes", text, "stars", "head", "time",
     ))["line"]  # fmt: skip
 
 
@@ -115,7 +161,7 @@ def _write(path: Path, num_lines: int, lines: Callable[[int, int], pl.Series]) -
     """One gzip member of `num_lines` lines, deflated as fast as zlib can; returns the bytes of text."""
     deflate, size = zlib.compressobj(level=1, wbits=31), 0
     with path.open("wb") as stream:
-        for first, count in _blocks(num_lines):
+        for first, count in blocks(num_lines):
             text = (lines(first, count).str.join("\n")[0] + "\n").encode()
             size += len(text)
             stream.write(deflate.compress(text))
@@ -123,6 +169,7 @@ def _write(path: Path, num_lines: int, lines: Callable[[int, int], pl.Series]) -
     return size
 
 
-def _blocks(num_lines: int) -> Iterator[tuple[int, int]]:
+def blocks(num_lines: int) -> Iterator[tuple[int, int]]:
+    """(first, count) of the blocks of a file."""
     for first in range(0, num_lines, BLOCK):
         yield first, min(BLOCK, num_lines - first)

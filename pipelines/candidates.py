@@ -15,7 +15,7 @@ import numpy as np
 
 from features import stage
 from features.errors import TableError
-from features.seeds import rng
+from features.seeds import rng, stable_hash
 from pipelines.negatives import unseen_items, unseen_rows
 
 if TYPE_CHECKING:
@@ -140,9 +140,9 @@ def _drawn(users: list[int], histories: list[np.ndarray], num_items: int, count:
     lengths = np.array([len(own) for own in owns])
     drawn, done = np.zeros((len(names), count), np.int32), np.zeros(len(names), bool)
     if num_items - lengths.max() >= 4 * count:
-        generators = [rng(seed, "candidates", *name) for name in names]
+        seeds = np.fromiter((stable_hash(seed, "candidates", *name) for name in names), np.uint64, len(names))
         drawn, done = unseen_rows(
-            generators, np.concatenate(owns), np.repeat(np.arange(len(owns)), lengths), num_items, count
+            seeds, np.concatenate(owns), np.repeat(np.arange(len(owns)), lengths), num_items, count
         )
     for row in np.flatnonzero(~done).tolist():
         generator = rng(seed, "candidates", *names[row])

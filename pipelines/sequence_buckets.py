@@ -66,15 +66,27 @@ def read(batch: Batch) -> pl.DataFrame:
     return pl.scan_parquet(list(batch.paths)).select(interaction_keys.REVIEW_COLUMNS).collect()
 
 
+def bucket_of(side: histories.Side, num_buckets: int) -> pl.Expr:
+    """The bucket, from 0, that a row's user (or item) lies in."""
+    return (pl.col(side) % num_buckets).cast(pl.Int32)
+
+
 def by_bucket(frame: pl.DataFrame, side: histories.Side, num_buckets: int) -> Iterator[tuple[int, pl.DataFrame]]:
     """`frame` cut by the hashes of its users (or items): (bucket, rows), in order of the buckets."""
-    if num_buckets == 1:
-        yield 0, frame
-        return
-    cut = frame.with_columns(bucket=(pl.col(side) % num_buckets).cast(pl.UInt32))
-    parts = cut.partition_by("bucket", include_key=False, as_dict=True)
+    parts = frame.with_columns(bucket=bucket_of(side, num_buckets)).partition_by(
+        "bucket", include_key=False, as_dict=True
+    )
     for (bucket,) in sorted(parts):
         yield int(bucket), parts[(bucket,)]
+
+
+def cut(pieces: Pieces, prefix: str, column: str, num_values: int) -> Iterator[tuple[int, pl.DataFrame]]:
+    """For each value of `column`, an integer from 0 on, the rows that have it of all pieces, each sorted by it."""
+    values = np.arange(num_values + 1)
+    bounds = {name: np.searchsorted(pieces.read(name)[column].to_numpy(), values) for name in pieces.names(prefix)}
+    for value in range(num_values):
+        slices = [pieces.read(name)[int(at[value]) : int(at[value + 1])] for name, at in bounds.items()]
+        yield value, pl.concat(slices)
 
 
 def write_ordered(rules: Rules, todo: Sequence[Batch], num_buckets: int, pieces: Pieces) -> None:
@@ -85,20 +97,16 @@ def write_ordered(rules: Rules, todo: Sequence[Batch], num_buckets: int, pieces:
 
 
 def write_coded(rules: Rules, batch: Batch, reviews: pl.DataFrame, num_buckets: int, pieces: Pieces) -> None:
-    """Makes the pieces of one batch."""
-    interactions = coded(rules, batch, reviews, pieces)
-    for bucket, rows in by_bucket(interactions, "user", num_buckets):
-        pieces.write(f"coded-{bucket:05d}-{batch.number:06d}", rows)
+    """Makes the pieces of one batch: one file, in which the interactions of a bucket lie together."""
+    bucketed = coded(rules, batch, reviews, pieces).with_columns(bucket=bucket_of("user", num_buckets))
+    pieces.write(f"coded-{batch.number:06d}", bucketed.sort("bucket", maintain_order=True))
 
 
 def write_cores(rules: Rules, num_buckets: int, pieces: Pieces) -> None:
     """Makes the last pieces of all buckets."""
-    nothing = pl.DataFrame(schema=interaction_keys.INTERACTION_TYPES)
-    for bucket in range(num_buckets):
-        prefix = f"coded-{bucket:05d}-"
-        rows = pl.concat([pieces.read(name) for name in pieces.names(prefix)] or [nothing])
-        pieces.write(f"deduped-{bucket:05d}", rules.deduped(rows))
-        pieces.drop(prefix)
+    for bucket, rows in cut(pieces, "coded-", "bucket", num_buckets):
+        pieces.write(f"deduped-{bucket:05d}", rules.deduped(rows.drop("bucket")))
+    pieces.drop("coded-")
     for bucket, mask in enumerate(_masks(rules.params.k_core, num_buckets, pieces)):
         core = pieces.read(f"deduped-{bucket:05d}").filter(pl.Series(mask, dtype=pl.Boolean))
         write_histories(rules, bucket, core, pieces)

@@ -7,11 +7,10 @@ Trade-off: a number depends on all keys that survived, so users and items are he
 
 from collections.abc import Iterator
 
-import numpy as np
 import polars as pl
 
 from features.tables import ROWS_PER_PART
-from pipelines import histories, interaction_keys, sequences
+from pipelines import histories, interaction_keys, sequence_buckets, sequences
 from pipelines.pieces import Pieces
 
 NUMBERS = {"user": ("user", "user_id", "part"), "item": ("item", "item_id")}
@@ -34,7 +33,7 @@ def users(
 
 def items(pieces: Pieces, numbered_users: pl.DataFrame, numbering: histories.Numbering, seed: int) -> pl.DataFrame:
     """`item`, `item_id`, `item_key`, `num_interactions`, `num_train`, by `item_id`."""
-    counted = pl.concat(pieces.lazily("item_counts-")).group_by("item").agg(pl.all().sum()).collect()
+    counted = pl.concat(pieces.lazily("item_counts-")).group_by("item").agg(pl.all().sum()).collect(engine="streaming")
     keyed = interaction_keys.known(pieces.lazily("item_keys-"), "item", counted)
     if numbering != "random":
         ids = numbered_users.select("user", "user_id")
@@ -79,12 +78,8 @@ def parts(pieces: Pieces, users_of: pl.DataFrame, items_of: pl.DataFrame) -> Ite
     for name in names:
         pieces.write(f"numbered-{name}", numbered(pieces.read(name), users_of, items_of))
         pieces.drop(name)
-    bounds = {name: pieces.read(name)["part"].to_numpy() for name in pieces.names("numbered-")}
-    for part in range(int(users_of["part"].max() or 0) + 1):  # type: ignore[arg-type]
-        slices = []
-        for name, places in bounds.items():
-            first, last = (int(np.searchsorted(places, part + side)) for side in (0, 1))
-            slices.append(pieces.read(name)[first:last])
-        rows = pl.concat(slices).sort("user_id", "position")
+    num_parts = int(users_of["part"].max() or 0) + 1  # type: ignore[arg-type]
+    for part, cut in sequence_buckets.cut(pieces, "numbered-", "part", num_parts):
+        rows = cut.sort("user_id", "position")
         if rows.height:
             yield part, rows.select(INTERACTION_COLUMNS)

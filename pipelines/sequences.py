@@ -34,7 +34,7 @@ class Params:
     """Only the newest so many interactions of a user; null keeps all."""
     engine: Literal["polars", "beam"] = "polars"
     """What does it: this process, or Beam workers where `beam.runner` says; both write the same tables."""
-    rows_per_bucket: int = 2_000_000
+    rows_per_bucket: int = 500_000
     """Reviews of the users that are handled together; the tables do not depend on it."""
     beam_rounds: int = 6
     """Rounds of the k-core in one Beam pipeline; where they do not suffice it is run again with twice as many."""

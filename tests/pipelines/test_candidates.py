@@ -82,6 +82,18 @@ def test_the_draw_of_a_user_does_not_depend_on_other_users() -> None:
     assert both[2:].tolist() == alone.tolist()
 
 
+def test_blocks_and_parts_change_no_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    context = written(tmp_path, [[1 + user, 40 + 2 * user, 2 + user] for user in range(23)], 500)
+    found = []
+    for users_at_once, rows_per_part in ((4096, 10**6), (5, 14)):
+        monkeypatch.setattr(candidates, "_USERS_AT_ONCE", users_at_once)
+        monkeypatch.setattr(tables, "ROWS_PER_PART", rows_per_part)
+        assert candidates.run(candidates.Params(), context) == 46
+        found.append(tables.read_table(context.table("candidates"), schema.CANDIDATES))
+    assert found[0].equals(found[1])
+    assert len(tables.read_manifest(context.table("candidates"))["parts"]) == 4
+
+
 @pytest.mark.parametrize("num_items", [30, 200])
 def test_every_unseen_item_is_drawn_about_as_often(num_items: int) -> None:
     num_users = 4000

@@ -327,7 +327,9 @@ def real_context(tmp_path: Path, folder: Path, *shared: Any) -> Context:
 
 
 @pytest.mark.real
-def test_toys_has_its_published_users_items_order_and_numbers(tmp_path: Path, real_data: Path) -> None:
+def test_toys_has_its_published_users_items_order_and_numbers(
+    tmp_path: Path, real_data: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     context = real_context(
         tmp_path, real_data / "p5/toys", "p5", ["sequential_data.txt", "datamaps.json"], ["items.jsonl.gz"]
     )
@@ -343,8 +345,12 @@ def test_toys_has_its_published_users_items_order_and_numbers(tmp_path: Path, re
     written = [" ".join(map(str, [user, *history])) for user, history in lines.iter_rows()]
     assert written == (context.raw / "sequential_data.txt").read_text().splitlines()
     assert 0.06 < number_rule(interactions) < 0.07
-    sequences.run(sequences.Params(), context)
-    assert number_rule(interactions_of(context)) < 0.001
+    assert tables.read_manifest(context.table("sequences/items"))["notes"] == {"numbering": "p5"}
+    assert "numbering p5 leaks" in caplog.text
+    numberings: tuple[histories.Numbering, ...] = ("random", "train_first")
+    for numbering in numberings:
+        sequences.run(sequences.Params(numbering=numbering), context)
+        assert number_rule(interactions_of(context)) < 0.005
 
 
 @pytest.mark.real
