@@ -34,6 +34,11 @@ class Coded:
     items: pl.DataFrame
 
 
+def none() -> pl.DataFrame:
+    """No interactions."""
+    return pl.DataFrame(schema=INTERACTION_TYPES)
+
+
 def salt(seed: int) -> int:
     """The seed of the hashes, which also order interactions of the same second."""
     return stable_hash(seed, "sequences", "ties")

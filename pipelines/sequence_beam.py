@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow.parquet as pq
 
 from features.errors import TableError
-from pipelines import sequence_buckets, sequence_numbers
+from pipelines import interaction_keys, sequence_buckets, sequence_numbers
 from pipelines.beam import BeamParams
 from pipelines.pieces import Pieces
 
 log = logging.getLogger("vip5")
-DROPPED = "dropped_in_last_round"
+DROPPED, SEEN = "dropped_in_last_round", "seen_in_last_round"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +53,9 @@ def _write_ordered(job: Job, todo: Sequence[sequence_buckets.Batch], rounds: int
     """Interactions that the users' half of the last round dropped; 0 proves that the rest is the k-core.
 
     Every item has enough interactions after the items' half, and where the users' half then drops none it still has.
+
+    Raises:
+        TableError: the runner does not count.
     """
     import apache_beam as beam
 
@@ -69,21 +73,31 @@ def _write_ordered(job: Job, todo: Sequence[sequence_buckets.Batch], rounds: int
         | "dedupe interactions" >> _do(worker.Dedupe(rules, num_buckets))
     )
     for number in range(rounds):
-        counter = DROPPED if number == rounds - 1 else None
+        counters = (DROPPED, SEEN) if number == rounds - 1 else None
         rows = (
             rows
             | f"gather items, round {number}" >> beam.GroupByKey()
             | f"drop rare items, round {number}" >> _do(worker.KeepFrequent("item", k, "user", num_buckets))
             | f"gather users, round {number}" >> beam.GroupByKey()
             | f"drop rare users, round {number}"
-            >> _do(worker.KeepFrequent("user", k, "user" if counter else "item", num_buckets, counter))
+            >> _do(worker.KeepFrequent("user", k, "user" if counters else "item", num_buckets, counters))
         )
     _ = (
         rows
         | "gather the core of users" >> beam.GroupByKey()
         | "order and write histories" >> beam.ParDo(worker.WriteHistories(rules, folder))
     )
-    return _counters(pipeline).get(DROPPED, 0)
+    sequence_buckets.drop_histories(job.pieces)
+    counted = _counters(pipeline)
+    if not job.pieces.names("ordered-"):
+        sequence_buckets.write_histories(rules, 0, interaction_keys.none(), job.pieces)
+    survivors = pl.concat(job.pieces.lazily("user_counts-")).select(pl.col("num").sum()).collect().item()
+    if survivors and not counted.get(SEEN):
+        raise TableError(
+            f"no counters from {job.beam.runner}", "counters, which prove that the k-core is found",
+            "set sequences.engine to polars, or use another beam.runner",
+        )  # fmt: skip
+    return counted.get(DROPPED, 0)
 
 
 def write_parts(job: Job, users: pl.DataFrame, items: pl.DataFrame, staging: Path) -> None:
@@ -107,7 +121,9 @@ def write_parts(job: Job, users: pl.DataFrame, items: pl.DataFrame, staging: Pat
         | "gather rows of parts" >> beam.GroupByKey()
         | "sort and write parts" >> beam.ParDo(worker.WritePart(staging))
     )
-    written, expected = _counters(pipeline).get("rows_written", 0), users["num_interactions"].sum()
+    _counters(pipeline)
+    written = sum(pq.read_metadata(part).num_rows for part in staging.glob("part-*.parquet"))
+    expected = users["num_interactions"].sum()
     if written != expected:
         raise TableError(
             f"{written} interactions written where {expected} were counted", "as many",

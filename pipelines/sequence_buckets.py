@@ -129,6 +129,12 @@ def write_histories(rules: Rules, bucket: int, core: pl.DataFrame, pieces: Piece
     pieces.write(f"item_counts-{bucket:05d}", histories.item_counts(ordered))
 
 
+def drop_histories(pieces: Pieces) -> None:
+    """Forgets what `write_histories` made before."""
+    for prefix in ("ordered-", "user_counts-", "item_counts-"):
+        pieces.drop(prefix)
+
+
 def _masks(k: int, num_buckets: int, pieces: Pieces) -> list[np.ndarray]:
     """Which rows of the pieces `deduped-<bucket>` are in the k-core."""
     scans = pl.concat(pieces.lazily("deduped-"))

@@ -52,17 +52,22 @@ class KeepFrequent(beam.DoFn):
     """Half a round of the k-core: the rows of frequent users (or items), by bucket of items (or users)."""
 
     def __init__(
-        self, side: histories.Side, k: int, to: histories.Side, num_buckets: int, counter: str | None = None
+        self,
+        side: histories.Side,
+        k: int,
+        to: histories.Side,
+        num_buckets: int,
+        counters: tuple[str, str] | None = None,
     ) -> None:
         self.side, self.k, self.to, self.num_buckets = side, k, to, num_buckets
-        self.dropped = beam.metrics.Metrics.counter(COUNTERS, counter) if counter else None
+        self.counters = [beam.metrics.Metrics.counter(COUNTERS, name) for name in counters or ()]
 
     def process(self, keyed: tuple[int, Iterable[pa.Table]]) -> Iterator[Keyed]:
         """One bucket."""
         rows = _joined(keyed[1])
         kept = histories.frequent(rows, self.side, self.k)
-        if self.dropped is not None:
-            self.dropped.inc(rows.height - kept.height)
+        for counter, count in zip(self.counters, (rows.height - kept.height, rows.height), strict=False):
+            counter.inc(count)
         yield from _keyed(sequence_buckets.by_bucket(kept, self.to, self.num_buckets))
 
 
@@ -96,13 +101,10 @@ class WritePart(beam.DoFn):
 
     def __init__(self, staging: Path) -> None:
         self.staging = staging
-        self.rows = beam.metrics.Metrics.counter(COUNTERS, "rows_written")
 
     def process(self, keyed: tuple[int, Iterable[pa.Table]]) -> Iterator[None]:
         """One part; yields nothing, the rows are on disk."""
-        rows = _joined(keyed[1]).sort("user_id", "position")
-        sequence_tables.write_part(self.staging, keyed[0], rows)
-        self.rows.inc(rows.height)
+        sequence_tables.write_part(self.staging, keyed[0], _joined(keyed[1]).sort("user_id", "position"))
         return iter(())
 
 

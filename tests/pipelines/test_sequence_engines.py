@@ -10,7 +10,7 @@ import pytest
 from features import schema, tables
 from features.errors import ParamsError, TableError
 from features.stage import Context
-from pipelines import interaction_keys, records, sample, sequences
+from pipelines import interaction_keys, records, sample, sequence_beam, sequences
 
 REVIEW: dict[str, Any] = {
     "rating": 5.0, "timestamp": 1, "user_name": "Ann", "headline": None, "text": "never read", "helpful_votes": 0,
@@ -68,6 +68,18 @@ def test_beam_goes_on_until_the_core_is_a_fixpoint(tmp_path: Path, caplog: pytes
     assert [record.args[0] for record in caplog.records if "again with twice" in record.msg] == [1, 2, 4]  # type: ignore[index]
     users = tables.read_table(context.table("sequences/users"), schema.USERS)
     assert sorted(users["user_key"].to_pylist()) == ["u0", "u1", "u2", "u3"]
+
+
+def test_an_empty_core_is_one_clear_line_under_beam_too(made: Context) -> None:
+    with pytest.raises(TableError, match=r"0 of \d+ reviews in the 500-core"):
+        sequences.run(sequences.Params(engine="beam", k_core=500), made)
+
+
+def test_a_runner_that_does_not_count_proves_nothing(made: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    counters = sequence_beam._counters
+    monkeypatch.setattr(sequence_beam, "_counters", lambda pipeline: dict.fromkeys(counters(pipeline), 0))
+    with pytest.raises(TableError, match="no counters from FnApiRunner"):
+        written(made, engine="beam", rows_per_bucket=400)
 
 
 def test_texts_are_never_loaded(made: Context, monkeypatch: pytest.MonkeyPatch) -> None:
