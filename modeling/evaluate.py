@@ -82,7 +82,10 @@ class Params:
 
 
 def run(params: Params, context: Context) -> int:
-    """Scores VIP5, its ablations and the baselines on the test prompts; returns the predictions written."""
+    """Scores VIP5 and its rivals on the test prompts (--seeds N: trains and evaluates N times, mean and deviation).
+
+    Returns the predictions written.
+    """
     from modeling import evaluation as ev
     from modeling import evaluation_files as files
     from modeling import evaluation_inputs as read
@@ -128,7 +131,12 @@ def run(params: Params, context: Context) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command `python -m modeling.evaluate`."""
+    """The command `python -m modeling.evaluate`; with `--seeds N` it trains and evaluates N times."""
+    given = sys.argv[1:] if argv is None else argv
+    if any(argument.split("=")[0] == "--seeds" for argument in given):
+        from modeling import seeds
+
+        return seeds.main(given)
     return stage.main("evaluate", Params, SECTIONS, run, argv)
 
 

@@ -5,7 +5,8 @@ model, or of the difference of two, are percentiles. Trade-off: resamples as wei
 1,000 resamples of 20,000 users in under a second) instead of gathering every resample.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ import numpy.typing as npt
 from features.seeds import rng
 
 FloatArray = npt.NDArray[np.float64]
+Key = TypeVar("Key", bound=Hashable)
 _BLOCK = 50
 
 
@@ -41,8 +43,8 @@ def interval(means: FloatArray) -> list[float]:
     return [float(low), float(high)]
 
 
-def intervals(values: Mapping[str, FloatArray], *, resamples: int, seed: int) -> dict[str, list[float]]:
-    """The 95 % interval of the mean of each metric.
+def intervals(values: Mapping[Key, FloatArray], *, resamples: int, seed: int) -> dict[Key, list[float]]:
+    """The 95 % interval of the mean of each metric, all of them resampled together.
 
     Example:
         >>> intervals({"hr@1": np.ones(4)}, resamples=10, seed=1)
@@ -55,16 +57,22 @@ def intervals(values: Mapping[str, FloatArray], *, resamples: int, seed: int) ->
 
 
 def differences(
-    ours: Mapping[str, FloatArray], theirs: Mapping[str, FloatArray], *, resamples: int, seed: int
-) -> dict[str, list[float]]:
-    """[mean, low, high] of ours minus theirs, metric by metric, over the same users in the same order.
+    ours: Mapping[str, FloatArray], others: Mapping[str, Mapping[str, FloatArray]], *, resamples: int, seed: int
+) -> dict[str, dict[str, list[float]]]:
+    """[mean, low, high] of ours minus each of `others`, metric by metric, over the same users in the same order.
 
     Raises:
         ValueError: the two were not measured on equally many users.
     """
-    names: Sequence[str] = [name for name in ours if name in theirs]
-    if any(len(ours[name]) != len(theirs[name]) for name in names):
-        raise ValueError("a paired bootstrap needs the same users on both sides")
-    gaps = {name: ours[name] - theirs[name] for name in names}
+    gaps: dict[tuple[str, str], FloatArray] = {}
+    for other, theirs in others.items():
+        for name in ours:
+            if name in theirs:
+                if len(ours[name]) != len(theirs[name]):
+                    raise ValueError("a paired bootstrap needs the same users on both sides")
+                gaps[other, name] = ours[name] - theirs[name]
     limits = intervals(gaps, resamples=resamples, seed=seed)
-    return {name: [float(gap.mean()) if len(gap) else 0.0, *limits[name]] for name, gap in gaps.items()}
+    found: dict[str, dict[str, list[float]]] = {other: {} for other in others}
+    for (other, name), gap in gaps.items():
+        found[other][name] = [float(gap.mean()) if len(gap) else 0.0, *limits[other, name]]
+    return found

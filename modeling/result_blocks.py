@@ -36,8 +36,8 @@ def difference_block(
     """Ours minus each of `others` by metric: {name: {"hr@10": [mean, low, high], ...}}; the same users, in order."""
     if not resamples or not len(ours):
         return {}
-    own = _values(ours)
-    return {name: differences(own, _values(ranks), resamples=resamples, seed=seed) for name, ranks in others.items()}
+    theirs = {name: _values(ranks) for name, ranks in others.items()}
+    return differences(_values(ours), theirs, resamples=resamples, seed=seed)
 
 
 def _values(ranks: IntArray) -> dict[str, npt.NDArray[np.float64]]:

@@ -73,7 +73,9 @@ def slice_masks(
 def own_slices(ranks: IntArray, masks: Masks, *, resamples: int, seed: int) -> dict[str, dict[str, dict[str, Any]]]:
     """hr@10 and ndcg@10 of one model by slice, with `num_users` and `ci95`."""
     return {
-        name: {label: _block(ranks[mask], resamples=resamples, seed=seed) for label, mask in parts.items()}
+        name: {
+            label: _blocks({"own": ranks}, mask, resamples=resamples, seed=seed)["own"] for label, mask in parts.items()
+        }
         for name, parts in masks.items()
     }
 
@@ -84,20 +86,27 @@ def slices_by_model(
     """The same slices with all models side by side: {slice: {label: {"num_users": n, "models": {name: block}}}}."""
     return {
         name: {
-            label: {
-                "num_users": int(mask.sum()),
-                "models": {model: _block(own[mask], resamples=resamples, seed=seed) for model, own in ranks.items()},
-            }
+            label: {"num_users": int(mask.sum()), "models": _blocks(ranks, mask, resamples=resamples, seed=seed)}
             for label, mask in parts.items()
         }
         for name, parts in masks.items()
     }
 
 
-def _block(ranks: IntArray, *, resamples: int, seed: int) -> dict[str, Any]:
-    values = {name: column for name, column in by_user(ranks, [10]).items() if name != "mrr@10"}
-    block: dict[str, Any] = {name: float(column.mean()) for name, column in values.items()}
-    block["num_users"] = len(ranks)
-    if resamples:
-        block["ci95"] = intervals(values, resamples=resamples, seed=seed)
-    return block
+def _blocks(
+    ranks: Mapping[str, IntArray], mask: npt.NDArray[np.bool_], *, resamples: int, seed: int
+) -> dict[str, dict[str, Any]]:
+    """One block a model, all models resampled together."""
+    values = {
+        (model, metric): column
+        for model, own in ranks.items()
+        for metric, column in by_user(own[mask], [10]).items()
+        if metric != "mrr@10"
+    }
+    limits = intervals(values, resamples=resamples, seed=seed) if resamples else {}
+    blocks: dict[str, dict[str, Any]] = {model: {"num_users": int(mask.sum())} for model in ranks}
+    for (model, metric), column in values.items():
+        blocks[model][metric] = float(column.mean())
+        if resamples:
+            blocks[model].setdefault("ci95", {})[metric] = limits[model, metric]
+    return blocks

@@ -29,19 +29,19 @@ def test_blocks_do_not_change_the_number_of_resamples() -> None:
 
 def test_a_constant_gap_is_certain_though_both_vary() -> None:
     base = np.random.default_rng(0).random(100)
-    gap = differences({"hr@10": base + 0.25}, {"hr@10": base}, resamples=200, seed=3)
+    gap = differences({"hr@10": base + 0.25}, {"rival": {"hr@10": base}}, resamples=200, seed=3)["rival"]
     assert gap["hr@10"] == pytest.approx([0.25, 0.25, 0.25])
     assert intervals({"hr@10": base}, resamples=200, seed=3)["hr@10"][0] < base.mean() - 0.02
 
 
 def test_a_model_minus_itself_is_nothing() -> None:
     values = {"hr@1": np.array([0.0, 1.0, 1.0])}
-    assert differences(values, values, resamples=50, seed=1) == {"hr@1": [0.0, 0.0, 0.0]}
+    assert differences(values, {"itself": values}, resamples=50, seed=1) == {"itself": {"hr@1": [0.0, 0.0, 0.0]}}
 
 
 def test_other_users_cannot_be_paired() -> None:
     with pytest.raises(ValueError, match="same users"):
-        differences({"hr@1": np.zeros(3)}, {"hr@1": np.zeros(4)}, resamples=10, seed=1)
+        differences({"hr@1": np.zeros(3)}, {"rival": {"hr@1": np.zeros(4)}}, resamples=10, seed=1)
 
 
 def test_no_users_give_zeros() -> None:
