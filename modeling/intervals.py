@@ -57,13 +57,20 @@ def intervals(values: Mapping[Key, FloatArray], *, resamples: int, seed: int) ->
 
 
 def differences(
-    ours: Mapping[str, FloatArray], others: Mapping[str, Mapping[str, FloatArray]], *, resamples: int, seed: int
-) -> dict[str, dict[str, list[float]]]:
-    """[mean, low, high] of ours minus each of `others`, metric by metric, over the same users in the same order.
+    ours: Mapping[str, FloatArray], theirs: Mapping[str, FloatArray], *, resamples: int, seed: int
+) -> dict[str, list[float]]:
+    """[mean, low, high] of ours minus theirs, metric by metric, over the same users in the same order.
 
     Raises:
         ValueError: the two were not measured on equally many users.
     """
+    return differences_to_all(ours, {"theirs": theirs}, resamples=resamples, seed=seed)["theirs"]
+
+
+def differences_to_all(
+    ours: Mapping[str, FloatArray], others: Mapping[str, Mapping[str, FloatArray]], *, resamples: int, seed: int
+) -> dict[str, dict[str, list[float]]]:
+    """`differences` to each of `others`, all of them resampled together."""
     gaps: dict[tuple[str, str], FloatArray] = {}
     for other, theirs in others.items():
         for name in ours:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from modeling.intervals import differences, intervals
+from modeling.intervals import differences_to_all, intervals
 from modeling.ranking_metrics import by_user
 
 IntArray = npt.NDArray[np.int64]
@@ -37,7 +37,7 @@ def difference_block(
     if not resamples or not len(ours):
         return {}
     theirs = {name: _values(ranks) for name, ranks in others.items()}
-    return differences(_values(ours), theirs, resamples=resamples, seed=seed)
+    return differences_to_all(_values(ours), theirs, resamples=resamples, seed=seed)
 
 
 def _values(ranks: IntArray) -> dict[str, npt.NDArray[np.float64]]:

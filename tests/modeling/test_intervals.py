@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from modeling.intervals import differences, interval, intervals, resampled_means
+from modeling.intervals import differences, differences_to_all, interval, intervals, resampled_means
 
 
 def test_the_same_seed_gives_the_same_interval() -> None:
@@ -29,21 +29,30 @@ def test_blocks_do_not_change_the_number_of_resamples() -> None:
 
 def test_a_constant_gap_is_certain_though_both_vary() -> None:
     base = np.random.default_rng(0).random(100)
-    gap = differences({"hr@10": base + 0.25}, {"rival": {"hr@10": base}}, resamples=200, seed=3)["rival"]
+    gap = differences({"hr@10": base + 0.25}, {"hr@10": base}, resamples=200, seed=3)
     assert gap["hr@10"] == pytest.approx([0.25, 0.25, 0.25])
     assert intervals({"hr@10": base}, resamples=200, seed=3)["hr@10"][0] < base.mean() - 0.02
 
 
 def test_a_model_minus_itself_is_nothing() -> None:
     values = {"hr@1": np.array([0.0, 1.0, 1.0])}
-    assert differences(values, {"itself": values}, resamples=50, seed=1) == {"itself": {"hr@1": [0.0, 0.0, 0.0]}}
+    assert differences(values, values, resamples=50, seed=1) == {"hr@1": [0.0, 0.0, 0.0]}
 
 
 def test_other_users_cannot_be_paired() -> None:
     with pytest.raises(ValueError, match="same users"):
-        differences({"hr@1": np.zeros(3)}, {"rival": {"hr@1": np.zeros(4)}}, resamples=10, seed=1)
+        differences({"hr@1": np.zeros(3)}, {"hr@1": np.zeros(4)}, resamples=10, seed=1)
 
 
 def test_no_users_give_zeros() -> None:
     assert intervals({"hr@1": np.zeros(0)}, resamples=5, seed=1) == {"hr@1": [0.0, 0.0]}
     assert interval(np.array([1.0, 1.0])) == [1.0, 1.0]
+
+
+def test_all_rivals_together_are_resampled_as_each_alone() -> None:
+    generator = np.random.default_rng(1)
+    ours, first, second = ({"hr@1": generator.random(30), "hr@5": generator.random(30)} for _ in range(3))
+    together = differences_to_all(ours, {"first": first, "second": second}, resamples=40, seed=2)
+    for name, theirs in (("first", first), ("second", second)):
+        alone = differences(ours, theirs, resamples=40, seed=2)
+        assert {metric: pytest.approx(gap) for metric, gap in alone.items()} == together[name]
