@@ -52,6 +52,9 @@ class Params:
     """semantic: how much each source counts."""
     iterations: int = 50
     """k-means: at most so many rounds."""
+    previous: str | None = None
+    """semantic, collaborative: an earlier `identifiers`, such as a champion's, whose items (with the same numbers, see
+    `sequences.previous_items`) keep their codes; a new item is put beside the known ones that it is most like."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.levels <= 25:  # one letter a level, one for collisions
@@ -86,7 +89,13 @@ def run(params: Params, context: stage.Context) -> int:
         from features.codes import with_collisions_resolved
 
         found = _clustered(params, context, item_ids, inputs)
-        found, collisions = with_collisions_resolved(found)
+        if params.previous is None:
+            found, collisions = with_collisions_resolved(found)
+        else:
+            from features.kept_codes import beside
+
+            inputs["previous"] = context.root / params.previous
+            found, collisions = beside(found, read_table(inputs["previous"], IDENTIFIERS)["code"].to_pylist())
         codes = found.tolist()
     texts = [write_code(code, params.scheme) for code in codes]
     check_unique(item_ids.tolist(), codes, texts)

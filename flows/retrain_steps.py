@@ -180,12 +180,23 @@ def reproduce(run: Run, target: str | None = None) -> None:
 
 
 def _kept_numbers(run: Run) -> dict[str, Any]:
-    """The parameters that make items keep the champion's numbers."""
+    """The parameters that make the champion's items keep their numbers and codes."""
     before = champions.current(run.name, run.root) if run.how.keep_numbers else None
-    table = None if before is None else before.folder / "data" / run.name / "sequences" / "items"
-    if table is None or not table.is_dir() or "previous_items" not in run.params["sequences"]:
+    if before is None:
         return {}
-    return {"sequences": {"previous_items": table.relative_to(run.root).as_posix()}}
+    tables = before.folder.relative_to(run.root) / "data" / run.name
+    over = {
+        "sequences": {"previous_items": (tables / "sequences" / "items").as_posix()},
+        "identifiers": {"previous": (tables / "identifiers").as_posix()},
+    }
+    schemes = [params.get("identifiers", {}) for params in (before.about["params"], run.params)]
+    if any(schemes[0].get(key) != schemes[1].get(key) for key in ("scheme", "levels")):
+        del over["identifiers"]  # codes of another kind cannot be kept
+    return {
+        section: values
+        for section, values in over.items()
+        if all((run.root / path).is_dir() and key in run.params.get(section, {}) for key, path in values.items())
+    }
 
 
 def stage_log(run: Run) -> Path:

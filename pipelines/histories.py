@@ -156,3 +156,23 @@ def item_numbers(items: pl.DataFrame, numbering: Numbering, seed: int) -> pl.Dat
     if numbering != "random":
         numbered = numbered.sort("seen", nulls_last=True, maintain_order=True)
     return numbered.with_columns(item_id=pl.int_range(1, pl.len() + 1, dtype=pl.Int32))
+
+
+def kept_numbers(numbered: pl.DataFrame, previous: pl.DataFrame) -> pl.DataFrame:
+    """`numbered` again, with the numbers that `previous` gave; new items follow in their order.
+
+    Args:
+        numbered: what `item_numbers` gives, with `num_interactions` and `num_train`.
+        previous: `item_key` and `item_id` 1..P of an earlier run. One of these items that is no longer among
+            `numbered` is added, without interactions, so that the numbers stay without gaps.
+
+    Example:
+        Items B, A (1, 2) with previous A 1, C 2 become A 1, C 2 (0 interactions), B 3.
+    """
+    old = numbered.drop("item_id").join(previous, on="item_key", how="inner")
+    new = numbered.drop("item_id").join(previous, on="item_key", how="anti", maintain_order="left")
+    new = new.with_columns(item_id=pl.int_range(1, pl.len() + 1, dtype=pl.Int32) + previous.height)
+    gone = previous.join(numbered, on="item_key", how="anti").with_columns(
+        num_interactions=pl.lit(0, pl.Int32), num_train=pl.lit(0, pl.Int32)
+    )
+    return pl.concat([old, new, gone], how="diagonal").cast({"item_id": pl.Int32}).sort("item_id")

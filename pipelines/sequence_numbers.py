@@ -31,8 +31,14 @@ def users(
     return numbered.select("user", "user_id", "user_key", "name", number=number, num_interactions="num", part=part)
 
 
-def items(pieces: Pieces, numbered_users: pl.DataFrame, numbering: histories.Numbering, seed: int) -> pl.DataFrame:
-    """`item`, `item_id`, `item_key`, `num_interactions`, `num_train`, by `item_id`."""
+def items(
+    pieces: Pieces, numbered_users: pl.DataFrame, numbering: histories.Numbering, seed: int,
+    previous: pl.DataFrame | None = None,
+) -> pl.DataFrame:  # fmt: skip
+    """`item`, `item_id`, `item_key`, `num_interactions`, `num_train`, by `item_id`.
+
+    With `previous` (`item_id`, `item_key` of an earlier run) its items keep their numbers.
+    """
     counted = pl.concat(pieces.lazily("item_counts-")).group_by("item").agg(pl.all().sum()).collect(engine="streaming")
     keyed = interaction_keys.known(pieces.lazily("item_keys-"), "item", counted)
     if numbering != "random":
@@ -42,6 +48,8 @@ def items(pieces: Pieces, numbered_users: pl.DataFrame, numbering: histories.Num
         ]
         keyed = keyed.join(pl.concat(seen).group_by("item").agg(pl.col("seen").min()), on="item", how="left")
     numbered = histories.item_numbers(keyed, numbering, seed)
+    if previous is not None:
+        numbered = histories.kept_numbers(numbered, previous)
     return numbered.select("item", "item_id", "item_key", "num_interactions", "num_train")
 
 

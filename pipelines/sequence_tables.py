@@ -31,6 +31,8 @@ def write_sequences(params: sequences.Params, context: stage.Context) -> int:
         for part in tables.checked_parts(inputs["records/reviews"], schema.REVIEWS)
     }
     metadata = pl.scan_parquet(tables.checked_parts(inputs["records/items"], schema.ITEMS))
+    if params.previous_items is not None:
+        inputs["previous_items"] = context.root / params.previous_items
     num_buckets = max(-(-sum(reviews.values()) // params.rows_per_bucket), 1)
     work = context.table("sequences").with_name(".sequences.work")
     shutil.rmtree(work, ignore_errors=True)
@@ -94,7 +96,7 @@ def numbered(
             "users and items with enough reviews",
             "lower sequences.k_core, or bring in a larger dump",
         )
-    items = sequence_numbers.items(pieces, users, params.numbering, context.seed)
+    items = sequence_numbers.items(pieces, users, params.numbering, context.seed, previous_items(params, context))
     log.info(
         "sequences: %s users, %s items, %s interactions of %s reviews", users.height, items.height,
         users["num_interactions"].sum(), num_reviews,
@@ -102,6 +104,16 @@ def numbered(
     if params.numbering == "p5":
         log.warning("sequences: numbering p5 leaks: item numbers follow the complete histories, test items included")
     return users, items
+
+
+def previous_items(params: sequences.Params, context: stage.Context) -> pl.DataFrame | None:
+    """`item_id` and `item_key` of the run whose numbers are kept, or None."""
+    if params.previous_items is None:
+        return None
+    folder = context.root / params.previous_items
+    rows = pl.from_arrow(tables.read_table(folder, schema.CATALOGUE, columns=("item_id", "item_key")))
+    assert isinstance(rows, pl.DataFrame)  # noqa: S101 - a table, not one column
+    return rows
 
 
 def _finish(context: stage.Context, users: pl.DataFrame, catalogue: pl.DataFrame, provenance: tables.Provenance) -> int:

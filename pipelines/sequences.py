@@ -30,6 +30,9 @@ class Params:
     user_numbers: Literal["random", "table"] = "random"
     """What prompts write for a user: a number drawn by the seed, or user_id. The published order of users is that of a
     file in which neighbours share items, so their numbers can tell the answer (Beauty)."""
+    previous_items: str | None = None
+    """An earlier `sequences/items`, such as a champion's: its items keep their numbers, new ones follow, and one that
+    has left the k-core keeps its row without interactions. A retrain sets it; null numbers afresh."""
     max_interactions_per_user: int | None = None
     """Only the newest so many interactions of a user; null keeps all."""
     engine: Literal["polars", "beam"] = "polars"

@@ -1,0 +1,56 @@
+"""Codes that stay when items are added: known items keep theirs, a new one is put beside those it is most like.
+
+Enters: codes clustered afresh over all items, and the codes of an earlier run. Leaves: codes for all items.
+Trade-off: likeness is read off the fresh codes (how many of the first ones are shared), so that it works for every way
+of clustering and needs no features; after many additions the old codes fit worse than fresh ones would.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+
+from features.errors import TableError
+
+
+def beside(fresh: np.ndarray, previous: Sequence[Sequence[int]]) -> tuple[np.ndarray, int]:
+    """Codes (N, L + 1): those of `previous` for the first items, and for each later one those of its nearest.
+
+    Args:
+        fresh: (N, L) codes of all items, in the order of their numbers.
+        previous: codes of L + 1 parts of items 1 to P; P is at most N.
+
+    Returns:
+        The unique codes, and how many rows share their first L parts with an earlier one.
+
+    Raises:
+        TableError: more items are known than there are, or their codes have another length.
+
+    Example:
+        Known items with fresh codes [0, 0] and [1, 0] and previous codes [5, 5, 0] and [7, 2, 0]; a new item with
+        fresh code [1, 3] shares the 1 with the second and becomes [7, 2, 1].
+    """
+    known, levels = len(previous), fresh.shape[1]
+    lengths = {len(code) for code in previous}
+    if known > len(fresh) or (known and lengths != {levels + 1}):
+        raise TableError(
+            f"{known} earlier codes of {sorted(lengths)} parts for {len(fresh)} items",
+            f"at most as many, of {levels + 1} parts",
+            "set identifiers.previous to null, or sequences.previous_items to the same run",
+        )
+    nearest: dict[tuple[int, ...], int] = {}  # of each beginning of a fresh code, the first known item with it
+    for row, code in enumerate(map(tuple, fresh[:known].tolist())):
+        for length in range(levels + 1):
+            nearest.setdefault(code[:length], row)
+    last: defaultdict[tuple[int, ...], int] = defaultdict(int)
+    for known_code in previous:
+        stem = tuple(known_code[:-1])
+        last[stem] = max(last[stem], known_code[-1] + 1)
+    codes = [list(code) for code in previous]
+    for code in map(tuple, fresh[known:].tolist()):
+        like = next((nearest[code[:n]] for n in range(levels, -1, -1) if code[:n] in nearest), None)
+        stem = code if like is None else tuple(previous[like][:-1])
+        codes.append([*stem, last[stem]])
+        last[stem] += 1
+    found = np.array(codes, np.int64).reshape(len(fresh), levels + 1)
+    return found, len(found) - len(np.unique(found[:, :levels], axis=0))
