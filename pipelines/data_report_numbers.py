@@ -6,6 +6,7 @@ as keep the hashes of one pass in memory, so that a count may be off by one in a
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -13,11 +14,9 @@ import pyarrow as pa
 
 from features import schema, stage
 from features.datasets import dataset
-from features.params import build
 from features.seeds import rng
 from features.tables import checked_parts, read_manifest
 from pipelines import data_report_distributions as dist
-from pipelines import sequences
 
 if TYPE_CHECKING:
     from pipelines.data_report import Params
@@ -25,6 +24,15 @@ if TYPE_CHECKING:
 
 Files = list[tuple[str, int, int]]
 _ROWS_A_PASS = 50_000_000  # some 2 GB of hashes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """What the page tells of the stage `sequences`: three of its parameters, which it has checked itself."""
+
+    k_core: int
+    repeats: str
+    max_interactions_per_user: int | None
 
 
 def frame(context: stage.Context, table: schema.Table) -> pl.LazyFrame:
@@ -42,7 +50,7 @@ def collect(params: "Params", context: stage.Context) -> dict[str, Any]:
     reviews, rejects = frame(context, schema.REVIEWS), frame(context, schema.REJECTS)
     items, interactions = frame(context, schema.CATALOGUE), frame(context, schema.INTERACTIONS)
     explanations, known = frame(context, schema.EXPLANATIONS), frame(context, schema.ITEMS)
-    rules = build(sequences.Params, context.shared["sequences"], where="sequences")
+    rules = Rules(**{field.name: context.shared["sequences"][field.name] for field in fields(Rules)})
     dump = dataset(context.shared, context.dataset)
     read = files(reviews, known, rejects)
     per_item = interactions.group_by("item_id").len()
@@ -80,7 +88,7 @@ def flow(
     interactions: pl.LazyFrame,
     read: Files,
     names: Sequence[str],
-    rules: sequences.Params,
+    rules: Rules,
 ) -> dist.Bars:
     """Counts through the steps: lines, accepted, exact repeats merged, repeats by the rule, the k-core, splits.
 

@@ -72,7 +72,7 @@ def shop(root: Path, photos: str | None = "photos", **rules: object) -> stage.Co
     (folder / "B1.jpg").write_bytes(buffer.getvalue())
     (folder / "B2.jpg").write_bytes(b"")
     dataset = {"format": "amazon2014", "reviews": ["r.gz"], "metadata": ["m.gz"], "photos": photos}
-    rules = {"k_core": 2, "repeats": "first"} | rules
+    rules = {"k_core": 2, "repeats": "first", "max_interactions_per_user": None, "ties": "hash"} | rules
     return stage.Context(dataset="shop", root=root, seed=1, shared={"datasets": dataset, "sequences": rules})
 
 
