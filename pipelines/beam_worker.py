@@ -24,7 +24,8 @@ class DoUnit(beam.DoFn):
     def process(self, unit: Any) -> Iterator[tuple[str, int]]:
         """Does one unit; the rows are on disk when its counts are yielded."""
         for name, count in unit_counts(self.work, unit):
-            beam.metrics.Metrics.counter(self.stage, json.loads(name)[-1]).inc(count)
+            kind, *told = json.loads(name)
+            beam.metrics.Metrics.counter(self.stage, told[0] if kind == "count" else kind).inc(count)
             yield name, count
 
 

@@ -133,8 +133,7 @@ def join_reviews(context: Context, scratch: Path, reviews_per_unit: int) -> tupl
         (schema.CATALOGUE, ["item_id", "item_key", "title"]),
         (schema.INTERACTIONS, ["user_id", "position", "item_id", "timestamp", "split"]),
     ):
-        tables.read_manifest(context.table(table.name))
-        frames[table] = pl.scan_parquet(context.table(table.name) / "part-*.parquet").select(wanted)
+        frames[table] = pl.scan_parquet(tables.checked_parts(context.table(table.name), table)).select(wanted)
     reviews = frames[schema.REVIEWS].filter(pl.col("text").is_not_null() & pl.col("rating").is_not_null())
     joined = (
         frames[schema.INTERACTIONS]

@@ -6,7 +6,7 @@ lists of 99 negatives) and the texts of names, titles and explanations.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 
@@ -47,7 +47,7 @@ class Ragged:
         return lengths
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Explanation:
     """One row of the explanations table, ready for slots."""
 
@@ -56,6 +56,41 @@ class Explanation:
     headline: str
     feature: str
     sentence: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanations:
+    """The explanations of one split in Arrow columns; those of a user are made ready for slots when asked for."""
+
+    columns: Mapping[str, pa.Array]
+    bounds: np.ndarray
+    max_words: int | None
+
+    @classmethod
+    def of(cls, table: pa.Table, split: str, num_users: int, max_words: int | None) -> "Explanations":
+        """Those of `split` in the explanations table, which is sorted by user."""
+        rows = table.filter(pc.equal(table["split"], split))
+        bounds = np.searchsorted(rows["user_id"].to_numpy(), np.arange(num_users + 2))
+        names = [field.name for field in fields(Explanation)]
+        return cls(columns={name: rows[name].combine_chunks() for name in names}, bounds=bounds, max_words=max_words)
+
+    def __getitem__(self, user_id: int) -> list[Explanation]:
+        start, stop = self.bounds[user_id : user_id + 2].tolist()
+        values = [column.slice(start, stop - start).to_pylist() for column in self.columns.values()]
+        return [
+            Explanation(
+                item_id=item_id,
+                rating=rating,
+                headline=_short(headline, self.max_words) or rendering.NO_HEADLINE,
+                feature=rendering.plain(feature),
+                sentence=rendering.plain(sentence),
+            )
+            for item_id, rating, headline, feature, sentence in zip(*values, strict=True)
+        ]
+
+    def lengths(self) -> np.ndarray:
+        """Number of explanations by user id, int64 (num_users + 1,)."""
+        return np.diff(self.bounds)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +110,7 @@ class Sources:
     photo: str
     items_with_photo: Sequence[str]
     negatives: Mapping[str, Ragged]
-    explanations: Mapping[str, Mapping[int, Sequence[Explanation]]]
+    explanations: Mapping[str, Explanations]
 
     @property
     def num_users(self) -> int:
@@ -85,13 +120,6 @@ class Sources:
     def lengths(self) -> np.ndarray:
         """Number of interactions by user id, shape (num_users + 1,)."""
         return self.sequences.lengths()
-
-    def explanation_counts(self, split: str) -> np.ndarray:
-        """Number of explanations of `split` by user id, shape (num_users + 1,)."""
-        counts = np.zeros(self.num_users + 1, dtype=np.int64)
-        for user_id, rows in self.explanations[split].items():
-            counts[user_id] = len(rows)
-        return counts
 
 
 def digests(places: Places) -> tuple[str, ...]:
@@ -128,7 +156,9 @@ def load_sources(
         photo=photo,
         items_with_photo=[rendering.item_with_photo(text or "", photo) for text in identifiers],
         negatives=_negatives(tables["candidates"], num_users),
-        explanations=_explanations(tables["explanations"], max_title_words),
+        explanations={
+            split: Explanations.of(tables["explanations"], split, num_users, max_title_words) for split in schema.SPLITS
+        },
     )
 
 
@@ -169,17 +199,3 @@ def _negatives(table: pa.Table, num_users: int) -> dict[str, Ragged]:
         starts[users], ends[users] = offsets[:-1], offsets[1:]
         found[split] = Ragged(lists.values.to_numpy(), starts, ends)
     return found
-
-
-def _explanations(table: pa.Table, max_title_words: int | None) -> dict[str, dict[int, list[Explanation]]]:
-    by_split: dict[str, dict[int, list[Explanation]]] = {split: {} for split in schema.SPLITS}
-    for row in table.to_pylist():
-        explanation = Explanation(
-            item_id=row["item_id"],
-            rating=row["rating"],
-            headline=_short(row["headline"], max_title_words) or rendering.NO_HEADLINE,
-            feature=rendering.plain(row["feature"]),
-            sentence=rendering.plain(row["sentence"]),
-        )
-        by_split[row["split"]].setdefault(row["user_id"], []).append(explanation)
-    return by_split

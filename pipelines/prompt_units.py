@@ -104,7 +104,7 @@ def rows_by_user(job: Job, split: str, family: str) -> np.ndarray:
     lengths = sources.lengths()
     chosen = chosen_users(job, split, sources.num_users)
     if family == "explanation":
-        counts = sources.explanation_counts(split)
+        counts = sources.explanations[split].lengths()
         if split == "train":
             return counts
         return np.where(chosen, counts * len(evaluated_prompts(job, split, family)), 0)

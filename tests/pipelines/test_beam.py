@@ -36,6 +36,21 @@ def test_counts_are_summed_over_units_and_the_ledger_is_removed(tmp_path: Path) 
     assert list(ledger.parent.iterdir()) == []
 
 
+def test_counters_are_there_to_watch_a_job_by() -> None:
+    import apache_beam
+    from apache_beam.metrics import MetricsFilter
+
+    from pipelines.beam_worker import DoUnit
+
+    pipeline = apache_beam.Pipeline(runner="FnApiRunner")
+    _ = pipeline | apache_beam.Create([3, 4, -1]) | apache_beam.ParDo(DoUnit("numbers", even_or_odd))
+    result = pipeline.run()
+    result.wait_until_finish()
+    counters = result.metrics().query(MetricsFilter().with_namespace("numbers"))["counters"]
+    found = {counter.key.metric.name: counter.result for counter in counters}
+    assert found == {"units": 2, "odd": 1, "even": 1, "sum": 7, "failed": 1}
+
+
 def test_no_units_are_no_counts(tmp_path: Path) -> None:
     assert beam.run_units("numbers", [], even_or_odd, BeamParams(), tmp_path / "ledger") == {}
 
