@@ -35,7 +35,7 @@ class Rules:
     max_interactions_per_user: int | None
 
 
-def frame(context: stage.Context, table: schema.Table) -> pl.LazyFrame:
+def frame(context: stage.Places, table: schema.Table) -> pl.LazyFrame:
     """A finished table as a lazy frame.
 
     Raises:

@@ -1,21 +1,23 @@
 import dataclasses
 import io
 import re
+import shutil
 from pathlib import Path
 
 import jinja2
 import numpy as np
 import polars as pl
 import pytest
+import yaml
 from PIL import Image
 
 from features import schema, stage
 from features.errors import TableError
 from features.tables import Provenance, from_rows, write_table
 from features.vectors import vector_table
-from pipelines import data_report
+from pipelines import data_report, records, sequences
 from pipelines.data_report_distributions import concentration, gaps, histogram, months
-from pipelines.data_report_numbers import distinct, missing
+from pipelines.data_report_numbers import Rules, distinct, flow, frame, missing
 from pipelines.data_report_photos import neighbours
 
 TITLE = "<script>alert('kettle')</script>"
@@ -236,3 +238,22 @@ def test_a_table_of_an_older_schema_is_one_clear_line(tmp_path):
     write(tmp_path, older, [])
     with pytest.raises(TableError, match="run `dvc repro"):
         data_report.run(data_report.Params(), context)
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_duplicates_of_a_real_dump_are_told_apart_from_later_repeats(root, workspace, real_data):
+    """Gift Cards repeats a user and item 7 times, 3 of them at the same second (README of the real data)."""
+    whole = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8")) | {"dataset": "gift_cards"}
+    Path("params.yaml").write_text(yaml.safe_dump(whole), encoding="utf-8")
+    shutil.copytree(real_data / "amazon2018/gift_cards", "data/raw/gift_cards")
+    assert [stage_.main([]) for stage_ in (records, sequences)] == [0, 0]
+    places = stage.Places(dataset="gift_cards")
+    reviews, interactions = (frame(places, table) for table in (schema.REVIEWS, schema.INTERACTIONS))
+    read = [("Gift_Cards_5.json.gz", 2972, 0)]
+    rules = Rules(k_core=5, repeats="first", max_interactions_per_user=None)
+    steps = flow(reviews, interactions, read, ["Gift_Cards_5.json.gz"], rules)
+    assert [(step["count"], step["note"]) for step in steps[1:5]] == [
+        (2972, "0 lines rejected"), (2969, "3 duplicates merged"), (2965, "4 later repeats, the first one kept"),
+        (2941, "24 below the 5-core"),
+    ]  # fmt: skip
