@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 from features.params import build
 
+P5_PICKLES = ("user_id2name.pkl", "exp_splits.pkl")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
@@ -18,7 +20,8 @@ class Dataset:
     format: Literal["amazon2014", "amazon2018", "amazon2023", "p5"]
     """How its lines are written."""
     reviews: tuple[str, ...]
-    """File names of the reviews; for p5 the sequences and the number maps."""
+    """File names of the reviews; for p5 the sequences, the number maps and, if there are, pickles of the bundle:
+    `user_id2name.pkl` (names) and `exp_splits.pkl` (the reviews that an explanation was made of)."""
     metadata: tuple[str, ...]
     """File names of the item metadata."""
     photos: str | None = None
@@ -35,8 +38,12 @@ class Dataset:
         for name in (*self.reviews, *self.metadata, *photos):
             if not name or name.startswith(("/", "~")) or ".." in name.split("/"):
                 raise ValueError(f"file name {name!r} must lie inside the dump's folder")
-        if self.format == "p5" and len(self.reviews) != 2:
-            raise ValueError("format p5 needs two review files: the sequences, then datamaps.json")
+        pickles = [name for name in self.reviews[2:] if name.rsplit("/", 1)[-1] not in P5_PICKLES]
+        if self.format == "p5" and (len(self.reviews) < 2 or pickles):
+            raise ValueError(
+                "format p5 needs two review files, the sequences, then datamaps.json, and may have "
+                f"{' and '.join(P5_PICKLES)} after them"
+            )
         for table in (self.urls, self.sha256):
             if strangers := sorted(set(table) - set(self.files)):
                 raise ValueError(f"addresses or digests of {strangers}, which are not among the files {self.files}")

@@ -38,7 +38,7 @@ def write_records(params: records.Params, context: stage.Context) -> int:
     dataset = datasets.dataset(context.shared, context.dataset)
     paths = {name: _found(context, name) for name in dataset.files}
     if dataset.format == "p5":
-        readers_p5.number_maps(paths[dataset.reviews[1]])
+        readers_p5.bundle(paths[dataset.reviews[1]], tuple(paths[name] for name in dataset.reviews[2:]))
     beam = build(BeamParams, context.shared["beam"], where="beam")
     beam.check()
     folders = {name: context.table(f"records/{name}") for name in ("reviews", "items", "rejects")}
@@ -87,6 +87,7 @@ def _units(
         Unit(
             kind=kind, format=dataset.format, source=name, path=paths[name], place=places.index(name), stride=stride,
             maps=paths[dataset.reviews[1]] if is_p5 and kind == "reviews" else None,
+            pickles=tuple(paths[name] for name in dataset.reviews[2:]) if is_p5 and kind == "reviews" else (),
             num_strides=params.num_strides, lines_per_block=params.lines_per_block,
             max_line_bytes=params.max_line_bytes, max_inflation=params.max_inflation,
             staging=staging[kind], staging_rejects=staging["rejects"],

@@ -129,6 +129,13 @@ def choose(mentions: Sequence[Mention], job: Job) -> list[Mention]:
     return chosen
 
 
+def pairs(review: Mapping[str, Any], mentions: Sequence[Mention], job: Job) -> list[tuple[str, str]]:
+    """The feature words and sentences of a review: the published pair where there is one, else the best mentions."""
+    if review["feature"] and review["explanation"]:
+        return [(review["feature"], review["explanation"])]
+    return [(mention.feature, mention.sentence) for mention in choose(mentions, job)]
+
+
 def write_explanations(job: Job, unit: int) -> dict[str, int]:
     """Second pass: chooses the sentences of a bucket and writes them as one part of the table."""
     reviews = pq.read_table(job.scratch / f"reviews-{unit:05d}.parquet").to_pylist()
@@ -138,11 +145,11 @@ def write_explanations(job: Job, unit: int) -> dict[str, int]:
     rows = [
         {
             "user_id": review["user_id"], "item_id": review["item_id"], "rating": review["rating"],
-            "headline": review["headline"] or None, "feature": mention.feature, "sentence": mention.sentence,
+            "headline": review["headline"] or None, "feature": feature, "sentence": sentence,
             "split": split_of(review, job),
         }
         for number, review in enumerate(reviews)
-        for mention in choose(mentions.get(number, []), job)
+        for feature, sentence in pairs(review, mentions.get(number, []), job)
     ]  # fmt: skip
     table = schema.EXPLANATIONS
     by_key = {tuple(row[name] for name in table.key): row for row in rows}  # the same text in two reviews of an item

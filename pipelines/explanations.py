@@ -120,12 +120,12 @@ def join_reviews(context: Context, scratch: Path, reviews_per_unit: int) -> tupl
     """Writes the texts of all interactions, in buckets by user; returns the number of train reviews and the buckets.
 
     An interaction's review is the line of the same user, item and time (the first such line); one without a rating
-    or a text has no explanation.
+    or a text has no explanation. A p5 folder has reviews where its exp_splits.pkl has them.
     """
     import polars as pl
 
     keys = ["user_key", "item_key", "timestamp"]
-    columns = [*keys, "rating", "headline", "text", "source", "line"]
+    columns = [*keys, "rating", "headline", "text", "feature", "explanation", "source", "line"]
     frames = {}
     for table, wanted in (
         (schema.REVIEWS, columns),
@@ -139,7 +139,7 @@ def join_reviews(context: Context, scratch: Path, reviews_per_unit: int) -> tupl
         frames[schema.INTERACTIONS]
         .join(frames[schema.USERS], on="user_id")
         .join(frames[schema.CATALOGUE], on="item_id")
-        .join(reviews, on=keys)
+        .join(reviews, on=keys, nulls_equal=True)  # p5 has no times
         .sort("user_id", "position", "source", "line")
         .unique(["user_id", "position"], keep="first", maintain_order=True)
         .collect(engine="streaming")

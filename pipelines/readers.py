@@ -190,7 +190,10 @@ def read_reviews(block: Block, source: str, form: str) -> Parsed:
 
 
 def _reviews(columns: Mapping[str, pa.Array], numbers: np.ndarray, source: str) -> pa.Table:
+    nothing = pa.nulls(len(numbers), pa.string())
     known = dict(columns) | {
+        "feature": nothing,
+        "explanation": nothing,
         "source": pa.repeat(source, len(numbers)),
         "line": pa.array(numbers, pa.int64()),
         "position": pa.array(np.zeros(len(numbers), np.int32)),

@@ -21,7 +21,8 @@ Kind = Literal["reviews", "items"]
 class Unit:
     """Blocks `stride`, `stride + num_strides`, ... of one file.
 
-    `source` is the file's name in the dump, `place` its place among all files by name; `maps` is p5's `datamaps.json`.
+    `source` is the file's name in the dump, `place` its place among all files by name; `maps` is p5's `datamaps.json`,
+    `pickles` are what else its folder may hold.
     """
 
     kind: Kind
@@ -29,6 +30,7 @@ class Unit:
     source: str
     path: Path
     maps: Path | None
+    pickles: tuple[Path, ...]
     place: int
     stride: int
     num_strides: int
@@ -70,7 +72,7 @@ def parse(unit: Unit, block: Block) -> readers.Parsed:
     if unit.kind == "items":
         return readers.read_items(block, unit.source, readers.ITEM_READERS[unit.format])
     if unit.maps is not None:
-        return readers_p5.read_sequences(block, unit.source, readers_p5.number_maps(unit.maps))
+        return readers_p5.read_sequences(block, unit.source, readers_p5.bundle(unit.maps, unit.pickles))
     return readers.read_reviews(block, unit.source, unit.format)
 
 

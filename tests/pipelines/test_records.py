@@ -1,5 +1,6 @@
 import gzip
 import json
+import pickle
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -76,6 +77,51 @@ def test_p5_lines_become_one_row_an_interaction(tmp_path: Path) -> None:
     ]  # fmt: skip
     account = tables.read_manifest(context.table("records/reviews"))["notes"]["files"]["sequential_data.txt"]
     assert (account["lines"], account["kept"], account["rejected"], account["rows"]) == (6, 2, 4, 3)
+
+
+BUNDLE_REVIEW = {
+    "reviewerID": "U1", "asin": "A", "reviewerName": "Kelo", "helpful": [2, 3],
+    "reviewText": "The &quot;lid&quot; fits.", "overall": 4.0, "summary": "Good", "unixReviewTime": 1393545600, "explanation": "The lid fits &amp; holds",
+    "feature": "lid",
+}  # fmt: skip
+MAPS = {"id2user": {"1": "U1", "2": "U2"}, "id2item": {"1": "A", "2": "B"}}
+
+
+def ingest_bundle(root: Path, names: object, splits: object) -> Context:
+    files = {
+        "sequential_data.txt": b"1 2 1\n2 1\n", "datamaps.json": json.dumps(MAPS).encode(),
+        "user_id2name.pkl": pickle.dumps(names, 3), "exp_splits.pkl": pickle.dumps(splits, 3),
+    }  # fmt: skip
+    return ingest(root, files, "p5", list(files), [])
+
+
+def test_the_pickles_of_a_p5_bundle_reach_the_tables(tmp_path: Path) -> None:
+    splits = {"train": [BUNDLE_REVIEW], "val": [], "test": [BUNDLE_REVIEW | {"reviewerID": "stranger"}]}
+    context = ingest_bundle(tmp_path, {"1": "Kelo &amp; Tav", "2": ""}, splits)
+    wanted = ("user_name", "rating", "timestamp", "headline", "text", "helpful_votes", "feature", "explanation")
+    assert [tuple(row[name] for name in wanted) for row in rows(context, "reviews")] == [
+        ("Kelo & Tav", None, None, None, None, None, None, None),
+        ("Kelo & Tav", 4.0, None, "Good", 'The "lid" fits.', 2, "lid", "The lid fits & holds"),
+        (None, None, None, None, None, None, None, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("names", "splits", "message"),
+    [
+        ({"1": print}, {}, r"user_id2name\.pkl with the global (builtins|__builtin__)\.print at byte \d+"),
+        ({"1": 7}, {}, "user_id2name.pkl without names"),
+        ({}, [], "exp_splits.pkl without review records"),
+        ({}, {"train": [7]}, "exp_splits.pkl without review records"),
+        ({}, {"train": [BUNDLE_REVIEW | {"overall": 9}]}, r"a record that is no review \(bad_rating\): .*'asin': 'A'"),
+    ],
+)
+def test_a_pickle_that_is_not_what_it_says_is_one_error(
+    tmp_path: Path, names: object, splits: object, message: str
+) -> None:  # fmt: skip
+    with pytest.raises(InputError, match=message):
+        ingest_bundle(tmp_path, names, splits)
+    assert not (tmp_path / "data" / "tiny").exists()
 
 
 @pytest.fixture(scope="module")
