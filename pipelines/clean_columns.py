@@ -35,22 +35,25 @@ def keys(values: pa.Array) -> pa.Array:
 def _cleaned(
     values: pa.Array, offsets: np.ndarray, data: np.ndarray, odd: np.ndarray, clean: cleaning.Rule
 ) -> pa.Array:
-    """Rows with an odd byte, or a space at an end, by `clean`; of the others' runs of spaces, one."""
-    hard = _rows_of(np.flatnonzero(odd), offsets)
+    """The rows with an odd byte by `clean`; in the others, one space for each run of them, and none at the ends."""
     filled = np.flatnonzero(np.diff(offsets))
-    ends = (data[offsets[filled]] == _SPACE) | (data[offsets[filled + 1] - 1] == _SPACE)
-    hard = np.union1d(hard, filled[ends])
     space = data == _SPACE
-    doubled = np.flatnonzero(space[1:] & space[:-1]) + 1
-    squeezed = _without(values, offsets, data, doubled) if doubled.size else values
-    if hard.size:
+    follows = np.empty_like(space)  # a space, or the beginning of a row
+    follows[1:] = space[:-1]
+    follows[offsets[filled]] = True
+    squeezed = _without(values, np.flatnonzero(space & follows))
+    offsets, data = _buffers(squeezed)
+    last = offsets[1:][np.diff(offsets) > 0] - 1
+    squeezed = _without(squeezed, last[data[last] == _SPACE])
+    odd_places = np.flatnonzero(odd)
+    if odd_places.size:
+        hard = _rows_of(odd_places, _buffers(values)[0])
         mask = np.zeros(len(values), dtype=bool)
         mask[hard] = True
         mended = [clean(text) for text in values.take(pa.array(hard)).to_pylist()]
         squeezed = pc.replace_with_mask(squeezed, pa.array(mask), pa.array(mended, pa.string()))
-    if filled.size == len(values):
-        return squeezed
-    return pc.if_else(pc.equal(pc.binary_length(squeezed), 0), pa.scalar(None, pa.string()), squeezed)
+    empty = pc.equal(pc.binary_length(squeezed), 0)
+    return pc.if_else(empty, pa.scalar(None, pa.string()), squeezed) if pc.any(empty).as_py() else squeezed
 
 
 def _buffers(values: pa.Array) -> tuple[np.ndarray, np.ndarray]:
@@ -67,8 +70,11 @@ def _rows_of(places: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     return np.unique(np.searchsorted(offsets, places, side="right") - 1)
 
 
-def _without(values: pa.Array, offsets: np.ndarray, data: np.ndarray, dropped: np.ndarray) -> pa.Array:
+def _without(values: pa.Array, dropped: np.ndarray) -> pa.Array:
     """The column without the bytes at the places `dropped`, which ascend."""
+    if not dropped.size:
+        return values
+    offsets, data = _buffers(values)
     moved = (offsets - np.searchsorted(dropped, offsets)).astype(np.int32)
     validity = values.buffers()[0]
     shorter = np.delete(data, dropped)

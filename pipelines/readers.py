@@ -47,7 +47,7 @@ def parse_line(line: bytes) -> Mapping[str, Any] | str:
         ({'asin': 'B1'}, 'not_an_object', 'not_parsable')
     """
     try:
-        value: object = orjson.loads(line) if not line.startswith(b"{'") else _parse_loosely(line.decode())
+        value: object = literals.parse(line.decode()) if line.startswith(b"{'") else orjson.loads(line)
     except ValueError:
         try:
             value = _parse_loosely(line.decode())

@@ -80,9 +80,9 @@ def test_p5_lines_become_one_row_an_interaction(tmp_path: Path) -> None:
 
 
 BUNDLE_REVIEW = {
-    "reviewerID": "U1", "asin": "A", "reviewerName": "Kelo", "helpful": [2, 3],
-    "reviewText": "The &quot;lid&quot; fits.", "overall": 4.0, "summary": "Good", "unixReviewTime": 1393545600, "explanation": "The lid fits &amp; holds",
-    "feature": "lid",
+    "reviewerID": "U1", "asin": "A", "reviewerName": "Kelo", "helpful": [2, 3], "overall": 4.0, "summary": "Good",
+    "reviewText": "The &quot;lid&quot; fits.", "unixReviewTime": 1393545600, "feature": "lid",
+    "explanation": "The lid fits &amp; holds",
 }  # fmt: skip
 MAPS = {"id2user": {"1": "U1", "2": "U2"}, "id2item": {"1": "A", "2": "B"}}
 
