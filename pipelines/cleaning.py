@@ -172,6 +172,8 @@ def seconds(value: object, *, unit: int = 1) -> int | None:
 
 def excerpt(line: bytes) -> str:
     """The beginning of a line, at most 200 characters, as one printable line."""
+    if not line:
+        return ""
     shown = line[:800].decode("utf-8", errors="replace")
     return "".join(letter if letter.isprintable() else " " for letter in shown)[:200]
 

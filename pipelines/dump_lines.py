@@ -9,7 +9,7 @@ must come in pieces (docs/decisions/0008).
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,7 +20,7 @@ from features.errors import InputError
 _CHUNK_BYTES = 1 << 17
 _PIECE_BYTES = 1 << 20  # inflated at once, however much a chunk holds
 _BLOCK_BYTES = 1 << 26
-_FREE_BYTES = 1 << 26  # that may inflate from next to nothing: small files are no danger
+_FREE_BYTES = 1 << 23  # that may inflate from next to nothing: small files are no danger
 _GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_WBITS = 31  # zlib's sign for a gzip header and trailer
 _KEPT_OF_LONG_BYTES = 800
@@ -59,7 +59,7 @@ def blocks(
     A block of fewer lines is one that would exceed 64 MB, so a block's lines depend on nothing but the file.
 
     Raises:
-        InputError: a file that is called .gz and is not gzip; or one that gave, after 64 MB, more than `max_inflation`
+        InputError: a file that is called .gz and is not gzip; or one that gave, after 8 MB, more than `max_inflation`
             bytes for each byte of the archive.
     """
     number, first_line = 0, 1
@@ -71,25 +71,31 @@ def blocks(
         lines += run.lines
         size += sum(map(len, run.lines))
         cut = run.cut
-        while (length := _block_length(lines, size, lines_per_block)) is not None:
-            rest = lines[length:]
-            del lines[length:]
-            end = first_line + length
-            yield Block(number, first_line, lines, frozenset(line for line in long if line < end), cut and not rest)
-            number, first_line, lines, long = number + 1, end, rest, {line for line in long if line >= end}
-            size = sum(map(len, lines))
+        done = 0
+        while (length := _block_length(lines, done, size, lines_per_block)) is not None:
+            block = lines[done : done + length]
+            done += length
+            size -= sum(map(len, block))
+            inside = frozenset(line for line in long if line < first_line + length)
+            yield Block(number, first_line, block, inside, cut and done == len(lines))
+            number, first_line, long = number + 1, first_line + length, long - inside
+        del lines[:done]
     if lines:
         yield Block(number, first_line, lines, frozenset(long), cut)
 
 
-def _block_length(lines: list[bytes], size: int, lines_per_block: int) -> int | None:
-    """How many of the lines make a block: the most that keep within the limits, at least one; None: not yet known."""
-    most = min(len(lines), lines_per_block)
+def _block_length(lines: list[bytes], done: int, size: int, lines_per_block: int) -> int | None:
+    """How many lines from place `done` on make a block: the most within the limits, at least one; None: not known yet.
+
+    `size` is the number of bytes of those lines.
+    """
+    left = len(lines) - done
+    most = min(left, lines_per_block)
     if size > _BLOCK_BYTES:
-        within = sum(total <= _BLOCK_BYTES for total in accumulate(map(len, lines)))
+        within = sum(total <= _BLOCK_BYTES for total in accumulate(map(len, islice(lines, done, done + most))))
         if within < most:
             return max(within, 1)
-    return lines_per_block if len(lines) >= lines_per_block else None
+    return lines_per_block if left >= lines_per_block else None
 
 
 def check_gzip(path: Path) -> None:

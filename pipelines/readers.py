@@ -46,6 +46,8 @@ def parse_line(line: bytes) -> Mapping[str, Any] | str:
         >>> parse_line(b"{'asin': 'B1'}"), parse_line(b"[1]"), parse_line(b"{'asin': ")
         ({'asin': 'B1'}, 'not_an_object', 'not_parsable')
     """
+    if not line:
+        return "not_parsable"
     try:
         value: object = literals.parse(line.decode()) if line.startswith(b"{'") else orjson.loads(line)
     except ValueError:

@@ -25,7 +25,7 @@ class Params:
     max_line_bytes: int = 1_048_576
     """A longer line is rejected, in bytes."""
     max_inflation: float = 100.0
-    """Bytes that one byte of a gzip file may become beyond its first 64 MB; more is a bomb (dumps: 3 to 10)."""
+    """Bytes that one byte of a gzip file may become beyond its first 8 MB; more is a bomb (dumps: 3 to 10)."""
 
     def __post_init__(self) -> None:
         for name in ("num_strides", "lines_per_block", "max_line_bytes", "max_inflation"):

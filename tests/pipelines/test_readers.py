@@ -56,7 +56,8 @@ def test_a_review_of_2014_keeps_what_the_line_says() -> None:
     parsed = readers.read_reviews(dump_lines.Block(0, 1, [dumped(GOOD)]), "r.json", "amazon2014")
     assert parsed.rows.to_pylist() == [{
         "user_key": "U1", "item_key": "B1", "rating": 4.0, "timestamp": 1393545600, "user_name": "Kelo Tav",
-        "headline": "Good", "text": "Salt & pepper.", "helpful_votes": 2, "verified": None, "variant": None, "feature": None, "explanation": None,
+        "headline": "Good", "text": "Salt & pepper.", "helpful_votes": 2,
+        "verified": None, "variant": None, "feature": None, "explanation": None,
         "source": "r.json", "line": 1, "position": 0,
     }]  # fmt: skip
 

@@ -1,0 +1,90 @@
+"""Features of items that come as files, `<item key>.npy`, as the published VIP5 bundles have them.
+
+Enters: a folder and item keys. Leaves: one matrix, a status for each item, and why a file could not be taken.
+Trade-off: a file is opened once for each item, here and never again, because the matrix is what training reads.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from features.errors import InputError
+
+_HEADER_BYTES = 4096
+_READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """Features in the order of the keys asked for, zeros unless `statuses` says ok; `rejects` are (key, why)."""
+
+    matrix: np.ndarray  # (items, width) float32
+    statuses: tuple[str, ...]
+    rejects: tuple[tuple[str, str], ...]
+
+
+def read_vectors(folder: Path, item_keys: Sequence[str]) -> Vectors:
+    """The features of the items; ok, missing (no file) or rejected, as in `images/embeddings`.
+
+    The width is that of most files; a file of another width is rejected.
+
+    Raises:
+        InputError: there is no folder, or no file in it can be read.
+    """
+    if not folder.is_dir():
+        raise InputError(f"no folder {folder}", "a folder of <item key>.npy files", "bring the features in")
+    found: dict[str, np.ndarray] = {}
+    refused: dict[str, str] = {}
+    for key in dict.fromkeys(item_keys):
+        if not key or "/" in key or "\0" in key or key.startswith("."):
+            refused[key] = "a key that is no file name"
+            continue
+        try:
+            found[key] = read_vector(folder / f"{key}.npy")
+        except FileNotFoundError:
+            continue
+        except (ValueError, OSError) as error:
+            refused[key] = str(error)[:200]
+    if not found:
+        raise InputError(f"no readable feature in {folder}", "files <item key>.npy of one width", "check the folder")
+    widths = [len(vector) for vector in found.values()]
+    width = max(set(widths), key=lambda one: (widths.count(one), one))
+    for key in [key for key, vector in found.items() if len(vector) != width]:
+        refused[key] = f"{len(found.pop(key))} numbers where most have {width}"
+    matrix = np.zeros((len(item_keys), width), dtype=np.float32)
+    for place, key in enumerate(item_keys):
+        if key in found:
+            matrix[place] = found[key]
+    statuses = tuple("ok" if key in found else "rejected" if key in refused else "missing" for key in item_keys)
+    return Vectors(matrix, statuses, tuple(sorted(refused.items())))
+
+
+def read_vector(path: Path) -> np.ndarray:
+    """One vector, in float32. The file's length must be what its header says before a byte is allocated for it.
+
+    Raises:
+        ValueError: not a vector of finite floating-point numbers, or an array of Python objects (a pickle).
+        FileNotFoundError: there is no such file.
+    """
+    with path.open("rb") as stream:
+        version = np.lib.format.read_magic(stream)
+        if version not in _READERS:
+            raise ValueError(f"version {version} of the format")
+        shape, _, kind = _READERS[version](stream, max_header_size=_HEADER_BYTES)
+        if kind.hasobject or kind.kind != "f":
+            raise ValueError(f"an array of {kind}, not of floating-point numbers")
+        if len(shape) == 2 and shape[0] == 1:
+            shape = shape[1:]
+        if len(shape) != 1 or shape[0] < 1:
+            raise ValueError(f"an array of shape {shape}, not one vector")
+        if path.stat().st_size != stream.tell() + shape[0] * kind.itemsize:
+            raise ValueError(f"{path.stat().st_size} bytes where the header says {shape[0]} numbers of {kind}")
+        stream.seek(0)
+        loaded: np.ndarray = np.load(stream, allow_pickle=False).reshape(-1)
+    with np.errstate(over="ignore"):
+        vector = loaded.astype(np.float32)
+    if not np.isfinite(vector).all():
+        raise ValueError("a number that is not finite")
+    return vector
