@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from features.errors import ModelError
+from features.errors import InputError, ModelError
 from features.manifests import file_digest
 from features.params import digest
 
@@ -133,11 +133,40 @@ def seal(name: str, staging: Path, params: Mapping[str, Any], root: Path = Path(
 
 
 def promote(name: str, found: str, about: Mapping[str, Any], root: Path = Path()) -> Champion:
-    """Points at a sealed folder, in one rename; whoever reads the pointer sees the old champion or the new one."""
+    """Points at a sealed folder, in one rename; whoever reads the pointer sees the old champion or the new one.
+
+    What is said about it is kept beside the folder too, for `use`.
+    """
     folder = home(name, root) / found
     check(folder, whole=True)
+    _write(_about_path(folder), about)
     _write(pointer_path(name, root), {"digest": found, "folder": f"champions/{found}", "about": dict(about)})
     return Champion(name=name, digest=found, folder=folder, about=about)
+
+
+def use(name: str, found: str, root: Path = Path()) -> Champion:
+    """Points at a folder that was champion before.
+
+    Raises:
+        InputError: no such champion; those that there are are named.
+        ModelError: its folder is damaged.
+    """
+    path = _about_path(home(name, root) / found)
+    if not path.is_file():
+        known = ", ".join(known_champions(name, root)) or "none"
+        raise InputError(f"no champion {found!r} of {name}", f"one of: {known}", "name one of them")
+    return promote(name, found, json.loads(path.read_text(encoding="utf-8")), root)
+
+
+def known_champions(name: str, root: Path = Path()) -> list[str]:
+    """Digests of all that were promoted, oldest first."""
+    paths = home(name, root).glob("*.about.json")
+    said = {path.name.partition(".")[0]: json.loads(path.read_text(encoding="utf-8")) for path in paths}
+    return sorted(said, key=lambda found: (said[found]["promoted_at"], found))
+
+
+def _about_path(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.about.json")
 
 
 def model_digest(name: str, root: Path = Path()) -> str:

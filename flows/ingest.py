@@ -105,6 +105,13 @@ def quiet_prefect(level: str = "CRITICAL") -> None:
     """
     for key, value in (_QUIET | {"PREFECT_LOGGING_LEVEL": level}).items():
         os.environ.setdefault(key, value)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_is_ours)
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Whether a record is not one of Prefect's, which has its own copy of a run's lines."""
+    return not record.name.startswith("prefect")
 
 
 if __name__ == "__main__":

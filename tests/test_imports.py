@@ -15,11 +15,16 @@ ROOT = Path(__file__).parents[1]
 COMMANDS = [
     *graph.modules(load_yaml(ROOT / "dvc.yaml")).values(),
     "flows.ingest",
+    "flows.retrain",
+    "flows.serve",
+    "flows.remote",
+    "flows.champion",
     "flows.profile",
     "flows.graph",
     "flows.docs",
     "modeling.summary",
     "modeling.recommend",
+    "modeling.recommend_all",
 ]
 HEAVY = ["torch", "transformers", "apache_beam", "prefect", "open_clip", "polars", "dvc", "grimp", "torchvision"]
 BEAM_WORKERS = {"pipelines.beam_worker", "pipelines.beam_tables", "pipelines.sequence_worker"}

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from features.errors import BusyError, CommandError, GateError, ModelError
-from flows import champions, commands, retrain_steps
+from flows import champion, champions, commands, retrain_steps
 from flows.locks import only_one
 from flows.retrain import run_plainly
 from flows.retrain_steps import Run, prepare
@@ -46,11 +46,11 @@ def retrain(folder: Path, run_id: str = "r1") -> retrain_steps.Result:
 
 def quality(folder: Path) -> float:
     """That of the champion, read as a consumer would: pointer, then folder, every byte checked."""
-    champion = champions.current("tiny", folder)
-    assert champion is not None
-    champions.check(champion.folder, whole=True)
-    metrics = json.loads((champion.folder / "metrics/tiny/evaluate.json").read_text())
-    assert metrics["sequential"] == champion.about["metrics"]["sequential"]
+    now = champions.current("tiny", folder)
+    assert now is not None
+    champions.check(now.folder, whole=True)
+    metrics = json.loads((now.folder / "metrics/tiny/evaluate.json").read_text())
+    assert metrics["sequential"] == now.about["metrics"]["sequential"]
     return float(metrics["sequential"]["A-3"]["ndcg@10"])
 
 
@@ -213,16 +213,34 @@ def test_a_failure_in_any_step_leaves_the_champion(
         assert read_history(folder)[-1]["reason"].startswith(f"found step {at} that fails")
 
 
+def test_an_earlier_champion_can_be_used_again(
+    ready: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = Path(shutil.copytree(ready, tmp_path / "copy"))
+    without_dvc(monkeypatch)
+    retrain(folder)
+    monkeypatch.chdir(folder)
+    first, second = champions.known_champions("tiny")
+    assert quality(folder) == 0.2
+    caplog.clear()
+    assert champion.main(["tiny"]) == 0
+    assert [line.split()[:2] for line in caplog.messages] == [["-", first], ["*", second]]
+    assert champion.main(["tiny", "--use", first]) == 0
+    assert quality(folder) == 0.1
+    assert champion.main(["tiny", "--use", "nosuch"]) == 3
+    assert "found no champion 'nosuch' of tiny; expected one of: " in caplog.text
+
+
 def test_a_champion_that_was_tampered_with_is_noticed(folder: Path) -> None:
-    champion = champions.current("tiny", folder)
-    assert champion is not None
-    model = champion.folder / "models/tiny/train/model.txt"
+    now = champions.current("tiny", folder)
+    assert now is not None
+    model = now.folder / "models/tiny/train/model.txt"
     assert model.stat().st_mode & 0o222 == 0
     size = model.stat().st_size
     model.chmod(0o644)
     model.write_text("x" * size)
     with pytest.raises(ModelError, match="with other bytes than were sealed"):
-        champions.check(champion.folder, whole=True)
+        champions.check(now.folder, whole=True)
     model.write_text("short")
     with pytest.raises(ModelError, match="that is not as it was sealed"):
         champions.current("tiny", folder)
