@@ -11,6 +11,8 @@ from html import escape
 from string import Template
 
 COLOURS = ("#1b6ca8", "#c8553d", "#3a7d44", "#8e5ea2", "#b8860b", "#5f6b73", "#d81b60", "#00897b")
+MOST_PHOTO_BYTES = 100 * 1024
+"""A larger photo is told and not shown: there is nothing here to scale it down with, and a page holds a hundred."""
 _MAGIC = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG": "image/png"}
 
 PAGE = Template("""<!doctype html>
@@ -195,5 +197,7 @@ def _picture(item: Item) -> str:
     kind = next((name for magic, name in _MAGIC.items() if item.photo and item.photo.startswith(magic)), None)
     if kind is None or item.photo is None:
         return '<div class="none">no photo</div>'
+    if len(item.photo) > MOST_PHOTO_BYTES:
+        return f'<div class="none">photo of {len(item.photo) // 1024:,} kB</div>'
     data = base64.b64encode(item.photo).decode("ascii")
     return f'<img loading="lazy" alt="" src="data:{kind};base64,{data}">'

@@ -16,7 +16,7 @@ import pytest
 
 from features.stage import Context
 from modeling import evaluate, model_report, report_sections
-from modeling.model_page import line_chart, page, table
+from modeling.model_page import MOST_PHOTO_BYTES, Item, line_chart, page, recommendation, table
 from tests.modeling.evaluated import write_evaluated
 from tests.modeling.world import NUM_ITEMS, exit_code
 
@@ -167,6 +167,16 @@ def test_parts_of_the_page_escape_what_they_are_given() -> None:
     assert "<td>&lt;i&gt;</td>" in table(["a"], [["<i>"]], own="VIP5")
     assert "&lt;i&gt;" in line_chart("t", {"<i>": [(0.0, 1.0)]}, x_label="k")
     assert line_chart("t", {}, x_label="k") == ""
+
+
+def test_a_large_photo_is_told_and_not_put_into_the_page() -> None:
+    def shown(size: int) -> str:
+        item = Item(label="x", photo=JPEG.ljust(size, b"0"))
+        return "".join(recommendation(person="p", prompt="A-6", history=[item], num_shown=1, top=[]))
+
+    assert "photo of 100 kB" not in shown(MOST_PHOTO_BYTES)
+    assert "data:image" not in shown(MOST_PHOTO_BYTES + 1)
+    assert "photo of 2,000 kB" in shown(2_048_000)
 
 
 def test_a_negative_number_of_users_is_refused() -> None:
