@@ -84,8 +84,10 @@ def test_importing_any_module_prints_and_logs_nothing() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-NAMES = {"pyyaml": "yaml", "rouge-score": "rouge_score"}
-"""What a package of the train extra is imported as, where that is not its own name."""
+NAMES = {
+    "pyyaml": "yaml", "rouge-score": "rouge_score", "apache-beam": "apache_beam", "vadersentiment": "vaderSentiment",
+}  # fmt: skip
+"""What a package of the extras is imported as, where that is not its own name."""
 IMPORT_ALONE = """\
 import importlib, sys
 class Refuse:
@@ -126,6 +128,17 @@ def test_the_train_extra_is_what_modeling_imports(light: list[str]) -> None:
     extra = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["train"]
     names = {name for module in light for name in imported(ROOT / f"{module.replace('.', '/')}.py")}
     assert names - sys.stdlib_module_names - set(graph.PACKAGES) == {NAMES.get(name, name) for name in extra}
+
+
+def test_the_worker_extra_is_what_beam_workers_import() -> None:
+    """The modules with DoFns and those that do units, with all that they import."""
+    imports = graph.import_graph()
+    starts = {"pipelines.beam_worker", "pipelines.sequence_worker"} | {f"pipelines.{path.stem}" for path in (ROOT / "pipelines").glob("*_units.py")}
+    modules = starts | {above for name in starts for above in imports.find_upstream_modules(name)}
+    files = [ROOT / f"{module.replace('.', '/')}.py" for module in modules - set(graph.PACKAGES)]
+    names = {name for path in files for name in imported(path)} - sys.stdlib_module_names - set(graph.PACKAGES)
+    extra = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["worker"]
+    assert names == {NAMES.get(name, name) for name in extra}
 
 
 def test_modeling_is_imported_where_nothing_else_is_installed(light: list[str]) -> None:
