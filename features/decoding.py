@@ -1,14 +1,16 @@
 """From the bytes of a photo to an upright 8-bit RGB image, or to the reason why not.
 
-Enters: bytes as stored in the dump. Leaves: a PIL image, or a `Rejection` of the closed set PHOTO_REJECT_REASONS.
-Trade-off: sizes are judged by the header, before a pixel is decoded, so that a decompression bomb costs nothing.
+Enters: bytes as stored in the dump. Leaves: a PIL image and what had to be done to it (PHOTO_TREATMENTS), or a
+`Rejection` of the closed set PHOTO_REJECT_REASONS.
+Trade-off: sizes are judged by the header, before a pixel is decoded, so that a decompression bomb costs nothing. Bytes
+decide what a file is, not its name.
 """
 
 import io
 import struct
 import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -19,6 +21,7 @@ FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error)
 _ORIENTATION = 0x0112
+_LAYERED = frozenset({"RGBA", "LA", "PA", "RGBa", "La"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +38,8 @@ class PhotoLimits:
     """A shorter side below so many pixels is too_small."""
     min_contrast: int = 8
     """A photo whose every colour channel varies by less (of 255) is a placeholder."""
+    animated: Literal["first_frame", "reject"] = "first_frame"
+    """An animated GIF, PNG or WebP: its first frame is used, or the photo is refused."""
 
     def __post_init__(self) -> None:
         if not 0 < self.max_megapixels <= 80:  # PIL itself warns from 89 megapixels on
@@ -51,10 +56,29 @@ class Rejection:
     detail: str
 
 
-def decode(data: bytes, limits: PhotoLimits) -> "Image | Rejection":
+@dataclass(frozen=True, kw_only=True)
+class Decoded:
+    """An upright RGB image.
+
+    `kind` is the format that the bytes have (JPEG, PNG, ...), `treatment` what was done beyond decoding, in the order
+    of PHOTO_TREATMENTS.
+    """
+
+    image: "Image"
+    kind: str
+    treatment: tuple[str, ...] = ()
+
+
+def decode(data: bytes, limits: PhotoLimits, shrink_to: int | None = None) -> Decoded | Rejection:
     """An upright RGB image, or why there is none.
 
     EXIF rotation is applied; palette, grey, CMYK and 16-bit photos become 8-bit RGB; transparency is laid upon white.
+
+    Args:
+        data: of one file.
+        limits: what a photo may be.
+        shrink_to: a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size (libjpeg's scaled inverse transform) as long
+            as both sides keep so many pixels; None: at full size.
 
     Example:
         >>> decode(b"", PhotoLimits())
@@ -73,14 +97,43 @@ def decode(data: bytes, limits: PhotoLimits) -> "Image | Rejection":
     if refused:
         return refused
     try:
+        treatment = _treatment(opened)
+        if "first_frame" in treatment and limits.animated == "reject":
+            return Rejection(reason="animated", detail=f"{opened.format} with several frames")
+        if shrink_to and opened.format in {"JPEG", "MPO"}:
+            opened.draft(None, (shrink_to, shrink_to))
         opened.load()
         image = _upright(_to_rgb(opened), opened)
     except _BROKEN as error:
         return Rejection(reason="truncated", detail=_told(error))
-    ranges = [high - low for low, high in image.getextrema()]  # type: ignore[misc]  # three channels
+    ranges = _ranges(image, limits.min_contrast)
     if max(ranges) < limits.min_contrast:
         return Rejection(reason="placeholder", detail=f"one flat colour, channels vary by {ranges}")
-    return image
+    return Decoded(image=image, kind="JPEG" if opened.format == "MPO" else str(opened.format), treatment=treatment)
+
+
+def _treatment(opened: "Image") -> tuple[str, ...]:
+    """What a photo needs, by its header; a broken EXIF block says nothing."""
+    deep = opened.mode.startswith("I") or opened.mode == "F" or ";16" in str(getattr(opened, "tile", ""))
+    applies = {
+        "first_frame": opened.format in {"GIF", "PNG", "WEBP"} and getattr(opened, "is_animated", False),
+        "from_cmyk": opened.mode == "CMYK",
+        "from_16_bit": deep,
+        "on_white": opened.mode in _LAYERED or "transparency" in opened.info,
+        "rotated": _orientation(opened) in range(2, 9),
+    }
+    return tuple(name for name, applied in applies.items() if applied)
+
+
+def _ranges(image: "Image", enough: int) -> list[int]:
+    """How much each channel varies; a sample of the pixels decides where it already varies by `enough`."""
+    from PIL import Image
+
+    sample = image.resize((32, 32), Image.Resampling.NEAREST)
+    ranges = [high - low for low, high in sample.getextrema()]  # type: ignore[misc]  # three channels
+    if max(ranges) < enough:
+        ranges = [high - low for low, high in image.getextrema()]  # type: ignore[misc]
+    return ranges
 
 
 def _open(data: bytes) -> "Image | Rejection":
@@ -116,14 +169,14 @@ def _to_rgb(image: "Image") -> "Image":
         levels = np.asarray(image, dtype=np.float64)
         top = 255.0 if levels.max() <= 255 and image.mode != "I;16" else max(65535.0, float(levels.max()))
         return Image.fromarray(np.clip(np.rint(levels * (255.0 / top)), 0, 255).astype(np.uint8)).convert("RGB")
-    if image.mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in image.info:
+    if image.mode in _LAYERED or "transparency" in image.info:
         layer = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _upright(pixels: "Image", original: "Image") -> "Image":
-    """`pixels` turned as the original's EXIF says; a broken EXIF block says nothing and spoils no photo."""
+    """`pixels` turned as the original's EXIF says."""
     from PIL import Image
 
     turns = {
@@ -131,11 +184,17 @@ def _upright(pixels: "Image", original: "Image") -> "Image":
         5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
         8: Image.Transpose.ROTATE_90,
     }  # fmt: skip
-    try:
-        orientation = original.getexif().get(_ORIENTATION)
-    except _BROKEN:
-        return pixels
+    orientation = _orientation(original)
     return pixels.transpose(turns[orientation]) if orientation in turns else pixels
+
+
+def _orientation(original: "Image") -> int | None:
+    """The orientation that the EXIF block names; a broken block says nothing and spoils no photo."""
+    try:
+        found: int | None = original.getexif().get(_ORIENTATION)
+    except _BROKEN:
+        return None
+    return found
 
 
 def _told(error: BaseException) -> str:

@@ -1,36 +1,36 @@
 """Photos to feature vectors: the stage `images`.
 
 Enters: the dump's photos and the catalogue. Leaves: `images/embeddings` with one row for every item of the catalogue
-(zeros unless the photo could be used), and `images/rejects` with the reason of every photo that could not.
-Trade-off: photos are decoded by threads while the encoder works on the batch before; rows are made in item_id order
-with a fixed batch size, so that the table does not depend on the number of threads.
+(zeros unless a photo could be used), and `images/rejects` with the reason of every photo that could not.
+Trade-off: features are kept in shards by the photo's digest (`work/features/`) besides the table, so that a killed run
+goes on, a grown catalogue costs what is new, and several processes (torchrun) share the work without talking.
 """
 
-import hashlib
 import logging
 import sys
-from collections import Counter, deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from functools import partial
-from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from features import stage
-from features.clip import ClipParams, Encoder, describe, feature_width, load_encoder
+from features.clip import ClipParams, cores, describe, feature_width, load_encoder
 from features.datasets import Dataset
-from features.decoding import PhotoLimits, Rejection, decode
+from features.decoding import PhotoLimits
+from features.encoding import Filing, encode_photos, filed_under
 from features.errors import TableError
+from features.feeding import Feeder, Job, Recipe
 from features.params import build
+from features.photo_plan import Features, jobs_of, look, merge
 from features.photos import PhotoStore
+from features.shards import Shards
+from features.sharing import share, wait_until_none
 from features.vectors import centred, vector_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    import torch
 
     from features.tables import Provenance
 
@@ -39,51 +39,46 @@ log = logging.getLogger("vip5")
 
 @dataclass(frozen=True, kw_only=True)
 class Params:
-    """Parameters of the stage `images`."""
+    """Parameters of the stage `images`. Batches, workers, shards and processes do not change the table."""
 
     batch_size: int = 64
     """Photos encoded at once."""
-    workers: int = 2
-    """Threads that read and decode photos; they do not change the table."""
+    workers: int = 0
+    """Threads or processes that read and decode photos; 0 for one a core."""
+    decoders: Literal["auto", "threads", "processes"] = "auto"
+    """What they are: auto is processes beside a GPU and threads on a CPU, where they take turns with the encoder."""
+    photos_per_shard: int = 512
+    """Photos filed at once: what a kill undoes at most."""
+    max_wait_seconds: float = 3600.0
+    """Under torchrun: how long the first process waits without any other's shard before it gives up."""
+    photos_per_item: int = 1
+    """Of an item's photos (B1.jpg, B1.1.jpg, ...) the first so many; the mean of their features is the item's."""
+    draft: float | None = 4.0
+    """A JPEG is decoded at 1/2, 1/4 or 1/8 of its size as long as both sides keep so many times the encoder's input;
+    null: always at full size."""
     center: bool = False
     """Subtract the mean feature of the catalogue before scaling to length 1: for encoders whose features are
     nearly collinear. The mean is kept in the manifest, so that a later item can be treated alike."""
     max_sharing: int = 50
     """A photo (by its digest) that more items share is a placeholder; 0 means any number may."""
+    placeholders: tuple[str, ...] = ()
+    """SHA-256 digests (64 hexadecimal digits) of the shop's "no image" pictures."""
     limits: PhotoLimits = field(default_factory=PhotoLimits)
     """What a photo may be."""
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1 or self.workers < 1 or self.max_sharing < 0:
-            raise ValueError("batch_size >= 1, workers >= 1 and max_sharing >= 0 must hold")
+        if min(self.batch_size, self.photos_per_shard, self.photos_per_item) < 1 or self.max_wait_seconds <= 0:
+            raise ValueError("batch_size, photos_per_shard, photos_per_item >= 1 and max_wait_seconds > 0 must hold")
+        if self.workers < 0 or self.max_sharing < 0 or (self.draft is not None and self.draft < 1):
+            raise ValueError("workers >= 0, max_sharing >= 0 and draft >= 1 (or null) must hold")
+        for digest in self.placeholders:
+            if len(digest) != 64 or set(digest) - set("0123456789abcdef"):
+                raise ValueError(f"placeholders: {digest!r} is not a SHA-256 in lower-case hexadecimal")
 
 
 SECTIONS = ("clip", "datasets")
 READS = ("data/raw/${dataset}", "data/${dataset}/sequences/items")
 WRITES = ("data/${dataset}/images/embeddings", "data/${dataset}/images/rejects")
-
-
-@dataclass(kw_only=True)
-class Features:
-    """One entry an item, all in the same order: `vectors` (I, D) float32, zeros unless the status is ok."""
-
-    vectors: np.ndarray
-    statuses: list[str]
-    digests: list[str | None]
-    rejections: list[tuple[str, Rejection] | None]
-
-    def reject(self, row: int, source: str, rejection: Rejection) -> None:
-        """Marks one item's photo as not used."""
-        self.vectors[row] = 0
-        self.statuses[row] = "rejected"
-        self.rejections[row] = (source, rejection)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Prepared:
-    digest: str | None = None
-    tensor: "torch.Tensor | None" = None
-    refused: tuple[str, Rejection] | None = None
 
 
 def run(params: Params, context: stage.Context) -> int:
@@ -96,146 +91,110 @@ def run(params: Params, context: stage.Context) -> int:
     inputs = {"sequences/items": context.table("sequences/items")}
     items = read_table(inputs["sequences/items"], CATALOGUE, columns=["item_id", "item_key"])
     keys: list[str] = items["item_key"].to_pylist()
-    if dataset.photos is None:
-        features, description, unused = _no_photos(len(keys), feature_width(clip)), describe(clip), 0
-    else:
+    store = None
+    if dataset.photos is not None:
         inputs["photos"] = context.raw / dataset.photos
         store = PhotoStore(inputs["photos"])
-        encoder = load_encoder(clip)
-        features, description = encode_photos(keys, store, encoder, params), encoder.description
-        unused = len(set(store.keys()) - set(keys))
-    _reject_shared(features, keys, params.max_sharing)
+    seen = look(
+        keys, store, most=params.photos_per_item, max_bytes=params.limits.max_megabytes * 1e6,
+        placeholders=params.placeholders, workers=params.workers or cores(),
+    )  # fmt: skip
+    jobs = jobs_of(seen)
+    filed = filed_under(clip, limits=asdict(params.limits), draft=params.draft)
+    shards = Shards(context.features(filed), feature_width(clip))
+    mine = [job for digest, job in jobs.items() if share().has(digest)]
+    encoded = encode_missing(mine, shards, clip, params)
+    if not share().merges:
+        return encoded
+    wait_until_none(lambda: len(jobs.keys() - shards.known()), patience_seconds=params.max_wait_seconds)
+    features = merge(seen, shards.find(jobs), max_sharing=params.max_sharing, normalise=clip.normalise)
+    if store and "ok" not in features.statuses:
+        log.warning(
+            "images: none of the %d photos in %s belongs to the catalogue or can be read", len(store), store.folder
+        )
+    unused = len(store) - sum(map(len, seen)) if store else 0
     center: list[float] | None = None
     if params.center:
         features.vectors, center = centred(features.vectors, np.array(features.statuses) == "ok")
-    notes = {
-        "encoder": description,
-        "center": center,
-        "counts": _counts(features),
-        "photos_of_no_item": unused,
-        "reasons": dict(sorted(Counter(told[1].reason for told in features.rejections if told).items())),
-    }
+    notes = _notes(features, clip) | {"center": center, "photos_of_no_item": unused}
     digested = {"images": asdict(params), "clip": asdict(clip)}
     provenance = Provenance(stage="images", params=digested, inputs=inputs, notes=notes)
     return _write(items["item_id"], features, context, provenance)
 
 
-def encode_photos(keys: Sequence[str], store: PhotoStore, encoder: Encoder, params: Params) -> Features:
-    """The feature of each item's photo.
-
-    Args:
-        keys: item keys, in the order of the result's rows.
-        store: where the photos are.
-        encoder: what sees them.
-        params: batch size, threads and limits.
-
-    Example:
-        Keys ["B1", "B2", "B3"] with photos B3.jpg (good) and B1.jpg (0 bytes) give statuses
-        ["rejected", "missing", "ok"]; the first two vectors are zeros.
-    """
-    from tqdm import tqdm
-
-    features = _no_photos(len(keys), encoder.width)
-    row = 0
-    with tqdm(total=len(keys), desc="images", unit=" images", mininterval=1.0, disable=None) as bar:
-        for batch in _prepared_batches(keys, store, encoder, params):
-            for offset, prepared in enumerate(batch):
-                features.digests[row + offset] = prepared.digest
-                if prepared.refused:
-                    features.reject(row + offset, *prepared.refused)
-            good = [(row + i, prepared.tensor) for i, prepared in enumerate(batch) if prepared.tensor is not None]
-            features.vectors[[place for place, _ in good]] = encoder.encode_prepared([tensor for _, tensor in good])
-            for place, _ in good:
-                features.statuses[place] = "ok"
-            row += len(batch)
-            bar.update(len(batch))
-    if store and "ok" not in features.statuses:
-        log.warning(
-            "images: none of the %d photos in %s belongs to the catalogue or can be read", len(store), store.folder
-        )
-    return features
-
-
-def _prepared_batches(
-    keys: Sequence[str], store: PhotoStore, encoder: Encoder, params: Params
-) -> Iterator[list[_Prepared]]:
-    """Batches in order, with the next one being decoded by threads while the caller encodes the last."""
-    prepare = partial(_prepare, store=store, encoder=encoder, limits=params.limits)
-    starts = iter(range(0, len(keys), params.batch_size))
-    with ThreadPoolExecutor(params.workers, thread_name_prefix="decode") as pool:
-
-        def submit(start: int) -> list[Future[_Prepared]]:
-            return [pool.submit(prepare, key) for key in keys[start : start + params.batch_size]]
-
-        waiting = deque(submit(start) for start in islice(starts, 2))
-        while waiting:
-            batch = [future.result() for future in waiting.popleft()]
-            following = next(starts, None)
-            if following is not None:
-                waiting.append(submit(following))
-            yield batch
-
-
-def _prepare(key: str, *, store: PhotoStore, encoder: Encoder, limits: PhotoLimits) -> _Prepared:
-    photo = store.find(key)
-    if photo is None:
-        return _Prepared()
-    if photo.refusal:
-        return _Prepared(refused=(photo.source, Rejection(reason=photo.refusal, detail="the file is not read")))
-    if photo.num_bytes > limits.max_megabytes * 1e6:
-        too_large = Rejection(reason="too_large", detail=f"{photo.num_bytes} bytes; the file is not read")
-        return _Prepared(refused=(photo.source, too_large))
-    data = store.bytes(key) or b""
-    digest = hashlib.sha256(data).hexdigest()
-    image = decode(data, limits)
-    if isinstance(image, Rejection):
-        return _Prepared(digest=digest, refused=(photo.source, image))
-    return _Prepared(digest=digest, tensor=encoder.prepare(image))
-
-
-def _no_photos(num_items: int, width: int) -> Features:
-    return Features(
-        vectors=np.zeros((num_items, width), np.float32),
-        statuses=["missing"] * num_items,
-        digests=[None] * num_items,
-        rejections=[None] * num_items,
+def encode_missing(jobs: Sequence[Job], shards: Shards, clip: ClipParams, params: Params) -> int:
+    """Encodes and files those of `jobs` that no finished shard holds; returns how many. Nothing to do loads nothing."""
+    known = shards.known()
+    missing = [job for job in jobs if job.digest not in known]
+    if len(missing) < len(jobs):
+        log.info("images: %d of %d different photos are there already", len(jobs) - len(missing), len(jobs))
+    if not missing:
+        return 0
+    encoder = load_encoder(clip)
+    recipe = Recipe(
+        fit=encoder.fit,
+        limits=params.limits,
+        shrink_to=None if params.draft is None else encoder.fit.draft_side(params.draft),
     )
+    with feeder_of(recipe, params, encoder.device) as feeder:
+        filing = Filing(shards=shards, per_shard=params.photos_per_shard)
+        speed = encode_photos(missing, encoder, filing, feeder)
+        log.info("images: %s (%d decoding %s)", speed, feeder.workers, "processes" if feeder.shared else "threads")
+    return len(missing)
 
 
-def _reject_shared(features: Features, keys: Sequence[str], max_sharing: int) -> None:
-    """Rejects photos that stand for more than `max_sharing` items: the shop's "no photo" picture."""
-    uses = Counter(digest for digest, status in zip(features.digests, features.statuses, strict=True) if status == "ok")
-    for row, digest in enumerate(features.digests):
-        if max_sharing and features.statuses[row] == "ok" and uses[digest] > max_sharing:
-            told = Rejection(reason="placeholder", detail=f"the same photo as {uses[digest] - 1} other items")
-            features.reject(row, keys[row], told)
+def feeder_of(recipe: Recipe, params: Params, device: str) -> Feeder:
+    """The workers that `params` ask for beside an encoder on `device`."""
+    kind = params.decoders
+    if kind == "auto":
+        kind = "processes" if device.startswith("cuda") else "threads"
+    workers = params.workers or cores()
+    return Feeder(recipe, batch_size=params.batch_size, workers=workers, kind=kind, device=device)
 
 
 def _counts(features: Features) -> dict[str, int]:
     counts = {status: features.statuses.count(status) for status in ("ok", "missing", "rejected")}
-    rejects = sum(rejection is not None for rejection in features.rejections)
-    if sum(counts.values()) != len(features.vectors) or rejects != counts["rejected"]:
+    told = {reject.row for reject in features.rejects}
+    silent = [row for row, status in enumerate(features.statuses) if status == "rejected" and row not in told]
+    used = int(sum(number > 0 for number in features.num_photos))
+    if sum(counts.values()) != len(features.vectors) or silent or used != counts["ok"]:
         raise TableError(
-            f"{counts} and {rejects} reasons for {len(features.vectors)} items", "ok + missing + rejected = items",
-            "report this: features/images.py has lost a photo",
+            f"{counts}, {used} items with photos in use and {len(silent)} rejected ones without a reason for "
+            f"{len(features.vectors)} items", "ok + missing + rejected = items, a reason for each rejected one",
+            "report this: features/photo_plan.py has lost a photo",
         )  # fmt: skip
     return {"items": len(features.vectors)} | counts
+
+
+def _notes(features: Features, clip: ClipParams) -> dict[str, Any]:
+    treatments = Counter(word for told in features.treatments if told for word in told.split())
+    return {
+        "encoder": describe(clip),
+        "counts": _counts(features),
+        "photos_in_use": sum(features.num_photos),
+        "reasons": dict(sorted(Counter(reject.rejection.reason for reject in features.rejects).items())),
+        "treatments": dict(sorted(treatments.items())),
+    }
 
 
 def _write(item_ids: "pa.ChunkedArray", features: Features, context: stage.Context, provenance: "Provenance") -> int:
     from features.schema import PHOTO_REJECTS, embeddings
     from features.tables import from_rows, write_table
 
+    numbers = item_ids.to_pylist()
     rejects = [
-        {"item_id": item_id, "source": told[0], "reason": told[1].reason, "detail": told[1].detail}
-        for item_id, told in zip(item_ids.to_pylist(), features.rejections, strict=True)
-        if told
-    ]
+        {"item_id": numbers[told.row], "source": told.source, "reason": told.rejection.reason,
+         "detail": told.rejection.detail}
+        for told in features.rejects
+    ]  # fmt: skip
     write_table(context.table("images/rejects"), PHOTO_REJECTS, from_rows(PHOTO_REJECTS, rejects), provenance)
     table = embeddings(features.vectors.shape[1])
-    columns: dict[str, Sequence[str | None]] = {"status": features.statuses, "sha256": features.digests}
-    rows = vector_table(table, item_ids, features.vectors, columns)
-    return write_table(context.table("images/embeddings"), table, rows, provenance)
+    columns: dict[str, Sequence[str | None]] = {
+        "status": features.statuses, "sha256": features.digests, "treatment": features.treatments,
+    }  # fmt: skip
+    return write_table(
+        context.table("images/embeddings"), table, vector_table(table, item_ids, features.vectors, columns), provenance
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

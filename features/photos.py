@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from features.errors import InputError
 
-SUFFIXES = (".jpg", ".jpeg", ".png")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +81,20 @@ class PhotoStore:
         """Where the item's photo lies, or None where the item has none."""
         return self._index.get(item_key)
 
+    def photos_of(self, item_key: str, most: int = 1) -> list[Photo]:
+        """Up to `most` photos of the item: `B1.jpg`, then `B1.1.jpg`, `B1.2.jpg` and so on without a gap.
+
+        Example:
+            With B1.jpg, B1.1.jpg and B1.3.jpg: `photos_of("B1", 9)` are the first two.
+        """
+        found: list[Photo] = []
+        for number in range(most):
+            photo = self._index.get(f"{item_key}.{number}" if number else item_key)
+            if photo is None:
+                break
+            found.append(photo)
+        return found
+
     def bytes(self, item_key: str) -> bytes | None:
         """The photo's bytes as stored (undecoded), or None where the item has no photo or its file is refused.
 
@@ -88,17 +102,30 @@ class PhotoStore:
             InputError: the file became shorter since the store was made.
         """
         photo = self._index.get(item_key)
-        if photo is None or photo.refusal:
-            return None
+        return None if photo is None or photo.refusal else read_photo(photo)
+
+
+def read_photo(photo: Photo) -> bytes:
+    """The bytes of a photo that is not refused; needs no store, so that worker processes can call it.
+
+    Raises:
+        InputError: the file is gone, or became shorter since the store was made.
+    """
+    try:
         with photo.path.open("rb") as stream:
             stream.seek(photo.offset)
             data = stream.read(photo.num_bytes)
-        if len(data) != photo.num_bytes:
-            raise InputError(
-                f"{photo.source} with {len(data)} bytes", f"{photo.num_bytes} bytes, as a moment ago",
-                "leave the photo folder alone while a stage reads it",
-            )  # fmt: skip
-        return data
+    except OSError as error:
+        raise InputError(
+            f"{photo.source}, which cannot be read ({error.strerror})", f"{photo.num_bytes} bytes, as a moment ago",
+            "leave the photo folder alone while a stage reads it, and see to its permissions",
+        ) from error  # fmt: skip
+    if len(data) != photo.num_bytes:
+        raise InputError(
+            f"{photo.source} with {len(data)} bytes", f"{photo.num_bytes} bytes, as a moment ago",
+            "leave the photo folder alone while a stage reads it",
+        )  # fmt: skip
+    return data
 
 
 def _loose(entries: list[Path]) -> Iterator[Photo]:

@@ -14,6 +14,7 @@ SPLITS = ("train", "valid", "test")
 FAMILIES = ("sequential", "direct", "explanation")
 VARIANTS = ("published", "history")
 PHOTO_STATUSES = ("ok", "missing", "rejected")
+PHOTO_TREATMENTS = ("first_frame", "from_cmyk", "from_16_bit", "on_white", "rotated", "misnamed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,7 +197,8 @@ def embeddings(width: int) -> Table:
         _ITEM_ID,
         _req("embedding", _vector(width), "CLIP image feature; zeros unless status is ok"),
         _req("status", STR, "ok, missing (no photo) or rejected (see images/rejects)", values=PHOTO_STATUSES),
-        _opt("sha256", STR, "digest of the photo's bytes, null where there is none"),
+        _opt("sha256", STR, "digest of the (first) photo's bytes, null where there is none"),
+        _opt("treatment", STR, f"what was done to a photo in use, of {', '.join(PHOTO_TREATMENTS)}; null: nothing"),
     ))  # fmt: skip
 
 
@@ -209,11 +211,11 @@ def text_embeddings(width: int) -> Table:
 
 
 PHOTO_REJECT_REASONS = (
-    "not_an_image", "truncated", "too_large", "absurd_aspect", "too_small", "empty", "placeholder", "unsafe_name",
-    "not_a_file",
+    "not_an_image", "truncated", "too_large", "absurd_aspect", "too_small", "empty", "placeholder", "animated",
+    "unsafe_name", "not_a_file",
 )  # fmt: skip
 
-PHOTO_REJECTS = Table("images/rejects", "one row a photo that could not be encoded", ("item_id",), (
+PHOTO_REJECTS = Table("images/rejects", "one row a photo that could not be encoded", ("item_id", "source"), (
     _ITEM_ID,
     _req("source", STR, "file name below the dump's photo folder or archive"),
     _req("reason", STR, "why, from a closed set", values=PHOTO_REJECT_REASONS),

@@ -60,6 +60,10 @@ class Places:
         """Training state outside DVC's reach: `work/checkpoints/<digest of params and inputs>`."""
         return self.root / "work" / "checkpoints" / digest
 
+    def features(self, digest: str) -> Path:
+        """Finished shards of features outside DVC's reach: `work/features/<digest of what decides a feature>`."""
+        return self.root / "work" / "features" / digest
+
 
 @dataclass(frozen=True, kw_only=True)
 class Context(Places):

@@ -1,18 +1,23 @@
 """Titles to feature vectors: the stage `texts`.
 
 Enters: the catalogue's titles. Leaves: the table `texts` with one row for every item, zeros where there is no title.
-Trade-off: the same encoder as for photos, so that both kinds of feature lie in one space when it is a trained CLIP.
+Trade-off: the same encoder as for photos, so that both kinds of feature lie in one space when it is a trained CLIP; the
+same shards by digest too, so that equal titles are encoded once and a changed catalogue costs what is new.
 """
 
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 
 import numpy as np
 
 from features import stage
-from features.clip import ClipParams, Encoder, load_encoder
+from features.clip import ClipParams, describe, feature_width, load_encoder
+from features.encoding import Filing, encode_titles, filed_under
 from features.params import build
+from features.shards import Shards
+from features.sharing import share, wait_until_none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,13 +26,17 @@ class Params:
 
     batch_size: int = 256
     """Titles encoded at once."""
+    titles_per_shard: int = 4096
+    """Titles filed at once: what a kill undoes at most."""
+    max_wait_seconds: float = 3600.0
+    """Under torchrun: how long the first process waits without any other's shard before it gives up."""
     center: bool = False
     """Subtract the mean feature of the catalogue before scaling to length 1: for encoders whose features are
     nearly collinear. The mean is kept in the manifest."""
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise ValueError("batch_size >= 1 must hold")
+        if min(self.batch_size, self.titles_per_shard) < 1 or self.max_wait_seconds <= 0:
+            raise ValueError("batch_size, titles_per_shard >= 1 and max_wait_seconds > 0 must hold")
 
 
 SECTIONS = ("clip",)
@@ -44,39 +53,41 @@ def run(params: Params, context: stage.Context) -> int:
     clip = build(ClipParams, context.shared["clip"], where="clip")
     items = read_table(context.table("sequences/items"), CATALOGUE, columns=["item_id", "title"])
     titles: list[str | None] = items["title"].to_pylist()
-    encoder = load_encoder(clip)
-    vectors = encode_titles(titles, encoder, params.batch_size)
+    digests = [digest_of(title) if title and has_words(title) else None for title in titles]
+    unique = {digest: str(title) for digest, title in zip(digests, titles, strict=True) if digest}
+    shards = Shards(context.features(filed_under(clip, what="titles")), feature_width(clip))
+    known = shards.known()
+    mine = {digest: unique[digest] for digest in unique if digest not in known and share().has(digest)}
+    if mine:
+        filing = Filing(shards=shards, per_shard=params.titles_per_shard)
+        encode_titles(mine, load_encoder(clip), filing, params.batch_size)
+    if not share().merges:
+        return len(mine)
+    wait_until_none(lambda: len(unique.keys() - shards.known()), patience_seconds=params.max_wait_seconds)
+    found = shards.find(unique)
+    vectors = np.zeros((len(titles), shards.width), np.float32)
+    for row, digest in enumerate(digests):
+        if digest:
+            vectors[row] = found.vectors[found.rows[digest]]
     present = np.array([has_words(title) for title in titles], dtype=bool)
     center: list[float] | None = None
     if params.center:
         vectors, center = centred(vectors, present)
-    table = text_embeddings(encoder.width)
+    table = text_embeddings(shards.width)
     provenance = Provenance(
         stage="texts", params={"texts": asdict(params), "clip": asdict(clip)},
         inputs={"sequences/items": context.table("sequences/items")},
         notes={
-            "encoder": encoder.description, "center": center,
+            "encoder": describe(clip), "center": center,
             "counts": {"items": len(titles), "with_title": int(present.sum()), "without": int((~present).sum())},
         },
     )  # fmt: skip
     return write_table(context.table("texts"), table, vector_table(table, items["item_id"], vectors), provenance)
 
 
-def encode_titles(titles: Sequence[str | None], encoder: Encoder, batch_size: int) -> np.ndarray:
-    """Features (I, D) float32 of the titles, in their order; a row of zeros where a title is None or blank.
-
-    Example:
-        Titles ["Red kettle", None] give two rows; the first has length 1, the second is all zeros.
-    """
-    from tqdm import tqdm
-
-    vectors = np.zeros((len(titles), encoder.width), np.float32)
-    rows = [row for row, title in enumerate(titles) if has_words(title)]
-    starts = range(0, len(rows), batch_size)
-    for start in tqdm(starts, desc="texts", unit=" batches", disable=None):
-        chosen = rows[start : start + batch_size]
-        vectors[chosen] = encoder.encode_texts([titles[row] or "" for row in chosen])
-    return vectors
+def digest_of(title: str) -> str:
+    """What a title is filed under."""
+    return sha256(title.encode()).hexdigest()
 
 
 def has_words(title: str | None) -> bool:

@@ -46,14 +46,15 @@ def vector_table(
         table: `embeddings(D)` or `text_embeddings(D)`.
         item_ids: one a row of `vectors`.
         vectors: float rows; stored as float16.
-        columns: the table's other columns, in the same order.
+        columns: the table's other columns, in the same order; a nullable one may be left out.
     """
     import pyarrow as pa
 
     kind = table.arrow.field("embedding").type
     flat = pa.array(np.ascontiguousarray(vectors, dtype=np.float16).reshape(-1), pa.float16())
     embedding = pa.FixedSizeListArray.from_arrays(flat, type=kind)
-    given: dict[str, Any] = {"item_id": item_ids, "embedding": embedding, **(columns or {})}
+    absent = {column.name: pa.nulls(len(vectors), column.type) for column in table.columns if column.nullable}
+    given: dict[str, Any] = absent | {"item_id": item_ids, "embedding": embedding, **(columns or {})}
     return pa.table({name: given[name] for name in table.arrow.names}, schema=table.arrow)
 
 

@@ -94,9 +94,10 @@ def neighbours(
 
 def thumbnail(data: bytes, side: int) -> str | None:
     """A small JPEG of the photo as a data URI, or None where it cannot be decoded."""
-    image = decode(data, PhotoLimits(min_side=1, min_contrast=0, max_aspect=1e6))
-    if isinstance(image, Rejection):
+    found = decode(data, PhotoLimits(min_side=1, min_contrast=0, max_aspect=1e6), shrink_to=2 * side)
+    if isinstance(found, Rejection):
         return None
+    image = found.image
     image.thumbnail((side, side))
     buffer = io.BytesIO()
     image.save(buffer, format="JPEG", quality=80)

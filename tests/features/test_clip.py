@@ -40,7 +40,7 @@ def test_a_batch_gives_what_open_clip_gives_for_each_image_alone(encoder):
 
 @pytest.mark.slow
 def test_a_published_architecture_gives_what_open_clip_gives():
-    big = load_encoder(ClipParams(model="vitb32", seed=3, device="cpu"))
+    big = load_encoder(ClipParams(model="vitb32", pretrained="untrained", seed=3, device="cpu"))
     image = picture(0, (300, 200))
     np.testing.assert_allclose(big.encode_images([image])[0], own_path("ViT-B-32", image, seed=3), atol=1e-5)
     assert big.width == 512
@@ -79,7 +79,7 @@ def test_an_untrained_encoder_says_so(encoder, caplog):
     load_encoder(TINY)
     assert "clip: vip5-tiny is UNTRAINED" in caplog.text
     assert encoder.description == {
-        "model": "vip5-tiny", "pretrained": None, "untrained": True, "seed": 0, "normalised": True,
+        "model": "vip5-tiny", "pretrained": None, "untrained": True, "seed": 0, "normalised": True, "precision": "fp32",
     }  # fmt: skip
 
 

@@ -1,0 +1,132 @@
+"""Features on disk while they are made: finished shards, filed by the digest of the bytes that they are features of.
+
+Enters: digests, outcomes and vectors. Leaves: `work/features/<digest of what decides a feature>/shard-*.parquet`.
+Trade-off: a feature is found by content, not by item or place, so that a new item, a renamed or a moved photo costs
+nothing and a changed one costs itself; what no item needs any more stays until `work/` is removed.
+"""
+
+import logging
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from features.decoding import Rejection
+from features.errors import TableError
+from features.feeding import Outcome
+
+log = logging.getLogger("vip5")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """Rows of the store: `rows` maps a digest to its place in `outcomes` and `vectors` (N, D) float32."""
+
+    rows: dict[str, int]
+    outcomes: list[Outcome]
+    vectors: np.ndarray
+
+
+class Shards:
+    """The finished shards of one folder; several processes may add to it at once.
+
+    Args:
+        folder: made where it is absent.
+        width: D of the vectors.
+    """
+
+    def __init__(self, folder: Path, width: int) -> None:
+        self.folder, self.width = folder, width
+        folder.mkdir(parents=True, exist_ok=True)
+        self._digests: dict[str, list[str]] = {}  # file name: what it holds
+
+    def known(self) -> set[str]:
+        """The digests of all finished shards; only files that are new since the last call are read."""
+        for path in sorted(self.folder.glob("shard-*.parquet")):
+            if path.name not in self._digests:
+                digests = self._read(path, ["digest"])
+                if digests is not None:
+                    self._digests[path.name] = digests["digest"].to_pylist()
+        return {digest for digests in self._digests.values() for digest in digests}
+
+    def add(self, outcomes: Sequence[Outcome], vectors: np.ndarray) -> Path:
+        """Writes one shard whole: after this call, not even a power cut loses it.
+
+        Args:
+            outcomes: of the photos.
+            vectors: (N, D) float32 in the same order; rows of rejects are not looked at.
+        """
+        digests = [outcome.digest for outcome in outcomes]
+        name = f"shard-{sha256(' '.join(digests).encode()).hexdigest()[:20]}.parquet"
+        temporary = self.folder / f".{name}.{os.getpid()}.tmp"
+        flat = pa.array(np.ascontiguousarray(vectors, np.float32).reshape(-1), pa.float32())
+        table = pa.table({
+            "digest": digests,
+            "kind": pa.array([outcome.kind for outcome in outcomes], pa.string()),
+            "treatment": pa.array([" ".join(outcome.treatment) for outcome in outcomes], pa.string()),
+            "reason": pa.array([o.rejection.reason if o.rejection else None for o in outcomes], pa.string()),
+            "detail": pa.array([o.rejection.detail if o.rejection else None for o in outcomes], pa.string()),
+            "vector": pa.FixedSizeListArray.from_arrays(flat, self.width),
+        })  # fmt: skip
+        with temporary.open("wb") as stream:
+            pq.write_table(table, stream, compression="none", use_dictionary=False, write_page_checksum=True)
+            stream.flush()
+            os.fsync(stream.fileno())
+        path = self.folder / name
+        temporary.rename(path)
+        self._digests[name] = digests
+        return path
+
+    def find(self, digests: Iterable[str]) -> Found:
+        """The rows of `digests`, all of which are known.
+
+        Raises:
+            TableError: one is not there, or its shard broke since it was written.
+        """
+        wanted = set(digests)
+        rows: dict[str, int] = {}
+        outcomes: list[Outcome] = []
+        vectors = [np.zeros((0, self.width), np.float32)]
+        for name, held in sorted(self._digests.items()):
+            if wanted.isdisjoint(held):
+                continue
+            table = self._read(self.folder / name, None)
+            if table is None:
+                break
+            chosen = [i for i, digest in enumerate(held) if digest in wanted and digest not in rows]
+            for i, row in zip(chosen, table.drop_columns(["vector"]).take(chosen).to_pylist(), strict=True):
+                rows[held[i]] = len(outcomes)
+                outcomes.append(_outcome(row))
+            numbers = table["vector"].combine_chunks().flatten().to_numpy().reshape(-1, self.width)
+            vectors.append(numbers[chosen])
+        if wanted - rows.keys():
+            raise TableError(
+                f"{len(wanted - rows.keys())} features that {self.folder} no longer holds", "its finished shards",
+                "start the stage again: it makes what is missing",
+            )  # fmt: skip
+        return Found(rows=rows, outcomes=outcomes, vectors=np.concatenate(vectors))
+
+    def _read(self, path: Path, columns: list[str] | None) -> pa.Table | None:
+        """A shard's columns; a broken shard is removed and told of, so that its photos are encoded again."""
+        try:
+            return pq.read_table(path, columns=columns, page_checksum_verification=True, partitioning=None)
+        except (OSError, pa.ArrowException) as error:
+            log.warning("%s is broken (%s) and is made again", path, str(error).splitlines()[0][:120])
+            path.unlink(missing_ok=True)
+            self._digests.pop(path.name, None)
+            return None
+
+
+def _outcome(row: dict[str, str | None]) -> Outcome:
+    reason, detail = row["reason"], row["detail"]
+    return Outcome(
+        digest=str(row["digest"]),
+        kind=row["kind"],
+        treatment=tuple(str(row["treatment"]).split()),
+        rejection=Rejection(reason=reason, detail=str(detail)) if reason else None,
+    )
