@@ -1,70 +1,29 @@
 import io
-import struct
+import os
+import signal
+import subprocess
+import sys
 import tarfile
-import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from features import images, stage
 from features.clip import ClipParams, Encoder, load_encoder
-from features.decoding import PhotoLimits, Rejection
-from features.decoding import decode as judge
+from features.decoding import PhotoLimits, decode
 from features.errors import InputError
-from features.photos import PhotoStore
-from features.schema import CATALOGUE, PHOTO_REJECT_REASONS, PHOTO_REJECTS, embeddings
+from features.schema import CATALOGUE, PHOTO_REJECTS, embeddings
 from features.seeds import rng
+from features.shards import Shards
 from features.tables import Provenance, from_rows, read_manifest, read_table, write_table
 from features.vectors import read_vectors
 from pipelines.sample_photos import photo
+from tests.features.made_photos import COLOURS, REJECTED, animation, drawing, encoded, tracking_pixel
 
 CLIP = {"model": "vip5-tiny", "device": "cpu"}
-COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 60, 220)}
-
-
-def encoded(image: Image.Image, kind: str = "JPEG", **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format=kind, **options)
-    return buffer.getvalue()
-
-
-def drawing(colour: str = "red", size: tuple[int, int] = (60, 40)) -> Image.Image:
-    """A coloured picture whose upper left quarter is white."""
-    image = Image.new("RGB", size, COLOURS[colour])
-    image.paste("white", (0, 0, size[0] // 2, size[1] // 2))
-    return image
-
-
-def bomb() -> bytes:
-    """A PNG of a few dozen bytes that claims 40,000 x 40,000 pixels."""
-    header = b"IHDR" + struct.pack(">IIBBBBB", 40_000, 40_000, 8, 2, 0, 0, 0)
-    data = b"IDAT" + zlib.compress(b"")
-    chunks = b"".join(
-        struct.pack(">I", len(part) - 4) + part + struct.pack(">I", zlib.crc32(part))
-        for part in (header, data, b"IEND")
-    )
-    return b"\x89PNG\r\n\x1a\n" + chunks
-
-
-def decode(data: bytes, limits: PhotoLimits = PhotoLimits()) -> Image.Image | Rejection:
-    found = judge(data, limits)
-    return found if isinstance(found, Rejection) else found.image
-
-
-JPEG = encoded(drawing())
-REJECTED = {
-    "empty": b"",
-    "not_an_image": b"<html><body>404</body></html>",
-    "truncated": JPEG[: len(JPEG) // 2],
-    "too_large": bomb(),
-    "absurd_aspect": encoded(drawing(size=(2000, 20))),
-    "too_small": encoded(drawing(size=(15, 40))),
-    "placeholder": encoded(Image.new("RGB", (50, 50), (200, 200, 200))),
-}
 
 
 @pytest.fixture(scope="module")
@@ -72,83 +31,10 @@ def encoder() -> Encoder:
     return load_encoder(ClipParams(**CLIP))
 
 
-@pytest.mark.parametrize("reason", REJECTED)
-def test_a_bad_photo_is_refused_with_its_reason(reason):
-    found = decode(REJECTED[reason], PhotoLimits())
-    assert isinstance(found, Rejection)
-    assert found.reason == reason
-    assert len(found.detail) <= 200
-
-
-@pytest.mark.parametrize("cut", [4, 20, 100, 300])
-def test_a_jpeg_cut_anywhere_is_truncated(cut):
-    assert decode(JPEG[:cut], PhotoLimits()).reason == "truncated"
-
-
-def test_a_png_cut_within_its_pixels_is_truncated():
-    png = encoded(drawing(), "PNG")
-    assert {decode(png[:cut], PhotoLimits()).reason for cut in range(8, png.index(b"IEND") - 16)} == {"truncated"}
-
-
-def test_a_file_of_too_many_bytes_is_refused_before_it_is_opened():
-    assert decode(JPEG, PhotoLimits(max_megabytes=1e-5)).reason == "too_large"
-
-
-@pytest.mark.parametrize("mode", ["RGB", "L", "P", "CMYK", "RGBA", "LA", "1", "I;16", "I"])
-def test_every_colour_mode_becomes_eight_bit_rgb(mode):
-    grey = drawing().convert("L")
-    if mode in {"I;16", "I"}:
-        levels = np.asarray(grey).astype(np.uint16) * 257
-        source = encoded(Image.fromarray(levels if mode == "I;16" else levels.astype(np.int32)), "TIFF")
-    else:
-        source = encoded(drawing().convert(mode), "TIFF" if mode in {"CMYK", "LA"} else "PNG")
-    found = decode(source, PhotoLimits())
-    assert found.mode == "RGB"
-    assert found.getpixel((2, 2)) == (255, 255, 255)
-    assert found.getpixel((58, 38)) != (255, 255, 255)
-    if mode in {"L", "LA", "I;16", "I"}:
-        assert found.getpixel((58, 38)) == (grey.getpixel((58, 38)),) * 3
-
-
-def test_transparent_parts_become_white():
-    image = Image.new("RGBA", (40, 40), (200, 0, 0, 255))
-    image.paste((0, 0, 0, 0), (0, 0, 20, 20))
-    found = decode(encoded(image, "PNG"), PhotoLimits())
-    assert (found.getpixel((5, 5)), found.getpixel((30, 30))) == ((255, 255, 255), (200, 0, 0))
-
-
-@pytest.mark.parametrize(
-    ("orientation", "size", "white"),
-    [(1, (60, 40), (2, 2)), (3, (60, 40), (57, 37)), (6, (40, 60), (37, 2)), (8, (40, 60), (2, 57))],
-)
-def test_exif_rotation_is_applied(orientation, size, white):
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    found = decode(encoded(drawing(), exif=exif), PhotoLimits())
-    assert found.size == size
-    assert min(found.getpixel(white)) > 230
-
-
-@pytest.mark.filterwarnings("ignore:.*EXIF:UserWarning")
-def test_a_broken_exif_block_spoils_no_photo():
-    exif = b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + b"\xff" * 40
-    assert decode(encoded(drawing(), exif=exif), PhotoLimits()).size == (60, 40)
-
-
-@pytest.mark.filterwarnings("ignore::UserWarning")
-@given(st.lists(st.tuples(st.integers(0, len(JPEG) - 1), st.integers(0, 255)), max_size=8), st.integers(0, len(JPEG)))
-def test_whatever_the_bytes_there_is_an_rgb_image_or_a_reason(changes, length):
-    data = bytearray(JPEG)
-    for place, value in changes:
-        data[place] = value
-    found = decode(bytes(data[:length]), PhotoLimits())
-    assert found.reason in PHOTO_REJECT_REASONS if isinstance(found, Rejection) else found.mode == "RGB"
-
-
 def test_untrained_features_of_the_samples_photos_tell_the_styles_apart(encoder):
     styles = np.arange(160) % 8
     drawn = [photo(int(n) % 6, int(s), 8, 96, rng(0, "photo", n)) for n, s in enumerate(styles)]
-    features = encoder.encode_images([decode(data, PhotoLimits()) for data in drawn])
+    features = encoder.encode_images([decode(data, PhotoLimits()).image for data in drawn])
     centroids = np.stack([features[:80][styles[:80] == style].mean(axis=0) for style in range(8)])
     found = (((features[80:, None] - centroids) ** 2).sum(axis=2)).argmin(axis=1)
     assert (found == styles[80:]).mean() > 0.95
@@ -225,14 +111,190 @@ def test_rows_follow_their_items_however_the_catalogue_is_ordered(tmp_path, enco
         np.testing.assert_allclose(by_key[0][f"B-{colour}"], encoder.encode_images([photo])[0], atol=2e-3)
 
 
-def test_the_table_does_not_depend_on_the_number_of_threads(tmp_path):
-    parts = []
-    for workers in (1, 4):
-        root = tmp_path / str(workers)
-        shop(root, KEYS)
-        images.run(images.Params(batch_size=4, workers=workers), context(root))
-        parts.append((root / "data/shop/images/embeddings/part-00000.parquet").read_bytes())
-    assert parts[0] == parts[1]
+def part(root: Path) -> bytes:
+    """The bytes of the finished table."""
+    return (root / "data/shop/images/embeddings/part-00000.parquet").read_bytes()
+
+
+def drawn_shop(root: Path, count: int = 11) -> list[str]:
+    """A catalogue whose items have different photos, but for the last two, which share one."""
+    keys = [f"B{number:02d}" for number in range(count)]
+    catalogue(root, keys)
+    folder = root / "data/raw/shop/photos"
+    folder.mkdir(parents=True)
+    for number, key in enumerate(keys):
+        (folder / f"{key}.jpg").write_bytes(encoded(drawing(size=(50 + min(number, count - 2), 40))))
+    return keys
+
+
+@pytest.fixture
+def encoded_keys(monkeypatch) -> list[str]:
+    """The items whose photos were encoded, in order, filled as the stage runs."""
+    told: list[str] = []
+    original = images.encode_photos
+
+    def spy(jobs, *rest):
+        told.extend(job.photo.item_key for job in jobs)
+        return original(jobs, *rest)
+
+    monkeypatch.setattr(images, "encode_photos", spy)
+    return told
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"workers": 4, "batch_size": 3},
+        {"batch_size": 1, "photos_per_shard": 2},
+        {"decoders": "processes", "workers": 2, "batch_size": 64},
+    ],
+)
+def test_the_tables_bytes_depend_on_no_worker_batch_or_shard(tmp_path, params):
+    shop(tmp_path / "a", KEYS)
+    shop(tmp_path / "b", KEYS)
+    images.run(images.Params(workers=1, batch_size=4), context(tmp_path / "a"))
+    images.run(images.Params(**params), context(tmp_path / "b"))
+    assert part(tmp_path / "a") == part(tmp_path / "b")
+
+
+def test_equal_photos_are_encoded_once_and_finished_ones_never_again(tmp_path, encoded_keys, monkeypatch):
+    keys = drawn_shop(tmp_path)
+    images.run(images.Params(batch_size=4), context(tmp_path))
+    assert encoded_keys == keys[:-1]
+    _, vectors = read_vectors(tmp_path / "data/shop/images/embeddings", embeddings)
+    assert np.array_equal(vectors[-1], vectors[-2])
+    assert len(np.unique(vectors, axis=0)) == len(keys) - 1
+    before = part(tmp_path)
+    monkeypatch.setattr(images, "load_encoder", lambda clip: pytest.fail("an encoder was loaded for nothing"))
+    images.run(images.Params(batch_size=4), context(tmp_path))
+    assert part(tmp_path) == before
+
+
+def test_a_changed_photo_and_a_new_item_cost_themselves(tmp_path, encoded_keys):
+    keys = drawn_shop(tmp_path)
+    images.run(images.Params(), context(tmp_path))
+    _, before = read_vectors(tmp_path / "data/shop/images/embeddings", embeddings)
+    encoded_keys.clear()
+    folder = tmp_path / "data/raw/shop/photos"
+    (folder / f"{keys[3]}.jpg").write_bytes(encoded(drawing("green")))
+    (folder / "A00.jpg").write_bytes(encoded(drawing("blue")))
+    (folder / f"{keys[5]}.jpg").rename(folder / f"{keys[5]}.jpeg")
+    catalogue(tmp_path, ["A00", *keys])
+    images.run(images.Params(), context(tmp_path))
+    assert encoded_keys == ["A00", keys[3]]
+    _, after = read_vectors(tmp_path / "data/shop/images/embeddings", embeddings)
+    assert [row for row in range(len(keys)) if not np.array_equal(before[row], after[row + 1])] == [3]
+    fresh = tmp_path / "fresh"
+    (tmp_path / "work").rename(tmp_path / "old")
+    images.run(images.Params(), context(tmp_path))
+    assert not fresh.exists()
+    assert np.array_equal(read_vectors(tmp_path / "data/shop/images/embeddings", embeddings)[1], after)
+
+
+@pytest.mark.parametrize("change", ["model", "preprocessing", "limits", "nothing"])
+def test_another_encoder_or_preprocessing_computes_all_anew(tmp_path, encoded_keys, change):
+    keys = drawn_shop(tmp_path)
+    images.run(images.Params(), context(tmp_path))
+    encoded_keys.clear()
+    params, here = images.Params(), context(tmp_path)
+    if change == "model":
+        here = replace(here, shared=here.shared | {"clip": CLIP | {"seed": 1}})
+    elif change == "preprocessing":
+        params = images.Params(draft=None)
+    elif change == "limits":
+        params = images.Params(limits=PhotoLimits(min_side=20))
+    else:
+        params = images.Params(batch_size=5, center=True, max_sharing=3, workers=1)
+    images.run(params, here)
+    assert encoded_keys == ([] if change == "nothing" else keys[:-1])
+
+
+class Killed(BaseException):
+    """Stands for a process that ends at once."""
+
+
+@pytest.mark.parametrize("finished", [0, 1, 2])
+def test_a_run_cut_off_loses_one_shard_at_most(tmp_path, encoded_keys, monkeypatch, finished):
+    drawn_shop(tmp_path / "whole")
+    keys = drawn_shop(tmp_path / "cut")
+    params = images.Params(batch_size=2, photos_per_shard=4)
+    images.run(params, context(tmp_path / "whole"))
+    add, count = Shards.add, iter(range(9))
+
+    def deadly(self, outcomes, vectors):
+        if next(count) == finished:
+            raise Killed
+        return add(self, outcomes, vectors)
+
+    monkeypatch.setattr(Shards, "add", deadly)
+    with pytest.raises(Killed):
+        images.run(params, context(tmp_path / "cut"))
+    assert not (tmp_path / "cut/data/shop/images").exists()
+    monkeypatch.setattr(Shards, "add", add)
+    encoded_keys.clear()
+    images.run(params, context(tmp_path / "cut"))
+    assert encoded_keys == keys[4 * finished : -1]
+    assert part(tmp_path / "cut") == part(tmp_path / "whole")
+
+
+def test_processes_share_the_photos_and_the_first_one_writes_the_table(tmp_path, encoded_keys, monkeypatch):
+    keys = drawn_shop(tmp_path / "one")
+    drawn_shop(tmp_path / "two")
+    images.run(images.Params(), context(tmp_path / "one"))
+    encoded_keys.clear()
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    second = images.run(images.Params(), context(tmp_path / "two"))
+    assert second == len(encoded_keys) > 0
+    assert not (tmp_path / "two/data/shop/images").exists()
+    monkeypatch.setenv("RANK", "0")
+    assert images.run(images.Params(), context(tmp_path / "two")) == len(keys)
+    assert sorted(encoded_keys) == keys[:-1]
+    assert encoded_keys != keys[:-1]
+    assert part(tmp_path / "one") == part(tmp_path / "two")
+
+
+PROCESS = """
+import os, signal, sys
+from pathlib import Path
+from features import images, stage
+from features.shards import Shards
+root, suicidal = Path(sys.argv[1]), sys.argv[2] == "dies"
+dataset = {"format": "amazon2014", "reviews": ["r.gz"], "metadata": [], "photos": "photos"}
+clip = {"model": "vip5-tiny", "device": "cpu"}
+if suicidal:
+    add = Shards.add
+    def deadly(self, outcomes, vectors):
+        add(self, outcomes, vectors)
+        os.kill(os.getpid(), signal.SIGKILL)
+    Shards.add = deadly
+params = images.Params(batch_size=2, photos_per_shard=2, workers=1, max_wait_seconds=60)
+images.run(params, stage.Context(dataset="shop", root=root, seed=1, shared={"clip": clip, "datasets": dataset}))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_at_once_one_of_them_killed_and_started_again_give_the_same_bytes(tmp_path, root):
+    drawn_shop(tmp_path / "one", 24)
+    drawn_shop(tmp_path / "two", 24)
+    images.run(images.Params(), context(tmp_path / "one"))
+
+    def start(rank: int, fate: str) -> subprocess.Popen[bytes]:
+        world = os.environ | {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "LOCAL_RANK": str(rank)}
+        return subprocess.Popen([sys.executable, "-c", PROCESS, str(tmp_path / "two"), fate], env=world, cwd=root)
+
+    first, second = start(0, "lives"), start(1, "dies")
+    try:
+        assert second.wait(100) == -signal.SIGKILL
+        assert first.poll() is None  # it waits for the other's photos
+        assert not (tmp_path / "two/data/shop/images").exists()
+        assert start(1, "lives").wait(100) == 0
+        assert first.wait(100) == 0
+    finally:
+        for process in (first, second):
+            process.kill()
+            process.wait()
+    assert part(tmp_path / "two") == part(tmp_path / "one")
 
 
 def test_a_dataset_without_photos_has_missing_rows_of_the_encoders_width(tmp_path):
@@ -263,11 +325,114 @@ def test_centred_features_have_mean_zero_and_the_manifest_keeps_the_mean(tmp_pat
     np.testing.assert_allclose(vectors[ok], expected, atol=2e-3)
 
 
-def test_a_picture_that_stands_for_many_items_is_a_placeholder(tmp_path, encoder):
-    for number in range(4):
-        (tmp_path / f"B{number}.jpg").write_bytes(encoded(drawing("red" if number else "blue")))
-    keys = ["B0", "B1", "B2", "B3"]
-    XX
-    assert features.statuses == ["ok", "rejected", "rejected", "rejected"]
-    assert features.rejections[1][1] == Rejection(reason="placeholder", detail="the same photo as 2 other items")
-    assert not features.vectors[1:].any()
+def outcomes(root: Path) -> tuple[dict[str, str], dict[int, str]]:
+    """Status by item key, and reject details by item number."""
+    rows = read_table(root / "data/shop/images/embeddings", embeddings).to_pylist()
+    keys = read_table(root / "data/shop/sequences/items", CATALOGUE)["item_key"].to_pylist()
+    rejects = read_table(root / "data/shop/images/rejects", PHOTO_REJECTS).to_pylist()
+    for row in rows:
+        assert any(row["embedding"]) == (row["status"] == "ok")
+    return (
+        {key: row["status"] for key, row in zip(keys, rows, strict=True)},
+        {row["item_id"]: row["detail"] for row in rejects if row["reason"] == "placeholder"},
+    )
+
+
+def test_a_picture_that_stands_for_many_items_is_a_placeholder(tmp_path):
+    drawn_shop(tmp_path, 4)
+    folder = tmp_path / "data/raw/shop/photos"
+    (folder / "B01.jpg").write_bytes((folder / "B02.jpg").read_bytes())
+    images.run(images.Params(max_sharing=3), context(tmp_path))
+    assert set(outcomes(tmp_path)[0].values()) == {"ok"}
+    images.run(images.Params(max_sharing=2), context(tmp_path))
+    assert outcomes(tmp_path) == (
+        {"B00": "ok", "B01": "rejected", "B02": "rejected", "B03": "rejected"},
+        dict.fromkeys((2, 3, 4), "the same photo as 2 other items"),
+    )
+
+
+def test_a_listed_no_image_picture_is_a_placeholder_and_never_decoded(tmp_path, encoded_keys):
+    keys = drawn_shop(tmp_path, 3)
+    digests = read_digests(tmp_path)
+    encoded_keys.clear()
+    (tmp_path / "work").rename(tmp_path / "old")
+    images.run(images.Params(placeholders=(digests[0],)), context(tmp_path))
+    assert outcomes(tmp_path) == (
+        {"B00": "rejected", "B01": "ok", "B02": "ok"},
+        {1: "listed in images.placeholders"},
+    )
+    assert encoded_keys == keys[1:2]
+
+
+def read_digests(root: Path) -> list[str]:
+    images.run(images.Params(), context(root))
+    return read_table(root / "data/shop/images/embeddings", embeddings)["sha256"].to_pylist()
+
+
+@pytest.mark.parametrize(
+    "values", [{"placeholders": ("abc",)}, {"draft": 0.5}, {"photos_per_item": 0}, {"batch_size": 0}, {"workers": -1}]
+)
+def test_parameters_out_of_range_are_refused(values):
+    with pytest.raises(ValueError, match=r"must hold|is not a SHA-256"):
+        images.Params(**values)
+
+
+def test_odd_photos_are_used_and_the_table_says_what_was_done(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    made = {
+        "animated.gif": animation(), "turned.jpg": encoded(drawing("blue"), exif=exif),
+        "misnamed.jpg": encoded(drawing("green"), "PNG"), "webp.webp": encoded(drawing(size=(70, 60)), "WEBP"),
+        "cmyk.jpeg": encoded(drawing().convert("CMYK")), "pixel.gif": tracking_pixel(),
+    }  # fmt: skip
+    keys = [name.split(".")[0] for name in made]
+    catalogue(tmp_path, keys)
+    folder = tmp_path / "data/raw/shop/photos"
+    folder.mkdir(parents=True)
+    for name, data in made.items():
+        (folder / name).write_bytes(data)
+    images.run(images.Params(), context(tmp_path))
+    rows = read_table(tmp_path / "data/shop/images/embeddings", embeddings).to_pylist()
+    assert {key: row["treatment"] for key, row in zip(keys, rows, strict=True)} == {
+        "animated": "first_frame", "turned": "rotated", "misnamed": "misnamed", "webp": None, "cmyk": "from_cmyk",
+        "pixel": None,
+    }  # fmt: skip
+    notes = read_manifest(tmp_path / "data/shop/images/embeddings")["notes"]
+    assert notes["reasons"] == {"too_small": 1}
+    assert notes["treatments"] == {"first_frame": 1, "from_cmyk": 1, "misnamed": 1, "rotated": 1}
+
+
+def test_several_photos_of_an_item_give_the_mean_of_the_usable_ones(tmp_path, encoder):
+    catalogue(tmp_path, ["B1", "B2", "B3", "B4"])
+    folder = tmp_path / "data/raw/shop/photos"
+    folder.mkdir(parents=True)
+    red, blue, green = (encoded(drawing(colour)) for colour in ("red", "blue", "green"))
+    made = {
+        "B1.jpg": red, "B1.1.jpg": blue, "B1.2.jpg": green, "B1.4.jpg": red,
+        "B2.jpg": b"", "B2.1.jpg": blue, "B3.jpg": b"", "B3.1.jpg": b"<html>",
+    }  # fmt: skip
+    for name, data in made.items():
+        (folder / name).write_bytes(data)
+    alone = encoder.encode_images([Image.open(io.BytesIO(data)).convert("RGB") for data in (red, blue, green)])
+    expected = {1: alone[0], 2: alone[:2].mean(axis=0), 9: alone.mean(axis=0)}
+    for most, mean in expected.items():
+        images.run(images.Params(photos_per_item=most), context(tmp_path))
+        _, vectors = read_vectors(tmp_path / "data/shop/images/embeddings", embeddings)
+        np.testing.assert_allclose(vectors[0], mean / np.linalg.norm(mean), atol=2e-3)
+        statuses = read_table(tmp_path / "data/shop/images/embeddings", embeddings)["status"].to_pylist()
+        assert statuses == ["ok", "rejected" if most == 1 else "ok", "rejected", "missing"]
+    rejects = read_table(tmp_path / "data/shop/images/rejects", PHOTO_REJECTS).to_pylist()
+    assert [(row["item_id"], row["source"]) for row in rejects] == [(2, "B2.jpg"), (3, "B3.1.jpg"), (3, "B3.jpg")]
+    notes = read_manifest(tmp_path / "data/shop/images/embeddings")["notes"]
+    assert (notes["photos_in_use"], notes["photos_of_no_item"]) == (4, 1)
+
+
+def test_half_precision_in_the_table_costs_less_than_a_thousandth_of_a_cosine(tmp_path, encoder):
+    keys = drawn_shop(tmp_path)
+    images.run(images.Params(), context(tmp_path))
+    _, stored = read_vectors(tmp_path / "data/shop/images/embeddings", embeddings)
+    folder = tmp_path / "data/raw/shop/photos"
+    exact = encoder.encode_images([decode((folder / f"{key}.jpg").read_bytes(), PhotoLimits()).image for key in keys])
+    cosines = (stored * exact).sum(axis=1) / np.linalg.norm(stored, axis=1) / np.linalg.norm(exact, axis=1)
+    assert cosines.min() > 1 - 1e-3
+    assert cosines.min() > 1 - 1e-6  # what it costs in truth

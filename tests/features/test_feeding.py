@@ -1,0 +1,89 @@
+import numpy as np
+import pytest
+
+from features.buffers import SHARED, new_buffer, view
+from features.decoding import PhotoLimits, Rejection
+from features.errors import InputError, TrainingError
+from features.feeding import Feeder, Job, Recipe
+from features.photo_plan import jobs_of, look
+from features.photos import PhotoStore
+from features.pixels import fit_of
+from tests.features.made_photos import drawing, encoded
+
+
+@pytest.fixture
+def jobs(tmp_path) -> list[Job]:
+    """Ten different photos; the fourth is broken."""
+    for number in range(10):
+        (tmp_path / f"B{number}.jpg").write_bytes(
+            encoded(drawing(size=(60 + number, 40))) if number != 3 else b"<html>"
+        )
+    keys = [f"B{number}" for number in range(10)]
+    seen = look(keys, PhotoStore(tmp_path), most=1, max_bytes=1e6, placeholders=(), workers=2)
+    return list(jobs_of(seen).values())
+
+
+def recipe() -> Recipe:
+    return Recipe(fit=fit_of({"size": 16}), limits=PhotoLimits(), shrink_to=None)
+
+
+def feeder(**options: object) -> Feeder:
+    return Feeder(recipe(), **{"batch_size": 4, "workers": 2, "kind": "threads", "device": "cpu"} | options)
+
+
+def pixels_of(jobs: list[Job], **options: object) -> tuple[list[str], list[np.ndarray], list[int]]:
+    digests, pixels, sizes = [], [], []
+    with feeder(**options) as found:
+        for batch in found.batches(jobs):
+            digests += [outcome.digest for outcome in batch.outcomes]
+            pixels += [row.numpy().copy() for row in batch.pixels[: len(batch.outcomes)]]
+            sizes.append(len(batch.pixels))
+    return digests, pixels, sizes
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"workers": 7}, {"ahead": 3}, {"ahead": 1, "batch_size": 3}, {"kind": "processes", "ahead": 2}]
+)
+def test_each_row_is_the_photo_of_its_outcome_whoever_decodes(jobs, options):
+    digests, pixels, sizes = pixels_of(jobs, **options)
+    assert digests == [job.digest for job in jobs]
+    assert set(sizes) == {options.get("batch_size", 4)}
+    for number, found in enumerate(pixels):
+        if number != 3:
+            assert np.array_equal(found, recipe().fit(drawing_of(jobs[number])))
+
+
+def drawing_of(job: Job):  # the photo as decoded on its own
+    from features.decoding import decode
+    from features.photos import read_photo
+
+    return decode(read_photo(job.photo), PhotoLimits()).image
+
+
+def test_a_broken_photo_is_told_beside_the_good_ones(jobs):
+    with feeder() as found:
+        outcomes = [outcome for batch in found.batches(jobs) for outcome in batch.outcomes]
+    assert [number for number, outcome in enumerate(outcomes) if outcome.rejection] == [3]
+    assert outcomes[3].rejection == Rejection(reason="not_an_image", detail="6 bytes that begin with b'<html>'")
+
+
+@pytest.mark.parametrize("kind", ["threads", "processes"])
+def test_a_photo_that_changes_within_the_run_is_an_error(jobs, kind):
+    jobs[5].photo.path.write_bytes(encoded(drawing("blue", size=(65, 40))).ljust(jobs[5].photo.num_bytes, b"\0"))
+    with pytest.raises(InputError, match=r"B\d\.jpg.* a moment ago"), feeder(kind=kind) as found:
+        list(found.batches(jobs))
+
+
+def test_a_buffer_shared_with_workers_is_the_same_memory():
+    buffer = new_buffer((2, 3, 3, 3), shared=True, pinned=False)
+    view(buffer.target)[1] = 9
+    assert buffer.pixels.sum() == 9 * 27
+    name = buffer.target.name
+    view.__globals__["_attached"].cache_clear()
+    buffer.close()
+    assert not (SHARED / name).exists()
+
+
+def test_too_little_shared_memory_is_one_clear_line():
+    with pytest.raises(TrainingError, match=r"give the container more \(--shm-size\)"):
+        new_buffer((10**7, 224, 224, 3), shared=True, pinned=False)
