@@ -1,4 +1,4 @@
-"""What the photo page shows: a contact sheet, refused photos with reasons, and nearest items in feature space.
+"""What the photo page shows: a contact sheet in groups, a map, nearest items, and refused photos with reasons.
 
 Enters: the photo store, the catalogue and `images`. Leaves: plain values for the template, thumbnails as data URIs.
 Trade-off: only the photos shown are decoded; neighbours are exact cosines of the queries against the whole catalogue.
@@ -6,6 +6,7 @@ Trade-off: only the photos shown are decoded; neighbours are exact cosines of th
 
 import base64
 import io
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from features.photos import PhotoStore
 from features.seeds import rng
 from features.tables import read_manifest, read_table
 from features.vectors import read_vectors, unit_rows
+from pipelines import data_report_map as atlas
 
 if TYPE_CHECKING:
     from pipelines.data_report import Params
@@ -30,6 +32,13 @@ def collect(params: "Params", context: stage.Context, store: PhotoStore | None) 
     item_ids, vectors = read_vectors(context.table("images/embeddings"), schema.embeddings)
     rejects = read_table(context.table("images/rejects"), schema.PHOTO_REJECTS).to_pylist()
     shown = item_ids[np.any(vectors != 0, axis=1)]
+    drawn = np.array(draw(shown, atlas.MOST_ITEMS, context.seed, "map"), dtype=item_ids.dtype)
+    near_map = vectors[np.searchsorted(item_ids, drawn)]
+    groups = atlas.grouped(
+        drawn, near_map, num_groups=params.num_groups, shown=-(-params.num_items // max(params.num_groups, 1)),
+        seed=context.seed,
+    )  # fmt: skip
+    categories = {item["item_id"]: item["category"] for item in items}
 
     def card(item_id: int, **more: Any) -> Card:
         item = by_id[item_id]
@@ -39,7 +48,6 @@ def collect(params: "Params", context: stage.Context, store: PhotoStore | None) 
             "image": thumbnail(data, params.thumbnail) if data else None, **more,
         }  # fmt: skip
 
-    sheet = draw(shown, params.num_items, context.seed, "sheet")
     queries = draw(shown, params.num_queries, context.seed, "queries")
     near = neighbours(item_ids, vectors, queries, params.num_neighbours)
     notes = read_manifest(context.table("images/embeddings"))["notes"]
@@ -47,7 +55,19 @@ def collect(params: "Params", context: stage.Context, store: PhotoStore | None) 
         "counts": notes.get("counts", {}),
         "encoder": notes.get("encoder", {}),
         "reasons": notes.get("reasons", {}),
-        "sheet": [card(item_id) for item_id in sheet],
+        "treatments": notes.get("treatments", {}),
+        "groups": [
+            {
+                "number": group.number,
+                "size": len(group.items),
+                "commonest": atlas.commonest(group.items, categories),
+                "cards": [card(item_id) for item_id in group.typical],
+            }
+            for group in groups
+        ],
+        "num_shown": len(drawn),
+        "num_photos": len(shown),
+        "map": _map(drawn, near_map, groups, card),
         "rejects": [
             card(row["item_id"], reason=row["reason"], detail=row["detail"], source=row["source"])
             for row in rejects[: params.num_rejects]
@@ -57,6 +77,21 @@ def collect(params: "Params", context: stage.Context, store: PhotoStore | None) 
             (card(query), [card(item_id, cosine=cosine) for item_id, cosine in near[query]]) for query in queries
         ],
     }
+
+
+def _map(drawn: np.ndarray, vectors: np.ndarray, groups: list[atlas.Group], card: Callable[[int], Card]) -> Card:
+    """The points of the map, each in its group's colour, and the photos that stand for their surroundings."""
+    places, shares = atlas.plane(vectors)
+    group_of = {item: group.number for group in groups for item in group.items}
+    points = [
+        {"x": round(float(x), 1), "y": round(float(y), 1), "group": group_of.get(int(item), 0)}
+        for item, (x, y) in zip(drawn, places, strict=True)
+    ]
+    pictures = [points[row] | card(int(drawn[row])) for row in atlas.pictured(places)]
+    return {
+        "points": points, "pictures": [picture for picture in pictures if picture["image"]], "shares": shares,
+        "width": atlas.WIDTH, "height": atlas.HEIGHT,
+    }  # fmt: skip
 
 
 def draw(item_ids: np.ndarray, most: int, seed: int, name: str) -> list[int]:

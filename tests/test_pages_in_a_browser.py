@@ -80,8 +80,12 @@ def a_model_page(path: Path) -> Path:
 
 def test_pages_fit_a_phone_and_their_charts_are_drawn(tmp_path: Path, chromium: str) -> None:
     data_report.run(data_report.Params(), shop(tmp_path))
-    pages = [tmp_path / "reports/shop/data.html", a_model_page(tmp_path / "model.html")]
+    pages = [
+        *((tmp_path / "reports/shop" / name) for name in ("data.html", "photos.html")),
+        a_model_page(tmp_path / "model.html"),
+    ]
     found = laid_out(chromium, tmp_path, pages)
-    assert {name: width for name, (width, _, _) in found.items()} == {"data": PHONE, "model": PHONE}
+    assert {name: width for name, (width, _, _) in found.items()} == {"data": PHONE, "photos": PHONE, "model": PHONE}
     assert found["model"][1:] == (1, True)
+    assert found["photos"][1:] == (1, True)  # the map
     assert found["data"][1] > 20

@@ -5,8 +5,9 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from features.clip import ClipParams, Encoder, feature_width, load_encoder
-from features.errors import ParamsError
+from features.clip import ClipParams, Encoder, cores, feature_width, load_encoder, placement
+from features.clip_names import ALIASES
+from features.errors import ParamsError, TrainingError
 
 TINY = ClipParams(model="vip5-tiny", device="cpu")
 
@@ -19,6 +20,10 @@ def picture(seed: int, size: tuple[int, int] = (90, 70)) -> Image.Image:
 @pytest.fixture(scope="module")
 def encoder() -> Encoder:
     return load_encoder(TINY)
+
+
+def encoded_alone(encoder: Encoder, image: Image.Image) -> np.ndarray:
+    return encoder.encode_images([image])[0]
 
 
 def own_path(name: str, image: Image.Image, seed: int) -> np.ndarray:
@@ -39,11 +44,64 @@ def test_a_batch_gives_what_open_clip_gives_for_each_image_alone(encoder):
 
 
 @pytest.mark.slow
-def test_a_published_architecture_gives_what_open_clip_gives():
-    big = load_encoder(ClipParams(model="vitb32", pretrained="untrained", seed=3, device="cpu"))
+@pytest.mark.parametrize("alias", ["vitb32", "rn50"])
+def test_a_published_architecture_gives_what_open_clip_gives(alias):
+    """All five aliases: `python -m benchmarks.image_fidelity` (several GB of memory); these two are the quick ones."""
+    big = load_encoder(ClipParams(model=alias, pretrained="untrained", seed=3, device="cpu"))
     image = picture(0, (300, 200))
-    np.testing.assert_allclose(big.encode_images([image])[0], own_path("ViT-B-32", image, seed=3), atol=1e-5)
-    assert big.width == 512
+    np.testing.assert_allclose(
+        big.encode_images([image, picture(1)])[0], own_path(ALIASES[alias], image, seed=3), atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_stays_near_and_is_told(encoder, precision):
+    half = load_encoder(ClipParams(model="vip5-tiny", device="cpu", precision=precision))
+    assert half.dtype == {"bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    assert {str(p.dtype) for p in half.model.visual.parameters()} == {"torch.float32", str(half.dtype)}
+    images = [picture(seed) for seed in range(3)]
+    exact, found = encoder.encode_images(images), half.encode_images(images)
+    assert found.dtype == np.float32
+    assert not np.array_equal(exact, found)
+    assert (exact * found).sum(axis=1).min() > 1 - {"bf16": 1e-3, "fp16": 1e-5}[precision]
+    assert half.description["precision"] == precision
+    texts = ["Red kettle", "Blue lamp"]
+    assert (encoder.encode_texts(texts) * half.encode_texts(texts)).sum(axis=1).min() > 1 - 1e-3
+
+
+def test_half_precision_is_for_gpus_and_each_process_has_its_own(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert placement(ClipParams(model="vitb32")) == ("cuda", "fp16")
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert placement(ClipParams(model="vitb32", precision="bf16")) == ("cuda:3", "bf16")
+    assert placement(ClipParams(model="vitb32", device="cuda:1")) == ("cuda:1", "fp16")
+    assert placement(ClipParams(model="vitb32", device="cpu")) == ("cpu", "fp32")
+
+
+def test_processes_of_one_machine_divide_its_cores(monkeypatch):
+    alone = cores()
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(alone))
+    assert cores() == 1
+
+
+def test_a_feature_does_not_depend_on_its_place_or_its_company(encoder):
+    pixels = torch.from_numpy(np.stack([encoder.fit(picture(seed)) for seed in range(8)]))
+    together = encoder.start(pixels)()
+    order = torch.randperm(8, generator=torch.Generator().manual_seed(1))
+    assert np.array_equal(encoder.start(pixels[order])(), together[order.numpy()])
+    lonely = torch.zeros_like(pixels)
+    lonely[5] = pixels[2]
+    assert np.array_equal(encoder.start(lonely)()[5], together[2])
+
+
+def test_too_little_memory_is_one_clear_line(encoder, monkeypatch):
+    def too_much(batch):
+        raise torch.OutOfMemoryError("tried to allocate 90 GiB")
+
+    monkeypatch.setattr(encoder.model, "encode_image", too_much)
+    with pytest.raises(TrainingError, match="lower batch_size"):
+        encoded_alone(encoder, picture(0))
 
 
 def test_titles_are_encoded_in_their_order_and_cut_at_the_context(encoder):
@@ -107,7 +165,10 @@ def test_a_file_that_could_run_code_is_refused(tmp_path):
     [
         (ClipParams(model="ViT-B-33"), "ViT-B-32"),
         (ClipParams(model="vitb23"), "vitb32"),
-        (ClipParams(model="ViT-B-32", pretrained="opena1"), "openai"),
+        (ClipParams(model="ViT-B-32", pretrained="opena1"), r"a tag of ViT-B-32: openai.* \(the nearest known\)"),
+        (ClipParams(model="vitl14"), r"ViT-L-14 without clip.pretrained; expected a tag of it, one of: openai, laion"),
+        (ClipParams(model="rn50", pretrained="absent.safetensors"), r"that is there, or a tag of RN50: one of: openai"),
+        (ClipParams(model="vip5-tiny", pretrained="openai"), "a tag of vip5-tiny: it has none"),
         (ClipParams(model="ViT-B-16-SigLIP"), "whose tokenizer open_clip brings along"),
     ],
 )

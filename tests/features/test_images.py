@@ -268,7 +268,7 @@ if suicidal:
         add(self, outcomes, vectors)
         os.kill(os.getpid(), signal.SIGKILL)
     Shards.add = deadly
-params = images.Params(batch_size=2, photos_per_shard=2, workers=1, max_wait_seconds=60)
+params = images.Params(batch_size=2, photos_per_shard=2, workers=1, max_wait_seconds=600)
 images.run(params, stage.Context(dataset="shop", root=root, seed=1, shared={"clip": clip, "datasets": dataset}))
 """
 
@@ -285,11 +285,11 @@ def test_two_processes_at_once_one_of_them_killed_and_started_again_give_the_sam
 
     first, second = start(0, "lives"), start(1, "dies")
     try:
-        assert second.wait(100) == -signal.SIGKILL
+        assert second.wait(400) == -signal.SIGKILL
         assert first.poll() is None  # it waits for the other's photos
         assert not (tmp_path / "two/data/shop/images").exists()
-        assert start(1, "lives").wait(100) == 0
-        assert first.wait(100) == 0
+        assert start(1, "lives").wait(400) == 0
+        assert first.wait(400) == 0
     finally:
         for process in (first, second):
             process.kill()

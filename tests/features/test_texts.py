@@ -64,6 +64,35 @@ def test_equal_runs_give_equal_bytes(tmp_path):
     assert parts[0] == parts[1]
 
 
+def test_equal_titles_are_encoded_once_and_finished_ones_never_again(tmp_path, monkeypatch):
+    told = []
+    original = texts.encode_titles
+
+    def spy(titles, *rest):
+        told.extend(titles.values())
+        return original(titles, *rest)
+
+    monkeypatch.setattr(texts, "encode_titles", spy)
+    first, _ = run(tmp_path, ["Red kettle", "Blue lamp", "Red kettle"], batch_size=2, titles_per_shard=2)
+    assert told == ["Red kettle", "Blue lamp"]
+    assert np.array_equal(first[0], first[2])
+    told.clear()
+    second, _ = run(tmp_path, ["Blue lamp", "Guitar", "Red kettle"])
+    assert told == ["Guitar"]
+    assert np.array_equal(second[[0, 2]], first[[1, 0]])
+
+
+def test_processes_share_the_titles(tmp_path, monkeypatch):
+    alone, _ = run(tmp_path / "one", TITLES)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(AssertionError):  # `run` here expects a table; the second process writes none
+        run(tmp_path / "two", TITLES)
+    assert not (tmp_path / "two/data/shop/texts").exists()
+    monkeypatch.setenv("RANK", "0")
+    assert np.array_equal(run(tmp_path / "two", TITLES)[0], alone)
+
+
 def test_centring_leaves_items_without_titles_at_zero(tmp_path):
     vectors, notes = run(tmp_path, TITLES, center=True)
     assert np.any(vectors != 0, axis=1).tolist() == [True, False, True, False, True]

@@ -125,9 +125,11 @@ def test_pages_are_self_contained_and_repeatable(tmp_path):
 def test_photos_are_shown_and_refused_ones_told_with_their_reason(tmp_path):
     data_report.run(data_report.Params(), shop(tmp_path))
     page = pages(tmp_path)[1]
-    assert page.count("data:image/jpeg;base64,") == 2  # on the sheet, and as a query without neighbours
+    assert page.count("data:image/jpeg;base64,") == 3  # in its group, on the map, and as a query
     text = words(page)
     assert "2 items: 1 photos in use, 0 missing, 1 refused." in text
+    assert "Group 1 1 items" in text
+    assert page.count("<circle") == page.count("<image") == 1
     assert "B2 empty: 0 bytes" in text
     assert "untrained" in text
 
