@@ -196,8 +196,8 @@ def placement(params: ClipParams) -> tuple[str, str]:
     device = params.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and "LOCAL_RANK" in os.environ:  # set by torchrun
-        device = f"cuda:{int(os.environ['LOCAL_RANK']) % max(1, torch.cuda.device_count())}"
+    if device == "cuda":  # LOCAL_RANK is set by torchrun
+        device = f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % max(1, torch.cuda.device_count())}"
     precision = params.precision
     if precision == "auto":
         precision = "fp16" if device.startswith("cuda") else "fp32"

@@ -72,7 +72,7 @@ def test_half_precision_stays_near_and_is_told(encoder, precision):
 def test_half_precision_is_for_gpus_and_each_process_has_its_own(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    assert placement(ClipParams(model="vitb32")) == ("cuda", "fp16")
+    assert placement(ClipParams(model="vitb32")) == ("cuda:0", "fp16")
     monkeypatch.setenv("LOCAL_RANK", "3")
     assert placement(ClipParams(model="vitb32", precision="bf16")) == ("cuda:3", "bf16")
     assert placement(ClipParams(model="vitb32", device="cuda:1")) == ("cuda:1", "fp16")
