@@ -74,7 +74,7 @@ def seen(encoder: Encoder, files: Sequence[bytes], shrink_to: int | None) -> tup
     for data in files:
         found = decode(data, PhotoLimits(), shrink_to)
         assert isinstance(found, Decoded)
-        rows.append(encoder.fit(found.image))
+        rows.append(encoder.fit(found.image, found.whole))
     return np.stack(rows), round((time.process_time() - started) / len(files) * 1e3, 1)
 
 

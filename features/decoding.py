@@ -61,11 +61,13 @@ class Decoded:
     """An upright RGB image.
 
     `kind` is the format that the bytes have (JPEG, PNG, ...), `treatment` what was done beyond decoding, in the order
-    of PHOTO_TREATMENTS.
+    of PHOTO_TREATMENTS. `whole` is set where a JPEG was decoded at 1/s of its size: width and height divided by s,
+    fractions included, which the image's own size has rounded up.
     """
 
     image: "Image"
     kind: str
+    whole: tuple[float, float] | None = None
     treatment: tuple[str, ...] = ()
 
 
@@ -100,8 +102,7 @@ def decode(data: bytes, limits: PhotoLimits, shrink_to: int | None = None) -> De
         treatment = _treatment(opened)
         if "first_frame" in treatment and limits.animated == "reject":
             return Rejection(reason="animated", detail=f"{opened.format} with several frames")
-        if shrink_to and opened.format in {"JPEG", "MPO"}:
-            opened.draft(None, (shrink_to, shrink_to))
+        whole = _shrink(opened, shrink_to, turned="rotated" in treatment)
         opened.load()
         image = _upright(_to_rgb(opened), opened)
     except _BROKEN as error:
@@ -109,7 +110,25 @@ def decode(data: bytes, limits: PhotoLimits, shrink_to: int | None = None) -> De
     ranges = _ranges(image, limits.min_contrast)
     if max(ranges) < limits.min_contrast:
         return Rejection(reason="placeholder", detail=f"one flat colour, channels vary by {ranges}")
-    return Decoded(image=image, kind="JPEG" if opened.format == "MPO" else str(opened.format), treatment=treatment)
+    kind = "JPEG" if opened.format == "MPO" else str(opened.format)
+    return Decoded(image=image, kind=kind, whole=whole, treatment=treatment)
+
+
+def _shrink(opened: "Image", shrink_to: int | None, *, turned: bool) -> tuple[float, float] | None:
+    """Has a JPEG decoded at 1/8, 1/4 or 1/2; returns its size divided by that, or None where it stays as it is.
+
+    A turned picture whose sides the divisor does not divide stays: its fraction would end up on another side.
+    """
+    if not shrink_to or opened.format not in {"JPEG", "MPO"}:
+        return None
+    width, height = opened.size
+    for scale in (8, 4, 2):
+        uneven = width % scale or height % scale
+        if min(width, height) >= scale * shrink_to and not (turned and uneven):
+            opened.draft(None, (width // scale, height // scale))
+            size = (width / scale, height / scale)
+            return (size[1], size[0]) if _orientation(opened) in range(5, 9) else size
+    return None
 
 
 def _treatment(opened: "Image") -> tuple[str, ...]:

@@ -171,5 +171,5 @@ def prepare(job: Job, recipe: Recipe, row: np.ndarray) -> Outcome:
     found = decode(data, recipe.limits, recipe.shrink_to)
     if isinstance(found, Rejection):
         return Outcome(digest=job.digest, rejection=found)
-    row[:] = recipe.fit(found.image)
+    row[:] = recipe.fit(found.image, found.whole)
     return Outcome(digest=job.digest, kind=found.kind, treatment=found.treatment)

@@ -53,7 +53,7 @@ class Params:
     """Under torchrun: how long the first process waits without any other's shard before it gives up."""
     photos_per_item: int = 1
     """Of an item's photos (B1.jpg, B1.1.jpg, ...) the first so many; the mean of their features is the item's."""
-    draft: float | None = 4.0
+    draft: float | None = 2.0
     """A JPEG is decoded at 1/2, 1/4 or 1/8 of its size as long as both sides keep so many times the encoder's input;
     null: always at full size."""
     center: bool = False

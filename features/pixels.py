@@ -5,7 +5,6 @@ Trade-off: open_clip's preprocessing is cut in two where pixels are still bytes,
 the memory and the device does the arithmetic; both halves together give open_clip's own numbers to the bit.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     import torch
-    from PIL.Image import Image
+    from PIL.Image import Image, Resampling
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +22,7 @@ class Fit:
     `height` and `width` are the encoder's input; `mean` and `std` belong to the second half, `normalised`.
     """
 
-    steps: tuple[Callable[[Any], Any], ...]
+    steps: tuple[Any, ...]
     height: int
     width: int
     mean: tuple[float, ...]
@@ -31,15 +30,40 @@ class Fit:
     told: str
     """The preprocessing in words, for a manifest and for what a feature is filed under."""
 
-    def __call__(self, image: "Image") -> np.ndarray:
-        """The pixels (H, W, 3) uint8 of an RGB image."""
+    def __call__(self, image: "Image", whole: tuple[float, float] | None = None) -> np.ndarray:
+        """The pixels (H, W, 3) uint8 of an RGB image.
+
+        Args:
+            image: upright.
+            whole: where the image was decoded at 1/s of its size, its width and height divided by s, which need not be
+                whole numbers: without them the picture would be moved by up to half a pixel of the input, which costs
+                ten times what the smaller decoding itself does.
+        """
+        if whole is not None and whole != image.size:
+            width, height = self._resized(whole)
+            image = image.resize((width, height), self._resample(), box=(0, 0, *whole))
         for step in self.steps:
             image = step(image)
         return np.asarray(image)
 
-    def draft_side(self, ratio: float) -> int:
-        """The shorter side, in pixels, that a JPEG must keep if it may be decoded at `ratio` times the input's size."""
-        return round(ratio * max(self.height, self.width))
+    def draft_side(self, ratio: float) -> int | None:
+        """The shorter side that a JPEG must keep if it may be decoded at `ratio` times the input's size.
+
+        None where the preprocessing does not begin with a plain resize of the shorter side: then not at all.
+        """
+        plain = type(self.steps[0]).__name__ == "Resize" and isinstance(self.steps[0].size, int)
+        return round(ratio * max(self.height, self.width)) if plain else None
+
+    def _resized(self, whole: tuple[float, float]) -> tuple[int, int]:
+        """The size that the first step would give the whole picture (torchvision cuts the longer side's fraction)."""
+        side: int = self.steps[0].size
+        width, height = whole
+        return (side, int(side * height / width)) if width <= height else (int(side * width / height), side)
+
+    def _resample(self) -> "Resampling":
+        from PIL.Image import Resampling
+
+        return Resampling[self.steps[0].interpolation.name]
 
 
 def fit_of(config: dict[str, Any]) -> Fit:

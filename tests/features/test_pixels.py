@@ -1,3 +1,4 @@
+import io
 import pickle
 
 import numpy as np
@@ -6,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from features.decoding import PhotoLimits, decode
 from features.pixels import fit_of, normalised
 
 CONFIGS = [
@@ -43,6 +45,36 @@ def test_the_first_half_survives_the_way_to_a_worker_process(config):
     assert np.array_equal(again(picture((90, 70))), fit(picture((90, 70))))
 
 
-def test_a_jpeg_keeps_so_many_times_the_longer_side_of_the_input():
+def smooth(size: tuple[int, int]) -> bytes:
+    """A JPEG whose every pixel tells its place."""
+    x, y = np.meshgrid(np.linspace(0, 6, size[0]), np.linspace(0, 6, size[1]))
+    pixels = np.stack([127 + 120 * np.sin(x), 127 + 120 * np.cos(y), 127 + 120 * np.sin(x + y)], axis=2)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.astype(np.uint8)).save(buffer, "JPEG", quality=95, subsampling=0)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("size", [(129, 171), (171, 129), (128, 170), (255, 300), (301, 260), (257, 523)])
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_a_jpeg_decoded_smaller_shows_the_same_picture_at_the_same_place(size, orientation):
+    fit = fit_of({"size": 32})
+    data = smooth(size)
+    if orientation > 1:
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        buffer = io.BytesIO()
+        Image.open(io.BytesIO(data)).save(buffer, "JPEG", quality=95, subsampling=0, exif=exif)
+        data = buffer.getvalue()
+    whole, small = decode(data, PhotoLimits()), decode(data, PhotoLimits(), fit.draft_side(2.0))
+    assert (small.whole is None) == (orientation > 1 and any(side % 2 for side in size))
+    difference = fit(whole.image).astype(float) - fit(small.image, small.whole)
+    assert np.sqrt((difference**2).mean()) < 1.0
+
+
+def test_only_a_plain_resize_lets_a_jpeg_be_decoded_smaller():
+    sides = [fit_of(config).draft_side(2.0) for config in CONFIGS]
+    assert sides == [64, 64, None, None, None]
+
+
+def test_a_jpeg_keeps_so_many_times_the_side_of_the_input():
     assert fit_of({"size": 224}).draft_side(4.0) == 896
-    assert fit_of({"size": (24, 40)}).draft_side(1.5) == 60
