@@ -133,7 +133,9 @@ def test_the_train_extra_is_what_modeling_imports(light: list[str]) -> None:
 def test_the_worker_extra_is_what_beam_workers_import() -> None:
     """The modules with DoFns and those that do units, with all that they import."""
     imports = graph.import_graph()
-    starts = {"pipelines.beam_worker", "pipelines.sequence_worker"} | {f"pipelines.{path.stem}" for path in (ROOT / "pipelines").glob("*_units.py")}
+    starts = {"pipelines.beam_worker", "pipelines.sequence_worker"} | {
+        f"pipelines.{path.stem}" for path in (ROOT / "pipelines").glob("*_units.py")
+    }
     modules = starts | {above for name in starts for above in imports.find_upstream_modules(name)}
     files = [ROOT / f"{module.replace('.', '/')}.py" for module in modules - set(graph.PACKAGES)]
     names = {name for path in files for name in imported(path)} - sys.stdlib_module_names - set(graph.PACKAGES)
