@@ -27,6 +27,7 @@ from features.seeds import rng
 from features.tables import from_rows
 from features.templates import load_templates
 from modeling.batches import Corpus, PhotoTable
+from modeling.heap import keep_heap
 from modeling.histories import Histories
 from modeling.prefix_tree import build_tree
 from modeling.ragged import Ragged
@@ -125,6 +126,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--prompts", nargs="+", default=["A-9", "B-8"])
     arguments = parser.parse_args(argv)
     torch.set_num_threads(arguments.threads)
+    keep_heap()
     tokens = Tokens.load(arguments.tokenizer)
     histories, catalogue = made_histories(arguments.users), made_catalogue(tokens)
     corpus, model = made_corpus(histories, tokens), small_vip5(tokens, 0.0).eval()

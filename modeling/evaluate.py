@@ -70,6 +70,8 @@ class Params:
     """auto (a GPU where there is one), cpu, cuda or cuda:N."""
     num_threads: int | None = None
     """CPU threads; null leaves torch's choice."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Arithmetic of the models' passes; bfloat16 pays on hardware that has units for it."""
 
     def __post_init__(self) -> None:
         for name in ("beam", "top_k", "batch_size", "tokens_per_batch", "explanation_max_tokens"):
@@ -90,6 +92,7 @@ def run(params: Params, context: Context) -> int:
     from modeling import evaluation_files as files
     from modeling import evaluation_inputs as read
     from modeling.checkpoints import load_backbone_only, load_vip5
+    from modeling.heap import keep_heap
     from modeling.rankings import Search
     from modeling.rivals import score_rivals
     from modeling.settings import LoopParams
@@ -102,13 +105,14 @@ def run(params: Params, context: Context) -> int:
     read.check_vision(model, inputs)
     search = Search(
         decoding=params.decoding, beam=params.beam, top_k=params.top_k, batch_size=params.batch_size,
-        tokens_per_batch=params.tokens_per_batch,
+        tokens_per_batch=params.tokens_per_batch, dtype=params.dtype,
     )  # fmt: skip
     score = partial(ev.score_model, inputs=inputs, search=search)
     some = ev.chosen(params.ablation_prompts, params.prompts)
     longest = params.explanation_max_tokens
     sees = model.visual is not None
     corpus = read.test_corpus(context, tokens, inputs.photos if sees else None)
+    keep_heap()
     vip5 = score(model, corpus, prompts=params.prompts, explanation_tokens=longest, label="VIP5")
     ev.check_candidates(vip5.direct, inputs)
     others = {}

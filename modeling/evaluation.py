@@ -108,12 +108,14 @@ def score_model(
     ]  # fmt: skip
     explained: dict[str, Explanations] = {}
     if explanation_tokens is not None:
-        explained = {
-            key: explain_prompt(
-                model, corpus, rows, batch_size=search.batch_size, max_tokens=explanation_tokens, label=f"{label} {key}"
-            )
-            for key, rows in rows_by_prompt(corpus, 2, inputs.users, prompts).items()
-        }
+        with search.arithmetic(next(model.parameters()).device):
+            explained = {
+                key: explain_prompt(
+                    model, corpus, rows, batch_size=search.batch_size, max_tokens=explanation_tokens,
+                    label=f"{label} {key}",
+                )
+                for key, rows in rows_by_prompt(corpus, 2, inputs.users, prompts).items()
+            }  # fmt: skip
     return Scores(sequential=rankings[0], direct=rankings[1], explanation=explained)
 
 

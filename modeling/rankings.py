@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import torch
 from tqdm import tqdm
 
 from features.errors import TableError
@@ -48,8 +49,14 @@ class Search:
     """Rows a batch at most."""
     tokens_per_batch: int
     """Source tokens a batch at most, padding included."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Arithmetic of the model's passes; scores are summed in float32."""
     max_tokens: int = 50
     """Longest unconstrained string, tokens."""
+
+    def arithmetic(self, device: torch.device) -> torch.autocast:
+        """The context in which a model's passes run."""
+        return torch.autocast(device.type, torch.bfloat16, enabled=self.dtype == "bfloat16")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,13 +158,21 @@ def rank_prompt(
             batch = corpus.batch(rows[places]).to(next(model.parameters()).device)
             users = corpus.user_ids[rows[places]]
             seen = histories.seen(users, catalogue.num_items)
-            if search.decoding == "unconstrained":
-                ranked = _free(
-                    model, batch, corpus.tokens, catalogue=catalogue, search=search, seen=seen, counts=answers.parsed
-                )
-            else:
-                harder = None if popular is None else popular.padded(users, fill=0).astype(np.int64)
-                ranked = _constrained(TreeDecoder(model, batch), answers, places, catalogue.tree, seen, search, harder)
+            with search.arithmetic(batch.input_ids.device):
+                if search.decoding == "unconstrained":
+                    ranked = _free(
+                        model,
+                        batch,
+                        corpus.tokens,
+                        catalogue=catalogue,
+                        search=search,
+                        seen=seen,
+                        counts=answers.parsed,
+                    )
+                else:
+                    harder = None if popular is None else popular.padded(users, fill=0).astype(np.int64)
+                    decoder = TreeDecoder(model, batch)
+                    ranked = _constrained(decoder, answers, places, catalogue.tree, seen, search, harder)
             answers.put(places, ranked)
             bar.update(len(places))
     return answers.rankings(corpus, rows, unconstrained=search.decoding == "unconstrained")

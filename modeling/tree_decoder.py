@@ -103,7 +103,7 @@ class TreeDecoder:
             _heads(project(normed), self._width) for project in (attention.q, attention.k, attention.v)
         )
         layer.keys, layer.values = torch.cat([layer.keys, keys], 2), torch.cat([layer.values, values], 2)
-        return _attended(attention.o, query, layer.keys, layer.values, bias.to(query))
+        return _attended(attention.o, query, layer.keys, layer.values, bias)
 
     def _cross_attention(self, part: Any, layer: _Layer, hidden: Tensor) -> Tensor:
         attention = part.EncDecAttention
@@ -157,6 +157,8 @@ def _projected(attention: Any, normed: Tensor, width: int) -> tuple[Tensor, Tens
 
 def _attended(output: Any, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
     """(B, N, D) what attention without T5's missing scale finds, through the layer `output`."""
+    if mask is not None and mask.dtype != torch.bool:
+        mask = mask.to(query.dtype)  # under autocast the states are float32 and the query is not
     mixed = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask, scale=1.0)
     joined: Tensor = output(mixed.transpose(1, 2).flatten(2))
     return joined

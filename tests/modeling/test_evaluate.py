@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 import yaml
 
 from features import schema
@@ -18,8 +19,12 @@ from features.errors import ModelError, ParamsError, TableError
 from features.stage import Context
 from features.tables import read_table
 from modeling import evaluate, model_report, summary
+from modeling.checkpoints import load_vip5
+from modeling.decoding import score_items
 from modeling.evaluation import chosen
-from modeling.rankings import prompt_key
+from modeling.evaluation_inputs import load_inputs
+from modeling.evaluation_inputs import test_corpus as read_test_corpus
+from modeling.rankings import Search, prompt_key, rank_prompt, rows_by_prompt
 from modeling.sasrec_settings import SasRecParams
 from tests.modeling.evaluated import rewrite, write_evaluated
 from tests.modeling.world import NUM_ITEMS, NUM_USERS
@@ -173,6 +178,42 @@ def test_unconstrained_decoding_counts_what_is_no_item(place: Context) -> None:
     strings = metrics_of(place)["sequential"]["A-3"]["strings"]
     assert set(strings) == {"invalid_share", "repeated_share", "seen_share"}
     assert strings["invalid_share"] > 0
+
+
+def test_bfloat16_ranks_and_writes_like_float32(place: Context, evaluated: tuple[Context, dict[str, Any]]) -> None:
+    evaluate.run(evaluate.Params(**(QUICK | {"sasrec": None}), dtype="bfloat16"), place)
+    scores = {}
+    for name, where in (("bfloat16", place), ("float32", evaluated[0])):
+        rows = read_table(where.table("predictions"), schema.PREDICTIONS).to_pylist()
+        scores[name] = {(row["prompt_id"], row["user_id"], row["item_id"]): row["score"] for row in rows}
+    assert scores["bfloat16"].keys() == scores["float32"].keys()
+    gaps = [abs(scores["bfloat16"][key] - score) for key, score in scores["float32"].items()]
+    assert 0 < max(gaps) < 0.1
+    assert metrics_of(place)["sequential"]["A-3"]["num_users"] == NUM_USERS
+
+
+def test_a_direct_prompt_without_a_list_is_asked_about_three_sets_of_candidates(world: Context) -> None:
+    model, tokens = load_vip5(world, device=torch.device("cpu"))
+    inputs = load_inputs(world, tokens, max_users=None)
+    corpus = read_test_corpus(world, tokens, inputs.photos)
+    rows = rows_by_prompt(corpus, 1, None, ("B-5",))["B-5"]
+    search = Search(decoding="constrained", beam=20, top_k=20, batch_size=7, tokens_per_batch=2000)
+    found = rank_prompt(
+        model, corpus, rows, catalogue=inputs.catalogue, histories=inputs.histories, search=search, label="",
+        popular=inputs.popular,
+    )  # fmt: skip
+    everything = np.tile(np.arange(1, NUM_ITEMS + 1), (len(rows), 1))
+    scores = score_items(model, corpus.batch(rows), inputs.catalogue.tree, everything)
+    users, own = found.user_ids, found.targets - 1
+    for name, allowed in (
+        ("whole", ~inputs.histories.seen(users, NUM_ITEMS)),
+        ("popular", (inputs.popular.padded(users, fill=0)[:, :, None] == everything[:, None]).any(1)),
+        ("uniform", (found.candidates[:, :, None] == everything[:, None]).any(1)),  # type: ignore[index]
+    ):
+        better = (scores > scores[np.arange(len(rows)), own][:, None]) & allowed
+        ranks = found.ranks if name == "uniform" else found.further[name]
+        assert ranks.tolist() == (1 + better.sum(1)).tolist(), name
+    assert set(found.further) == {"popular", "whole"}
 
 
 def test_a_model_of_another_dataset_is_refused(place: Context) -> None:
