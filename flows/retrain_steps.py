@@ -124,7 +124,7 @@ def _steps(run: Run, step: StepRunner) -> Result:
     step("reproduce", reproduce, run)
     before = champions.current(run.name, run.root)
     drift = step("drift", find_drift, run, before)
-    if before is not None and before.about["model"] == champions.model_digest(run.name, run.root):
+    if before is not None and _same(run, before):
         return Result(decision="unchanged", reason="the same model as the champion", champion=before, drift=drift)
     verdict = step("gate", gate, run, before)
     if verdict.decision != "promote":
@@ -136,6 +136,13 @@ def _steps(run: Run, step: StepRunner) -> Result:
         step("push", push, run)
     champion = step("promote", promote, run, found, verdict)
     return Result(decision="promote", reason=verdict.reason, champion=champion, verdict=verdict, drift=drift)
+
+
+def _same(run: Run, before: Champion) -> bool:
+    """Whether model and metrics are the champion's; the same model with other metrics must pass the gate again."""
+    old = Places(dataset=run.name, root=before.folder)
+    model = before.about["model"] == champions.model_digest(run.name, run.root)
+    return model and _metrics(old) == _metrics(run.places)
 
 
 def bring_in(run: Run) -> list[str]:

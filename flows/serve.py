@@ -114,7 +114,11 @@ def a_server(port: int, patience: float) -> Iterator[None]:
     address = f"http://127.0.0.1:{port}/api"
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     child = subprocess.Popen(  # noqa: S603 - our own words
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        env=os.environ | {"PREFECT_SERVER_UI_API_URL": address},  # else the page asks port 4200 whatever --port says
     )
     os.environ["PREFECT_API_URL"] = address
     try:

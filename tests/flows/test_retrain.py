@@ -101,6 +101,14 @@ def test_a_leaking_model_is_refused_and_on_record(folder: Path) -> None:
     assert read_history(folder)[-1]["decision"] == "refuse"
 
 
+def test_the_same_model_is_refused_once_it_is_known_to_leak(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_dvc(monkeypatch)
+    path = folder / "metrics/tiny/evaluate.json"
+    path.write_text(path.read_text().replace('"leaking": false', '"leaking": true'))
+    with pytest.raises(GateError, match="leakage: leaks"):
+        retrain(folder)
+
+
 def test_a_stage_that_fails_leaves_champion_and_a_line(folder: Path) -> None:
     (folder / "train.py").write_text("raise SystemExit(3)")
     with pytest.raises(CommandError, match="dvc repro with exit code"):
