@@ -13,6 +13,8 @@ from pathlib import Path
 import polars as pl
 import pyarrow as pa
 
+from features.errors import TableError
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pieces:
@@ -22,13 +24,23 @@ class Pieces:
     held: dict[str, pl.DataFrame] = field(default_factory=dict)
 
     def write(self, name: str, frame: pl.DataFrame) -> None:
-        """Keeps `frame`; safe to repeat and to do in several processes."""
+        """Keeps `frame`; safe to repeat and to do in several processes.
+
+        Raises:
+            TableError: the disk is full, read-only or gone.
+        """
         if self.folder is None:
             self.held[name] = frame
             return
         temporary = self.folder / f"{name}.{os.getpid()}.tmp"
-        frame.write_ipc(temporary, compression="uncompressed")
-        temporary.rename(self._path(name))
+        try:
+            frame.write_ipc(temporary, compression="uncompressed")
+            temporary.rename(self._path(name))
+        except OSError as error:
+            reason = error.strerror or str(error).splitlines()[0]
+            raise TableError(
+                f"{temporary} that cannot be written ({reason})", "a disk with room", "free or mount it"
+            ) from error
 
     def read(self, name: str) -> pl.DataFrame:
         """The frame of this name."""
