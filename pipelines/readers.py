@@ -137,6 +137,10 @@ def item_2018(record: Mapping[str, Any]) -> Row | str:
 def item_2023(record: Mapping[str, Any]) -> Row | str:
     """Metadata of the 2023 dumps; an item without a category path has its main category."""
     images = record.get("images")
+    if isinstance(images, dict):  # lists by size, as some copies of the dump have them, instead of a list of images
+        lists = {size: values for size, values in images.items() if isinstance(values, list)}
+        longest = max(map(len, lists.values()), default=0)
+        images = [{size: (values[n : n + 1] or [None])[0] for size, values in lists.items()} for n in range(longest)]
     shown = [image for image in images if isinstance(image, dict)] if isinstance(images, list) else []
     shown.sort(key=lambda image: image.get("variant") != "MAIN")
     photos = [image.get(size) for image in shown for size in ("hi_res", "large", "thumb")]

@@ -79,6 +79,26 @@ def test_2018_reads_votes_and_cleans_metadata() -> None:
     assert item == expected
 
 
+def test_2018_titles_lose_their_markup_and_pieces_of_programs_are_no_titles() -> None:
+    def title(value: object) -> object:
+        return readers.item_2018({"asin": "B1", "title": value})[1]
+
+    assert title('<span id="productTitle">Lid &amp; Pan<br/>Set</span>') == "Lid & Pan Set"
+    assert title("var aPageStart = (new Date()).getTime(); var x") is None
+    assert title("5 < 6 and <3") == "5 < 6 and <3"
+    row = readers.item_2018({"asin": "B1", "category": ["Toys", "</span></span></span>"], "price": ".a-box{x:1}"})
+    assert row == ("B1", None, None, None, ["Toys"], None, None)
+
+
+def test_2023_photos_come_as_a_list_or_by_size_and_may_be_missing() -> None:
+    by_size = {"thumb": ["https://a/t1", "https://a/t2"], "variant": ["PT01", "MAIN"], "large": [None, "https://a/2"]}
+    assert readers.item_2023({"parent_asin": "P1", "images": by_size})[-1] == "https://a/2"
+    assert readers.item_2023({"parent_asin": "P1", "images": None, "price": "from 3.99"}) == (
+        "P1", None, None, None, [], None, None,
+    )  # fmt: skip
+    assert readers.item_2023({"asin": "B1"}) == "missing_item"
+
+
 @given(st.lists(st.binary(max_size=60) | st.sampled_from([dumped(GOOD), repr(GOOD).encode()]), max_size=12))
 @settings(max_examples=150, deadline=None)
 def test_lines_in_are_lines_kept_and_lines_rejected(lines: list[bytes]) -> None:
@@ -104,7 +124,9 @@ def test_cleaning_a_text_leaves_words_single_spaces_and_no_control_characters(va
     ("value", "cleaned"),
     [
         ("12&#34; &amp; more", '12" & more'), ("e\u0301", "\u00e9"), ("a\x00b\t c\n", "ab c"), (" \u00a0 ", None),
-        ("&amp;#34;", "&#34;"), ("\ufeffx", "x"), (17, None), ("", None),
+        ("a<br />b <b>c</b>d", "a b cd"), ("<script>x</script>y", "y"), ("&lt;b&gt;", "<b>"),
+        ("<notatag> <3", "<notatag> <3"),
+        ("<!-- x", None), ("&amp;#34;", "&#34;"), ("\ufeffx", "x"), (17, None), ("", None),
     ],
 )  # fmt: skip
 def test_texts_are_cleaned_by_the_documented_rules(value: object, cleaned: str | None) -> None:

@@ -284,3 +284,17 @@ def test_musical_instruments_has_its_published_counts(tmp_path: Path, real_data:
     assert sum(row["user_name"] is None for row in reviews) == 27
     assert sum(row["image_url"] is not None for row in items) == 898
     assert sum(row["brand"] is not None for row in items) == 794
+
+
+@pytest.mark.real
+def test_gift_cards_of_2018_have_their_published_counts(tmp_path: Path, real_data: Path) -> None:
+    entry = {"format": "amazon2018", "reviews": ["Gift_Cards_5.json.gz"], "metadata": ["meta_Gift_Cards.json.gz"]}
+    context = Context(dataset="gift_cards", root=tmp_path, seed=1, shared={"datasets": entry, "beam": {}})
+    shutil.copytree(real_data / "amazon2018" / "gift_cards", context.raw)
+    write_records(records.Params(), context)
+    reviews, items = rows(context, "reviews"), rows(context, "items")
+    assert (len(reviews), len(items), rows(context, "rejects")) == (2972, 1547, [])
+    assert {row["item_key"] for row in reviews} <= {row["item_key"] for row in items}
+    assert (sum(row["verified"] for row in reviews), sum(row["variant"] is not None for row in reviews)) == (2838, 864)
+    pairs = [(row["user_key"], row["item_key"]) for row in reviews]
+    assert len(pairs) - len(set(pairs)) == 7
