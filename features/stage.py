@@ -118,7 +118,7 @@ def main(
     arguments = parser.parse_args(argv)
     configure_logging()
     # libgomp, torch's OpenMP, reads it when it is loaded. Threads that spin while they wait made a training loop on two
-    # threads 12 to 17 times slower than on one where the cores were shared; threads that sleep cost 5 %.
+    # threads 13 to 19 times slower than on one where the cores were shared; threads that sleep cost 5 %.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     started = time.monotonic()
     try:
