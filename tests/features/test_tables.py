@@ -133,26 +133,20 @@ BAD_VECTORS = {
 @pytest.mark.parametrize("kind", [VECTOR, pa.list_(pa.float32(), 2), pa.list_(pa.float16(), 2)])
 @pytest.mark.parametrize("rule", BAD_VECTORS)
 def test_a_null_in_or_for_a_vector_is_reported_by_rule_and_row(tmp_path: Path, rule: str, kind: pa.DataType) -> None:
-    data = pa.table({
-        "item_id": pa.array([1, 2], pa.int32()), "embedding": pa.array(BAD_VECTORS[rule], kind),
-        "status": ["ok", "ok"], "sha256": pa.nulls(2, pa.string()),
-    })  # fmt: skip
+    data = pa.table({"item_id": pa.array([1, 2], pa.int32()), "embedding": pa.array(BAD_VECTORS[rule], kind)})
     with pytest.raises(TableError) as caught:
-        tables.write_table(tmp_path / "embeddings", schema.embeddings(2), data, PROVENANCE)
+        tables.write_table(tmp_path / "embeddings", schema.text_embeddings(2), data, PROVENANCE)
     row = {"item_id": 2, "embedding": BAD_VECTORS[rule][1]}
     assert str(caught.value) == (
-        f"found 1 rows of images/embeddings where embedding {rule} does not hold, such as {row}; expected none; "
-        "do: mend the stage that writes images/embeddings"
+        f"found 1 rows of texts where embedding {rule} does not hold, such as {row}; expected none; "
+        "do: mend the stage that writes texts"
     )
 
 
 def test_a_vector_of_another_width_is_told_in_one_short_line(tmp_path: Path) -> None:
-    data = pa.table({
-        "item_id": pa.array([1], pa.int32()), "embedding": pa.array([[0.0]], VECTOR), "status": ["ok"],
-        "sha256": pa.nulls(1, pa.string()),
-    })  # fmt: skip
-    with pytest.raises(TableError, match=r"images/embeddings with embedding of type list<") as caught:
-        tables.write_table(tmp_path / "embeddings", schema.embeddings(2), data, PROVENANCE)
+    data = pa.table({"item_id": pa.array([1], pa.int32()), "embedding": pa.array([[0.0]], VECTOR)})
+    with pytest.raises(TableError, match=r"texts with embedding of type list<") as caught:
+        tables.write_table(tmp_path / "embeddings", schema.text_embeddings(2), data, PROVENANCE)
     assert caught.value.expected == "fixed_size_list<element: halffloat not null>[2]"
     assert len(str(caught.value)) < 400
 
