@@ -17,6 +17,7 @@ from features import schema
 from features.errors import TableError
 from features.stage import Places
 from features.tables import MANIFEST, read_table
+from flows.drift import comparable
 from modeling.intervals import differences
 from modeling.ranking_metrics import by_user
 
@@ -187,7 +188,7 @@ def compare(name: str, champion: Path, root: Path, params: GateParams) -> Paired
 def _ranks(places: Places, params: GateParams) -> pl.DataFrame | None:
     """user_key, item_key (the held-out item) and its rank, 0 where it is not among the predictions."""
     wanted = ("predictions", "sequences/users", "sequences/items", "sequences/interactions")
-    if not all((places.table(table) / MANIFEST).is_file() for table in wanted):
+    if not all((places.table(table) / MANIFEST).is_file() and comparable(places, table) for table in wanted):
         return None
     columns = (("user_id", "prompt_id", "rank", "item_id"), ("user_id", "user_key"), ("item_id", "item_key"),
                ("user_id", "item_id", "split"))  # fmt: skip

@@ -51,7 +51,7 @@ def retrain(name: str, wait_seconds: float | None = None) -> Result:
         log.info("%s", line)
         logger.info(line)
 
-    run = prepare(name, run_id=str(context.flow_run.id)[:12], tell=tell)
+    run = prepare(name, run_id=context.flow_run.id.hex[-12:], tell=tell)
     if wait_seconds is not None:
         run = replace(run, how=replace(run.how, wait_seconds=wait_seconds))
     if overtaken(run, context.flow_run.expected_start_time):

@@ -14,13 +14,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from features.errors import GateError, InputError, VIP5Error
+from features.errors import GateError, InputError, ModelError, VIP5Error
 from features.params import build, load_yaml
 from features.stage import Places
 from flows import champions, dumps, profile, sources
 from flows.champions import Champion
 from flows.commands import Tell, dvc, stream
-from flows.drift import drift_between
+from flows.drift import comparable, drift_between
 from flows.gate import GateParams, Verdict, compare, judge, table_checks
 from flows.provenance import data_digests, git_state
 from flows.run_log import append_history
@@ -192,6 +192,12 @@ def _kept_numbers(run: Run) -> dict[str, Any]:
     if before is None:
         return {}
     tables = before.folder.relative_to(run.root) / "data" / run.name
+    items = Places(dataset=run.name, root=before.folder)
+    if items.table("sequences/items").is_dir() and not comparable(items, "sequences/items"):
+        raise ModelError(
+            f"a champion {before.digest} with items of an older version", "today's schema, to keep their numbers",
+            "set retrain.keep_numbers to false for one run: items are then numbered afresh",
+        )  # fmt: skip
     over = {
         "sequences": {"previous_items": (tables / "sequences" / "items").as_posix()},
         "identifiers": {"previous": (tables / "identifiers").as_posix()},

@@ -1,3 +1,5 @@
+import base64
+import json
 from pathlib import Path
 from typing import Any
 
@@ -175,9 +177,6 @@ def test_stability_is_zero_for_the_same_and_grows() -> None:
 
 
 def test_the_plot_is_an_svg_that_names_what_it_shows(tmp_path: Path) -> None:
-    import base64
-    import json
-
     places = Places(dataset="d", root=tmp_path)
     assert interval_plot(places, PARAMS) is None
     path = places.metrics("evaluate.json")
@@ -187,3 +186,17 @@ def test_the_plot_is_an_svg_that_names_what_it_shows(tmp_path: Path) -> None:
     assert "VIP5 A-3" in svg
     assert "item_knn" in svg
     assert svg.endswith("</svg>")
+
+
+def test_tables_of_an_older_version_are_left_out_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    old = write_world(tmp_path / "old", better=True)
+    new = write_world(tmp_path / "new", better=True)
+    for table in ("images/embeddings", "predictions"):
+        path = old.table(table) / "_manifest.json"
+        found = json.loads(path.read_text())
+        path.write_text(json.dumps(found | {"schema_digest": "0" * 16}))
+    report = drift_between(old, new)
+    assert "photos" not in report
+    assert report["users"]["kept"] == NUM_USERS
+    assert compare("d", old.root, new.root, PARAMS) is None
+    assert "the champion's images/embeddings is left out: schema 0000000000000000" in caplog.text

@@ -11,13 +11,16 @@ from typing import Any
 
 import pytest
 
+from features import schema, tables
 from features.errors import BusyError, CommandError, GateError, ModelError
+from features.params import load_yaml
 from flows import champion, champions, commands, retrain_steps
 from flows.locks import only_one
 from flows.retrain import run_plainly
 from flows.retrain_steps import Run, prepare
 from flows.run_log import read_history
 from tests.flows import tiny
+from tests.flows.test_profile import put_dump
 
 STEPS = ["ingest", "reproduce", "drift", "gate", "seal", "promote", "report"]
 
@@ -301,3 +304,45 @@ def test_what_stops_us_stops_the_command_and_its_children(tmp_path: Path) -> Non
         time.sleep(0.05)
     else:
         assert time.monotonic() < deadline
+
+
+def test_a_profile_keeps_the_numbers_and_codes_of_its_champion(
+    root: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(root / name, name)
+    shutil.copytree(root / "profiles", "profiles")
+    params = load_yaml(Path("params.yaml"))
+    put_dump("toys", [*params["datasets"]["toys"]["reviews"], *params["datasets"]["toys"]["metadata"]], workspace)
+    put_dump("t5_tokenizer", ["tokenizer.json", "spiece.model"], workspace)
+    asked: list[list[str]] = []
+    monkeypatch.setattr(retrain_steps, "dvc", lambda words, *rest, **more: asked.append(list(words)))
+    run = prepare("toys", run_id="r1", tell=lambda line: None)
+    retrain_steps.reproduce(run)
+    line = Path("work/profiles/toys")
+    assert load_yaml(line / "params.yaml")["sequences"]["previous_items"] is None
+    rows = [{"item_id": 1, "item_key": "B1", "num_interactions": 1, "num_train": 1}]
+    made = tables.Provenance(stage="sequences", params={})
+    tables.write_table(
+        run.places.table("sequences/items"), schema.CATALOGUE, tables.from_rows(schema.CATALOGUE, rows), made
+    )
+    for name in ("models/toys/train/w", "data/toys/identifiers/t"):
+        Path(name).parent.mkdir(parents=True)
+        Path(name).write_text("x")
+    Path("metrics/toys").mkdir(parents=True)
+    Path("metrics/toys/evaluate.json").write_text("{}")
+    digest, folder = champions.seal("toys", champions.stage("toys"), run.params)
+    about = {"params": run.params, "model": "x", "promoted_at": "2020"}
+    champions.promote("toys", digest, about)
+    retrain_steps.reproduce(run, "sequences")
+    written = load_yaml(line / "params.yaml")
+    kept = f"models/toys/champions/{digest}/data/toys/sequences/items"
+    assert written["sequences"]["previous_items"] == kept
+    assert written["identifiers"]["previous"] == f"models/toys/champions/{digest}/data/toys/identifiers"
+    stages = load_yaml(line / "dvc.yaml")["stages"]
+    assert kept in stages["sequences"]["deps"]
+    assert folder == Path(f"models/toys/champions/{digest}")
+    assert asked == [["repro", "work/profiles/toys/dvc.yaml"], ["repro", "work/profiles/toys/dvc.yaml:sequences"]]
+    other = champions.Champion(name="toys", digest=digest, folder=folder, about=about | {"params": {}})
+    monkeypatch.setattr(champions, "current", lambda *_: other)
+    assert list(retrain_steps._kept_numbers(run)) == ["sequences"]
