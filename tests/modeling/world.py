@@ -75,6 +75,7 @@ def write_world(root: Path) -> Context:
             "embedding": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), WIDTH),
             "status": ["missing" if i == 3 else "ok" for i in range(1, NUM_ITEMS + 1)],
             "sha256": pa.nulls(NUM_ITEMS, pa.string()),
+            "treatment": pa.nulls(NUM_ITEMS, pa.string()),
         }
     ).cast(photos.arrow)
     write_table(place.table("images/embeddings"), photos, data, MADE)
