@@ -27,7 +27,8 @@ from flows.ingest import quiet_prefect
 from flows.run_log import read_lines, summary
 
 if TYPE_CHECKING:
-    from flows.retrain_steps import Result, Run
+    from flows.retrain_run import Run
+    from flows.retrain_steps import Result
 
 log = logging.getLogger("vip5")
 
@@ -46,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     configure_logging()
     signal.signal(signal.SIGTERM, _terminate)
-    from flows.retrain_steps import prepare
+    from flows.retrain_run import prepare
 
     try:
         run = prepare(arguments.name, run_id=uuid.uuid4().hex[:12])

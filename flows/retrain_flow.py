@@ -27,7 +27,8 @@ from prefect.logging import get_run_logger
 from flows.locks import only_one
 from flows.pictures import interval_plot
 from flows.retrain import table, timed
-from flows.retrain_steps import Result, Run, prepare
+from flows.retrain_run import Run, prepare
+from flows.retrain_steps import Result
 from flows.retrain_steps import retrain as run_steps
 from flows.run_log import read_history
 

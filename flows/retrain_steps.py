@@ -6,68 +6,27 @@ that a champion is never without them; a challenger that then fails leaves a fol
 """
 
 import json
-import logging
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from features.errors import GateError, InputError, ModelError, VIP5Error
-from features.params import build, load_yaml
+from features.params import load_yaml
 from features.stage import Places
 from flows import champions, dumps, profile, sources
 from flows.champions import Champion
-from flows.commands import Tell, dvc, stream
+from flows.commands import dvc, stream
 from flows.drift import comparable, drift_between
-from flows.gate import GateParams, Verdict, compare, judge, table_checks
+from flows.gate import Verdict, compare, judge, table_checks
 from flows.provenance import data_digests, git_state
+from flows.retrain_run import Run
 from flows.run_log import append_history
 
-log = logging.getLogger("vip5")
 StepRunner = Callable[..., Any]
 """Called as step(name, function, *arguments); runs the function and returns what it returns."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RetrainParams:
-    """Parameters of a retrain (section `retrain`)."""
-
-    photos: bool = False
-    """Fetch the photos of new items, where the data set has a photo folder."""
-    keep_numbers: bool = True
-    """Items that the champion knows keep their numbers (a profile's line only)."""
-    recommend: bool = True
-    """Seal the top items of every user, by the complete histories, with the model."""
-    push: bool = False
-    """`dvc push` before the model is promoted."""
-    wait_seconds: float = 0.0
-    """How long a second run waits for the first; 0: it leaves at once."""
-    gate: GateParams = field(default_factory=GateParams)
-    """When a challenger replaces the champion."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """One retrain: what, where, how, and whom to tell."""
-
-    name: str
-    run_id: str
-    root: Path
-    params: Mapping[str, Any]
-    how: RetrainParams
-    tell: Tell = log.info
-
-    @property
-    def is_root_line(self) -> bool:
-        """Whether the data set is that of the repository's own params.yaml."""
-        return bool(load_yaml(self.root / "params.yaml")["dataset"] == self.name)
-
-    @property
-    def places(self) -> Places:
-        """Where the data set's files lie."""
-        return Places(dataset=self.name, root=self.root)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,20 +38,6 @@ class Result:
     champion: Champion | None
     verdict: Verdict | None = None
     drift: Mapping[str, Any] | None = None
-
-
-def prepare(name: str, run_id: str, root: Path = Path(), tell: Tell = log.info) -> Run:
-    """The run, its parameters checked; nothing is written.
-
-    Raises:
-        ParamsError: no such data set or profile, or a wrong parameter.
-    """
-    own = load_yaml(root / "params.yaml")
-    params = own if own["dataset"] == name else profile.merged([name], root)
-    sources.dataset_of(name, {"datasets": params["datasets"]})
-    sources.fetching(params)
-    how = build(RetrainParams, params.get("retrain") or {}, where="retrain")
-    return Run(name=name, run_id=run_id, root=root, params=params, how=how, tell=tell)
 
 
 def retrain(run: Run, step: StepRunner) -> Result:

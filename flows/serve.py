@@ -72,7 +72,7 @@ def deployments(names: Sequence[str], cron: str, timezone: str = "UTC") -> list[
 
     from flows.ingest_flow import ingest
     from flows.retrain_flow import retrain
-    from flows.retrain_steps import prepare
+    from flows.retrain_run import prepare
 
     alone = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
     made: list[Any] = []

@@ -80,7 +80,7 @@ def test_a_retrain_promotes_refuses_and_skips_with_its_record_on_the_server(
 ) -> None:
     from flows.retrain_flow import overtaken
     from flows.retrain_flow import retrain as flow
-    from flows.retrain_steps import prepare
+    from flows.retrain_run import prepare
 
     monkeypatch.chdir(tiny.make(tmp_path / "tiny", root))
     assert flow("tiny").decision == "promote"

@@ -17,7 +17,7 @@ from features.params import load_yaml
 from flows import champion, champions, commands, retrain_steps
 from flows.locks import only_one
 from flows.retrain import run_plainly
-from flows.retrain_steps import Run, prepare
+from flows.retrain_run import Run, prepare
 from flows.run_log import read_history
 from tests.flows import tiny
 from tests.flows.test_profile import put_dump
