@@ -31,9 +31,10 @@ from modeling.backbone import new_t5, seeded
 from modeling.batches import Corpus, PhotoTable
 from modeling.sampler import padding_share
 from modeling.settings import AdapterParams, LoopParams, Scratch, VisionParams
+from modeling.steps import epoch_steps, passes_of
 from modeling.tokenizer_training import train_tokenizer
 from modeling.tokens import Tokens
-from modeling.training import epoch_steps, fit, passes_of
+from modeling.training import fit
 from modeling.vip5 import VIP5, set_trainable
 
 NUM_USERS, NUM_ITEMS, WIDTH, PHOTO = 5000, 3000, 512, "<extra_id_0> <extra_id_0>"

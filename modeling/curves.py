@@ -10,7 +10,7 @@ from typing import Any
 
 from features.schema import FAMILIES
 from features.stage import Places
-from modeling.training import History
+from modeling.history import History
 
 COLUMNS = (
     "step", "epoch", "loss", *(f"loss_{family}" for family in FAMILIES), "learning_rate",
@@ -41,6 +41,7 @@ def write_metrics(places: Places, stage: str, history: History, **more: Any) -> 
         "seconds": round(history.seconds, 2),
         "examples_per_second": round(history.examples / seconds, 1),
         "source_tokens_per_second": round(history.source_tokens / seconds, 1),
+        "peak_memory_gb": round(history.peak_memory_gb, 2),
         "stopped": history.stopped,
         "best_step": history.best_step,
         "best": {name: round(value, 6) for name, value in history.best.items()},

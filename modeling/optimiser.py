@@ -6,7 +6,7 @@ numbers: eps is added to the root of the uncorrected second moment, and the deca
 step, to the updated value.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -35,14 +35,20 @@ class DecayedAdam:
         decay_norms: bool = False,
     ) -> None:
         pairs = list(named)
+        self.names = [name for name, _ in pairs]
         self.parameters = [parameter for _, parameter in pairs]
         self.decayed: list[Tensor] = [p for name, p in pairs if decays(name, decay_norms=decay_norms)]
         self.betas, self.eps, self.weight_decay, self.steps = betas, eps, weight_decay, 0
         self.adam = torch.optim.Adam(self.parameters, betas=betas, eps=eps, fused=True)
 
     def step(self, learning_rate: float, clip_norm: float) -> Tensor:
-        """One step; returns the global gradient norm before clipping, and forgets the gradients."""
+        """One step; returns the global gradient norm before clipping, and forgets the gradients.
+
+        A norm that is not finite changes nothing but the count of steps; no device is asked for that.
+        """
         norm = nn.utils.clip_grad_norm_(self.parameters, clip_norm)
+        bad = 1.0 - norm.isfinite().float()
+        self.adam.found_inf = bad  # type: ignore[attr-defined]  # torch's fused Adam leaves everything as it is then
         self.steps += 1
         group = self.adam.param_groups[0]
         group["lr"] = learning_rate
@@ -50,9 +56,31 @@ class DecayedAdam:
         group["eps"] = self.eps / (1 - self.betas[1] ** self.steps) ** 0.5
         self.adam.step()
         with torch.no_grad():
-            torch._foreach_mul_(self.decayed, 1 - learning_rate * self.weight_decay)
+            if self.decayed:
+                torch._foreach_mul_(self.decayed, 1 - learning_rate * self.weight_decay * (1 - bad))
         self.adam.zero_grad(set_to_none=True)
         return norm
+
+    def moments(self) -> tuple[dict[str, Tensor], dict[str, float]]:
+        """Both moments by parameter (`first:NAME`, `second:NAME`), and how many steps each parameter has seen."""
+        tensors: dict[str, Tensor] = {}
+        seen: dict[str, float] = {}
+        for name, parameter in zip(self.names, self.parameters, strict=True):
+            if state := self.adam.state.get(parameter):
+                tensors |= {f"first:{name}": state["exp_avg"], f"second:{name}": state["exp_avg_sq"]}
+                seen[name] = float(state["step"])
+        return tensors, seen
+
+    def restore(self, tensors: Mapping[str, Tensor], seen: Mapping[str, float], steps: int) -> None:
+        """Takes what `moments` returned, and the number of steps so far."""
+        self.steps = steps
+        for name, parameter in zip(self.names, self.parameters, strict=True):
+            if name in seen:
+                self.adam.state[parameter] = {
+                    "step": torch.tensor(seen[name], device=parameter.device),
+                    "exp_avg": tensors[f"first:{name}"].to(parameter.device),
+                    "exp_avg_sq": tensors[f"second:{name}"].to(parameter.device),
+                }
 
 
 def decays(name: str, *, decay_norms: bool) -> bool:

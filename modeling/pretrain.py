@@ -5,8 +5,9 @@ Trade-off: photo placeholders are taken out of the sequence instead of being mas
 history; the whole-word ids of the other tokens stay what `train` will show.
 """
 
+import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from features import schema, stage
 from features.params import build, digest
 from features.stage import Context
-from modeling.settings import BackboneParams, LoopParams
+from modeling.settings import RUN_ONLY, BackboneParams, LoopParams
 
 if TYPE_CHECKING:
     from modeling.tokens import Tokens
@@ -47,6 +48,7 @@ def run(params: Params, context: Context) -> int:
     from modeling.batches import Corpus
     from modeling.checkpoints import save_backbone
     from modeling.curves import write_curve, write_metrics
+    from modeling.distributed import joined, rank
     from modeling.training import device_of, fit
     from modeling.validation import Measure, fixed_rows
     from modeling.vip5 import VIP5, set_trainable
@@ -65,16 +67,23 @@ def run(params: Params, context: Context) -> int:
     valid = Corpus.load(prompt_tables(context, "valid"), tokens, None, max_target_tokens=limit)
     rows = fixed_rows(valid, train.prompt_ids.unique().to_pylist(), params.loop.valid_rows, context.seed)
     measure = Measure(valid, rows) if len(rows) else None
-    history = fit(model.to(device), train, measure, params.loop, seed=context.seed, stage="pretrain")
+    made_from = manifest_of(params, context, _PROMPTS) | {"backbone": asdict(backbone)}
+    place = checkpoints_of(context, "pretrain", params.loop, made_from)
+    with joined(device):
+        history = fit(
+            model.to(device), train, measure, params.loop, seed=context.seed, stage="pretrain", checkpoints=place
+        )
+    if rank():
+        return history.examples
     limits = {
         "max_source_tokens": backbone.max_source_tokens,
         "max_target_tokens": limit,
         "truncate": backbone.truncate,
     }
-    manifest = manifest_of(params, context, _PROMPTS) | {"tokens": limits, "backbone": asdict(backbone)}
-    save_backbone(context, model, tokens, manifest)
+    save_backbone(context, model, tokens, made_from | {"tokens": limits})
     write_curve(context, "pretrain", history)
     write_metrics(context, "pretrain", history, num_parameters=sum(p.numel() for p in model.parameters()))
+    shutil.rmtree(place, ignore_errors=True)
     return history.examples
 
 
@@ -114,6 +123,14 @@ def manifest_of(params: object, context: Context, tables: Sequence[str]) -> dict
         "seed": context.seed,
         "tables": {name: input_digest(context.table(name)) for name in tables},
     }
+
+
+def checkpoints_of(context: Context, stage: str, loop: LoopParams, made_from: Mapping[str, Any]) -> Path:
+    """Where states of this run lie: a folder named by all that decides what is trained."""
+    how = {name: getattr(loop, name) for name in RUN_ONLY}
+    own = made_from["params"] | {"loop": {k: v for k, v in made_from["params"]["loop"].items() if k not in how}}
+    inputs = {key: value for key, value in made_from.items() if key not in {"params", "params_digest"}}
+    return context.checkpoints(digest({"stage": stage, "params": own, "dataset": context.dataset, **inputs}))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -85,6 +85,10 @@ class AdapterParams:
             raise ValueError("reduction must be at least 1")
 
 
+RUN_ONLY = ("max_seconds", "device", "num_threads", "checkpoint_steps", "checkpoint_seconds", "resume")
+"""Settings of a loop that do not say which model is trained: a state is found again when they change."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class LoopParams:
     """One training run."""
@@ -138,6 +142,14 @@ class LoopParams:
     """Arithmetic of the forward pass; weights and optimiser stay float32."""
     kernels: Literal["quick", "stock"] = "quick"
     """quick: own dropout, norms and attention on a CPU in float32, the same function; stock: the library's."""
+    compile: bool = False
+    """Whether torch compiles the model (kernels are stock then): minutes at the start, for a GPU and long runs."""
+    checkpoint_steps: int | None = None
+    """Steps between two states written to work/checkpoints; null writes by time alone."""
+    checkpoint_seconds: float | None = 300.0
+    """Seconds between two states; null writes by steps alone."""
+    resume: bool = True
+    """Whether a run with the same parameters and inputs goes on from the state that a killed one left."""
 
     def __post_init__(self) -> None:
         ranges = {
@@ -150,6 +162,8 @@ class LoopParams:
             "warmup_share must lie in [0, 1]": 0 <= self.warmup_share <= 1,
             "betas must be two numbers in [0, 1)": len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas),
             "clip_norm must be above 0": self.clip_norm > 0,
+            "checkpoint_steps must be at least 1": self.checkpoint_steps is None or self.checkpoint_steps >= 1,
+            "checkpoint_seconds must be above 0": self.checkpoint_seconds is None or self.checkpoint_seconds > 0,
             f"family_weights must name {', '.join(FAMILIES)}, each above 0": set(self.family_weights) == set(FAMILIES)
             and all(weight > 0 for weight in self.family_weights.values()),
             "dropout must lie in [0, 1)": 0 <= self.dropout < 1,

@@ -4,15 +4,16 @@ Enters: prompts (train, valid), image embeddings, the backbone of `pretrain`. Le
 Trade-off: the backbone stays frozen, so a few percent of the numbers train and are stored; `tune: full` trains all.
 """
 
+import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 from features import schema, stage
 from features.errors import TableError
 from features.stage import Context
-from modeling.pretrain import manifest_of, prompt_tables
+from modeling.pretrain import checkpoints_of, manifest_of, prompt_tables
 from modeling.settings import AdapterParams, LoopParams, VisionParams
 
 SECTIONS = ("num_visual_tokens",)
@@ -49,6 +50,7 @@ def run(params: Params, context: Context) -> int:
     from modeling.batches import Corpus, PhotoTable
     from modeling.checkpoints import adapters_and_vision, open_model, read_manifest, save_trained
     from modeling.curves import write_curve, write_metrics
+    from modeling.distributed import joined, rank
     from modeling.training import device_of, fit
     from modeling.validation import Measure, fixed_rows
     from modeling.vip5 import set_trainable
@@ -78,14 +80,21 @@ def run(params: Params, context: Context) -> int:
         )  # fmt: skip
     rows = fixed_rows(valid, train.prompt_ids.unique().to_pylist(), params.loop.valid_rows, context.seed)
     measure = Measure(valid, rows) if len(rows) else None
-    history = fit(model.to(device), train, measure, params.loop, seed=context.seed, stage="train")
-    shape = adapters_and_vision(params.adapters, vision)
-    tables = ("images/embeddings", *_PROMPTS)
-    save_trained(context, model, manifest_of(params, context, tables) | shape)
+    made_from = manifest_of(params, context, ("images/embeddings", *_PROMPTS))
+    backbone = {"backbone_digest": read_manifest(context, "pretrain")["backbone_digest"], "vision": asdict(vision)}
+    place = checkpoints_of(context, "train", params.loop, made_from | backbone)
+    with joined(device):
+        history = fit(
+            model.to(device), train, measure, params.loop, seed=context.seed, stage="train", checkpoints=place
+        )
+    if rank():
+        return history.examples
+    save_trained(context, model, made_from | adapters_and_vision(params.adapters, vision))
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     total = sum(p.numel() for p in model.parameters())
     write_curve(context, "train", history)
     write_metrics(context, "train", history, num_parameters=total, num_trained_parameters=trained)
+    shutil.rmtree(place, ignore_errors=True)
     return history.examples
 
 

@@ -10,48 +10,35 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from features.errors import ParamsError, TrainingError
 from features.schema import FAMILIES
-from features.seeds import rng, stable_hash
+from features.seeds import stable_hash
+from modeling import distributed
 from modeling.backbone import seeded
 from modeling.batches import Corpus
-from modeling.heap import keep_heap
+from modeling.choosing import Choice
+from modeling.heap import is_out_of_memory, keep_heap
+from modeling.history import History, Stopped, beside_the_bar, peak_memory_gb
 from modeling.loss import weight_of
 from modeling.optimiser import DecayedAdam, rate_share
 from modeling.quick import quicken
-from modeling.sampler import cut_into_passes, plan_steps, slots_of
+from modeling.resuming import State, load_state, save_state
+from modeling.sampler import slots_of
 from modeling.settings import LoopParams
+from modeling.steps import Rows, dealt, epoch_steps, passes_of
 from modeling.validation import Measure
 from modeling.vip5 import VIP5
 
 log = logging.getLogger("vip5")
 LOG_STEPS = 20  # steps between two rows of the curve
-Rows = npt.NDArray[np.int64]
-Stopped = Literal["finished", "max_steps", "max_seconds", "patience"]
-
-
-@dataclass(kw_only=True)
-class History:
-    """What happened: `rows` for the curve file, the rest for the metrics file."""
-
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    steps: int = 0
-    examples: int = 0
-    source_tokens: int = 0
-    padding_share: float = 0.0
-    seconds: float = 0.0
-    stopped: Stopped = "finished"
-    best_step: int = 0
-    best: dict[str, float] = field(default_factory=dict)
 
 
 def device_of(params: LoopParams) -> torch.device:
@@ -63,7 +50,7 @@ def device_of(params: LoopParams) -> torch.device:
     if params.num_threads is not None:
         torch.set_num_threads(params.num_threads)
     if params.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device(distributed.own_gpu() if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(params.device)
     except RuntimeError as error:
@@ -73,7 +60,16 @@ def device_of(params: LoopParams) -> torch.device:
     return device
 
 
-def fit(model: VIP5, train: Corpus, measure: Measure | None, params: LoopParams, *, seed: int, stage: str) -> History:
+def fit(
+    model: VIP5,
+    train: Corpus,
+    measure: Measure | None,
+    params: LoopParams,
+    *,
+    seed: int,
+    stage: str,
+    checkpoints: Path | None = None,
+) -> History:
     """Trains `model` in place and leaves the best measured weights in it; returns the history.
 
     Args:
@@ -83,16 +79,17 @@ def fit(model: VIP5, train: Corpus, measure: Measure | None, params: LoopParams,
         params: the loop's settings.
         seed: names batches and dropout together with `stage`.
         stage: for the progress bar and the seed.
+        checkpoints: where states of the run are written and looked for; None writes none.
 
     Raises:
-        TrainingError: the loss is not finite, or there is nothing to train on.
+        TrainingError: memory does not suffice, the loss is not finite, or there is nothing to train on.
     """
     if params.epochs == 0:
         return History()
     if not len(train):
         raise TrainingError("no train prompts", "at least one", "run `dvc repro prompts`")
     keep_heap()
-    run = _Run(model, train, measure, params, seed=seed, stage=stage)
+    run = _Run(model, train, measure, params, seed=seed, stage=stage, checkpoints=checkpoints)
     with seeded(seed, stage, "dropout"):
         return run.go()
 
@@ -101,10 +98,11 @@ class _Run:
     """The state of one call of `fit`."""
 
     def __init__(
-        self, model: VIP5, train: Corpus, measure: Measure | None, params: LoopParams, *, seed: int, stage: str
-    ) -> None:
+        self, model: VIP5, train: Corpus, measure: Measure | None, params: LoopParams, *, seed: int, stage: str,
+        checkpoints: Path | None,
+    ) -> None:  # fmt: skip
         self.model, self.train, self.measure, self.params = model, train, measure, params
-        self.seed, self.stage = seed, stage
+        self.seed, self.stage, self.checkpoints = seed, stage, checkpoints
         self.device = next(model.parameters()).device
         self.trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
         self.optimiser = DecayedAdam(
@@ -118,19 +116,24 @@ class _Run:
         planned = sum(len(plan) for plan in self.plans)
         self.num_steps = planned if params.max_steps is None else min(planned, params.max_steps)
         self.family_weights = [params.family_weights[family] for family in FAMILIES]
+        quick = params.kernels == "quick" and self.device.type == "cpu" and not params.compile
+        self.bits = quicken(model) if quick else None
+        if params.compile:
+            model.compile(dynamic=True)
         self.history = History()
-        self.slots = 0  # source positions seen, padding included
-        self.bits = quicken(model) if params.kernels == "quick" else None
-        self.best_weights: dict[str, Tensor] = {}
-        self.worse_in_a_row = 0
+        self.choice = Choice(params.select_by, params.patience)
         self.sums = torch.zeros(2, len(FAMILIES), device=self.device)
         self.family_losses: dict[str, float] = {}
+        self.saved_at = self.started = time.monotonic()
 
     def go(self) -> History:
-        started = time.monotonic()
-        with tqdm(total=self.num_steps, desc=self.stage, unit="step", mininterval=1.0, disable=None) as bar:
+        self._resume()
+        with tqdm(
+            total=self.num_steps, initial=self.history.steps, desc=self.stage, unit="step", mininterval=1.0,
+            disable=True if distributed.rank() else None,
+        ) as bar:  # fmt: skip
             for epoch, rows in self._steps():
-                self.history.seconds = time.monotonic() - started
+                self.history.seconds = self._seconds()
                 rate = self.params.learning_rate * rate_share(self._progress(), self.params.warmup_share)
                 self._step(rows, rate)
                 bar.update()
@@ -138,19 +141,30 @@ class _Run:
                 due = self.history.steps % self.params.measure_every == 0 or ends is not None
                 if due or self.history.steps % LOG_STEPS == 0:
                     self._record(epoch, rate, bar, measured=due)
-                if ends is None and self._is_out_of_patience():
+                if ends is None and self.choice.is_out_of_patience:
                     ends = "patience"
                 if ends is not None:
                     self.history.stopped = ends
                     break
-        self.history.seconds = time.monotonic() - started
-        self._restore_best()
+                self._save_if_due()
+        self.history.seconds = self._seconds()
+        self.history.peak_memory_gb = peak_memory_gb(self.device)
+        self.choice.restore(self.trained)
+        self.model.eval()
         return self.history
 
+    def _seconds(self) -> float:
+        """Since the start, those before a kill included; the same in every process where decisions hang on it."""
+        seconds = time.monotonic() - self.started
+        return seconds if self.params.max_seconds is None else distributed.from_the_first(lambda: seconds)
+
     def _steps(self) -> Iterator[tuple[int, Rows]]:
+        """Epoch and rows of every step that is still to be taken."""
+        done = self.history.steps
         for epoch, plan in enumerate(self.plans):
-            for rows in plan:
+            for rows in plan[done:]:
                 yield epoch, rows
+            done = max(0, done - len(plan))
 
     def _progress(self) -> float:
         """Share of the run that is over: by steps or, where seconds are limited, by time if that is further."""
@@ -159,34 +173,54 @@ class _Run:
         return done if limit is None else min(1.0, max(done, self.history.seconds / limit))
 
     def _step(self, rows: Rows, rate: float) -> None:
-        """One optimiser step on `rows`: the gradients of its passes add up to those of the whole."""
-        params, lengths, targets = self.params, self.train.lengths, self.train.targets.lengths
-        whole = weight_of(targets[rows], self.train.families[rows], params.weighting, self.family_weights)
-        names = (self.seed, self.stage, "dropout", self.history.steps)
+        """One optimiser step on `rows`: the gradients of all passes in all processes add up to those of the whole."""
+        own = dealt(self.train, rows, rank=distributed.rank(), world=distributed.world())
+        names = (self.seed, self.stage, "dropout", self.history.steps, distributed.rank())
         torch.manual_seed(stable_hash(*names) % 2**63)
         if self.bits is not None:
             self.bits.seed(stable_hash(*names, "bits"))
         self.model.train()
-        passes = passes_of(self.train, rows, params)
-        for part in passes:
-            batch = self.train.batch(part).to(self.device)
-            with arithmetic(self.device, params.dtype):
-                losses = self.model(batch)
-            (losses.total(params.weighting, self.family_weights) / whole).backward()
-            self.sums += torch.stack(losses.by_family())
-        self.optimiser.step(rate, params.clip_norm)
+        weighting, targets = self.params.weighting, self.train.targets.lengths
+        whole = weight_of(targets[rows], self.train.families[rows], weighting, self.family_weights)
+        passes = passes_of(self.train, own, self.params) if len(own) else []
+        try:
+            for part in passes:
+                batch = self.train.batch(part).to(self.device)
+                with arithmetic(self.device, self.params.dtype):
+                    losses = self.model(batch)
+                (losses.total(weighting, self.family_weights) / whole).backward()
+                self.sums += torch.stack(losses.by_family())
+        except (RuntimeError, MemoryError) as error:
+            if is_out_of_memory(error):
+                raise self._out_of_memory() from None
+            raise
+        distributed.add_up_gradients(self.optimiser.parameters)
+        self.optimiser.step(rate, self.params.clip_norm)
         self.history.steps += 1
         self.history.examples += len(rows)
-        self.history.source_tokens += int(lengths[rows].sum())
-        self.slots += slots_of(passes, lengths)
-        self.history.padding_share = 1 - self.history.source_tokens / self.slots
+        self.history.source_tokens += int(self.train.lengths[rows].sum())
+        lost = slots_of(passes, self.train.lengths) - int(self.train.lengths[own].sum())
+        self.history.slots += int(self.train.lengths[rows].sum()) + lost * distributed.world()
+
+    def _out_of_memory(self) -> TrainingError:
+        self.optimiser.adam.zero_grad(set_to_none=True)
+        return TrainingError(
+            f"not enough memory for step {self.history.steps + 1} of {self.stage}{self._kept()}",
+            "passes that fit",
+            f"lower {self.stage}.loop.tokens_per_batch (now {self.params.tokens_per_batch})",
+        )
+
+    def _kept(self) -> str:
+        """Writes the state as it is and says where it lies; the weights are those of the last good step."""
+        place = self._save()
+        return "" if place is None else f" (the state before it is in {place})"
 
     def _record(self, epoch: int, rate: float, bar: Any, *, measured: bool) -> None:
-        sums, counts = self.sums.tolist()
+        sums, counts = distributed.add_up(self.sums).tolist()
         self.sums.zero_()
         if not np.isfinite(sums).all():
             raise TrainingError(
-                f"a loss that is not finite by step {self.history.steps} of {self.stage}",
+                f"a loss that is not finite by step {self.history.steps} of {self.stage}{self._kept()}",
                 "finite losses",
                 f"lower {self.stage}.loop.learning_rate (now {self.params.learning_rate})",
             )
@@ -198,30 +232,23 @@ class _Run:
         if measured and self.measure is not None:
             row |= self._measured(self.measure)
         self.history.rows.append(row)
-        shown = {name[:3]: f"{value:.2f}" for name, value in self.family_losses.items()}
-        speed = self.history.source_tokens / max(1e-9, self.history.seconds)
-        bar.set_postfix(shown | {"tok/s": f"{speed:,.0f}"}, refresh=False)
-        if measured and bar.disable:  # no terminal to draw on: a line a measurement instead
+        self.history.peak_memory_gb = peak_memory_gb(self.device)
+        bar.set_postfix(beside_the_bar(self.history, self.family_losses), refresh=False)
+        if measured and bar.disable and distributed.rank() == 0:  # no terminal: a line a measurement instead
             valid = f", valid loss {row['valid_loss']:.3f}" if "valid_loss" in row else ""
             log.info(
                 "%s: step %d of %d, loss %.3f%s, %s tokens/s", self.stage, self.history.steps, self.num_steps, mean,
-                valid, f"{speed:,.0f}",
+                valid, f"{self.history.speed:,.0f}",
             )  # fmt: skip
 
     def _measured(self, measure: Measure) -> dict[str, float]:
-        found = measure(self.model)
-        by = self.params.select_by
-        if by == "hr@10" and "valid_hr@10" not in found:
-            raise ParamsError(
-                f"{self.stage}.loop.select_by: hr@10 with identifiers of several tokens", "loss or last", "change it"
-            )
-        best = self.history.best
-        better = not best or by == "last" or _score(found, by) > _score(best, by)
-        self.worse_in_a_row = 0 if better else self.worse_in_a_row + 1
+        found = distributed.from_the_first(lambda: measure(self.model))
+        try:
+            better = self.choice.is_better(found, self.history.best, self.trained)
+        except ParamsError as error:
+            raise ParamsError(f"{self.stage}.loop.{error.found}", error.expected, error.action) from None
         if better:
             self.history.best, self.history.best_step = found, self.history.steps
-            if by != "last":
-                self.best_weights = {name: p.detach().clone() for name, p in self.trained}
         return found
 
     def _ends(self) -> Stopped | None:
@@ -231,43 +258,57 @@ class _Run:
         limit = self.params.max_seconds
         return "max_seconds" if limit is not None and self.history.seconds >= limit else None
 
-    def _is_out_of_patience(self) -> bool:
-        return self.params.patience is not None and self.worse_in_a_row >= self.params.patience
+    def _save_if_due(self) -> None:
+        steps, seconds = self.params.checkpoint_steps, self.params.checkpoint_seconds
+        late = seconds is not None and distributed.from_the_first(lambda: time.monotonic() - self.saved_at >= seconds)
+        if self.checkpoints is None or not (late or (steps is not None and self.history.steps % steps == 0)):
+            return
+        distributed.add_up(self.sums)
+        if distributed.rank():
+            self.sums.zero_()
+        self._save()
 
-    def _restore_best(self) -> None:
+    def _save(self) -> Path | None:
+        """The state between two steps, written by the first process alone."""
+        if self.checkpoints is None or distributed.rank():
+            return None
+        tensors, seen = self.optimiser.moments()
+        tensors |= {f"weight:{name}": parameter for name, parameter in self.trained}
+        tensors |= {f"best:{name}": weight for name, weight in self.choice.weights.items()}
+        self.history.seconds = time.monotonic() - self.started
+        values = {
+            "history": asdict(self.history),
+            "seen": seen,
+            "worse_in_a_row": self.choice.worse_in_a_row,
+            "family_losses": self.family_losses,
+            "random": {"seed": self.seed, "stage": self.stage, "next_step": self.history.steps},
+            "torch": torch.__version__,
+        }
+        place = save_state(self.checkpoints, State(self.history.steps, tensors | {"sums": self.sums}, values))
+        self.saved_at = time.monotonic()
+        return place
+
+    def _resume(self) -> None:
+        """Goes on from the newest state, if there is one."""
+        state = load_state(self.checkpoints) if self.checkpoints is not None and self.params.resume else None
+        if state is None:
+            return
         with torch.no_grad():
             for name, parameter in self.trained:
-                if name in self.best_weights:
-                    parameter.copy_(self.best_weights[name])
-        self.model.eval()
-
-
-def _score(found: dict[str, float], by: str) -> tuple[float, float]:
-    """Higher is better; the loss breaks ties of HR@10."""
-    return (found["valid_hr@10"], -found["valid_loss"]) if by == "hr@10" else (-found["valid_loss"], 0.0)
+                parameter.copy_(state.tensors[f"weight:{name}"])
+            self.sums.copy_(state.tensors["sums"])
+        self.optimiser.restore(state.tensors, state.values["seen"], state.step)
+        best = {name.removeprefix("best:"): t for name, t in state.tensors.items() if name.startswith("best:")}
+        self.choice.weights = {name: tensor.to(self.device) for name, tensor in best.items()}
+        self.history = History(**state.values["history"])
+        self.choice.worse_in_a_row = state.values["worse_in_a_row"]
+        self.family_losses = dict(state.values["family_losses"])
+        self.started = time.monotonic() - self.history.seconds
+        if distributed.rank():
+            self.sums.zero_()  # the first process has those of all
+        log.info("%s: goes on from step %d of %d", self.stage, state.step, self.num_steps)
 
 
 def arithmetic(device: torch.device, dtype: str) -> AbstractContextManager[Any]:
     """The context of a forward pass: bfloat16 by autocast, or float32 as it is."""
     return torch.autocast(device.type, torch.bfloat16) if dtype == "bfloat16" else nullcontext()
-
-
-def epoch_steps(train: Corpus, params: LoopParams, seed: int, stage: str, epoch: int) -> list[Rows]:
-    """The rows of each step of one epoch: the rows of round `epoch` modulo the number of rounds, each once."""
-    rounds = np.unique(train.rounds)
-    rows = np.flatnonzero(train.rounds == rounds[epoch % len(rounds)])
-    steps = plan_steps(
-        train.lengths[rows],
-        train.targets.lengths[rows],
-        batch_size=params.batch_size,
-        mixing=params.mixing,
-        generator=rng(seed, stage, "batches", epoch),
-    )
-    return [rows[step] for step in steps]
-
-
-def passes_of(train: Corpus, rows: Rows, params: LoopParams) -> list[Rows]:
-    """The passes in which the `rows` of one step go through the model."""
-    return cut_into_passes(
-        rows, train.lengths, train.targets.lengths, mixing=params.mixing, tokens_per_batch=params.tokens_per_batch
-    )

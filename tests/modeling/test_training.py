@@ -13,7 +13,8 @@ from modeling.checkpoints import open_model
 from modeling.loss import TokenLosses
 from modeling.optimiser import DecayedAdam, decays, rate_share
 from modeling.settings import LoopParams
-from modeling.training import device_of, epoch_steps, fit
+from modeling.steps import epoch_steps
+from modeling.training import device_of, fit
 from modeling.validation import Measure, fixed_rows, one_token_rows
 from modeling.vip5 import VIP5, set_trainable
 from tests.modeling.world import write_world
