@@ -19,6 +19,7 @@ from features import schema
 from features.errors import TableError
 from features.tables import read_table
 from modeling.ragged import IntArray, Ragged
+from modeling.shortening import without_oldest
 from modeling.tokens import Tokens
 
 IGNORED = -100  # label of padding, as cross-entropy ignores it
@@ -124,7 +125,10 @@ class Corpus:
         self.image_ids = _lists(rows["image_item_ids"])
         codes = pc.index_in(rows["family"], pa.array(schema.FAMILIES))
         self.families: npt.NDArray[np.int64] = codes.to_numpy().astype(np.int64)
-        self.sources, words = tokens.encode_sources(rows["source"].to_pylist())
+        texts = rows["source"].to_pylist()
+        if tokens.truncate == "oldest":
+            self._shorten(texts)
+        self.sources, words = tokens.encode_sources(texts)
         self.words = Ragged(words.values.astype(np.int16), words.offsets)
         self.targets = tokens.encode_target_rows(rows["target"].to_pylist(), max_target_tokens)
         self.num_visual_tokens = self._count_placeholders()
@@ -175,6 +179,19 @@ class Corpus:
             labels=torch.from_numpy(self.targets.padded(chosen, fill=IGNORED).astype(np.int64)),
             families=torch.from_numpy(self.families[chosen]),
         )
+
+    def _shorten(self, texts: list[str]) -> None:
+        """Takes the oldest items out of the next-item prompts that are too long, and their photos with them."""
+        own = np.flatnonzero(self.families == schema.FAMILIES.index("sequential"))
+        # A token is a byte at least: most texts need not be encoded to know that they fit.
+        long = [int(row) for row in own if len(texts[row].encode()) >= self.tokens.max_source_tokens]
+        kept = np.ones(len(self.image_ids.values), bool)
+        for row in long:
+            texts[row], gone = without_oldest(texts[row], self.tokens.fits)
+            kept[self.image_ids.offsets[row] + np.array(gone, np.int64)] = False
+        self.image_ids = self.image_ids.keep(kept)
+        if long:
+            self.source_texts = pa.chunked_array([pa.array(texts, pa.string())])
 
     def _photos_of(self, image_ids: IntArray) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
         if self.photos is None:

@@ -90,8 +90,15 @@ class QuickCrossAttention(nn.Module):
     ) -> tuple[Tensor, Tensor | None, None]:  # fmt: skip
         """As the library's: states (B, T, D) of the decoder and (B, S, D) of the encoder to (B, T, D)."""
         rows, length, _ = hidden_states.shape
-        few = 2 * length * self.heads <= self.k.weight.shape[1] and type(self.k) is type(self.v) is nn.Linear
-        if not few or past_key_values is not None or key_value_states is None or not _is_quick(hidden_states):
+        few = 2 * length * self.heads <= self.k.weight.shape[1] and past_key_values is None
+        plain = not any(projection._forward_hooks for projection in (self.k, self.v))  # noqa: SLF001  # LoRA
+        if (
+            not few
+            or not plain
+            or past_key_values is not None
+            or key_value_states is None
+            or not _is_quick(hidden_states)
+        ):
             self._stock[0].train(self.training)
             found: tuple[Tensor, Tensor | None, None] = self._stock[0](
                 hidden_states, mask=mask, key_value_states=key_value_states, position_bias=position_bias,

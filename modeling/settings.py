@@ -55,8 +55,9 @@ class BackboneParams:
     """Longest encoder input, tokens; at most 1,024 (the whole-word table)."""
     max_target_tokens: int = 64
     """Longest decoder output in training, tokens; longer ones are cut."""
-    truncate: Literal["never", "end"] = "never"
-    """A source that is too long: never (an error; the prompts stage caps histories) or end (the paper's cut)."""
+    truncate: Literal["never", "oldest", "end"] = "never"
+    """A source that is too long: never (an error; the prompts stage caps histories), oldest (next-item prompts lose
+    their oldest items, others are an error) or end (the paper's cut, which loses the newest items and the question)."""
 
     def __post_init__(self) -> None:
         if (self.name is None) == (self.scratch is None):
@@ -69,20 +70,26 @@ class BackboneParams:
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterParams:
-    """Bottleneck adapters on every sub-layer of the backbone."""
+    """What is put on a frozen backbone: bottlenecks on every sub-layer (the paper), or low-rank updates (LoRA)."""
 
+    kind: Literal["bottleneck", "lora"] = "bottleneck"
+    """bottleneck: down, GELU, up after each sub-layer; lora: down, up beside the query and value projections."""
     reduction: int = 8
-    """Width of the model divided by the width of the bottleneck."""
+    """Width of the model divided by the width of the bottleneck, or by the rank."""
     init: Literal["near_identity", "linear"] = "near_identity"
     """Start with up = 0, so that the first step is the backbone's, or with torch's Linear default as the paper does."""
     routing: Literal["single", "per_family"] = "single"
     """One adapter for all tasks, or one a prompt family, chosen by each row's own family."""
     cross_attention: bool = True
     """Whether the decoder's cross-attention has adapters too."""
+    lora_scale: float = 2.0
+    """lora: what its update is multiplied by (alpha / rank)."""
 
     def __post_init__(self) -> None:
         if self.reduction < 1:
             raise ValueError("reduction must be at least 1")
+        if self.lora_scale <= 0:
+            raise ValueError("lora_scale must be above 0")
 
 
 RUN_ONLY = ("max_seconds", "device", "num_threads", "checkpoint_steps", "checkpoint_seconds", "resume")

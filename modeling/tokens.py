@@ -48,7 +48,8 @@ class Tokens:
     Args:
         tokenizer: a `tokenizers.Tokenizer` that has the sentinels `<extra_id_k>`.
         max_source_tokens: longest encoder input, the end of sequence included; at most 1,024 (whole words).
-        truncate: what happens to a longer one: "never" raises, "end" cuts its end off as the paper does.
+        truncate: what happens to a longer one: "never" raises, "end" cuts its end off as the paper does; under "oldest"
+            the corpus has shortened histories before, and what is still too long raises.
     """
 
     pad_id, eos_id, unk_id = 0, 1, 2
@@ -123,12 +124,12 @@ class Tokens:
         """
         parts = [self._flat(texts[start : start + _CHUNK]) for start in range(0, len(texts), _CHUNK)]
         pieces = Ragged.joined(parts) if parts else Ragged.from_rows([])
-        if self.truncate == "never" and pieces.lengths.max(initial=0) + 1 > self.max_source_tokens:
+        if self.truncate != "end" and pieces.lengths.max(initial=0) + 1 > self.max_source_tokens:
             row = int(pieces.lengths.argmax())
             raise InputError(
                 f"a source of {pieces.lengths[row] + 1} tokens ({texts[row][:60]!r}...)",
                 f"at most {self.max_source_tokens} (backbone.max_source_tokens)",
-                "lower the prompts stage's history cap, or set backbone.truncate: end to cut the end off",
+                "lower the prompts stage's history cap, or set backbone.truncate: oldest (shorter histories) or end",
             )
         ids = self._ended(pieces, self.max_source_tokens, self.eos_id)
         starts = self._starts_word[ids.values]
@@ -140,6 +141,10 @@ class Tokens:
         words = (counted - np.repeat(before, ids.lengths)).astype(np.int32)
         words[ids.offsets[1:] - 1] = 0
         return ids, Ragged(words, ids.offsets)
+
+    def fits(self, text: str) -> bool:
+        """Whether `text` is at most `max_source_tokens` long, the end of sequence included."""
+        return len(self._flat([text]).values) + 1 <= self.max_source_tokens
 
     def encode_targets(self, texts: Sequence[str], max_tokens: int) -> list[Int32Array]:
         """Targets as the decoder writes them, cut to `max_tokens`, the end of sequence included."""

@@ -1,10 +1,16 @@
 """Adapters: every sub-layer has one, and a row's own family chooses its route."""
 
+from typing import Literal
+
+import pytest
 import torch
 
-from modeling.adapters import Adapter, Route, attach_adapters, sublayers
-from modeling.backbone import new_t5
+from modeling.adapters import Adapter, Route, attach_adapters, projections, sublayers
+from modeling.backbone import new_t5, seeded
+from modeling.batches import Batch
+from modeling.quick import quicken
 from modeling.settings import AdapterParams, Scratch
+from modeling.vip5 import VIP5, set_trainable
 
 TINY = Scratch(d_model=8, d_ff=16, num_heads=2, d_kv=4, num_layers=1, num_decoder_layers=1)
 
@@ -62,3 +68,62 @@ def test_per_family_adapters_with_equal_weights_are_the_single_one() -> None:
             parameter.copy_(dict(single.named_parameters())[name].expand_as(parameter))
     states, families = torch.randn(4, 2, 4), torch.tensor([0, 1, 2, 0])
     torch.testing.assert_close(routed(states, families), single(states, families))
+
+
+def lora(routing: Literal["single", "per_family"] = "per_family") -> tuple[VIP5, VIP5]:
+    """A stock model, and the same with low-rank updates."""
+    made = []
+    for params in (None, AdapterParams(kind="lora", reduction=4, routing=routing, lora_scale=0.5)):
+        with seeded(1, "lora"):
+            t5 = new_t5(TINY, vocabulary_size=60, dropout=0.0)
+            made.append(VIP5(t5, adapters=params).eval())
+    return made[0], made[1]
+
+
+def text_batch() -> Batch:
+    input_ids = torch.tensor([[5, 6, 7, 1], [9, 10, 1, 0]])
+    return Batch(
+        input_ids=input_ids,
+        whole_word_ids=torch.zeros_like(input_ids),
+        category_ids=torch.zeros_like(input_ids),
+        attention_mask=input_ids != 0,
+        image_features=torch.zeros(2, 0, 1),
+        image_present=torch.zeros(2, 0, dtype=torch.bool),
+        labels=torch.tensor([[11, 1], [13, 1]]),
+        families=torch.tensor([0, 2]),
+    )
+
+
+def test_lora_starts_as_the_backbone_and_is_then_the_updated_projection() -> None:
+    stock, tuned = lora()
+    assert list(tuned.adapters or []) == [
+        f"{place}_{projection}"
+        for place in ("encoder_0_self_attention", "decoder_0_self_attention", "decoder_0_cross_attention")
+        for projection in "qv"
+    ]
+    assert torch.equal(tuned(text_batch()).values, stock(text_batch()).values)
+    assert tuned.adapters is not None
+    with torch.no_grad():
+        for update in tuned.adapters.values():
+            update.up_weight.normal_()
+    for row, family in ((0, 0), (1, 2)):  # each row as if its family's update were in the weights
+        merged = lora()[0]
+        with torch.no_grad():
+            for (name, linear), (_, theirs) in zip(projections(merged.t5), projections(tuned.t5), strict=True):
+                update = tuned.adapters[name]
+                linear.weight.copy_(theirs.weight + 0.5 * update.up_weight[family] @ update.down_weight[family])
+            expected = merged(text_batch()).values[2 * row : 2 * row + 2]
+            torch.testing.assert_close(tuned(text_batch()).values[2 * row : 2 * row + 2], expected)
+    quicken(tuned)
+    torch.testing.assert_close(tuned(text_batch()).values[2:], expected)
+
+
+def test_lora_trains_its_updates_and_no_projection() -> None:
+    _, tuned = lora("single")
+    names = set_trainable(tuned, tune="parts", small_embeddings=False)
+    tuned(text_batch()).reduce("tokens").backward()
+    trained = {name for name, p in tuned.named_parameters() if p.grad is not None}
+    assert {name for name in names if name.startswith("adapters.")} <= trained
+    assert not any(name.endswith((".q.weight", ".v.weight")) for name in trained)
+    with pytest.raises(ValueError, match="lora_scale must be above 0"):
+        AdapterParams(lora_scale=0.0)

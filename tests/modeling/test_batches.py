@@ -8,15 +8,16 @@ import pytest
 import torch
 
 from features import schema
-from features.errors import TableError
+from features.errors import InputError, TableError
 from features.seeds import rng
 from features.stage import Context
-from features.tables import from_rows, write_table
+from features.tables import from_rows, read_table, write_table
 from modeling.batches import Corpus, PhotoTable
 from modeling.pretrain import make_tokens, prompt_tables
 from modeling.ragged import Ragged
 from modeling.sampler import padding_share, plan_batches
 from modeling.settings import BackboneParams, Scratch
+from modeling.shortening import without_oldest
 from modeling.tokens import Tokens
 from tests.modeling.world import MADE, NUM_ITEMS, NUM_USERS, WIDTH, prompt_rows, write_world
 
@@ -150,3 +151,43 @@ def test_ragged_rows_survive_taking_keeping_and_padding() -> None:
     kept = rows.keep(rows.values % 2 == 1)
     assert [kept.row(i).tolist() for i in range(3)] == [[5], [], [7, 9]]
     assert len(Ragged.joined([rows, kept])) == 6
+
+
+def test_a_history_that_does_not_fit_loses_its_oldest_items_and_never_the_question(
+    place: Context, tokens: Tokens, photos: PhotoTable
+) -> None:
+    whole = Corpus.load(prompt_tables(place, "train"), tokens, photos)
+    row = next(row for row in range(NUM_USERS) if len(whole.image_ids.row(row)) == 4)
+    limit = int(whole.lengths[row]) - 1
+    table = read_table(prompt_tables(place, "train")[0], schema.prompts("train", "sequential")).slice(row, 1)
+
+    def loaded(truncate: str, max_source_tokens: int) -> Corpus:
+        limited = Tokens(tokens.tokenizer, max_source_tokens=max_source_tokens, truncate=truncate)
+        return Corpus(table, limited, photos)
+
+    shorter = loaded("oldest", limit)
+    text = shorter.source_texts[0].as_py()
+    items = whole.image_ids.row(row).tolist()
+    assert shorter.image_ids.row(0).tolist() == items[1:]
+    assert text == whole.source_texts[row].as_py().replace(f"<item_{items[0]}> <extra_id_0> <extra_id_0> , ", "")
+    assert text.endswith("what is next ?")
+    assert shorter.lengths[0] <= limit
+    features = shorter.batch([0]).image_features[0]
+    assert torch.equal(features, torch.from_numpy(photos.features[items[1:]]))
+    # The published cut: the oldest item stays, the question goes.
+    cut = loaded("end", limit - 8)
+    assert tokens.decode(cut.sources.row(0)[:-1]).endswith("is next ?") is False
+    assert len(cut.image_ids.row(0)) == 4
+    # What is not a history is an error still, and so is a question that alone is too long.
+    with pytest.raises(InputError, match=r"backbone\.truncate: oldest"):
+        loaded("oldest", 8)
+    assert torch.equal(loaded("oldest", 200).batch([0]).input_ids, whole.batch([row]).input_ids)
+
+
+def test_the_newest_item_stays() -> None:
+    text = "After 7 <extra_id_0> , 8 <extra_id_0> -> 9 <extra_id_0> , what next ?"
+    assert without_oldest(text, lambda it: "8" not in it) == ("After 9 <extra_id_0> , what next ?", [0, 1])
+    assert without_oldest(text, lambda it: False) == ("After 9 <extra_id_0> , what next ?", [0, 1])
+    assert without_oldest(text, lambda it: True) == (text, [])
+    asked = "Is 5 <extra_id_0> next after 7 <extra_id_0> , 8 <extra_id_0> ?"
+    assert without_oldest(asked, lambda it: "7" not in it) == ("Is 5 <extra_id_0> next after 8 <extra_id_0> ?", [1])

@@ -1,0 +1,98 @@
+"""What each way of tuning costs and gives on a finished line: adapters of several shapes, LoRA, everything.
+
+Enters: the tables and the backbone of a dataset (after `dvc repro pretrain prompts images`). Leaves: one JSON line a
+way on standard output: trained numbers, CPU-seconds an epoch, peak memory, what the fixed valid rows say.
+Trade-off: a few hundred steps of each way in a process of its own, with the learning rate of `params.yaml`; ways
+differ in how soon they learn, so this is where they stand after the same number of steps, not where they end.
+
+    python -m benchmarks.tuning [--params params.yaml] [--steps 300] [--only lora,parts]
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from features.stage import load
+from modeling.pretrain import prompt_tables
+from modeling.settings import AdapterParams
+from modeling.train import SECTIONS, Params
+
+WAYS: dict[str, tuple[str, dict[str, Any]]] = {
+    "parts, reduction 8": ("parts", {}),
+    "parts, reduction 2": ("parts", {"reduction": 2}),
+    "parts, reduction 32": ("parts", {"reduction": 32}),
+    "parts, an adapter a family": ("parts", {"routing": "per_family"}),
+    "parts, published start": ("parts", {"init": "linear"}),
+    "lora, rank width / 8": ("parts", {"kind": "lora"}),
+    "full": ("full", {}),
+}
+
+
+def measure(path: Path, way: str, steps: int) -> dict[str, Any]:
+    """One way, in this process."""
+    import torch
+
+    from modeling.batches import Corpus, PhotoTable
+    from modeling.checkpoints import open_model
+    from modeling.settings import VisionParams
+    from modeling.steps import epoch_steps
+    from modeling.training import fit
+    from modeling.validation import Measure, fixed_rows
+    from modeling.vip5 import set_trainable
+
+    params, context = load(path, "train", Params, SECTIONS)
+    tune, changes = WAYS[way]
+    loop = replace(params.loop, max_steps=steps, measure_every=steps, select_by="last", num_threads=1, device="cpu")
+    torch.set_num_threads(1)
+    photos = PhotoTable.load(context.table("images/embeddings"))
+    vision = VisionParams(
+        width=photos.width, num_visual_tokens=int(context.shared["num_visual_tokens"]), standardise=True
+    )
+    adapters = replace(AdapterParams(**asdict(params.adapters)), **changes)
+    model, tokens = open_model(context, adapters=adapters, vision=vision, dropout=loop.dropout, seed=context.seed)
+    if model.visual is not None:
+        model.visual.fit_to(torch.from_numpy(photos.features[photos.present]))
+    set_trainable(model, tune=tune, small_embeddings=True)  # type: ignore[arg-type]  # parts or full, above
+    train = Corpus.load(prompt_tables(context, "train"), tokens, photos)
+    valid = Corpus.load(prompt_tables(context, "valid"), tokens, photos)
+    rows = fixed_rows(valid, train.prompt_ids.unique().to_pylist(), 200, context.seed)
+    started = time.process_time()
+    history = fit(model, train, Measure(valid, rows), loop, seed=context.seed, stage="train")
+    seconds = time.process_time() - started
+    trained, whole = (sum(p.numel() for p in model.parameters() if p.requires_grad or every) for every in (False, True))
+    return {
+        "way": way,
+        "trained": trained,
+        "share": round(trained / whole, 4),
+        "cpu_seconds_an_epoch": round(seconds / steps * len(epoch_steps(train, loop, context.seed, "train", 0)), 1),
+        "peak_memory_gb": round(history.peak_memory_gb, 2),
+        **{name: round(value, 4) for name, value in history.best.items()},
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints one JSON line a way."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--only", default="", help="words, comma-separated: the ways that contain one of them")
+    parser.add_argument("--way", choices=WAYS, help="this one, in this process")
+    arguments = parser.parse_args(argv)
+    if arguments.way:
+        print(json.dumps(measure(arguments.params, arguments.way, arguments.steps)))
+        return 0
+    for way in WAYS:
+        if any(word in way for word in arguments.only.split(",")):
+            command = [sys.executable, "-m", "benchmarks.tuning", "--params", str(arguments.params)]
+            subprocess.run([*command, "--steps", str(arguments.steps), "--way", way], check=True)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
