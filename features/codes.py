@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import scipy.sparse as sp
 
 _ROWS_AT_ONCE = 8192
+_DENSE = 1000  # items up to which all singular vectors are computed: Lanczos steps can miss one of several equal values
 
 
 def kmeans(rows: np.ndarray, num_clusters: int, seed: int, *names: object, iterations: int = 50) -> np.ndarray:
@@ -186,9 +187,13 @@ def spectral_rows(affinity: "sp.csr_matrix", width: int, seed: int, *names: obje
         return np.zeros((size, max(width, 1)))
     degrees = np.asarray(affinity.sum(axis=1)).ravel()
     scale = sp.diags_array(1 / np.sqrt(np.where(degrees > 0, degrees, np.inf)))
-    start = rng(seed, "spectral", *names).normal(size=size)
-    left, values, _ = svds(scale @ affinity @ scale, k=width_found, v0=start, solver="arpack")
-    order = np.argsort(-values, kind="stable")
+    normalised = scale @ affinity @ scale
+    if size <= _DENSE:
+        left, values, _ = np.linalg.svd(normalised.toarray())
+    else:
+        start = rng(seed, "spectral", *names).normal(size=size)
+        left, values, _ = svds(normalised, k=width_found, v0=start, solver="arpack")
+    order = np.argsort(-values, kind="stable")[:width_found]
     vectors = left[:, order]
     signs = np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(width_found)])
     rows = np.zeros((size, width))
