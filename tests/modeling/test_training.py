@@ -12,7 +12,7 @@ from modeling.batches import Corpus
 from modeling.checkpoints import open_model
 from modeling.loss import TokenLosses
 from modeling.optimiser import DecayedAdam, decays, rate_share
-from modeling.settings import LoopParams
+from modeling.settings import AdapterParams, LoopParams
 from modeling.steps import epoch_steps
 from modeling.training import device_of, fit
 from modeling.validation import Measure, fixed_rows, one_token_rows
@@ -190,3 +190,18 @@ def test_bfloat16_trains_too(place: Context) -> None:
     history = fit(model, parts(place, loop)[0], None, loop, seed=1, stage="pretrain")
     assert history.steps == 2
     assert model.t5.shared.weight.dtype == torch.float32
+
+
+@pytest.mark.slow
+def test_a_compiled_model_takes_the_same_steps(place: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch traces the model and runs the graph by itself: all of compiling but the machine code."""
+    compiled = torch.nn.Module.compile
+    monkeypatch.setattr(VIP5, "compile", lambda self, **how: compiled(self, backend="eager", **how))
+    found = []
+    for flag in (False, True):
+        model, _ = open_model(place, adapters=AdapterParams(reduction=4))
+        set_trainable(model, tune="parts", small_embeddings=True)
+        loop = LoopParams(batch_size=45, max_steps=2, dropout=0.0, compile=flag, kernels="stock", mixing="lengths")
+        fit(model, parts(place, loop)[0], None, loop, seed=1, stage="pretrain")
+        found.append(model.whole_word.weight.detach())
+    torch.testing.assert_close(found[1], found[0], atol=1e-5, rtol=0)
