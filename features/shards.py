@@ -8,6 +8,7 @@ nothing and a changed one costs itself; what no item needs any more stays until 
 import logging
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -112,12 +113,13 @@ class Shards:
         return Found(rows=rows, outcomes=outcomes, vectors=np.concatenate(vectors))
 
     def _read(self, path: Path, columns: list[str] | None) -> pa.Table | None:
-        """A shard's columns; a broken shard is removed and told of, so that its photos are encoded again."""
+        """A shard's columns; a broken shard is put aside and told of, so that its photos are encoded again."""
         try:
             return pq.read_table(path, columns=columns, page_checksum_verification=True, partitioning=None)
         except (OSError, pa.ArrowException) as error:
             log.warning("%s is broken (%s) and is made again", path, str(error).splitlines()[0][:120])
-            path.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                path.rename(path.with_suffix(".broken"))
             self._digests.pop(path.name, None)
             return None
 

@@ -45,6 +45,7 @@ def test_a_broken_shard_is_told_of_and_made_again(tmp_path, spoil, caplog):
             shards.find(known)
     assert "is broken" in caplog.text
     assert Shards(tmp_path, 2).known() == set()
+    assert path.with_suffix(".broken").is_file()
 
 
 def test_an_unknown_digest_is_an_error(tmp_path):
