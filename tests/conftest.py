@@ -16,7 +16,7 @@ def root() -> Path:
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real dumps, or a skip that says how to name it."""
-    folder = Path(os.environ.get("VIP5_REAL_DATA", ROOT / "../shared/data"))
+    folder = Path(os.environ.get("VIP5_REAL_DATA", ROOT / "../shared/data")).resolve()
     if not folder.is_dir():
         pytest.skip(f"no real data in {folder}; set VIP5_REAL_DATA")
     return folder

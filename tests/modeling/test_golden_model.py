@@ -161,7 +161,9 @@ def test_three_optimiser_steps(
     close(torch.stack(norms), golden[f"{prefix}_gradient_norms"], 2e-5)
     parameters = dict(model.named_parameters())
     names = [our_name(str(name)) for name in golden["gradient_names"]]
-    close(torch.stack([parameters[name].norm() for name in names]), golden[f"{prefix}_parameter_norms"], 6e-7)
+    # of the run that is clipped at half the README gives one figure, that of the losses: it stands for all its arrays
+    figure = 6e-7 if prefix == "adamw" else 1e-6
+    close(torch.stack([parameters[name].norm() for name in names]), golden[f"{prefix}_parameter_norms"], figure)
     for key in (key for key in golden if key.startswith(f"{prefix}_parameter:")):
         found = parameters[our_name(key.removeprefix(f"{prefix}_parameter:"))]
         close(found.reshape(golden[key].shape), golden[key], 2e-6)

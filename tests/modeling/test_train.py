@@ -81,7 +81,8 @@ def test_the_manifest_names_dataset_backbone_tables_and_shape(trained: Context) 
     assert len(manifest["tables"]) == 7
     assert manifest["vision"]["width"] == WIDTH
     assert manifest["adapters"] == {
-        "reduction": 8, "init": "near_identity", "routing": "single", "cross_attention": True,
+        "kind": "bottleneck", "reduction": 8, "lora_scale": 2.0, "init": "near_identity", "routing": "single",
+        "cross_attention": True,
     }  # fmt: skip
 
 
