@@ -26,7 +26,7 @@ class RetrainParams:
     photos: bool = False
     """Fetch the photos of new items, where the data set has a photo folder."""
     keep_numbers: bool = True
-    """Items that the champion knows keep their numbers (a profile's line only)."""
+    """Users and items that the champion knows keep their numbers (a profile's line only)."""
     recommend: bool = True
     """Seal the top items of every user, by the complete histories, with the model."""
     push: bool = False

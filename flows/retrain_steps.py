@@ -132,29 +132,38 @@ def reproduce(run: Run, target: str | None = None) -> None:
 
 
 def _kept_numbers(run: Run) -> dict[str, Any]:
-    """The parameters that make the champion's items keep their numbers and codes."""
+    """The parameters that make the champion's users and items keep their numbers and codes."""
     before = champions.current(run.name, run.root) if run.how.keep_numbers else None
     if before is None:
         return {}
-    tables = before.folder.relative_to(run.root) / "data" / run.name
-    items = Places(dataset=run.name, root=before.folder)
-    if items.table("sequences/items").is_dir() and not comparable(items, "sequences/items"):
-        raise ModelError(
-            f"a champion {before.digest} with items of an older version", "today's schema, to keep their numbers",
-            "set retrain.keep_numbers to false for one run: items are then numbered afresh",
-        )  # fmt: skip
+    places = Places(dataset=run.name, root=before.folder)
+    for table in ("sequences/items", "sequences/users"):
+        if places.table(table).is_dir() and not comparable(places, table):
+            raise ModelError(
+                f"a champion {before.digest} with {table} of an older version", "today's schema, to keep its numbers",
+                "set retrain.keep_numbers to false for one run: users and items are then numbered afresh",
+            )  # fmt: skip
+    old, new = before.about["params"], run.params
+    kept: dict[str, dict[str, str]] = {"sequences": {}, "identifiers": {}}
+    if _agree(old, new, "sequences", "numbering"):  # numbers of another rule may leak
+        kept["sequences"]["previous_items"] = "sequences/items"
+        if _agree(old, new, "identifiers", "scheme", "levels"):  # codes of another kind cannot be kept
+            kept["identifiers"]["previous"] = "identifiers"
+    if _agree(old, new, "sequences", "user_numbers"):
+        kept["sequences"]["previous_users"] = "sequences/users"
     over = {
-        "sequences": {"previous_items": (tables / "sequences" / "items").as_posix()},
-        "identifiers": {"previous": (tables / "identifiers").as_posix()},
+        section: {
+            key: places.table(table).relative_to(run.root).as_posix()
+            for key, table in tables.items()
+            if key in new.get(section, {}) and places.table(table).is_dir()
+        }
+        for section, tables in kept.items()
     }
-    schemes = [params.get("identifiers", {}) for params in (before.about["params"], run.params)]
-    if any(schemes[0].get(key) != schemes[1].get(key) for key in ("scheme", "levels")):
-        del over["identifiers"]  # codes of another kind cannot be kept
-    return {
-        section: values
-        for section, values in over.items()
-        if all((run.root / path).is_dir() and key in run.params.get(section, {}) for key, path in values.items())
-    }
+    return {section: values for section, values in over.items() if values}
+
+
+def _agree(old: Mapping[str, Any], new: Mapping[str, Any], section: str, *keys: str) -> bool:
+    return all(old.get(section, {}).get(key) == new.get(section, {}).get(key) for key in keys)
 
 
 def stage_log(run: Run) -> Path:

@@ -176,3 +176,31 @@ def kept_numbers(numbered: pl.DataFrame, previous: pl.DataFrame) -> pl.DataFrame
         num_interactions=pl.lit(0, pl.Int32), num_train=pl.lit(0, pl.Int32)
     )
     return pl.concat([old, new, gone], how="diagonal").cast({"item_id": pl.Int32}).sort("item_id")
+
+
+def kept_user_numbers(numbered: pl.DataFrame, previous: pl.DataFrame) -> pl.DataFrame:
+    """`numbered` again, with the numbers that `previous` gave to the users it knows; by `user_id` 1..U.
+
+    `number`, which prompts write, stays whatever happens, and is nobody else's: new users get the numbers beyond the
+    last, in the order that was drawn for them. `user_id`, a join key without gaps, stays unless it is beyond U; new
+    users get the ids that are left.
+
+    Args:
+        numbered: `user_key`, `user_id`, `number` as drawn afresh, and what else is to be kept.
+        previous: `user_key`, `user_id` and `number` of an earlier run.
+
+    Example:
+        Users A, B, C (1, 2, 3) with previous C 1, A 2 become C 1, A 2, B 3.
+    """
+    kinds = {"user_id": pl.Int32, "number": pl.Int32}
+    known = previous.select("user_key", kept_id="user_id", kept_number="number")
+    joined = numbered.join(known, on="user_key", how="left", maintain_order="left")
+    within = pl.col("kept_id").is_not_null() & (pl.col("kept_id") <= numbered.height)
+    stays, moves = joined.filter(within), joined.filter(~within)
+    free = np.setdiff1d(np.arange(1, numbered.height + 1, dtype=np.int32), stays["kept_id"].to_numpy())
+    placed = pl.concat([stays, moves.with_columns(kept_id=pl.Series(free, dtype=pl.Int32))])
+    is_new = pl.col("kept_number").is_null()
+    last = int(previous["number"].max() or 0)  # type: ignore[arg-type]
+    beyond = last + pl.when(is_new).then(pl.col("number")).rank("ordinal")
+    placed = placed.with_columns(user_id="kept_id", number=pl.when(is_new).then(beyond).otherwise("kept_number"))
+    return placed.drop("kept_id", "kept_number").cast(kinds).sort("user_id")

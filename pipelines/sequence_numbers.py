@@ -18,17 +18,26 @@ INTERACTION_COLUMNS = ("user_id", "position", "item_id", "rating", "timestamp", 
 
 
 def users(
-    pieces: Pieces, params: sequences.Params, seed: int, *, in_file_order: bool, rows_per_part: int = ROWS_PER_PART
-) -> pl.DataFrame:
-    """`user`, `user_id`, `user_key`, `name`, `number`, `num_interactions`, `part` of the interactions; by `user_id`."""
+    pieces: Pieces, params: sequences.Params, seed: int, *, in_file_order: bool, rows_per_part: int = ROWS_PER_PART,
+    previous: pl.DataFrame | None = None,
+) -> pl.DataFrame:  # fmt: skip
+    """`user`, `user_id`, `user_key`, `name`, `number`, `num_interactions`, `part` of the interactions; by `user_id`.
+
+    With `previous` (`user_key`, `user_id`, `number` of an earlier run) its users keep their numbers.
+    """
     counted = pl.concat(pieces.lazily("user_counts-")).collect()
     keyed = interaction_keys.known(pieces.lazily("user_keys-"), "user", counted)
     numbered = histories.user_numbers(keyed, seed, in_file_order=in_file_order)
-    before = pl.col("num").cast(pl.Int64).cum_sum() - pl.col("num")
-    part = (before // rows_per_part).cast(pl.Int32)
     shuffled = in_file_order and params.user_numbers == "random"  # elsewhere user_id is a seeded permutation already
     number = histories.shown_numbers(numbered.height, seed) if shuffled else numbered["user_id"]
-    return numbered.select("user", "user_id", "user_key", "name", number=number, num_interactions="num", part=part)
+    numbered = numbered.with_columns(number=number)
+    if previous is not None:
+        numbered = histories.kept_user_numbers(numbered, previous)
+    if params.user_numbers == "table":
+        numbered = numbered.with_columns(number="user_id")
+    before = pl.col("num").cast(pl.Int64).cum_sum() - pl.col("num")
+    part = (before // rows_per_part).cast(pl.Int32)
+    return numbered.select("user", "user_id", "user_key", "name", "number", num_interactions="num", part=part)
 
 
 def items(

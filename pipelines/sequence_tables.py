@@ -31,8 +31,9 @@ def write_sequences(params: sequences.Params, context: stage.Context) -> int:
         for part in tables.checked_parts(inputs["records/reviews"], schema.REVIEWS)
     }
     metadata = pl.scan_parquet(tables.checked_parts(inputs["records/items"], schema.ITEMS))
-    if params.previous_items is not None:
-        inputs["previous_items"] = context.root / params.previous_items
+    for name in ("previous_items", "previous_users"):
+        if (earlier := getattr(params, name)) is not None:
+            inputs[name] = context.root / earlier
     num_buckets = max(-(-sum(reviews.values()) // params.rows_per_bucket), 1)
     work = context.table("sequences").with_name(".sequences.work")
     shutil.rmtree(work, ignore_errors=True)
@@ -89,14 +90,16 @@ def numbered(
         TableError: nothing survives the k-core.
     """
     in_file_order = datasets.dataset(context.shared, context.dataset).format == "p5"
-    users = sequence_numbers.users(pieces, params, context.seed, in_file_order=in_file_order)
+    known = _previous(params.previous_users, context, schema.USERS, ("user_key", "user_id", "number"))
+    users = sequence_numbers.users(pieces, params, context.seed, in_file_order=in_file_order, previous=known)
     if users.height == 0:
         raise TableError(
             f"0 of {num_reviews} reviews in the {params.k_core}-core",
             "users and items with enough reviews",
             "lower sequences.k_core, or bring in a larger dump",
         )
-    items = sequence_numbers.items(pieces, users, params.numbering, context.seed, previous_items(params, context))
+    catalogue = _previous(params.previous_items, context, schema.CATALOGUE, ("item_id", "item_key"))
+    items = sequence_numbers.items(pieces, users, params.numbering, context.seed, catalogue)
     log.info(
         "sequences: %s users, %s items, %s interactions of %s reviews", users.height, items.height,
         users["num_interactions"].sum(), num_reviews,
@@ -106,12 +109,13 @@ def numbered(
     return users, items
 
 
-def previous_items(params: sequences.Params, context: stage.Context) -> pl.DataFrame | None:
-    """`item_id` and `item_key` of the run whose numbers are kept, or None."""
-    if params.previous_items is None:
+def _previous(
+    path: str | None, context: stage.Context, table: schema.Table, columns: tuple[str, ...]
+) -> pl.DataFrame | None:
+    """Keys and numbers of the run whose numbers are kept, or None."""
+    if path is None:
         return None
-    folder = context.root / params.previous_items
-    rows = pl.from_arrow(tables.read_table(folder, schema.CATALOGUE, columns=("item_id", "item_key")))
+    rows = pl.from_arrow(tables.read_table(context.root / path, table, columns=columns))
     assert isinstance(rows, pl.DataFrame)  # noqa: S101 - a table, not one column
     return rows
 

@@ -33,6 +33,9 @@ class Params:
     previous_items: str | None = None
     """An earlier `sequences/items`, such as a champion's: its items keep their numbers, new ones follow, and one that
     has left the k-core keeps its row without interactions. A retrain sets it; null numbers afresh."""
+    previous_users: str | None = None
+    """An earlier `sequences/users`: its users keep what prompts write for them, and `user_id` while there are as many
+    users; new ones follow in drawn order. One that has left the k-core leaves no row. A retrain sets it."""
     max_interactions_per_user: int | None = None
     """Only the newest so many interactions of a user; null keeps all."""
     engine: Literal["polars", "beam"] = "polars"

@@ -2,9 +2,7 @@
 
 import gzip
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,8 +13,11 @@ from features.errors import TableError
 from features.kept_codes import beside
 from features.stage import Context
 from features.tables import read_table
+from modeling.histories import known_before_test
+from modeling.user_numbers import neighbour_ranks
 from pipelines import records, sequences
-from pipelines.histories import kept_numbers
+from pipelines.histories import kept_numbers, kept_user_numbers, shown_numbers, user_numbers
+from tests.modeling.test_baselines import interactions
 
 BEAM = {"runner": "FnApiRunner", "options": []}
 
@@ -28,56 +29,108 @@ def review(user: int, item: str, day: int) -> str:
     })  # fmt: skip
 
 
-def numbered(root: Path, lines: list[str], **params: Any) -> dict[str, int]:
-    """item_key to item_id after `records` and `sequences` of a dump of these lines."""
+def numbered(root: Path, lines: list[str], kept: Path | None = None) -> Path:
+    """The folder of the tables of `sequences` from a dump of these lines; numbers are those of the folder `kept`."""
     place = root / "data/raw/d"
     place.mkdir(parents=True, exist_ok=True)
     (place / "r.json.gz").write_bytes(gzip.compress("\n".join(lines).encode() + b"\n"))
     entry = {"format": "amazon2014", "reviews": ["r.json.gz"], "metadata": []}
     context = Context(dataset="d", root=root, seed=7, shared={"datasets": entry, "beam": BEAM})
     records.run(records.Params(), context)
-    sequences.run(sequences.Params(**{"k_core": 0} | params), context)
-    rows = read_table(context.table("sequences/items"), schema.CATALOGUE).to_pylist()
-    return {row["item_key"]: row["item_id"] for row in rows}
+    earlier = {} if kept is None else {f"previous_{side}": str(kept / side) for side in ("items", "users")}
+    sequences.run(sequences.Params(k_core=0, **earlier), context)
+    return context.table("sequences")
+
+
+def items_of(folder: Path) -> dict[str, int]:
+    """item_key to item_id."""
+    return {row["item_key"]: row["item_id"] for row in read_table(folder / "items", schema.CATALOGUE).to_pylist()}
+
+
+def users_of(folder: Path) -> dict[str, tuple[int, int]]:
+    """user_key to user_id and number."""
+    rows = read_table(folder / "users", schema.USERS).to_pylist()
+    return {row["user_key"]: (row["user_id"], row["number"]) for row in rows}
 
 
 OLD = [review(user, f"B{(user + step) % 9}", step) for user in range(12) for step in range(4)]
 NEW = [review(user, f"A{user % 3}", 100) for user in range(12)]
+JOINED = [review(user, f"B{step}", 90 + step) for user in range(20, 26) for step in range(4)]
 
 
 @pytest.fixture(scope="module")
-def before(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Mapping[str, int]]:
-    root = tmp_path_factory.mktemp("before")
-    return root, numbered(root, OLD)
+def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return numbered(tmp_path_factory.mktemp("before"), OLD)
 
 
-def test_new_items_are_numbered_after_the_known_ones(before: tuple[Path, Mapping[str, int]], tmp_path: Path) -> None:
-    folder = str(before[0] / "data/d/sequences/items")
-    after = numbered(tmp_path, OLD + NEW, previous_items=folder)
-    assert {key: after[key] for key in before[1]} == before[1]
+def test_new_items_are_numbered_after_the_known_ones(before: Path, tmp_path: Path) -> None:
+    known, after = items_of(before), items_of(numbered(tmp_path / "kept", OLD + NEW, before))
+    assert {key: after[key] for key in known} == known
     assert sorted(after[key] for key in ("A0", "A1", "A2")) == [10, 11, 12]
-    assert numbered(tmp_path, OLD + NEW) != after
+    assert items_of(numbered(tmp_path / "afresh", OLD + NEW)) != after
 
 
-def test_the_same_data_with_the_numbers_kept_gives_the_same_bytes(
-    before: tuple[Path, Mapping[str, int]], tmp_path: Path
-) -> None:
-    folder = before[0] / "data/d/sequences"
-    assert numbered(tmp_path, OLD, previous_items=str(folder / "items")) == before[1]
+def test_new_users_are_numbered_after_the_known_ones(before: Path, tmp_path: Path) -> None:
+    known, after = users_of(before), users_of(numbered(tmp_path / "kept", NEW + JOINED + OLD, before))
+    assert {key: after[key] for key in known} == known
+    joined = [after[key] for key in sorted(after.keys() - known.keys())]
+    assert sorted(joined) == [(place, place) for place in range(13, 19)]
+    assert joined != sorted(joined)  # the keys are in the order of the file, the numbers are not
+    afresh = users_of(numbered(tmp_path / "afresh", NEW + JOINED + OLD))
+    assert {key: afresh[key] for key in known} != known
+
+
+def test_the_same_data_with_the_numbers_kept_gives_the_same_bytes(before: Path, tmp_path: Path) -> None:
+    after = numbered(tmp_path, OLD, before)
+    assert items_of(after) == items_of(before)
     for table in ("items", "users", "interactions"):
         name = f"{table}/part-00000.parquet"
-        assert (tmp_path / "data/d/sequences" / name).read_bytes() == (folder / name).read_bytes()
+        assert (after / name).read_bytes() == (before / name).read_bytes()
 
 
-def test_an_item_that_left_keeps_its_number_without_interactions(
-    before: tuple[Path, Mapping[str, int]], tmp_path: Path
-) -> None:
-    folder = str(before[0] / "data/d/sequences/items")
+def test_an_item_that_left_keeps_its_number_without_interactions(before: Path, tmp_path: Path) -> None:
     without = [line for line in OLD if '"B3"' not in line]
-    assert numbered(tmp_path, without, previous_items=folder) == before[1]
-    rows = read_table(tmp_path / "data/d/sequences/items", schema.CATALOGUE).to_pylist()
-    gone = next(row for row in rows if row["item_key"] == "B3")
+    after = numbered(tmp_path, without, before)
+    assert items_of(after) == items_of(before)
+    gone = next(row for row in read_table(after / "items", schema.CATALOGUE).to_pylist() if row["item_key"] == "B3")
     assert (gone["num_interactions"], gone["num_train"]) == (0, 0)
+
+
+def test_users_who_left_leave_no_row_and_their_numbers_to_nobody(before: Path, tmp_path: Path) -> None:
+    known = users_of(before)
+    without = [line for line in OLD if '"U3"' not in line and '"U7"' not in line]
+    after = users_of(numbered(tmp_path / "fewer", without, before))
+    assert sorted(user for user, _ in after.values()) == list(range(1, 11))
+    assert {key: number for key, (_, number) in after.items()} == {key: known[key][1] for key in after}
+    moved = [key for key in after if after[key][0] != known[key][0]]
+    assert all(known[key][0] > 10 for key in moved)
+    more = users_of(numbered(tmp_path / "more", without + JOINED, before))
+    assert {key: more[key] for key in after} == {key: known[key] for key in after}
+    assert sorted(user for user, _ in more.values()) == list(range(1, 17))
+    assert sorted(more[key][1] for key in more.keys() - known.keys()) == list(range(13, 19))
+
+
+def test_neither_old_nor_new_numbers_of_a_sorted_file_tell_what_neighbours_bought() -> None:
+    frame = pl.DataFrame({"user_key": [f"U{user:03d}" for user in range(600)], "first_row": range(600)})
+    pairs = {
+        user + 1: [10 * (user // 2) + item for item in ((1, 2, 3, 4) if user % 2 else (4, 3, 2, 1))]
+        for user in range(600)
+    }
+
+    def drawn(users: pl.DataFrame, seed: int) -> pl.DataFrame:
+        in_order = user_numbers(users, seed, in_file_order=True)
+        return in_order.with_columns(number=shown_numbers(users.height, seed))
+
+    def found(users: pl.DataFrame, column: str) -> float:
+        ranks = neighbour_ranks(
+            known_before_test(interactions(pairs)), np.array([0, *users.sort("user_key")[column].to_list()])
+        )
+        return float((ranks > 0).mean())
+
+    after = kept_user_numbers(drawn(frame, 1), drawn(frame[:300], 2))
+    assert after["number"].sort().to_list() == list(range(1, 601))
+    assert found(after, "user_id") > 0.95  # the published order, kept as a join key
+    assert found(after, "number") < 0.1
 
 
 def test_kept_numbers_of_a_small_frame() -> None:

@@ -322,11 +322,12 @@ def test_a_profile_keeps_the_numbers_and_codes_of_its_champion(
     retrain_steps.reproduce(run)
     line = Path("work/profiles/toys")
     assert load_yaml(line / "params.yaml")["sequences"]["previous_items"] is None
-    rows = [{"item_id": 1, "item_key": "B1", "num_interactions": 1, "num_train": 1}]
     made = tables.Provenance(stage="sequences", params={})
-    tables.write_table(
-        run.places.table("sequences/items"), schema.CATALOGUE, tables.from_rows(schema.CATALOGUE, rows), made
-    )
+    for table, row in (
+        (schema.CATALOGUE, {"item_id": 1, "item_key": "B1", "num_interactions": 1, "num_train": 1}),
+        (schema.USERS, {"user_id": 1, "user_key": "U1", "number": 1, "num_interactions": 1}),
+    ):
+        tables.write_table(run.places.table(table.name), table, tables.from_rows(table, [row]), made)
     for name in ("models/toys/train/w", "data/toys/identifiers/t"):
         Path(name).parent.mkdir(parents=True)
         Path(name).write_text("x")
@@ -337,13 +338,26 @@ def test_a_profile_keeps_the_numbers_and_codes_of_its_champion(
     champions.promote("toys", digest, about)
     retrain_steps.reproduce(run, "sequences")
     written = load_yaml(line / "params.yaml")
-    kept = f"models/toys/champions/{digest}/data/toys/sequences/items"
-    assert written["sequences"]["previous_items"] == kept
+    kept = f"models/toys/champions/{digest}/data/toys/sequences"
+    assert written["sequences"]["previous_items"] == f"{kept}/items"
+    assert written["sequences"]["previous_users"] == f"{kept}/users"
     assert written["identifiers"]["previous"] == f"models/toys/champions/{digest}/data/toys/identifiers"
     stages = load_yaml(line / "dvc.yaml")["stages"]
-    assert kept in stages["sequences"]["deps"]
+    assert {f"{kept}/items", f"{kept}/users"} <= set(stages["sequences"]["deps"])
     assert folder == Path(f"models/toys/champions/{digest}")
     assert asked == [["repro", "work/profiles/toys/dvc.yaml"], ["repro", "work/profiles/toys/dvc.yaml:sequences"]]
-    other = champions.Champion(name="toys", digest=digest, folder=folder, about=about | {"params": {}})
-    monkeypatch.setattr(champions, "current", lambda *_: other)
-    assert list(retrain_steps._kept_numbers(run)) == ["sequences"]
+
+    def kept_from(**changes: dict[str, str]) -> dict[str, list[str]]:
+        params = {section: run.params[section] | changes.get(section, {}) for section in ("sequences", "identifiers")}
+        other = champions.Champion(name="toys", digest=digest, folder=folder, about=about | {"params": params})
+        monkeypatch.setattr(champions, "current", lambda *_: other)
+        return {section: list(values) for section, values in retrain_steps._kept_numbers(run).items()}
+
+    both = ["previous_items", "previous_users"]
+    assert kept_from() == {"sequences": both, "identifiers": ["previous"]}
+    assert kept_from(identifiers={"scheme": "number"}) == {"sequences": both}
+    # numbers of a rule that leaks are not taken over into a run that claims another one
+    assert kept_from(sequences={"numbering": "p5"}) == {"sequences": ["previous_users"]}
+    assert kept_from(sequences={"user_numbers": "table"}) == {
+        "sequences": ["previous_items"], "identifiers": ["previous"]
+    }  # fmt: skip
