@@ -181,8 +181,8 @@ def kept_numbers(numbered: pl.DataFrame, previous: pl.DataFrame) -> pl.DataFrame
 def kept_user_numbers(numbered: pl.DataFrame, previous: pl.DataFrame) -> pl.DataFrame:
     """`numbered` again, with the numbers that `previous` gave to the users it knows; by `user_id` 1..U.
 
-    `number`, which prompts write, stays whatever happens, and is nobody else's: new users get the numbers beyond the
-    last, in the order that was drawn for them. `user_id`, a join key without gaps, stays unless it is beyond U; new
+    `number`, which prompts write, stays whatever happens; new users get the numbers beyond the last of `previous`, in
+    the order that was drawn for them. `user_id`, a join key without gaps, stays unless it is beyond U; new
     users get the ids that are left.
 
     Args:

@@ -96,7 +96,7 @@ def test_an_item_that_left_keeps_its_number_without_interactions(before: Path, t
     assert (gone["num_interactions"], gone["num_train"]) == (0, 0)
 
 
-def test_users_who_left_leave_no_row_and_their_numbers_to_nobody(before: Path, tmp_path: Path) -> None:
+def test_users_who_left_leave_no_row_and_the_others_keep_their_numbers(before: Path, tmp_path: Path) -> None:
     known = users_of(before)
     without = [line for line in OLD if '"U3"' not in line and '"U7"' not in line]
     after = users_of(numbered(tmp_path / "fewer", without, before))
