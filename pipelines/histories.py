@@ -192,7 +192,6 @@ def kept_user_numbers(numbered: pl.DataFrame, previous: pl.DataFrame) -> pl.Data
     Example:
         Users A, B, C (1, 2, 3) with previous C 1, A 2 become C 1, A 2, B 3.
     """
-    kinds = {"user_id": pl.Int32, "number": pl.Int32}
     known = previous.select("user_key", kept_id="user_id", kept_number="number")
     joined = numbered.join(known, on="user_key", how="left", maintain_order="left")
     within = pl.col("kept_id").is_not_null() & (pl.col("kept_id") <= numbered.height)
@@ -202,5 +201,5 @@ def kept_user_numbers(numbered: pl.DataFrame, previous: pl.DataFrame) -> pl.Data
     is_new = pl.col("kept_number").is_null()
     last = int(previous["number"].max() or 0)  # type: ignore[arg-type]
     beyond = last + pl.when(is_new).then(pl.col("number")).rank("ordinal")
-    placed = placed.with_columns(user_id="kept_id", number=pl.when(is_new).then(beyond).otherwise("kept_number"))
-    return placed.drop("kept_id", "kept_number").cast(kinds).sort("user_id")
+    number = pl.when(is_new).then(beyond).otherwise("kept_number").cast(pl.Int32)
+    return placed.with_columns(user_id="kept_id", number=number).drop("kept_id", "kept_number").sort("user_id")
