@@ -2,7 +2,7 @@
 
 Enters: how many reviews. Leaves: tables on standard output (docs/benchmarks-data.md keeps them).
 `lines N`   makes a dump of N reviews and N / 10 metadata lines, runs `records`, `sequences`, `candidates` on it; on its
-            first lines (`--slice`) runs the same and the published way.
+            first lines (`--slice`, of one size or several) runs the same and the published way.
 `tables N`  begins at the tables that `records` would make, without texts: for more rows than the disk has room for.
 Each stage is a process of its own, started as `dvc repro` would start it; CPU-seconds and memory are those of all its
 processes. Seconds depend on what else the machine does, so ratios of CPU-seconds stand beside them.
@@ -12,7 +12,7 @@ import argparse
 import gzip
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -68,19 +68,56 @@ def cut(raw: Path, out: Path, num_reviews: int) -> None:
             target.writelines(islice(lines, most))
 
 
-def beside_the_published_way(context: stage.Context, root: Path, num_reviews: int, processes: int) -> None:
-    """Runs both on the first lines of a dump and prints the ratios."""
-    small = prepared(root / "slice", processes, "polars")
+def beside_the_published_way(context: stage.Context, root: Path, num_reviews: int, processes: int) -> tuple[Cost, Cost]:
+    """Runs both on the first lines of a dump; prints the ratios and gives what ours and theirs cost."""
+    folder = root / f"slice-{num_reviews}"
+    shutil.rmtree(folder, ignore_errors=True)
+    small = prepared(folder, processes, "polars")
     cut(context.raw, small.raw, num_reviews)
-    ours = line(small, STAGES, num_reviews)
-    arguments = (str(small.raw), str(root / "published"), str(num_reviews), str(num_reviews // 10))
-    theirs = measure(python("-m", "benchmarks.published_way", *arguments), REPOSITORY, root / "published.log")
+    ours = total(line(small, STAGES, num_reviews).values())
+    show("ours, all three", ours, num_reviews)
+    arguments = (str(small.raw), str(folder / "published"), str(num_reviews), str(num_reviews // 10))
+    theirs = measure(python("-m", "benchmarks.published_way", *arguments), REPOSITORY, folder / "published.log")
     show("published way", theirs, num_reviews)
-    print((root / "published.log").read_text().strip())
-    seconds, cpu = (sum(getattr(cost, of) for cost in ours.values()) for of in ("seconds", "cpu_seconds"))
+    print((folder / "published.log").read_text().strip())
     print(
-        f"on these lines: {theirs.seconds / seconds:.1f} times as fast, "
-        f"{theirs.cpu_seconds / cpu:.1f} times by CPU-seconds"
+        f"on these lines: {theirs.seconds / ours.seconds:.1f} times as fast, "
+        f"{theirs.cpu_seconds / ours.cpu_seconds:.1f} times by CPU-seconds",
+        flush=True,
+    )
+    return ours, theirs
+
+
+def grown(sizes: Sequence[int], costs: Sequence[float], size: int) -> tuple[float, float, float]:
+    """(a, b, cost at `size`) of a cost a n + b n^2 through the least and the greatest of the sizes measured.
+
+    Example:
+        >>> grown((2, 4), (6.0, 20.0), 10)
+        (1.0, 1.0, 110.0)
+    """
+    few, many = sizes[0], sizes[-1]
+    b = (costs[-1] / many - costs[0] / few) / (many - few)
+    a = costs[0] / few - b * few
+    return a, b, a * size + b * size**2
+
+
+def extrapolate(sizes: Sequence[int], pairs: Sequence[tuple[Cost, Cost]], ours: Cost, num_reviews: int) -> None:
+    """Prints what the published way would take for the whole dump, if it goes on as between the slices."""
+    for of in ("seconds", "cpu_seconds"):
+        a, b, theirs = grown(sizes, [getattr(pair[1], of) for pair in pairs], num_reviews)
+        print(
+            f"published way, {of}: {a * 1e6:.1f} a million + {b * 1e12:.1f} a million squared; "
+            f"{num_reviews:,} reviews: {theirs:,.0f}, that is {theirs / getattr(ours, of):.0f} times ours"
+        )
+
+
+def total(costs: Iterable[Cost]) -> Cost:
+    """What stages that run one after the other cost together."""
+    costs = list(costs)
+    return Cost(
+        seconds=sum(cost.seconds for cost in costs),
+        cpu_seconds=sum(cost.cpu_seconds for cost in costs),
+        peak_gb=max(cost.peak_gb for cost in costs),
     )
 
 
@@ -89,7 +126,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("begin", choices=("lines", "tables"))
     parser.add_argument("num_reviews", type=int, nargs="?", default=100_000)
-    parser.add_argument("--slice", type=int, default=0, help="reviews that the published way gets; 0: do not run it")
+    parser.add_argument(
+        "--slice", type=int, nargs="*", default=[], help="reviews that the published way gets, ascending"
+    )
     parser.add_argument("--processes", type=int, default=2, help="of `records` (default: %(default)s)")
     parser.add_argument("--engine", choices=("polars", "beam"), default="polars", help="of `sequences`")
     parser.add_argument("--root", type=Path, help="workspace; a dump found there is used, and stays")
@@ -105,9 +144,12 @@ def main() -> None:
             dumps.write_records(context, size)
         elif not (context.raw / dumps.METADATA).exists():
             dumps.write_dump(context.raw, size)
-        line(context, STAGES[1:] if asked.begin == "tables" else STAGES, asked.num_reviews)
-        if asked.slice:
-            beside_the_published_way(context, root, asked.slice, asked.processes)
+        stages = STAGES[1:] if asked.begin == "tables" else STAGES
+        ours = total(line(context, stages, asked.num_reviews).values())
+        show("ours, all", ours, asked.num_reviews)
+        pairs = [beside_the_published_way(context, root, size, asked.processes) for size in asked.slice]
+        if len(pairs) > 1:
+            extrapolate(asked.slice, pairs, ours, asked.num_reviews)
     finally:
         if asked.root is None:
             shutil.rmtree(root)

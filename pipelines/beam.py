@@ -97,7 +97,7 @@ def _run(stage: str, units: Sequence[Unit], work: Callable[[Unit], Counts], para
     pipeline = beam.Pipeline(runner=params.runner, options=options)
     _ = (
         pipeline
-        | "list units of work" >> beam.Create(list(units))
+        | "list units of work" >> beam.Create(list(units), reshuffle=False)  # shuffled twice, two neighbours may meet
         | "spread units over workers" >> beam.Reshuffle()
         | f"do {stage}" >> beam.ParDo(DoUnit(stage, work)).with_output_types(tuple[str, int])
         | "sum counts by name" >> beam.CombinePerKey(sum)

@@ -5,13 +5,17 @@ Trade-off: a few passes of numpy over the bytes find the rows that hold anything
 "<"; the rest can differ from its cleaned text by spaces alone, and those go in one more pass.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines import cleaning
 
-_SPACE, _AMPERSAND, _LESS = 0x20, 0x26, 0x3C
+Clean = Callable[[str], str | None]
+_BYTES_PER_PIECE = 64  # fewer are moved one by one
+_SPACE, _AMPERSAND, _LESS, _DELETE = 0x20, 0x26, 0x3C, 0x7F
 
 
 def texts(values: pa.Array) -> pa.Array:
@@ -22,38 +26,52 @@ def texts(values: pa.Array) -> pa.Array:
         ['Salt & pepper', 'two spaces', None, None]
     """
     offsets, data = _buffers(values)
-    odd = (data - np.uint8(_SPACE) > 0x5E) | (data == _AMPERSAND) | (data == _LESS)
-    return _cleaned(values, offsets, data, odd, cleaning.text)
+    marked = np.flatnonzero((data == _AMPERSAND) | (data == _LESS))
+    return keys(_mended(values, marked, offsets, cleaning.unmarked))
 
 
 def keys(values: pa.Array) -> pa.Array:
     """Every key as `cleaning.key` gives it."""
     offsets, data = _buffers(values)
-    return _cleaned(values, offsets, data, data - np.uint8(_SPACE) > 0x5E, cleaning.key)
-
-
-def _cleaned(
-    values: pa.Array, offsets: np.ndarray, data: np.ndarray, odd: np.ndarray, clean: cleaning.Rule
-) -> pa.Array:
-    """The rows with an odd byte by `clean`; in the others, one space for each run of them, and none at the ends."""
     filled = np.flatnonzero(np.diff(offsets))
+    begins, lasts = offsets[filled], offsets[filled + 1] - 1
     space = data == _SPACE
-    follows = np.empty_like(space)  # a space, or the beginning of a row
-    follows[1:] = space[:-1]
-    follows[offsets[filled]] = True
-    squeezed = _without(values, np.flatnonzero(space & follows))
-    offsets, data = _buffers(squeezed)
-    last = offsets[1:][np.diff(offsets) > 0] - 1
-    squeezed = _without(squeezed, last[data[last] == _SPACE])
-    odd_places = np.flatnonzero(odd)
-    if odd_places.size:
-        hard = _rows_of(odd_places, _buffers(values)[0])
-        mask = np.zeros(len(values), dtype=bool)
-        mask[hard] = True
-        mended = [clean(text) for text in values.take(pa.array(hard)).to_pylist()]
-        squeezed = pc.replace_with_mask(squeezed, pa.array(mask), pa.array(mended, pa.string()))
-    empty = pc.equal(pc.binary_length(squeezed), 0)
-    return pc.if_else(empty, pa.scalar(None, pa.string()), squeezed) if pc.any(empty).as_py() else squeezed
+    extra = np.empty_like(space)  # a space before another, or at an end of a row
+    np.logical_and(space[:-1], space[1:], out=extra[:-1])
+    extra[lasts] = space[lasts]
+    in_front = begins[space[begins]]
+    several = in_front[extra[in_front]]  # the last of them would stay
+    extra[in_front] = True
+    squeezed = _without(values, np.flatnonzero(extra))
+    hard = np.concatenate([several, _unprintable(data)])
+    return _without_empty(_mended(squeezed, hard, offsets, cleaning.key, values))
+
+
+def _unprintable(data: np.ndarray) -> np.ndarray:
+    """Places of all bytes but those of printable ASCII."""
+    signed = data.view(np.int8)  # what is not ASCII is below 0
+    if not signed.size or (signed.min() >= _SPACE and signed.max() < _DELETE):
+        return np.zeros(0, np.int64)
+    return np.flatnonzero((signed < _SPACE) | (signed == _DELETE))
+
+
+def _mended(
+    values: pa.Array, places: np.ndarray, offsets: np.ndarray, clean: Clean, originals: pa.Array | None = None
+) -> pa.Array:
+    """`values`, but what `clean` makes of the original in the rows that hold a byte of the originals at `places`."""
+    if not places.size:
+        return values
+    rows = _rows_of(places, offsets)
+    mask = np.zeros(len(values), dtype=bool)
+    mask[rows] = True
+    found = (values if originals is None else originals).take(pa.array(rows)).to_pylist()
+    return pc.replace_with_mask(values, pa.array(mask), pa.array(map(clean, found), pa.string()))
+
+
+def _without_empty(values: pa.Array) -> pa.Array:
+    """Null for every text of which nothing is left."""
+    empty = pc.equal(pc.binary_length(values), 0)
+    return pc.if_else(empty, pa.scalar(None, pa.string()), values) if pc.any(empty).as_py() else values
 
 
 def _buffers(values: pa.Array) -> tuple[np.ndarray, np.ndarray]:
@@ -77,5 +95,10 @@ def _without(values: pa.Array, dropped: np.ndarray) -> pa.Array:
     offsets, data = _buffers(values)
     moved = (offsets - np.searchsorted(dropped, offsets)).astype(np.int32)
     validity = values.buffers()[0]
-    shorter = np.delete(data, dropped)
+    if len(dropped) * _BYTES_PER_PIECE > len(data):
+        shorter = np.delete(data, dropped).tobytes()
+    else:  # what lies between them in pieces: a tenth of the time
+        whole, places = data.tobytes(), dropped.tolist()
+        begins = [0, *(place + 1 for place in places)]
+        shorter = b"".join([whole[begin:end] for begin, end in zip(begins, [*places, len(whole)], strict=True)])
     return pa.StringArray.from_buffers(len(values), pa.py_buffer(moved), pa.py_buffer(shorter), validity)

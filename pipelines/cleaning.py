@@ -9,12 +9,12 @@ break a line); HTML entities are decoded once, so that markup which the author w
 byte-order marks are dropped; spaces at both ends go; what is empty then is null. A key keeps its tags and entities.
 """
 
+import functools
 import html
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import chain
+from collections.abc import Callable, Iterable, Mapping
 
 Rule = Callable[[object], str | None]
 
@@ -41,13 +41,14 @@ def text(value: object) -> str | None:
         >>> text(" Salt &amp; pepper,\n12&#34;\x00 "), text("<b>New</b><br />one &lt;3"), text("5 < 6")
         ('Salt & pepper, 12"', 'New one <3', '5 < 6')
     """
-    if not isinstance(value, str):
-        return None
+    return key(unmarked(value)) if isinstance(value, str) else None
+
+
+def unmarked(value: str) -> str:
+    """The text without tags and with its entities decoded, not yet cleaned otherwise."""
     if "<" in value:
         value = _WORD_TAG.sub("", _LINE_TAG.sub(" ", _HIDDEN.sub(" ", value)))
-    if "&" in value:
-        value = html.unescape(value)
-    return key(value)
+    return html.unescape(value) if "&" in value else value
 
 
 def key(value: object) -> str | None:
@@ -115,7 +116,13 @@ def path(value: object) -> list[str]:
         return []
     first = next((entry for entry in value if entry), None)
     names = first if isinstance(first, list) else value
-    return list(dict.fromkeys(name for entry in names if (name := text(entry))))
+    return list(dict.fromkeys(name for entry in names if isinstance(entry, str) and (name := _name(entry))))
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _name(value: str) -> str | None:
+    """`text` of the name of a category, of which there are few."""
+    return text(value)
 
 
 def price(value: object) -> float | None:
@@ -180,11 +187,8 @@ def excerpt(line: bytes) -> str:
 
 def first_address(candidates: Iterable[object]) -> str | None:
     """The first of the given texts or lists of texts that is an http address."""
-
-    def flat(value: object) -> Iterator[object]:
-        return iter(value) if isinstance(value, list) else iter((value,))
-
-    for value in chain.from_iterable(map(flat, candidates)):
-        if isinstance(value, str) and value.strip().startswith(("http://", "https://")):
-            return value.strip()
+    for candidate in candidates:
+        for value in candidate if isinstance(candidate, list) else (candidate,):
+            if isinstance(value, str) and (stripped := value.strip()).startswith(("http://", "https://")):
+                return stripped
     return None

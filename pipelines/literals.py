@@ -12,7 +12,9 @@ import contextlib
 import json
 import re
 import unicodedata
+from collections.abc import Callable
 
+import msgspec
 import orjson
 
 # No possessive groups: up to Python 3.11.4 they match wrongly and silently ('it\'s "here"' lost its apostrophe).
@@ -42,7 +44,7 @@ _REFUSED = re.compile(
 )
 
 
-def parse(line: str) -> object:
+def parse(line: str, loads: Callable[[str], object] = orjson.loads) -> object:
     r"""The object that a Python literal denotes.
 
     Escapes of UTF-8 bytes, as Python 2 wrote them, are decoded; halves of a surrogate pair are joined; integers
@@ -52,12 +54,16 @@ def parse(line: str) -> object:
         >>> parse("{'title': 'Caf\\xc3\\xa9', 'also': ['B1'], 'rank': None}")
         {'title': 'Café', 'also': ['B1'], 'rank': None}
 
+    Args:
+        line: the literal.
+        loads: makes the object of a line that was put into JSON; one that it refuses is tried as a literal again.
+
     Raises:
         ValueError: the line is not a literal, or is too long or too deep for the slow path.
     """
     try:
-        return orjson.loads(_swapped(line))
-    except ValueError:
+        return loads(_swapped(line))
+    except (ValueError, msgspec.MsgspecError, RecursionError):
         pass
     try:
         return orjson.loads(_TOKEN.sub(_as_json, line))

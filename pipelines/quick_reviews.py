@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from pipelines import clean_columns, cleaning
 
-_BATCH = 256  # lines whose records are alive at the same time, so that they stay in the cache
+_BATCH = 1024  # lines whose records and texts are alive at the same time, so that they stay in the cache
 
 
 class Review2014(msgspec.Struct, gc=False):
@@ -93,8 +93,8 @@ def read(lines: Sequence[bytes], quick: Quick) -> tuple[dict[str, pa.Array], np.
     for start in range(0, len(lines), _BATCH):
         records, unread = _decoded(lines[start : start + _BATCH], quick.decode)
         left += [start + place for place in unread]
-        batches.append(_columns(records, quick))
-    columns = _cleaned({name: pa.concat_arrays([batch[name] for batch in batches]) for name in batches[0]})
+        batches.append(_cleaned(_columns(records, quick)))
+    columns = {name: pa.concat_arrays([batch[name] for batch in batches]) for name in batches[0]}
     kept = np.delete(np.arange(len(lines)), left)
     sound = np.ones(len(kept), dtype=bool)
     for name in ("user_key", "item_key", "rating", "timestamp"):

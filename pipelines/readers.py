@@ -11,8 +11,9 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
+import msgspec
 import numpy as np
 import orjson
 import pyarrow as pa
@@ -39,8 +40,34 @@ class Parsed:
     kept_lines: int
 
 
-def parse_line(line: bytes) -> Mapping[str, Any] | str:
+class ItemObject(TypedDict, total=False):
+    """What the readers of items look at; a literal's other fields, half of a line, become no objects."""
+
+    asin: Any
+    parent_asin: Any
+    title: Any
+    brand: Any
+    store: Any
+    price: Any
+    categories: Any
+    category: Any
+    main_category: Any
+    description: Any
+    imUrl: Any
+    imageURL: Any
+    imageURLHighRes: Any
+    images: Any
+
+
+_item_object: Callable[[str], object] = msgspec.json.Decoder(ItemObject).decode
+
+
+def parse_line(line: bytes, loads: Callable[[str], object] = orjson.loads) -> Mapping[str, Any] | str:
     """The object of a line, JSON or Python literal, or the reason why there is none.
+
+    Args:
+        line: without its end.
+        loads: makes the object of a literal that was put into JSON.
 
     Example:
         >>> parse_line(b"{'asin': 'B1'}"), parse_line(b"[1]"), parse_line(b"{'asin': ")
@@ -49,7 +76,7 @@ def parse_line(line: bytes) -> Mapping[str, Any] | str:
     if not line:
         return "not_parsable"
     try:
-        value: object = literals.parse(line.decode()) if line.startswith(b"{'") else orjson.loads(line)
+        value: object = literals.parse(line.decode(), loads) if line.startswith(b"{'") else orjson.loads(line)
     except ValueError:
         try:
             value = _parse_loosely(line.decode())
@@ -209,13 +236,13 @@ def _reviews(columns: Mapping[str, pa.Array], numbers: np.ndarray, source: str) 
 
 def read_items(block: Block, source: str, row_of: RowOf) -> Parsed:
     """The rows of `records/items` and `records/rejects` that a block of metadata lines gives."""
-    rows, places, rejects = _rows(block, row_of)
+    rows, places, rejects = _rows(block, row_of, loads=_item_object)
     columns = _columns(rows, ITEM_FIELDS, places, source)
     return Parsed(_arrow(schema.ITEMS, columns), rejected(source, rejects), len(rows))
 
 
 def _rows(
-    block: Block, row_of: RowOf, only: Sequence[int] | None = None
+    block: Block, row_of: RowOf, only: Sequence[int] | None = None, loads: Callable[[str], object] = orjson.loads
 ) -> tuple[list[Row], list[int], list[tuple[int, str, bytes]]]:
     """Accepted rows, the numbers of their lines, and the rejected lines; of the places `only`, if given."""
     rows: list[Row] = []
@@ -223,7 +250,7 @@ def _rows(
     rejects: list[tuple[int, str, bytes]] = []
     with _no_collection():
         for number, line, reason in numbered(block, only):
-            record = reason or parse_line(line)
+            record = reason or parse_line(line, loads)
             row = record if isinstance(record, str) else row_of(record)
             if isinstance(row, str):
                 rejects.append((number, row, line))

@@ -1,6 +1,7 @@
 """The door to Beam: counts as data, errors from workers, refusals, and one table whatever the runner."""
 
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -49,6 +50,18 @@ def test_counters_are_there_to_watch_a_job_by() -> None:
     counters = result.metrics().query(MetricsFilter().with_namespace("numbers"))["counters"]
     found = {counter.key.metric.name: counter.result for counter in counters}
     assert found == {"units": 2, "odd": 1, "even": 1, "sum": 7, "failed": 1}
+
+
+def where(unit: int) -> dict[str, int]:
+    """A unit of work that says where it was done."""
+    return {f"{os.getpid()}": 2**unit}
+
+
+def test_neighbours_in_the_list_go_to_different_workers(tmp_path: Path) -> None:
+    """The strides of one large file stand side by side; were they one worker's, the other would idle."""
+    params = BeamParams(options=PROCESSES)
+    counts = beam.run_units("numbers", list(range(6)), where, params, tmp_path / "ledger")
+    assert sorted(counts.values()) == [0b010101, 0b101010]
 
 
 def test_no_units_are_no_counts(tmp_path: Path) -> None:

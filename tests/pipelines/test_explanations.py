@@ -1,6 +1,8 @@
 """The explanations stage: aspects of the train split alone, one best sentence a review, empty without texts."""
 
 import itertools
+import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from features.errors import ParamsError, TableError
 from features.params import build
 from features.stage import Context
 from features.tables import Provenance, from_rows, read_table, write_table
-from pipelines import explanation_units, explanations
+from pipelines import explanation_units, explanations, records, sequences
 from pipelines.aspects import Mention
 
 NUM_USERS, LENGTH = 8, 5
@@ -118,6 +120,56 @@ def test_a_dump_without_texts_gives_an_empty_table(tmp_path: Path) -> None:
     context = write_reviews(tmp_path, texts=False)
     assert explanations.run(PARAMS, context) == 0
     assert rows_of(context) == []
+
+
+def write_bundle(root: Path) -> Context:
+    """A published p5 folder of four users and three items, walked from bundle to `sequences`.
+
+    Every review of `exp_splits.pkl` stands in the list `train`; it has none of user 4 nor of the pair (3, 3).
+    """
+    entry = {"format": "p5", "reviews": ["sequential_data.txt", "datamaps.json", "exp_splits.pkl"], "metadata": []}
+    shared = {"datasets": entry, "beam": {"runner": "FnApiRunner", "options": []}}
+    context = Context(dataset="made_up", root=root, seed=7, shared=shared)
+    orders = {user: [(user + place) % 3 + 1 for place in range(3)] for user in range(1, 5)}
+    explained = [
+        {
+            "reviewerID": f"U{user}", "asin": f"I{item}", "reviewerName": "Kelo", "helpful": [0, 0], "overall": 4.0,
+            "summary": "Fine &amp; dry", "unixReviewTime": 1393545600, "reviewText": "The clasp is great. The lid too.",
+            "feature": "lid", "explanation": f"the lid of {item} &amp; its knob", "sentence": [("lid", "good", 1)],
+        }
+        for user, items in orders.items()
+        for item in items
+        if user != 4 and (user, item) != (3, 3)
+    ]  # fmt: skip
+    maps = {"id2user": {str(n): f"U{n}" for n in orders}, "id2item": {str(n): f"I{n}" for n in range(1, 4)}}
+    context.raw.mkdir(parents=True)
+    lines = [" ".join(map(str, (user, *items))) for user, items in orders.items()]
+    (context.raw / "sequential_data.txt").write_text("\n".join(lines) + "\n")
+    (context.raw / "datamaps.json").write_text(json.dumps(maps))
+    (context.raw / "exp_splits.pkl").write_bytes(pickle.dumps({"train": explained, "val": [], "test": []}, 3))
+    records.run(records.Params(), context)
+    sequences.run(sequences.Params(k_core=3, numbering="p5"), context)
+    return context
+
+
+def test_a_published_bundle_gives_its_own_sentences_and_feature_words(tmp_path: Path) -> None:
+    context = write_bundle(tmp_path)
+    assert explanations.run(PARAMS, context) == 8
+    keys = {
+        row["item_id"]: row["item_key"]
+        for row in read_table(context.table("sequences/items"), schema.CATALOGUE).to_pylist()
+    }
+    splits = {
+        (row["user_id"], row["item_id"]): row["split"]
+        for row in read_table(context.table("sequences/interactions"), schema.INTERACTIONS).to_pylist()
+    }
+    found = {(row["user_id"], keys[row["item_id"]]): row for row in rows_of(context)}
+    assert found.keys() == {(user, f"I{item}") for user in (1, 2, 3) for item in (1, 2, 3)} - {(3, "I3")}
+    for (_, item), row in found.items():
+        assert (row["feature"], row["sentence"]) == ("lid", f"the lid of {item[1]} & its knob")
+        assert (row["rating"], row["headline"]) == (4.0, "Fine & dry")
+        assert row["split"] == splits[row["user_id"], row["item_id"]]
+    assert {row["split"] for row in found.values()} == set(schema.SPLITS)
 
 
 def test_a_missing_table_is_named_and_nothing_is_left(tmp_path: Path) -> None:

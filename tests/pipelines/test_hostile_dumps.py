@@ -113,6 +113,25 @@ def test_a_line_of_100_megabytes_takes_no_more_memory_than_a_short_one(tmp_path:
     assert int(peak) - int(usual) < 12_000  # kilobytes
 
 
+@pytest.mark.parametrize("rare", ["", ", 'rank': None", ", 'pair': u'two'"])
+def test_a_metadata_literal_of_a_megabyte_is_read_and_one_byte_more_is_rejected(tmp_path: Path, rare: str) -> None:
+    begin, end = "{'asin': 'B1', 'title': \"Kel'tav\"" + rare + ", 'description': '", "'}"
+    unit = 'It\\\'s "12\\" wide", caf\\xc3\\xa9 {[1, None]}; '
+    room = (1 << 20) - len(begin) - len(end)
+    times, rest = divmod(room, len(unit))
+    whole = begin + unit * times + "x" * rest + end
+    longer = whole.replace("'B1'", "'B22'")
+    assert (len(whole), len(longer)) == (1 << 20, (1 << 20) + 1)
+    context = put(tmp_path, gzip.compress(dumped(GOOD) + b"\n"), f"{whole}\n{longer}\n".encode())
+    records.run(records.Params(), context)
+    [item] = tables.read_table(context.table("records/items"), schema.ITEMS).to_pylist()
+    assert (item["item_key"], item["title"]) == ("B1", "Kel'tav")
+    read = 'It\'s "12" wide", café {[1, None]}; '
+    assert item["description"] == (read * times + "x" * rest).strip()
+    [reject] = tables.read_table(context.table("records/rejects"), schema.REJECTS).to_pylist()
+    assert (reject["line"], reject["reason"]) == (2, "line_too_long")
+
+
 def short(folder: Path) -> Path:
     path = folder / "short.json"
     path.write_bytes(dumped(GOOD) + b"\n")
