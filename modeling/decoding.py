@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from modeling.prefix_tree import ROOT, PrefixTree, prefixes_of
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 
 START_ID = 0  # T5 begins every target with its padding token
 PAD_ID = 0
-_CHUNK_BYTES = 16 * 2**20  # logits held at once on a CPU, whose cache they should not leave
-_CHUNK_BYTES_GPU = 2**30
+_BLOCK = 1024  # tokens whose logits are made at a time on a CPU, so that neither they nor the weights leave its cache
+_BYTES_GPU = 2**30  # the same on a GPU, as memory
 _DEAD = -torch.inf
 
 
@@ -49,22 +50,24 @@ def token_log_probs(output: Any, states: Tensor, owner: Tensor, token: Tensor) -
     Args:
         output: the output layer.
         states: (N, D) decoder states of the prefixes.
-        owner: (E,) the prefix that each token follows, ascending.
+        owner: (E,) the prefix that each token follows.
         token: (E,) the token.
     """
-    size = output.weight.shape[0]
-    step = max(1, (_CHUNK_BYTES if states.device.type == "cpu" else _CHUNK_BYTES_GPU) // (4 * size))
-    starts = torch.arange(0, len(states) + step, step, device=states.device)
-    bounds = torch.searchsorted(owner.contiguous(), starts).tolist() if len(states) > step else [0, len(owner)]
-    found = []
-    for chunk, (low, high) in enumerate(pairwise(bounds)):
-        logits = output(states[chunk * step : (chunk + 1) * step]).float()
-        row = owner[low:high] - chunk * step
-        picked = logits[row, token[low:high]]
-        peak = logits.amax(1, keepdim=True)
-        whole = logits.sub_(peak).exp_().sum(1).log_() + peak[:, 0]
-        found.append(picked - whole[row])
-    return torch.cat(found)
+    size, step = len(output.weight), _block(len(states), states.device)
+    token, order = token.sort()
+    bounds = torch.searchsorted(token, torch.arange(0, size + step, step, device=token.device)).tolist()
+    picked, sums = torch.empty(len(token), device=states.device), []
+    for start, (low, high) in zip(range(0, size, step), pairwise(bounds), strict=True):
+        logits = F.linear(states, output.weight[start : start + step]).float()
+        edges = order[low:high]
+        picked[edges] = logits[owner[edges], token[low:high] - start]
+        sums.append(logits.logsumexp(1))
+    return picked - torch.stack(sums).logsumexp(0)[owner]
+
+
+def _block(num_prefixes: int, device: torch.device) -> int:
+    """Tokens whose logits are made at a time."""
+    return _BLOCK if device.type == "cpu" else max(_BLOCK, _BYTES_GPU // (4 * num_prefixes))
 
 
 @torch.inference_mode()
@@ -99,9 +102,11 @@ def search(decoder: TreeDecoder, tree: PrefixTree, allowed: npt.NDArray[np.bool_
 def _first_step(decoder: TreeDecoder, output: Any, tree: PrefixTree) -> Tensor:
     """(B, I) log-probability of every item of one token."""
     states, _ = started(decoder, START_ID)
-    tokens = torch.from_numpy(tree.tokens[:, 0]).to(decoder.device)
-    row = torch.arange(decoder.num_rows, device=decoder.device).repeat_interleave(len(tokens))
-    return token_log_probs(output, states[:, 0], row, tokens.repeat(decoder.num_rows)).view(decoder.num_rows, -1)
+    states = states[:, 0]
+    blocks = output.weight.split(_block(len(states), states.device))
+    whole = torch.stack([F.linear(states, block).float().logsumexp(1) for block in blocks]).logsumexp(0)
+    own = output.weight[torch.from_numpy(tree.tokens[:, 0]).to(decoder.device)]
+    return F.linear(states, own).float() - whole[:, None]
 
 
 class _TreeOn:

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from modeling.packing import Packing
+
 if TYPE_CHECKING:
     from modeling.batches import Batch
     from modeling.vip5 import VIP5
@@ -46,13 +48,15 @@ class TreeDecoder:
     def __init__(self, model: "VIP5", batch: "Batch") -> None:
         self.model, self.families = model, batch.families
         t5: Any = model.t5
-        states = encode_rows(model, batch)  # (B, S, D)
+        packing = Packing.of(batch.attention_mask, batch.families)
+        states = encode_packed(model, batch, packing)
+        self._routes = packing.families
         self._padding = None if bool(batch.attention_mask.all()) else batch.attention_mask[:, None, None]
         self._width = int(t5.config.d_kv)
         self.layers = []
         for block in t5.decoder.block:
             cross = block.layer[1].EncDecAttention
-            keys, values = (_heads(project(states), self._width) for project in (cross.k, cross.v))
+            keys, values = (_heads(packing.padded(project(states)), self._width) for project in (cross.k, cross.v))
             self.layers.append(_Layer(keys, values, keys[:, :, :0], values[:, :, :0]))
 
     def fresh(self) -> "TreeDecoder":
@@ -84,7 +88,7 @@ class TreeDecoder:
             tokens: (B, N) int64, the last token of each new prefix; the new nodes are numbered from `num_nodes` on.
             paths: (B, N, L) int64, the nodes from the start to the new node itself, filled up with -1.
         """
-        self.model.route(self.families)
+        self.model.route(self._routes)
         t5: Any = self.model.t5
         bias = self._bias(paths, self.num_nodes + tokens.shape[1])
         hidden = t5.decoder.embed_tokens(tokens)
@@ -103,12 +107,14 @@ class TreeDecoder:
             _heads(project(normed), self._width) for project in (attention.q, attention.k, attention.v)
         )
         layer.keys, layer.values = torch.cat([layer.keys, keys], 2), torch.cat([layer.values, values], 2)
-        return _attended(attention.o, query, layer.keys, layer.values, bias)
+        joined: Tensor = attention.o(_mixed(query, layer.keys, layer.values, bias))
+        return joined
 
     def _cross_attention(self, part: Any, layer: _Layer, hidden: Tensor) -> Tensor:
         attention = part.EncDecAttention
         query = _heads(attention.q(part.layer_norm(hidden)), self._width)
-        return _attended(attention.o, query, layer.cross_keys, layer.cross_values, self._padding)
+        joined: Tensor = attention.o(_mixed(query, layer.cross_keys, layer.cross_values, self._padding))
+        return joined
 
     def _bias(self, paths: Tensor, num_nodes: int) -> Tensor:
         """(B, H, N, num_nodes): T5's relative position bias where a node is an ancestor, minus infinity elsewhere."""
@@ -125,21 +131,22 @@ class TreeDecoder:
         return bias[..., :num_nodes]
 
 
-def encode_rows(model: "VIP5", batch: "Batch") -> Tensor:
-    """Encoder states (B, S, D) as `model.encode` gives them, position bias and padding joined once for all layers."""
-    model.route(batch.families)
+def encode_packed(model: "VIP5", batch: "Batch", packing: Packing) -> Tensor:
+    """Encoder states as `model.encode` gives them, packed; position bias and padding are joined once for all layers."""
+    model.route(packing.families)
     encoder: Any = model.t5.encoder
-    hidden, width = model.embed(batch), int(model.t5.config.d_kv)
-    length = hidden.shape[1]
-    bias = encoder.block[0].layer[0].SelfAttention.compute_bias(length, length, device=hidden.device).to(hidden)
+    hidden, width = packing.packed(model.embed(batch)), int(model.t5.config.d_kv)
+    bias = encoder.block[0].layer[0].SelfAttention.compute_bias(packing.length, packing.length, device=hidden.device)
+    bias = bias.to(hidden)
     if not bool(batch.attention_mask.all()):
         bias = bias.masked_fill(~batch.attention_mask[:, None, None], -torch.inf)  # (B, H, S, S)
     for block in encoder.block:
         first, last = block.layer
-        attended = _attended(
-            first.SelfAttention.o, *_projected(first.SelfAttention, first.layer_norm(hidden), width), bias
+        attention, normed = first.SelfAttention, first.layer_norm(hidden)
+        query, keys, values = (
+            _heads(packing.padded(project(normed)), width) for project in (attention.q, attention.k, attention.v)
         )
-        hidden = hidden + attended
+        hidden = hidden + attention.o(packing.packed(_mixed(query, keys, values, bias)))
         hidden = hidden + last.DenseReluDense(last.layer_norm(hidden))
     states: Tensor = encoder.final_layer_norm(hidden)
     return states
@@ -150,18 +157,11 @@ def _heads(states: Tensor, width: int) -> Tensor:
     return states.reshape(*states.shape[:2], -1, width).transpose(1, 2)
 
 
-def _projected(attention: Any, normed: Tensor, width: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Query, keys and values of the same states, (B, H, N, W) each."""
-    return _heads(attention.q(normed), width), _heads(attention.k(normed), width), _heads(attention.v(normed), width)
-
-
-def _attended(output: Any, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
-    """(B, N, D) what attention without T5's missing scale finds, through the layer `output`."""
+def _mixed(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+    """(B, N, H x W) what attention without T5's missing scale finds."""
     if mask is not None and mask.dtype != torch.bool:
         mask = mask.to(query.dtype)  # under autocast the states are float32 and the query is not
-    mixed = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask, scale=1.0)
-    joined: Tensor = output(mixed.transpose(1, 2).flatten(2))
-    return joined
+    return F.scaled_dot_product_attention(query, keys, values, attn_mask=mask, scale=1.0).transpose(1, 2).flatten(2)
 
 
 def started(decoder: TreeDecoder, start_id: int) -> tuple[Tensor, Tensor]:

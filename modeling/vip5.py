@@ -67,42 +67,29 @@ class VIP5(nn.Module):
         states: Tensor = output.last_hidden_state
         return states
 
-    def decode(
-        self, decoder_input_ids: Tensor, states: Tensor, attention_mask: Tensor, families: Tensor, *, cache: Any = None
-    ) -> Tensor:
+    def decode(self, decoder_input_ids: Tensor, states: Tensor, attention_mask: Tensor, families: Tensor) -> Tensor:
         """Decoder states (B, T, D), scaled as the output layer wants them.
 
         Args:
-            decoder_input_ids: (B, T) int64, beginning with 0; with a `cache` only the tokens that it has not seen.
+            decoder_input_ids: (B, T) int64, beginning with 0.
             states: (B, S, D), from `encode`.
             attention_mask: (B, S) bool, of the source.
             families: (B,) int64.
-            cache: from `new_cache`, filled as decoding goes; None computes everything anew.
         """
         self._route.families = families
         output = self.t5.decoder(
             input_ids=decoder_input_ids,
             encoder_hidden_states=states,
             encoder_attention_mask=attention_mask,
-            past_key_values=cache,
-            use_cache=cache is not None,
+            use_cache=False,
         )
         hidden: Tensor = output.last_hidden_state
         return hidden * self.t5.model_dim**-0.5 if self.t5.config.scale_decoder_outputs else hidden
 
-    def logits(
-        self, decoder_input_ids: Tensor, states: Tensor, attention_mask: Tensor, families: Tensor, *, cache: Any = None
-    ) -> Tensor:
+    def logits(self, decoder_input_ids: Tensor, states: Tensor, attention_mask: Tensor, families: Tensor) -> Tensor:
         """Logits (B, T, V) of the token that follows each of `decoder_input_ids`; arguments as in `decode`."""
-        logits: Tensor = self.t5.lm_head(self.decode(decoder_input_ids, states, attention_mask, families, cache=cache))
+        logits: Tensor = self.t5.lm_head(self.decode(decoder_input_ids, states, attention_mask, families))
         return logits
-
-    def new_cache(self) -> Any:
-        """An empty key-value cache for step-by-step decoding with `logits`."""
-        from transformers.cache_utils import DynamicCache, EncoderDecoderCache
-
-        config = self.t5.decoder.config
-        return EncoderDecoderCache(DynamicCache(config=config), DynamicCache(config=config))
 
     def forward(self, batch: Batch) -> TokenLosses:
         """The loss of every target token, given the tokens before it."""

@@ -13,9 +13,10 @@ from modeling.backbone import new_t5, seeded
 from modeling.batches import Batch
 from modeling.decoding import constrained_beam_search, greedy_decode, score_items
 from modeling.free_beams import Parsed, free_beam_search, parse_items
+from modeling.packing import Packing
 from modeling.prefix_tree import PAD, PrefixTree, build_tree
 from modeling.settings import AdapterParams, Scratch, VisionParams
-from modeling.tree_decoder import NO_NODE, TreeDecoder, encode_rows
+from modeling.tree_decoder import NO_NODE, TreeDecoder, encode_packed
 from modeling.vip5 import VIP5
 from tests.modeling.golden import GOLDEN, golden_model, need
 
@@ -97,17 +98,24 @@ def test_candidates_have_the_scores_of_the_exhaustive_pass(
     assert np.isneginf(found[1, 2])
 
 
-@pytest.fixture(scope="module")
-def full() -> tuple[VIP5, Batch]:
-    """A model with adapters a family and photos, every part of it random, and rows of all families and lengths."""
+@pytest.fixture(
+    scope="module",
+    params=[("bottleneck", [0, 1, 2]), ("bottleneck", [1, 1, 1]), ("lora", [1, 1, 1])],
+    ids=["families", "one family", "lora"],
+)
+def full(request: pytest.FixtureRequest) -> tuple[VIP5, Batch]:
+    """A model with adapters a family and photos, every part of it random, and rows of several lengths."""
     scratch = Scratch(d_model=16, d_ff=32, num_heads=2, d_kv=8, num_layers=2, num_decoder_layers=2)
     with seeded(4, "decoding test"):
         model = VIP5(
             new_t5(scratch, vocabulary_size=VOCABULARY, dropout=0.1),
-            adapters=AdapterParams(reduction=4, init="linear", routing="per_family"),
+            adapters=AdapterParams(kind=request.param[0], reduction=4, init="linear", routing="per_family"),
             vision=VisionParams(width=3, num_visual_tokens=1),
         )
         with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if "up_weight" in name:
+                    parameter.normal_(std=0.3)
             model.t5.shared.weight.mul_(4.0)
             for part in (model.t5.encoder, model.t5.decoder):
                 part.block[0].layer[0].SelfAttention.relative_attention_bias.weight.normal_()
@@ -119,7 +127,7 @@ def full() -> tuple[VIP5, Batch]:
         category_ids=(ids == 9).long(),
         image_features=features,
         image_present=torch.tensor([[True, False], [True, False], [True, True]]),
-        families=torch.tensor([0, 1, 2]),
+        families=torch.tensor(request.param[1]),
     )
     return model.eval(), rows
 
@@ -130,7 +138,10 @@ def test_the_encoder_for_inference_is_the_models(full: tuple[VIP5, Batch]) -> No
         with torch.no_grad():
             expected = model.encode(batch)
         real = batch.attention_mask
-        torch.testing.assert_close(encode_rows(model, batch)[real], expected[real])
+        packing = Packing.of(real, batch.families)
+        found = encode_packed(model, batch, packing)
+        assert found.shape[:2] == ((1, 15) if batch is rows and len(set(rows.families.tolist())) == 1 else (3, 6))
+        torch.testing.assert_close(packing.padded(found)[real], expected[real])
 
 
 def test_a_node_has_the_states_of_its_prefix(full: tuple[VIP5, Batch]) -> None:
@@ -218,7 +229,7 @@ def test_candidates_scored_in_pieces_score_the_same(model: VIP5, batch: Batch, m
     tree = build_tree([(3, 4), (3, 5), (6, 4), (6, 7)], eos_id=EOS)
     candidates = np.array([[4, 2, 1], [1, 3, 2], [2, 3, 4]])
     whole = score_items(model, batch, tree, candidates)
-    monkeypatch.setattr("modeling.decoding._CHUNK_BYTES", 1)
+    monkeypatch.setattr("modeling.decoding._BLOCK", 5)
     np.testing.assert_allclose(score_items(model, batch, tree, candidates), whole, rtol=1e-6)
 
 

@@ -84,11 +84,14 @@ def test_generation_with_a_cache_is_the_librarys() -> None:
     found = []
     with torch.no_grad():
         for each in (stock, quick):
-            states, cache = each.encode(batch()), each.new_cache()
+            states, cache = each.encode(batch()), None
             for token in (0, 7, 9):
-                ids = torch.full((3, 1), token)
-                logits = each.logits(ids, states, batch().attention_mask, batch().families, cache=cache)
-            found.append(logits)
+                output = each.t5(
+                    encoder_outputs=(states,), attention_mask=batch().attention_mask,
+                    decoder_input_ids=torch.full((3, 1), token), past_key_values=cache, use_cache=True,
+                )  # fmt: skip
+                cache = output.past_key_values
+            found.append(output.logits)
     torch.testing.assert_close(found[1], found[0], atol=1e-5, rtol=0)
 
 

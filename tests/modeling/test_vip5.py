@@ -100,21 +100,6 @@ def test_losses_do_not_depend_on_the_padding_or_the_company() -> None:
         torch.testing.assert_close(model(batch).values[3:], model(alone).values)
 
 
-def test_a_step_by_step_cache_gives_the_same_logits() -> None:
-    model = tiny_model(AdapterParams(reduction=4, init="linear", routing="per_family"), VISION)
-    batch = photo_batch()
-    written = shifted_right(batch.labels)
-    with torch.no_grad():
-        states = model.encode(batch)
-        whole = model.logits(written, states, batch.attention_mask, batch.families)
-        cache = model.new_cache()
-        steps = [
-            model.logits(written[:, t : t + 1], states, batch.attention_mask, batch.families, cache=cache)
-            for t in range(written.shape[1])
-        ]
-    torch.testing.assert_close(torch.cat(steps, 1), whole)
-
-
 def test_the_kth_placeholder_takes_the_kth_visual_token() -> None:
     embeddings = torch.zeros(2, 5, 1)
     visual_tokens = torch.tensor([[[1.0], [2.0], [3.0], [4.0]], [[5.0], [6.0], [7.0], [8.0]]])
