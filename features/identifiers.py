@@ -94,8 +94,8 @@ def run(params: Params, context: stage.Context) -> int:
         else:
             from features.kept_codes import beside
 
-            inputs["previous"] = context.root / params.previous
-            found, collisions = beside(found, read_table(inputs["previous"], IDENTIFIERS)["code"].to_pylist())
+            known = read_table(context.root / params.previous, IDENTIFIERS)["code"].to_pylist()
+            found, collisions = beside(found, known)
         codes = found.tolist()
     texts = [write_code(code, params.scheme) for code in codes]
     check_unique(item_ids.tolist(), codes, texts)
@@ -107,7 +107,8 @@ def run(params: Params, context: stage.Context) -> int:
         "scheme": params.scheme, "collisions": collisions, "code_length": len(codes[0]) if codes else 0,
         "tokens": len({token for text in texts for token in text.replace("><", "> <").split()}),
     }  # fmt: skip
-    provenance = Provenance(stage="identifiers", params=asdict(params), inputs=inputs, notes=notes)
+    shown = {name: value for name, value in asdict(params).items() if name != "previous"}  # as in sequence_tables
+    provenance = Provenance(stage="identifiers", params=shown, inputs=inputs, notes=notes)
     return write_table(context.table("identifiers"), IDENTIFIERS, from_rows(IDENTIFIERS, rows), provenance)
 
 

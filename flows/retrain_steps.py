@@ -239,6 +239,7 @@ def promote(run: Run, digest: str, verdict: Verdict) -> Champion:
         "metrics": {params.family: metrics[params.family], "leakage": metrics["leakage"]},
         "gate": [asdict(check) for check in verdict.checks],
         "params": run.params,
+        "numbers_kept_from": {} if run.is_root_line else _kept_numbers(run),  # the pointer has not moved yet
         "data": data_digests(run.places, tables_of(run)),
         "git": git_state(run.root),
     }

@@ -21,6 +21,9 @@ from pipelines.pieces import Pieces
 
 log = logging.getLogger("vip5")
 _HOW = ("engine", "rows_per_bucket", "beam_rounds")  # parameters that do not change a row
+# Where numbers are kept from stands in the champion's pointer and not in the tables' manifests: those would differ each
+# time that a champion is replaced, and everything after them, training too, would be done again for the same rows.
+_KEPT = ("previous_items", "previous_users")
 
 
 def write_sequences(params: sequences.Params, context: stage.Context) -> int:
@@ -31,9 +34,6 @@ def write_sequences(params: sequences.Params, context: stage.Context) -> int:
         for part in tables.checked_parts(inputs["records/reviews"], schema.REVIEWS)
     }
     metadata = pl.scan_parquet(tables.checked_parts(inputs["records/items"], schema.ITEMS))
-    for name in ("previous_items", "previous_users"):
-        if (earlier := getattr(params, name)) is not None:
-            inputs[name] = context.root / earlier
     num_buckets = max(-(-sum(reviews.values()) // params.rows_per_bucket), 1)
     work = context.table("sequences").with_name(".sequences.work")
     shutil.rmtree(work, ignore_errors=True)
@@ -49,7 +49,7 @@ def write_sequences(params: sequences.Params, context: stage.Context) -> int:
         users, items = numbered(params, context, job.pieces, sum(reviews.values()))
         catalogue = sequence_numbers.with_metadata(items, metadata)
         _write_parts(job, users, items, staging)
-        shown = {name: value for name, value in asdict(params).items() if name not in _HOW}
+        shown = {name: value for name, value in asdict(params).items() if name not in (*_HOW, *_KEPT)}
         provenance = tables.Provenance(
             stage="sequences", params=shown, inputs=inputs, notes={"numbering": params.numbering}
         )

@@ -95,6 +95,17 @@ def test_equal_runs_give_equal_bytes(tmp_path, scheme):
     assert parts[0] == parts[1]
 
 
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_codes_kept_from_the_same_catalogue_give_the_same_table(tmp_path, scheme):
+    context = shop(tmp_path)
+    run(context, scheme, levels=2, codebook_size=4)
+    table, kept = context.table("identifiers"), tmp_path / "kept"
+    table.rename(kept)
+    run(context, scheme, levels=2, codebook_size=4, previous="kept")
+    for name in ("part-00000.parquet", "_manifest.json"):  # so that nothing after it is done again
+        assert (table / name).read_bytes() == (kept / name).read_bytes()
+
+
 @pytest.mark.parametrize("scheme", ["semantic", "collaborative"])
 def test_purchases_of_valid_and_test_do_not_move_a_code(tmp_path, scheme):
     one = run(shop(tmp_path / "a"), scheme, levels=2, codebook_size=4)

@@ -84,8 +84,8 @@ def test_the_same_data_with_the_numbers_kept_gives_the_same_bytes(before: Path, 
     after = numbered(tmp_path, OLD, before)
     assert items_of(after) == items_of(before)
     for table in ("items", "users", "interactions"):
-        name = f"{table}/part-00000.parquet"
-        assert (after / name).read_bytes() == (before / name).read_bytes()
+        for name in ("part-00000.parquet", "_manifest.json"):  # so that DVC finds nothing to do after them
+            assert (after / table / name).read_bytes() == (before / table / name).read_bytes()
 
 
 def test_an_item_that_left_keeps_its_number_without_interactions(before: Path, tmp_path: Path) -> None:

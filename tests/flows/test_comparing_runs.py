@@ -77,7 +77,7 @@ def two_runs(root: Path, workspace: Path) -> None:
 
 @pytest.mark.dvc
 @pytest.mark.slow
-def test_metrics_and_curves_of_two_runs_stand_side_by_side(two_runs: None) -> None:
+def test_metrics_and_curves_of_two_runs_stand_side_by_side(two_runs: None, workspace: Path) -> None:
     found = json.loads(dvc("metrics", "diff", "--json"))["metrics/sample/evaluate.json"]
     assert found["sequential.A-3.hr@10"] == {"old": 0.2, "new": 0.25, "diff": pytest.approx(0.05)}
     assert "sequential.A-3.num_users" not in found  # what did not change is not told
@@ -88,3 +88,8 @@ def test_metrics_and_curves_of_two_runs_stand_side_by_side(two_runs: None) -> No
         text = json.dumps(plots)
         assert "0.25" in text, name
         assert "0.2," in text or "0.2}" in text or '"0.2"' in text, name
+    for command in ("show", "diff"):
+        dvc("plots", command, "-o", command)
+        page = (workspace / command / "index.html").read_text()
+        assert all(title in page for title in ("loss by family", "HR@k of every model and prompt")), command
+        assert ("HEAD" in page) == (command == "diff")

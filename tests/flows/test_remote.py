@@ -47,24 +47,54 @@ def test_the_remote_stays_on_this_machine(first: Path, tmp_path: Path) -> None:
         remote.set_remote("store", tmp_path)
 
 
-@pytest.mark.slow
-def test_experiments_run_at_once_and_from_a_queue_and_are_shown(first: Path) -> None:
-    # A queued experiment runs in a folder that has what Git and DVC know: here the dump is made by a stage.
-    (first / "prepare.py").write_text(
+@pytest.fixture(scope="module")
+def experiments(first: Path) -> Path:
+    """The first workspace with a dump that is made: a queued experiment has what Git and DVC know, and no more."""
+    folder = first.parent / "experiments"
+    tiny.git(first.parent, "clone", "-q", str(first), str(folder))
+    (folder / "prepare.py").write_text(
         tiny.PREPARE.replace('pathlib.Path("data/raw/tiny/r.json.gz").read_text()', '"r"')
     )
-    graph = yaml.safe_load((first / "dvc.yaml").read_text())
+    graph = yaml.safe_load((folder / "dvc.yaml").read_text())
     graph["stages"]["prepare"]["deps"] = ["prepare.py"]
-    (first / "dvc.yaml").write_text(yaml.safe_dump(graph, sort_keys=False))
-    tiny.git(first, "commit", "-qam", "a dump that is made")
-    tiny.dvc(first, "exp", "run", "-q", "-n", "at-once", "-S", "train.quality=0.3")
-    tiny.dvc(first, "exp", "run", "-q", "--queue", "-n", "queued", "-S", "train.quality=0.4")
-    tiny.dvc(first, "queue", "start", "-q")
-    tiny.dvc(first, "queue", "logs", "queued", "-f")
-    shown = json.loads(tiny.dvc(first, "exp", "show", "--json"))
-    text = json.dumps(shown)
-    for name, value in (("at-once", "0.3"), ("queued", "0.4")):
-        assert f'"{name}"' in text
-        assert f'"ndcg@10": {value}' in text
-    changed = json.loads(tiny.dvc(first, "metrics", "diff", "HEAD", "--json"))
-    assert changed["metrics/tiny/evaluate.json"]["sequential.A-3.ndcg@10"]["new"] == 0.3
+    (folder / "dvc.yaml").write_text(yaml.safe_dump(graph, sort_keys=False))
+    tiny.git(folder, "commit", "-qam", "a dump that is made")
+    tiny.dvc(folder, "repro", "-q")
+    tiny.git(folder, "commit", "-qam", "ran")
+    return folder
+
+
+def shown(folder: Path) -> dict[str, float]:
+    """NDCG@10 by the name of the experiment, as `dvc exp show` tells it."""
+    revisions = json.loads(tiny.dvc(folder, "exp", "show", "--json"))
+    found = {}
+    for experiment in revisions[1]["experiments"] or []:
+        (state,) = experiment["revs"]
+        metrics = state["data"]["metrics"]["metrics/tiny/evaluate.json"]["data"]
+        found[experiment["name"]] = metrics["sequential"]["A-3"]["ndcg@10"]
+    return found
+
+
+@pytest.mark.slow
+def test_experiments_run_at_once_and_from_a_queue_and_are_shown(experiments: Path) -> None:
+    tiny.dvc(experiments, "exp", "run", "-q", "-n", "at-once", "-S", "train.quality=0.3")
+    tiny.dvc(experiments, "exp", "run", "-q", "--queue", "-n", "queued", "-S", "train.quality=0.4")
+    tiny.dvc(experiments, "queue", "start", "-q")
+    tiny.dvc(experiments, "queue", "logs", "queued", "-f")
+    found = shown(experiments)
+    assert (found["at-once"], found["queued"]) == (0.3, 0.4)
+    changed = json.loads(tiny.dvc(experiments, "metrics", "diff", "HEAD", "--json"))
+    assert changed["metrics/tiny/evaluate.json"]["sequential.A-3.ndcg@10"] == {
+        "old": 0.1, "new": 0.3, "diff": pytest.approx(0.2)
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_grid_is_queued_and_run_whole(experiments: Path) -> None:
+    said = tiny.dvc(experiments, "exp", "run", "--queue", "-n", "grid", "-S", "train.quality=0.5,0.6")
+    assert said.count("Queued experiment") == 2
+    tiny.dvc(experiments, "exp", "run", "--run-all")
+    found = {name: value for name, value in shown(experiments).items() if name.startswith("grid-")}
+    assert sorted(found.values()) == [0.5, 0.6]
+    tiny.dvc(experiments, "exp", "apply", next(name for name in found if found[name] == 0.6))
+    assert yaml.safe_load((experiments / "params.yaml").read_text())["train"]["quality"] == 0.6
