@@ -33,7 +33,7 @@ def numbered(root: Path, lines: list[str], kept: Path | None = None) -> Path:
     """The folder of the tables of `sequences` from a dump of these lines; numbers are those of the folder `kept`."""
     place = root / "data/raw/d"
     place.mkdir(parents=True, exist_ok=True)
-    (place / "r.json.gz").write_bytes(gzip.compress("\n".join(lines).encode() + b"\n"))
+    (place / "r.json.gz").write_bytes(gzip.compress("\n".join(lines).encode() + b"\n", mtime=0))
     entry = {"format": "amazon2014", "reviews": ["r.json.gz"], "metadata": []}
     context = Context(dataset="d", root=root, seed=7, shared={"datasets": entry, "beam": BEAM})
     records.run(records.Params(), context)
