@@ -2,21 +2,25 @@
 
 import gzip
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 
-from features import schema
+from features import images, schema
 from features.errors import TableError
 from features.kept_codes import beside
 from features.stage import Context
 from features.tables import read_table
+from features.vectors import read_vectors
 from modeling.histories import known_before_test
 from modeling.user_numbers import neighbour_ranks
 from pipelines import records, sequences
 from pipelines.histories import kept_numbers, kept_user_numbers, shown_numbers, user_numbers
+from tests.features.made_photos import drawing, encoded
 from tests.modeling.test_baselines import interactions
 
 BEAM = {"runner": "FnApiRunner", "options": []}
@@ -154,3 +158,40 @@ def test_codes_of_known_items_stay_and_a_new_item_lies_beside_its_like() -> None
 def test_codes_of_another_kind_are_refused() -> None:
     with pytest.raises(TableError, match=r"2 earlier codes of \[2\] parts for 3 items"):
         beside(np.zeros((3, 2), np.int64), [[1, 0], [1, 1]])
+
+
+def test_appended_reviews_encode_the_photos_of_new_items_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    original = images.encode_photos
+
+    def spy(jobs: list[Any], *rest: Any) -> Any:
+        told.extend(job.photo.item_key for job in jobs)
+        return original(jobs, *rest)
+
+    monkeypatch.setattr(images, "encode_photos", spy)
+    photos = tmp_path / "data/raw/d/photos"
+    photos.mkdir(parents=True)
+    entry = {"format": "amazon2014", "reviews": ["r.json.gz"], "metadata": [], "photos": "photos"}
+    clip = {"model": "vip5-tiny", "device": "cpu"}
+    context = Context(dataset="d", root=tmp_path, seed=7, shared={"datasets": entry, "clip": clip})
+    keys = [f"{letter}{number}" for letter, count in (("B", 9), ("A", 3)) for number in range(count)]
+    for number, key in enumerate(keys):
+        (photos / f"{key}.jpg").write_bytes(encoded(drawing(size=(50 + number, 40))))
+
+    def vectors() -> dict[str, bytes]:
+        ids, rows = read_vectors(context.table("images/embeddings"), schema.embeddings)
+        names = {number: key for key, number in items_of(context.table("sequences")).items()}
+        return {names[int(number)]: row.tobytes() for number, row in zip(ids, rows, strict=True)}
+
+    numbered(tmp_path, OLD)
+    images.run(images.Params(workers=1), context)
+    before = vectors()
+    assert sorted(told) == keys[:9]
+    told.clear()
+    shutil.copytree(context.table("sequences"), tmp_path / "kept")
+    numbered(tmp_path, OLD + NEW, tmp_path / "kept")
+    images.run(images.Params(workers=1), context)
+    assert sorted(told) == ["A0", "A1", "A2"]
+    after = vectors()
+    assert {key: after[key] for key in before} == before
+    assert len(set(after.values())) == 12
