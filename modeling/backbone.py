@@ -47,7 +47,22 @@ def new_t5(scratch: Scratch, *, vocabulary_size: int, dropout: float) -> Any:
     t5 = T5ForConditionalGeneration(config)
     with torch.no_grad():
         t5.shared.weight.mul_(scratch.embedding_scale)
+        if scratch.start == "pass_through":
+            _pass_through(t5)
     return t5
+
+
+def _pass_through(t5: Any) -> None:
+    """Every sub-layer adds nothing at first, but the decoder reads the mean of what the encoder was given."""
+    for block in t5.encoder.block:
+        block.layer[0].SelfAttention.o.weight.zero_()
+        block.layer[-1].DenseReluDense.wo.weight.zero_()
+    for block in t5.decoder.block:
+        block.layer[0].SelfAttention.o.weight.zero_()
+        block.layer[-1].DenseReluDense.wo.weight.zero_()
+        cross = block.layer[1].EncDecAttention
+        torch.nn.init.eye_(cross.v.weight)
+        torch.nn.init.eye_(cross.o.weight)
 
 
 def open_t5(params: BackboneParams, *, vocabulary_size: int, dropout: float, seed: int) -> Any:

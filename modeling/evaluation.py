@@ -45,7 +45,7 @@ def chosen(ablations: Sequence[str], prompts: Sequence[str]) -> tuple[str, ...]:
     """
     if not ablations or not prompts:
         return tuple(ablations or prompts)
-    both = tuple(name for name in ablations if name in prompts)
+    both = tuple(name for name in ablations if name in prompts or name.partition(":")[0] in prompts)
     if not both:
         raise ParamsError(
             f"evaluate.ablation_prompts {list(ablations)} outside evaluate.prompts {list(prompts)}",

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from features import schema, stage
 from features.params import build, digest
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 SECTIONS = ("backbone",)
 _PROMPTS = tuple(f"prompts/{split}/{family}" for split in ("train", "valid") for family in schema.FAMILIES)
-READS = tuple(f"data/${{dataset}}/{name}" for name in ("identifiers", *_PROMPTS))
+READS = tuple(f"data/${{dataset}}/{name}" for name in ("identifiers", "sequences/interactions", *_PROMPTS))
 WRITES = ("models/${dataset}/pretrain", "plots/${dataset}/pretrain.csv", "metrics/${dataset}/pretrain.json")
 
 
@@ -34,10 +34,16 @@ class Params:
     """The training run; `epochs: 0` takes the backbone as it is and only adds the identifiers."""
     whole_word_scale: float = 1.0
     """Standard deviation of the fresh whole-word and category embeddings (1.0 in the paper)."""
+    item_vectors: Literal["random", "spectral"] = "random"
+    """Where identifier tokens start: drawn like every new token (the paper), or from who bought what in train."""
+    item_spread: float = 0.5
+    """spectral: root mean square of the numbers of an identifier token's vector."""
 
     def __post_init__(self) -> None:
         if self.whole_word_scale < 0:
             raise ValueError("whole_word_scale must be at least 0")
+        if self.item_spread <= 0:
+            raise ValueError("item_spread must be above 0")
 
 
 def run(params: Params, context: Context) -> int:
@@ -61,6 +67,8 @@ def run(params: Params, context: Context) -> int:
         model = VIP5(t5)
         model.whole_word.weight.mul_(params.whole_word_scale)
         model.category.weight.mul_(params.whole_word_scale)
+    if params.item_vectors == "spectral":
+        _start_items(params, context, t5, tokens)
     set_trainable(model, tune="full", small_embeddings=True)
     limit = backbone.max_target_tokens
     train = Corpus.load(prompt_tables(context, "train"), tokens, None, max_target_tokens=limit)
@@ -85,6 +93,18 @@ def run(params: Params, context: Context) -> int:
     write_metrics(context, "pretrain", history, num_parameters=sum(p.numel() for p in model.parameters()))
     shutil.rmtree(place, ignore_errors=True)
     return history.examples
+
+
+def _start_items(params: Params, context: Context, t5: Any, tokens: "Tokens") -> None:
+    """Identifier tokens start from the train split's purchases."""
+    from features.tables import read_table
+    from modeling.histories import known_before_test
+    from modeling.item_start import start_items
+
+    identifiers = read_table(context.table("identifiers"), schema.IDENTIFIERS, columns=("item_id", "text"))
+    texts = identifiers.sort_by("item_id")["text"].to_pylist()
+    train = known_before_test(read_table(context.table("sequences/interactions"), schema.INTERACTIONS)).train
+    start_items(t5.shared.weight, tokens, texts, train, spread=params.item_spread, seed=context.seed)
 
 
 def prompt_tables(context: Context, split: str) -> list[Path]:
