@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,6 +30,30 @@ def test_values_by_hand() -> None:
     assert values["hr@5"].tolist() == [1, 1, 1, 0, 0]
     assert values["mrr@5"].tolist() == [1, 0.5, 0.2, 0, 0]
     np.testing.assert_allclose(values["ndcg@5"], [1, 1 / math.log2(3), 1 / math.log2(6), 0, 0])
+
+
+def test_a_second_library_finds_the_same_metrics() -> None:
+    """Scores of 40 users and 30 items, all different, one item held out: torchmetrics and ranks, user by user."""
+    from torchmetrics.functional import retrieval
+
+    generator = np.random.default_rng(7)
+    scores = generator.permuted(np.tile(np.arange(30), (40, 1)), axis=1)
+    targets = generator.integers(1, 31, 40)
+    top = np.argsort(-scores, axis=1)[:, :12] + 1
+    ranks = ranks_of(top, targets)
+    assert 0 < (ranks == 0).sum() < 40
+    for k in (1, 5, 10):
+        values = by_user(ranks, [k])
+        for user in range(40):
+            predicted = torch.from_numpy(scores[user].astype(np.float32))
+            relevant = torch.arange(1, 31) == int(targets[user])
+            for name, theirs in (
+                ("hr", retrieval.retrieval_hit_rate),
+                ("ndcg", retrieval.retrieval_normalized_dcg),
+                ("mrr", retrieval.retrieval_reciprocal_rank),
+            ):
+                expected = float(theirs(predicted, relevant, top_k=k))
+                assert values[f"{name}@{k}"][user] == pytest.approx(expected, abs=1e-6), (name, k, user)
 
 
 def test_ranks_are_places_in_the_list() -> None:
