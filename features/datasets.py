@@ -26,6 +26,8 @@ class Dataset:
     """File names of the item metadata."""
     photos: str | None = None
     """Folder of `<item key>.jpg` files or of tar archives of such; null where the dump has no photos."""
+    vectors: str | None = None
+    """Folder of `<item key>.npy` files, ready image features that `images` takes instead of encoding the photos."""
     urls: dict[str, str] = field(default_factory=dict)
     """File name to the address that `flows.ingest` fetches it from."""
     sha256: dict[str, str] = field(default_factory=dict)
@@ -34,8 +36,8 @@ class Dataset:
     def __post_init__(self) -> None:
         if not self.reviews:
             raise ValueError("reviews = []: at least one file name is needed")
-        photos = () if self.photos is None else (self.photos,)
-        for name in (*self.reviews, *self.metadata, *photos):
+        folders = [folder for folder in (self.photos, self.vectors) if folder is not None]
+        for name in (*self.reviews, *self.metadata, *folders):
             if not name or name.startswith(("/", "~")) or ".." in name.split("/"):
                 raise ValueError(f"file name {name!r} must lie inside the dump's folder")
         pickles = [name for name in self.reviews[2:] if name.rsplit("/", 1)[-1] not in P5_PICKLES]

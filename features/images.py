@@ -11,6 +11,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -22,6 +23,7 @@ from features.decoding import PhotoLimits
 from features.encoding import Filing, encode_photos, filed_under
 from features.errors import TableError
 from features.feeding import Feeder, Job, Recipe
+from features.given_vectors import given_features
 from features.params import build
 from features.photo_plan import Features, jobs_of, look, merge
 from features.photos import PhotoStore
@@ -91,10 +93,32 @@ def run(params: Params, context: stage.Context) -> int:
     inputs = {"sequences/items": context.table("sequences/items")}
     items = read_table(inputs["sequences/items"], CATALOGUE, columns=["item_id", "item_key"])
     keys: list[str] = items["item_key"].to_pylist()
-    store = None
-    if dataset.photos is not None:
-        inputs["photos"] = context.raw / dataset.photos
-        store = PhotoStore(inputs["photos"])
+    if dataset.vectors is not None:
+        inputs["vectors"] = context.raw / dataset.vectors
+        features, about = given_features(inputs["vectors"], keys, normalise=clip.normalise)
+    else:
+        if dataset.photos is not None:
+            inputs["photos"] = context.raw / dataset.photos
+        found = _encoded(keys, inputs.get("photos"), context, params, clip)
+        if isinstance(found, int):
+            return found
+        features, about = found
+    center: list[float] | None = None
+    if params.center:
+        features.vectors, center = centred(features.vectors, np.array(features.statuses) == "ok")
+    notes = _notes(features) | {"center": center} | about
+    digested = {"images": asdict(params), "clip": asdict(clip)}
+    provenance = Provenance(stage="images", params=digested, inputs=inputs, notes=notes)
+    return _write(items["item_id"], features, context, provenance)
+
+
+def _encoded(
+    keys: Sequence[str], folder: Path | None, context: stage.Context, params: Params, clip: ClipParams
+) -> tuple[Features, dict[str, Any]] | int:
+    """Features of the photos in `folder` and what the manifest says of them; in a process that only helps others with
+    the encoding, the number of photos it encoded.
+    """
+    store = None if folder is None else PhotoStore(folder)
     seen = look(
         keys, store, most=params.photos_per_item, max_bytes=params.limits.max_megabytes * 1e6,
         placeholders=params.placeholders, workers=params.workers or cores(),
@@ -113,13 +137,7 @@ def run(params: Params, context: stage.Context) -> int:
             "images: none of the %d photos in %s belongs to the catalogue or can be read", len(store), store.folder
         )
     unused = len(store) - sum(map(len, seen)) if store else 0
-    center: list[float] | None = None
-    if params.center:
-        features.vectors, center = centred(features.vectors, np.array(features.statuses) == "ok")
-    notes = _notes(features, clip) | {"center": center, "photos_of_no_item": unused}
-    digested = {"images": asdict(params), "clip": asdict(clip)}
-    provenance = Provenance(stage="images", params=digested, inputs=inputs, notes=notes)
-    return _write(items["item_id"], features, context, provenance)
+    return features, {"encoder": describe(clip), "photos_of_no_item": unused}
 
 
 def encode_missing(jobs: Sequence[Job], shards: Shards, clip: ClipParams, params: Params) -> int:
@@ -166,10 +184,9 @@ def _counts(features: Features) -> dict[str, int]:
     return {"items": len(features.vectors)} | counts
 
 
-def _notes(features: Features, clip: ClipParams) -> dict[str, Any]:
+def _notes(features: Features) -> dict[str, Any]:
     treatments = Counter(word for told in features.treatments if told for word in told.split())
     return {
-        "encoder": describe(clip),
         "counts": _counts(features),
         "photos_in_use": sum(features.num_photos),
         "reasons": dict(sorted(Counter(reject.rejection.reason for reject in features.rejects).items())),

@@ -94,6 +94,8 @@ def plan(name: str, source: Path, params: Mapping[str, Any], root: Path = Path()
     transfers = [_plain(file, source, name) for file in dataset.files]
     if dataset.photos is not None:
         transfers += _photos(dataset.photos, source, name)
+    if dataset.vectors is not None:
+        transfers += _vectors(dataset.vectors, source, name)
     return tuple(sorted(transfers, key=lambda transfer: transfer.name))
 
 
@@ -121,6 +123,16 @@ def _photos(folder: str, source: Path, name: str) -> list[Transfer]:
             )
         transfers.append(Transfer(name=shard, sources=tuple(photos[start : start + PHOTOS_PER_SHARD]), packed=True))
     return transfers
+
+
+def _vectors(folder: str, source: Path, name: str) -> list[Transfer]:
+    found = sorted(path for path in (source / folder).glob("*.npy") if path.is_file())
+    if not found:
+        raise InputError(
+            f"no .npy file in {source / folder}", f"the features that params.yaml lists for {name}",
+            "check --from, or write `vectors: null` for the dataset in params.yaml",
+        )  # fmt: skip
+    return [Transfer(name=f"{folder}/{path.name}", sources=(path,)) for path in found]
 
 
 def fetch(transfer: Transfer, name: str, root: Path = Path()) -> Arrival:

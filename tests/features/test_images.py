@@ -305,6 +305,28 @@ def test_a_dataset_without_photos_has_missing_rows_of_the_encoders_width(tmp_pat
     assert table["status"].to_pylist() == ["missing", "missing"]
 
 
+def test_ready_vectors_are_taken_instead_of_photos(tmp_path):
+    catalogue(tmp_path, ["B1", "B2", "B3", "B4"])
+    folder = tmp_path / "data/raw/shop/vectors"
+    folder.mkdir(parents=True)
+    np.save(folder / "B1.npy", np.array([3.0, 4.0], np.float32), allow_pickle=False)
+    np.save(folder / "B4.npy", np.array([[0.0, 2.0]], np.float16), allow_pickle=False)
+    np.save(folder / "stranger.npy", np.array([1.0, 1.0], np.float32), allow_pickle=False)
+    (folder / "B2.npy").write_bytes(b"<html>gone</html>")
+    place = context(tmp_path, photos=None)
+    place.shared["datasets"]["vectors"] = "vectors"
+    assert images.run(images.Params(), place) == 4
+    ids, vectors = read_vectors(tmp_path / "data/shop/images/embeddings", embeddings)
+    assert ids.tolist() == [1, 2, 3, 4]
+    np.testing.assert_allclose(vectors, [[0.6, 0.8], [0, 0], [0, 0], [0, 1]], atol=1e-3)
+    statuses, _ = outcomes(tmp_path)
+    assert list(statuses.values()) == ["ok", "rejected", "missing", "ok"]
+    rejects = read_table(tmp_path / "data/shop/images/rejects", PHOTO_REJECTS).to_pylist()
+    assert [(row["item_id"], row["source"], row["reason"]) for row in rejects] == [(2, "B2.npy", "not_a_vector")]
+    notes = read_manifest(tmp_path / "data/shop/images/embeddings")["notes"]
+    assert (notes["encoder"]["model"], notes["photos_of_no_item"]) == ("unknown (vectors read from vectors)", 1)
+
+
 def test_an_absent_photo_folder_fails_before_any_table_is_written(tmp_path):
     catalogue(tmp_path, ["B1"])
     with pytest.raises(InputError, match="no photo folder"):

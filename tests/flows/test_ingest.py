@@ -68,6 +68,18 @@ def test_only_the_finished_dump_is_left(source: Path, tmp_path: Path) -> None:
     ]
 
 
+def test_ready_vectors_arrive_as_they_are_and_a_folder_without_any_is_named(source: Path, tmp_path: Path) -> None:
+    params = {**PARAMS, "datasets": {"shirts": {**PARAMS["datasets"]["shirts"], "photos": None, "vectors": "vectors"}}}
+    with pytest.raises(InputError, match=r"no \.npy file in .*vectors: null"):
+        dumps.plan("shirts", source, params, tmp_path)
+    (source / "vectors").mkdir()
+    (source / "vectors" / "B1.npy").write_bytes(b"numbers")
+    assert [transfer.name for transfer in dumps.plan("shirts", source, params, tmp_path)] == [
+        "r.json.gz",
+        "vectors/B1.npy",
+    ]
+
+
 def test_loose_photos_are_packed_in_the_order_of_their_keys(source: Path, tmp_path: Path) -> None:
     bring("shirts", source, tmp_path)
     with tarfile.open(tmp_path / "data/raw/shirts/photos/photos-00000.tar") as archive:
