@@ -115,8 +115,9 @@ def run(params: Params, context: stage.Context) -> int:
 def _encoded(
     keys: Sequence[str], folder: Path | None, context: stage.Context, params: Params, clip: ClipParams
 ) -> tuple[Features, dict[str, Any]] | int:
-    """Features of the photos in `folder` and what the manifest says of them; in a process that only helps others with
-    the encoding, the number of photos it encoded.
+    """Features of the photos in `folder` and what the manifest says of them.
+
+    A process that only helps another with the encoding gets the number of photos that it encoded instead.
     """
     store = None if folder is None else PhotoStore(folder)
     seen = look(
