@@ -1,0 +1,198 @@
+"""Ways to write an item, compared on one data set: each gets its own prompts, models and rankings, all else is shared.
+
+Enters: a workspace whose stages up to `candidates` and `texts` have run (`data/<dataset>/`), and its parameters.
+Leaves: `work/identifiers/<dataset>/<scheme>/`, a table and one JSON object on standard output.
+Trade-off: seconds of training are fixed, not steps, so that a scheme with longer texts pays for them as it would in
+practice; models are taken as they are at the end, because only one-token schemes can select by a valid hit rate.
+
+    python -m benchmarks.identifiers --profile toys [--pretrain-seconds 300] [--train-seconds 180] [--max-users 3000]
+
+A free search is the published one, 20 beams over the whole vocabulary: its valid share is that of strings that name an
+item. The constrained search, whose hit rates are shown, can name nothing else. Codebook use is, level by level, how
+many values of a code occur; the last level only tells items of equal codes apart and is left out.
+"""
+
+import argparse
+import json
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import yaml
+
+from benchmarks.measured import measure, python
+from features import stage
+from features.errors import InputError
+from features.identifiers import enough_values
+from features.params import merge
+from features.schema import IDENTIFIERS
+from features.tables import read_manifest, read_table
+from flows.profile import merged
+from modeling import evaluate
+from modeling.checkpoints import load_vip5
+from modeling.evaluation_inputs import load_inputs, test_corpus
+from modeling.heap import keep_heap
+from modeling.intervals import intervals
+from modeling.ranking_metrics import by_user
+from modeling.rankings import Search, rank_prompt, rows_by_prompt
+from modeling.summary import aligned
+
+SCHEMES = ("number", "token", "semantic", "collaborative")
+SHARED = ("sequences", "explanations", "candidates", "images", "texts")
+STAGES = ("features.identifiers", "pipelines.prompts", "modeling.pretrain", "modeling.train")
+METRICS = ("hr@5", "ndcg@5", "hr@10", "ndcg@10")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What is the same for every scheme."""
+
+    pretrain_seconds: float
+    train_seconds: float
+    max_users: int
+    """Test users ranked, drawn by the seed."""
+    free_users: int
+    """Of them, those who are also answered by a free search; 0 leaves it out."""
+    prompt: str
+    resamples: int = 1000
+
+
+def prepare(folder: Path, source: Path, params: Mapping[str, Any], scheme: str, settings: Settings) -> None:
+    """An empty workspace that shares the data set's tables and raw files and has its own parameters.
+
+    Raises:
+        InputError: a shared table is not there.
+    """
+    dataset = str(params["dataset"])
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "data" / dataset).mkdir(parents=True)
+    for name in SHARED:
+        table = source / "data" / dataset / name
+        if not table.is_dir():
+            raise InputError(f"no {table}", "the tables of the data stages", "run the line of this data set first")
+        (folder / "data" / dataset / name).symlink_to(table.resolve(), target_is_directory=True)
+    if (source / "data" / "raw").is_dir():  # a backbone's own tokenizer lies there
+        (folder / "data" / "raw").symlink_to((source / "data" / "raw").resolve(), target_is_directory=True)
+    own = {
+        "identifiers": {"scheme": scheme},
+        "pretrain": {"loop": {"max_seconds": settings.pretrain_seconds, "select_by": "last"}},
+        "train": {"loop": {"max_seconds": settings.train_seconds, "select_by": "last"}},
+    }
+    plain = json.loads(json.dumps(merge(params, own)))  # without YAML's anchors
+    (folder / "params.yaml").write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
+
+
+def codebook(context: stage.Context, params: Mapping[str, Any]) -> dict[str, Any]:
+    """What the stage `identifiers` made: tokens an item, collisions, and values used of each code."""
+    notes = read_manifest(context.table("identifiers"))["notes"]
+    found = {"tokens": notes["tokens"], "collisions": notes["collisions"], "code_length": notes["code_length"]}
+    if notes["scheme"] in {"semantic", "collaborative"}:
+        codes = np.array(read_table(context.table("identifiers"), IDENTIFIERS, columns=("code",))["code"].to_pylist())
+        size = params["identifiers"]["codebook_size"] or enough_values(len(codes), codes.shape[1] - 1)
+        found["used"] = [f"{len(np.unique(column))}/{size}" for column in codes.T[:-1]]
+    return found
+
+
+def rank(context: stage.Context, settings: Settings, params: evaluate.Params) -> dict[str, Any]:
+    """Ranks the users with the trained VIP5: metrics with intervals, shares of a free search, users a CPU-second."""
+    model, tokens = load_vip5(context)
+    inputs = load_inputs(context, tokens, max_users=settings.max_users)
+    corpus = test_corpus(context, tokens, inputs.photos if model.visual is not None else None)
+    rows = rows_by_prompt(corpus, 0, inputs.users, [settings.prompt])[settings.prompt]
+    search = Search(
+        decoding="constrained", beam=params.beam, top_k=params.top_k, batch_size=params.batch_size,
+        tokens_per_batch=params.tokens_per_batch,
+    )  # fmt: skip
+
+    def answer(chosen: npt.NDArray[np.int64], how: Search) -> Any:
+        return rank_prompt(
+            model, corpus, chosen, catalogue=inputs.catalogue, histories=inputs.histories, search=how,
+            label=settings.prompt,
+        )  # fmt: skip
+
+    started = time.process_time()
+    ranked = answer(rows, search)
+    seconds = time.process_time() - started
+    values = {name: own for name, own in by_user(ranked.ranks, (5, 10)).items() if name in METRICS}
+    limits = intervals(values, resamples=settings.resamples, seed=context.seed)
+    free = answer(rows[: settings.free_users], replace(search, decoding="unconstrained")).strings
+    return {
+        "identifier_tokens": inputs.catalogue.tree.depth,
+        "num_users": len(rows),
+        "users_per_cpu_second": round(len(rows) / seconds, 1),
+        **{name: round(float(own.mean()), 4) for name, own in values.items()},
+        "ci95": {name: [round(limit, 4) for limit in own] for name, own in limits.items()},
+        "free": {name: round(share, 4) for name, share in free.items()} if settings.free_users else {},
+    }
+
+
+def compare(params: Mapping[str, Any], schemes: Sequence[str], root: Path, settings: Settings) -> dict[str, Any]:
+    """Every scheme's numbers."""
+    keep_heap()
+    found = {}
+    for scheme in schemes:
+        folder = root / str(params["dataset"]) / scheme
+        prepare(folder, Path(), params, scheme, settings)
+        costs = {}
+        for module in STAGES:
+            name = module.rpartition(".")[2]
+            cost = measure(python("-m", module, "--params", "params.yaml"), folder, folder / f"{name}.log")
+            costs[name] = {"seconds": round(cost.seconds, 1), "cpu_seconds": round(cost.cpu_seconds, 1)}
+        own, context = stage.load(folder / "params.yaml", "evaluate", evaluate.Params, evaluate.SECTIONS)
+        context = replace(context, root=folder)
+        training = {name: json.loads(context.metrics(f"{name}.json").read_bytes()) for name in ("pretrain", "train")}
+        found[scheme] = {
+            **codebook(context, params), **rank(context, settings, own), "stages": costs, "training": training,
+        }  # fmt: skip
+    return found
+
+
+def table(found: Mapping[str, Any], prompt: str) -> list[str]:
+    """The comparison as lines."""
+    header = [
+        prompt, *(name.upper() for name in METRICS), "valid", "valid, free search", "tokens an item", "codebook use",
+        "collisions", "users a CPU-second",
+    ]  # fmt: skip
+    rows = [header]
+    for scheme, own in found.items():
+        free = f"{1 - own['free']['invalid_share']:.3f}" if own["free"] else "-"
+        metrics = [f"{own[name]:.4f} [{own['ci95'][name][0]:.4f}, {own['ci95'][name][1]:.4f}]" for name in METRICS]
+        rows.append([
+            scheme, *metrics, "1.000", free, str(own["identifier_tokens"]), " ".join(own.get("used", ["-"])),
+            str(own["collisions"]), str(own["users_per_cpu_second"]),
+        ])  # fmt: skip
+    return aligned(rows)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints the comparison."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--profile", nargs="*", default=[], help="profiles/NAME.yaml over params.yaml (default: none)")
+    parser.add_argument("--schemes", nargs="+", choices=SCHEMES, default=list(SCHEMES))
+    parser.add_argument("--pretrain-seconds", type=float, default=300)
+    parser.add_argument("--train-seconds", type=float, default=180)
+    parser.add_argument("--max-users", type=int, default=3000)
+    parser.add_argument("--free-users", type=int, default=64)
+    parser.add_argument("--prompt", default="A-3", help="a sequential prompt (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=1, help="of the ranking")
+    parser.add_argument("--root", type=Path, default=Path("work/identifiers"))
+    arguments = parser.parse_args(argv)
+    torch.set_num_threads(arguments.threads)
+    settings = Settings(
+        pretrain_seconds=arguments.pretrain_seconds, train_seconds=arguments.train_seconds,
+        max_users=arguments.max_users, free_users=arguments.free_users, prompt=arguments.prompt,
+    )  # fmt: skip
+    params = merged(arguments.profile, Path(__file__).parents[1])
+    found = compare(params, arguments.schemes, arguments.root, settings)
+    print("\n".join([*table(found, arguments.prompt), "", json.dumps(found, indent=1)]))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
