@@ -2,7 +2,8 @@
 
 Enters: how many reviews. Leaves: tables on standard output (docs/benchmarks-data.md keeps them).
 `lines N`   makes a dump of N reviews and N / 10 metadata lines, runs `records`, `sequences`, `candidates` on it; on its
-            first lines (`--slice`, of one size or several) runs the same and the published way.
+            first lines (`--slice`, of one size or several) runs the same and the published way, of which the two
+            steps that cost more a row the longer the dump is are done for every n-th row only (`--every`).
 `tables N`  begins at the tables that `records` would make, without texts: for more rows than the disk has room for.
 Each stage is a process of its own, started as `dvc repro` would start it; CPU-seconds and memory are those of all its
 processes. Seconds depend on what else the machine does, so ratios of CPU-seconds stand beside them.
@@ -10,9 +11,10 @@ processes. Seconds depend on what else the machine does, so ratios of CPU-second
 
 import argparse
 import gzip
+import json
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 
@@ -42,13 +44,19 @@ def prepared(root: Path, processes: int, engine: str) -> stage.Context:
     return stage.Context(dataset="bench", root=root, seed=params["seed"], shared={})
 
 
-def line(context: stage.Context, stages: Iterable[str], num_reviews: int) -> dict[str, Cost]:
-    """Runs the stages in a workspace; prints and gives what each costs."""
-    costs = {}
+def line(context: stage.Context, stages: Iterable[str], num_reviews: int) -> Cost:
+    """Runs the stages in a workspace; prints what each costs and gives what all cost."""
+    costs = []
     for name in stages:
-        costs[name] = measure(python("-m", f"pipelines.{name}"), context.root, context.root / f"{name}.log")
-        show(name, costs[name], num_reviews)
-    return costs
+        costs.append(measure(python("-m", f"pipelines.{name}"), context.root, context.root / f"{name}.log"))
+        show(name, costs[-1], num_reviews)
+    whole = Cost(
+        seconds=sum(cost.seconds for cost in costs),
+        cpu_seconds=sum(cost.cpu_seconds for cost in costs),
+        peak_gb=max(cost.peak_gb for cost in costs),
+    )
+    show("all", whole, num_reviews)
+    return whole
 
 
 def show(name: str, cost: Cost, num_reviews: int) -> None:
@@ -68,56 +76,32 @@ def cut(raw: Path, out: Path, num_reviews: int) -> None:
             target.writelines(islice(lines, most))
 
 
-def beside_the_published_way(context: stage.Context, root: Path, num_reviews: int, processes: int) -> tuple[Cost, Cost]:
-    """Runs both on the first lines of a dump; prints the ratios and gives what ours and theirs cost."""
+def sliced(context: stage.Context, root: Path, num_reviews: int, processes: int) -> tuple[stage.Context, Cost]:
+    """A workspace with the first lines of a dump, and what all stages cost there."""
     folder = root / f"slice-{num_reviews}"
     shutil.rmtree(folder, ignore_errors=True)
     small = prepared(folder, processes, "polars")
     cut(context.raw, small.raw, num_reviews)
-    ours = total(line(small, STAGES, num_reviews).values())
-    show("ours, all three", ours, num_reviews)
-    arguments = (str(small.raw), str(folder / "published"), str(num_reviews), str(num_reviews // 10))
-    theirs = measure(python("-m", "benchmarks.published_way", *arguments), REPOSITORY, folder / "published.log")
+    return small, line(small, STAGES, num_reviews)
+
+
+def beside_the_published_way(context: stage.Context, ours: Cost, num_reviews: int, every: int) -> None:
+    """Runs the published way on the dump of a workspace and prints the ratios."""
+    log_path = context.root / "published.log"
+    arguments = [str(context.raw), str(context.root / "published"), str(num_reviews), str(num_reviews // 10)]
+    command = python("-m", "benchmarks.published_way", *arguments, "--every", str(every))
+    theirs = measure(command, REPOSITORY, log_path)
+    log = log_path.read_text()
     show("published way", theirs, num_reviews)
-    print((folder / "published.log").read_text().strip())
+    print(log.strip())
+    if (left_out := json.loads(log)["left_out"]) > 0:
+        seconds, cpu = theirs.seconds + left_out, theirs.cpu_seconds + left_out
+        theirs = Cost(seconds=seconds, cpu_seconds=cpu, peak_gb=theirs.peak_gb)
+        show("and left out", theirs, num_reviews)
     print(
         f"on these lines: {theirs.seconds / ours.seconds:.1f} times as fast, "
         f"{theirs.cpu_seconds / ours.cpu_seconds:.1f} times by CPU-seconds",
         flush=True,
-    )
-    return ours, theirs
-
-
-def grown(sizes: Sequence[int], costs: Sequence[float], size: int) -> tuple[float, float, float]:
-    """(a, b, cost at `size`) of a cost a n + b n^2 through the least and the greatest of the sizes measured.
-
-    Example:
-        >>> grown((2, 4), (6.0, 20.0), 10)
-        (1.0, 1.0, 110.0)
-    """
-    few, many = sizes[0], sizes[-1]
-    b = (costs[-1] / many - costs[0] / few) / (many - few)
-    a = costs[0] / few - b * few
-    return a, b, a * size + b * size**2
-
-
-def extrapolate(sizes: Sequence[int], pairs: Sequence[tuple[Cost, Cost]], ours: Cost, num_reviews: int) -> None:
-    """Prints what the published way would take for the whole dump, if it goes on as between the slices."""
-    for of in ("seconds", "cpu_seconds"):
-        a, b, theirs = grown(sizes, [getattr(pair[1], of) for pair in pairs], num_reviews)
-        print(
-            f"published way, {of}: {a * 1e6:.1f} a million + {b * 1e12:.1f} a million squared; "
-            f"{num_reviews:,} reviews: {theirs:,.0f}, that is {theirs / getattr(ours, of):.0f} times ours"
-        )
-
-
-def total(costs: Iterable[Cost]) -> Cost:
-    """What stages that run one after the other cost together."""
-    costs = list(costs)
-    return Cost(
-        seconds=sum(cost.seconds for cost in costs),
-        cpu_seconds=sum(cost.cpu_seconds for cost in costs),
-        peak_gb=max(cost.peak_gb for cost in costs),
     )
 
 
@@ -126,9 +110,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("begin", choices=("lines", "tables"))
     parser.add_argument("num_reviews", type=int, nargs="?", default=100_000)
-    parser.add_argument(
-        "--slice", type=int, nargs="*", default=[], help="reviews that the published way gets, ascending"
-    )
+    parser.add_argument("--slice", type=int, nargs="*", default=[], help="how many first reviews both ways get")
+    parser.add_argument("--every", type=int, default=1, help="published way: its slowest steps for every n-th row only")
     parser.add_argument("--processes", type=int, default=2, help="of `records` (default: %(default)s)")
     parser.add_argument("--engine", choices=("polars", "beam"), default="polars", help="of `sequences`")
     parser.add_argument("--root", type=Path, help="workspace; a dump found there is used, and stays")
@@ -145,11 +128,11 @@ def main() -> None:
         elif not (context.raw / dumps.METADATA).exists():
             dumps.write_dump(context.raw, size)
         stages = STAGES[1:] if asked.begin == "tables" else STAGES
-        ours = total(line(context, stages, asked.num_reviews).values())
-        show("ours, all", ours, asked.num_reviews)
-        pairs = [beside_the_published_way(context, root, size, asked.processes) for size in asked.slice]
-        if len(pairs) > 1:
-            extrapolate(asked.slice, pairs, ours, asked.num_reviews)
+        whole = (context, line(context, stages, asked.num_reviews))
+        for size in asked.slice:
+            is_whole = size == asked.num_reviews
+            own, cost = whole if is_whole else sliced(context, root, size, asked.processes)
+            beside_the_published_way(own, cost, size, asked.every)
     finally:
         if asked.root is None:
             shutil.rmtree(root)

@@ -7,15 +7,18 @@ Enters: the first lines of a dump in the 2014 format. Leaves: `sequential_data.t
 One Python loop over the lines, each evaluated as a literal (`ast.literal_eval`; the published code runs it as code);
 dictionaries and lists from then on. Two of its steps cost more a row the longer the dump is: whether a metadata line
 is of a numbered item is asked of a list, and every user's negatives are drawn by permuting the list of all items. So
-a slice flatters it.
+a slice flatters it, and five million reviews would take it hours. With `every` = n those two steps, and they alone,
+are done for every n-th line and user among all the others; `left_out` tells what the rest would take at that pace.
 """
 
 import argparse
 import ast
 import gzip
 import json
+import time
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
@@ -70,38 +73,73 @@ def numbered(bought: Histories) -> tuple[dict[str, list[int]], dict[str, int]]:
     return sequences, numbers
 
 
-def attributes(metadata: Iterator[dict[str, object]], numbers: dict[str, int]) -> dict[str, list[str]]:
+class Sampled:
+    """Of a step that is done for every n-th row: whose turn it is, and the CPU-seconds of the others."""
+
+    def __init__(self, every: int) -> None:
+        self.every, self.rows, self.done, self.took = every, 0, 0, 0.0
+
+    def __call__(self) -> bool:
+        """Whether the next row is one to do."""
+        self.rows += 1
+        return (self.rows - 1) % self.every == self.every // 2
+
+    @contextmanager
+    def row(self) -> Iterator[None]:
+        """Measures one row that is done."""
+        started = time.process_time()
+        yield
+        self.took += time.process_time() - started
+        self.done += 1
+
+    @property
+    def left_out(self) -> float:
+        """What the other rows would have taken."""
+        return self.took / max(self.done, 1) * (self.rows - self.done)
+
+
+def attributes(
+    metadata: Iterator[dict[str, object]], numbers: dict[str, int], sampled: Sampled
+) -> dict[str, list[str]]:
     """Brand and categories of the numbered items; a line is looked up in the list of them."""
     wanted = list(numbers)
     found: dict[str, list[str]] = {}
     for line in metadata:
-        if line["asin"] in wanted:
+        if not sampled():
+            continue
+        with sampled.row():
+            is_wanted = line["asin"] in wanted
+        if is_wanted:
             paths = line.get("categories") or []
             assert isinstance(paths, list)
             found[str(line["asin"])] = [str(line.get("brand")), *(name for path in paths for name in path[1:])]
     return found
 
 
-def negatives(sequences: dict[str, list[int]], num_items: int, count: int) -> dict[str, list[int]]:
+def negatives(sequences: dict[str, list[int]], num_items: int, count: int, sampled: Sampled) -> dict[str, list[int]]:
     """`count` items of each user outside their own: draw from the list of all, drop own, until there are enough."""
     generator = np.random.RandomState(2022)
     all_items = list(range(1, num_items + 1))
     drawn = {}
     for user, own in sequences.items():
+        if not sampled():
+            continue
         found: list[int] = []
-        while len(found) < count:
-            sample = generator.choice(all_items, count, replace=False).tolist()
-            found.extend(item for item in sample if item not in own and item not in found)
+        with sampled.row():
+            while len(found) < count:
+                sample = generator.choice(all_items, count, replace=False).tolist()
+                found.extend(item for item in sample if item not in own and item not in found)
         drawn[user] = found[:count]
     return drawn
 
 
-def run(raw: Path, out: Path, num_reviews: int, num_items: int) -> dict[str, int]:
-    """Does all of it and returns how many users, items and interactions are left."""
+def run(raw: Path, out: Path, num_reviews: int, num_items: int, every: int = 1) -> dict[str, int | float]:
+    """Does all of it; returns how many users, items and interactions are left, and CPU-seconds `left_out`."""
+    lookups, draws = Sampled(every), Sampled(every)
     kept = core(histories(evaluated(raw / REVIEWS, num_reviews)), 5)
     sequences, numbers = numbered(kept)
-    described = attributes(evaluated(raw / METADATA, num_items), numbers)
-    others = negatives(sequences, len(numbers), 99)
+    described = attributes(evaluated(raw / METADATA, num_items), numbers, lookups)
+    others = negatives(sequences, len(numbers), 99, draws)
     out.mkdir(parents=True, exist_ok=True)
     for name, lists in (("sequential_data.txt", sequences), ("negative_samples.txt", others)):
         text = "".join(f"{user} {' '.join(map(str, items))}\n" for user, items in lists.items())
@@ -109,7 +147,10 @@ def run(raw: Path, out: Path, num_reviews: int, num_items: int) -> dict[str, int
     (out / "datamaps.json").write_text(json.dumps(numbers), encoding="utf-8")
     (out / "attributes.json").write_text(json.dumps(described), encoding="utf-8")
     interactions = sum(map(len, sequences.values()))
-    return {"users": len(sequences), "items": len(numbers), "interactions": interactions}
+    return {
+        "users": len(sequences), "items": len(numbers), "interactions": interactions,
+        "lookups": lookups.took, "draws": draws.took, "left_out": lookups.left_out + draws.left_out,
+    }  # fmt: skip
 
 
 def main() -> None:
@@ -119,8 +160,9 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("num_reviews", type=int)
     parser.add_argument("num_items", type=int)
-    arguments = parser.parse_args()
-    print(json.dumps(run(arguments.raw, arguments.out, arguments.num_reviews, arguments.num_items)))
+    parser.add_argument("--every", type=int, default=1)
+    asked = parser.parse_args()
+    print(json.dumps(run(asked.raw, asked.out, asked.num_reviews, asked.num_items, asked.every)))
 
 
 if __name__ == "__main__":

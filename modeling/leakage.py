@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from features import schema
 from features.schema import FAMILIES
-from features.tables import read_manifest
+from features.tables import checked_parts
 from modeling.histories import Histories
 from modeling.intervals import intervals
 from modeling.ranking_metrics import by_user
@@ -156,8 +157,8 @@ def _joined(rows: pa.RecordBatch) -> pa.Array:
 
 
 def _batches(folder: Path, columns: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
-    for name in sorted(read_manifest(folder)["parts"]):
-        with pq.ParquetFile(folder / name) as part:
+    for path in checked_parts(folder, schema.prompts(*folder.parts[-2:])):
+        with pq.ParquetFile(path) as part:
             yield from part.iter_batches(batch_size=_ROWS, columns=list(columns))
 
 

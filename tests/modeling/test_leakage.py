@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from features import schema
+from features.errors import TableError
 from features.tables import from_rows, write_table
 from modeling.histories import known_before_test
 from modeling.leakage import copied_prompts, leakage_block, out_of_time_order, pairs_in_train
@@ -127,3 +128,13 @@ def test_user_numbers_whose_neighbours_share_items_leak(tmp_path: Path) -> None:
     assert found["leaking"]
     assert found["user_neighbours_hr@10"] == 0.4
     assert not block(tmp_path, [0] * 50, "random", near=(1,) + (0,) * 199)["user_numbers_leak"]
+
+
+def test_a_part_that_changed_since_its_manifest_is_not_counted_over(tmp_path: Path) -> None:
+    prompts = write_prompts(tmp_path, {"train/sequential": [row(1, 3, [1, 2])]})
+    part = tmp_path / "train/sequential/part-00000.parquet"
+    whole = bytearray(part.read_bytes())
+    whole[len(whole) // 3] ^= 1
+    part.write_bytes(bytes(whole))
+    with pytest.raises(TableError, match="changed since its manifest"):
+        copied_prompts(prompts, "train", "test")
