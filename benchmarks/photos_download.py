@@ -105,6 +105,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=160, help="pixels; 160 gives about 11 KB")
     parser.add_argument("--width", type=int, default=32, help="requests under way")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--no-httpx", action="store_true", help="leave out the slower of the two bare clients")
     arguments = parser.parse_args()
     here, there = multiprocessing.Pipe()
     server = multiprocessing.Process(target=serve, args=(there, 500, arguments.side), daemon=True)
@@ -117,6 +118,8 @@ def main() -> None:
         "bare httpx": lambda _: asyncio.run(bare_httpx(urls, arguments.width)),
         "flows.photo_downloads": lambda folder: ours(urls, arguments.width, folder),
     }
+    if arguments.no_httpx:
+        del clients["bare httpx"]
     rates: dict[str, list[float]] = {name: [] for name in clients}
     cpu: dict[str, list[float]] = {name: [] for name in clients}
     for _ in range(arguments.repeats):
@@ -131,7 +134,7 @@ def main() -> None:
         print(
             f"{name:24} {np.median(rates[name]):8,.0f} photos/s {np.median(cpu[name]):8,.0f} CPU-microseconds a photo"
         )
-    for name in ("bare aiohttp", "bare httpx"):
+    for name in [name for name in clients if name.startswith("bare")]:
         ratios = [ours_ / bare for ours_, bare in zip(rates["flows.photo_downloads"], rates[name], strict=True)]
         print(
             f"flows.photo_downloads / {name}: {np.median(ratios):.2f} ({', '.join(f'{ratio:.2f}' for ratio in ratios)})"
