@@ -10,14 +10,20 @@ differ in how soon they learn, so this is where they stand after the same number
 
 import argparse
 import json
+import os
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import yaml
+
+from features.params import load_yaml
 from features.stage import load
 from modeling.pretrain import prompt_tables
 from modeling.settings import AdapterParams
@@ -31,7 +37,11 @@ WAYS: dict[str, tuple[str, dict[str, Any]]] = {
     "parts, published start": ("parts", {"init": "linear"}),
     "lora, rank width / 8": ("parts", {"kind": "lora"}),
     "full": ("full", {}),
+    "full, an adapter a family": ("full", {"routing": "per_family"}),
+    "full, 1 visual token": ("full", {}),
+    "full, 4 visual tokens": ("full", {}),
 }
+_VISUAL_TOKENS = re.compile(r"(\d+) visual token")
 
 
 def measure(path: Path, way: str, steps: int) -> dict[str, Any]:
@@ -89,9 +99,36 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     for way in WAYS:
         if any(word in way for word in arguments.only.split(",")):
-            command = [sys.executable, "-m", "benchmarks.tuning", "--params", str(arguments.params)]
-            subprocess.run([*command, "--steps", str(arguments.steps), "--way", way], check=True)
+            with TemporaryDirectory(prefix="tuning-") as scratch:
+                command = [sys.executable, "-m", "benchmarks.tuning", "--steps", str(arguments.steps), "--way", way]
+                wanted = _VISUAL_TOKENS.search(way)
+                if wanted is None:
+                    subprocess.run([*command, "--params", str(arguments.params)], check=True)
+                else:
+                    root = other_prompts(arguments.params, int(wanted[1]), Path(scratch))
+                    subprocess.run(command, check=True, cwd=root, env=environment())
     return 0
+
+
+def environment() -> dict[str, str]:
+    """The environment of a command that is run elsewhere and finds the code here."""
+    return os.environ | {"PYTHONPATH": str(Path.cwd())}
+
+
+def other_prompts(path: Path, visual_tokens: int, root: Path) -> Path:
+    """A workspace in `root` with the same tables and backbone, and prompts with so many placeholders a photo."""
+    params = load_yaml(path)
+    tables = Path("data") / params["dataset"]
+    for table in (tables.resolve()).iterdir():
+        if table.name != "prompts":
+            (root / tables).mkdir(parents=True, exist_ok=True)
+            (root / tables / table.name).symlink_to(table)
+    for folder in ("models", "features"):
+        (root / folder).symlink_to(Path(folder).resolve())
+    params["num_visual_tokens"] = visual_tokens
+    (root / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    subprocess.run([sys.executable, "-m", "pipelines.prompts"], check=True, cwd=root, env=environment())
+    return root
 
 
 if __name__ == "__main__":
