@@ -23,6 +23,7 @@ class Vectors:
     matrix: np.ndarray  # (items, width) float32
     statuses: tuple[str, ...]
     rejects: tuple[tuple[str, str], ...]
+    num_strangers: int  # files of no item asked for
 
 
 def read_vectors(folder: Path, item_keys: Sequence[str]) -> Vectors:
@@ -35,6 +36,7 @@ def read_vectors(folder: Path, item_keys: Sequence[str]) -> Vectors:
     """
     if not folder.is_dir():
         raise InputError(f"no folder {folder}", "a folder of <item key>.npy files", "bring the features in")
+    there = {path.stem for path in folder.glob("*.npy")}
     found: dict[str, np.ndarray] = {}
     refused: dict[str, str] = {}
     for key in dict.fromkeys(item_keys):
@@ -58,7 +60,7 @@ def read_vectors(folder: Path, item_keys: Sequence[str]) -> Vectors:
         if key in found:
             matrix[place] = found[key]
     statuses = tuple("ok" if key in found else "rejected" if key in refused else "missing" for key in item_keys)
-    return Vectors(matrix, statuses, tuple(sorted(refused.items())))
+    return Vectors(matrix, statuses, tuple(sorted(refused.items())), len(there.difference(item_keys)))
 
 
 def read_vector(path: Path) -> np.ndarray:

@@ -92,14 +92,13 @@ def run(params: Params, context: Context) -> int:
     from modeling import evaluation_files as files
     from modeling import evaluation_inputs as read
     from modeling.checkpoints import load_backbone_only, load_vip5
+    from modeling.devices import device_of
     from modeling.heap import keep_heap
     from modeling.rankings import Search
     from modeling.rivals import score_rivals
-    from modeling.settings import LoopParams
     from modeling.summary import number_rule_line
-    from modeling.training import device_of
 
-    device = device_of(LoopParams(device=params.device, num_threads=params.num_threads))
+    device = device_of(params)
     model, tokens = load_vip5(context, device=device)
     inputs = read.load_inputs(context, tokens, max_users=params.max_users)
     read.check_vision(model, inputs)

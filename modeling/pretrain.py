@@ -54,8 +54,9 @@ def run(params: Params, context: Context) -> int:
     from modeling.batches import Corpus
     from modeling.checkpoints import save_backbone
     from modeling.curves import write_curve, write_metrics
+    from modeling.devices import device_of
     from modeling.distributed import joined, rank
-    from modeling.training import device_of, fit
+    from modeling.training import fit
     from modeling.validation import Measure, fixed_rows
     from modeling.vip5 import VIP5, set_trainable
 
@@ -75,7 +76,8 @@ def run(params: Params, context: Context) -> int:
     valid = Corpus.load(prompt_tables(context, "valid"), tokens, None, max_target_tokens=limit)
     rows = fixed_rows(valid, train.prompt_ids.unique().to_pylist(), params.loop.valid_rows, context.seed)
     measure = Measure(valid, rows) if len(rows) else None
-    made_from = manifest_of(params, context, _PROMPTS) | {"backbone": asdict(backbone)}
+    purchases = ("sequences/interactions",) if params.item_vectors == "spectral" else ()
+    made_from = manifest_of(params, context, (*_PROMPTS, *purchases)) | {"backbone": asdict(backbone)}
     place = checkpoints_of(context, "pretrain", params.loop, made_from)
     with joined(device):
         history = fit(

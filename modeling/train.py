@@ -50,8 +50,9 @@ def run(params: Params, context: Context) -> int:
     from modeling.batches import Corpus, PhotoTable
     from modeling.checkpoints import adapters_and_vision, open_model, read_manifest, save_trained
     from modeling.curves import write_curve, write_metrics
+    from modeling.devices import device_of
     from modeling.distributed import joined, rank
-    from modeling.training import device_of, fit
+    from modeling.training import fit
     from modeling.validation import Measure, fixed_rows
     from modeling.vip5 import set_trainable
 

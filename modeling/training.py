@@ -9,7 +9,6 @@ loss that is not finite is therefore noticed a few steps late.
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from modeling import distributed
 from modeling.backbone import seeded
 from modeling.batches import Corpus
 from modeling.choosing import Choice
+from modeling.devices import arithmetic
 from modeling.heap import is_out_of_memory, keep_heap
 from modeling.history import History, Stopped, beside_the_bar, peak_memory_gb
 from modeling.loss import weight_of
@@ -39,25 +39,6 @@ from modeling.vip5 import VIP5
 
 log = logging.getLogger("vip5")
 LOG_STEPS = 20  # steps between two rows of the curve
-
-
-def device_of(params: LoopParams) -> torch.device:
-    """The device that the settings ask for, with torch's number of CPU threads set.
-
-    Raises:
-        ParamsError: a GPU is asked for and none is there.
-    """
-    if params.num_threads is not None:
-        torch.set_num_threads(params.num_threads)
-    if params.device == "auto":
-        return torch.device(distributed.own_gpu() if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(params.device)
-    except RuntimeError as error:
-        raise ParamsError(f"device {params.device!r}", "auto, cpu, cuda or cuda:N", "change it") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ParamsError(f"device {params.device!r} on a machine without a GPU", "auto or cpu", "change it")
-    return device
 
 
 def fit(
@@ -307,8 +288,3 @@ class _Run:
         if distributed.rank():
             self.sums.zero_()  # the first process has those of all
         log.info("%s: goes on from step %d of %d", self.stage, state.step, self.num_steps)
-
-
-def arithmetic(device: torch.device, dtype: str) -> AbstractContextManager[Any]:
-    """The context of a forward pass: bfloat16 by autocast, or float32 as it is."""
-    return torch.autocast(device.type, torch.bfloat16) if dtype == "bfloat16" else nullcontext()

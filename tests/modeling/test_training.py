@@ -10,11 +10,12 @@ from features.stage import Context
 from modeling import pretrain
 from modeling.batches import Corpus
 from modeling.checkpoints import open_model
+from modeling.devices import device_of
 from modeling.loss import TokenLosses
 from modeling.optimiser import DecayedAdam, decays, rate_share
 from modeling.settings import AdapterParams, LoopParams
 from modeling.steps import epoch_steps
-from modeling.training import device_of, fit
+from modeling.training import fit
 from modeling.validation import Measure, fixed_rows, one_token_rows
 from modeling.vip5 import VIP5, set_trainable
 from tests.modeling.world import write_world
