@@ -7,15 +7,18 @@ that answers differently a second time gains nothing. Proxies would resolve name
 
 import asyncio
 import ipaddress
+import re
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
 
 _PORTS = {"http": 80, "https": 443}
+_ORIGIN = re.compile(r"https?://[^/]+(?=/)")  # decides scheme and host, whatever follows
 
 
 class RefusedError(Exception):
@@ -39,8 +42,8 @@ class HostPolicy:
     """Host names; one that begins with a dot stands for every name below it: `.example.org`."""
     private: tuple[str, ...] = ()
     """Names, or `name:port`, that may lead to private or loopback addresses and to unusual ports."""
-    _passed: set[tuple[str, str]] = field(default_factory=set, init=False, repr=False, compare=False)
-    """Hosts that passed: thousands of addresses at a few hosts are checked once each."""
+    _passed: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
+    """Beginnings of addresses that passed: thousands at a few hosts are taken apart once each."""
 
     def check(self, url: str) -> None:
         """Raises RefusedError unless `url` names an allowed host over HTTP(S), at the usual port.
@@ -48,6 +51,9 @@ class HostPolicy:
         Example:
             >>> HostPolicy(allowed=(".example.org",)).check("https://cdn.example.org/a.jpg")
         """
+        origin = _ORIGIN.match(url)
+        if origin and origin[0] in self._passed:
+            return
         try:
             parts = urlsplit(url)
             port = parts.port
@@ -56,8 +62,6 @@ class HostPolicy:
         host = (parts.hostname or "").lower().rstrip(".")
         if parts.scheme not in _PORTS or not host:
             raise RefusedError("bad_address", url[:120])
-        if (parts.scheme, parts.netloc) in self._passed:
-            return
         if parts.username is not None or parts.password is not None:
             raise RefusedError("bad_address", f"an address with a user name, at {host}")
         if not self._is_private(host, port) and not any(_matches(host, name) for name in self.allowed):
@@ -66,7 +70,8 @@ class HostPolicy:
             raise RefusedError("port_not_allowed", f"{host}:{port}")
         if _literal(host) is not None:  # aiohttp connects to numbers without asking the resolver
             self.check_address(host, port, host)
-        self._passed.add((parts.scheme, parts.netloc))
+        if origin:
+            self._passed.add(origin[0])
 
     def check_address(self, host: str, port: int | None, address: str) -> None:
         """Raises RefusedError if `host` leads to `address`, which is not public, and is not named in `private`."""
@@ -97,6 +102,25 @@ class CheckedResolver(AbstractResolver):
     async def close(self) -> None:
         """Releases the inner resolver."""
         await self._inner.close()
+
+
+def host_of(url: str) -> str:
+    """The host that `url` names, as `HostPolicy.check` reads it; "" where there is none.
+
+    Example:
+        >>> host_of("https://CDN.example.org/a.jpg")
+        'cdn.example.org'
+    """
+    origin = _ORIGIN.match(url)
+    return _host_of(origin[0] if origin else url)
+
+
+@lru_cache(maxsize=1024)
+def _host_of(origin: str) -> str:
+    try:
+        return (urlsplit(origin).hostname or "").lower()
+    except ValueError:
+        return ""
 
 
 def _matches(host: str, name: str) -> bool:

@@ -14,17 +14,17 @@ import time
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TextIO
-from urllib.parse import urlsplit
 
 import aiohttp
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from flows.fetching import AbsentError, DeniedError, Fetching, PhotoLimits, TemporaryError, answer, client, patiently
-from flows.hosts import HostPolicy, RefusedError
+from flows.hosts import HostPolicy, RefusedError, host_of
 from flows.outcomes import FILE, Outcome, append, appending, read_outcomes
 from flows.shards import Incoming
 
@@ -104,7 +104,7 @@ async def _fetch_all(
     policy = HostPolicy(allowed=limits.hosts, private=how.private_hosts)
     by_host = defaultdict[str, list[Wanted]](list)
     for one in due:
-        by_host[_host(one.url)].append(one)
+        by_host[host_of(one.url)].append(one)
     counts = Counter[str]()
     width = limits.per_host * max(1, min(len(by_host), 16))
     total = asyncio.Semaphore(width)
@@ -132,19 +132,19 @@ async def _fetch(one: Wanted, known: Outcome | None, means: _Means, pacer: _Pace
     """The outcome of one photo, after as many tries as `how` allows."""
     how = means.how
     held = known if known is not None and known.held else None  # stays known, whatever becomes of this try
-    outcome = Outcome(
-        item_key=one.item_key, url=one.url, result="failed", asked_at=int(time.time()),
+    outcome = partial(
+        Outcome, item_key=one.item_key, url=one.url, asked_at=int(time.time()),
         sha256=held.sha256 if held else None, name=held.name if held else None,
     )  # fmt: skip
     if not _SAFE_KEY.fullmatch(one.item_key):
-        return replace(outcome, result="refused", detail="unsafe_item_key")
+        return outcome(result="refused", detail="unsafe_item_key")
 
     async def once() -> Outcome:
         await pacer.turn()
         headers = {} if known is None or known.url != one.url else _conditions(known)
         async with answer(means.session, one.url, means.policy, redirects=how.redirects, headers=headers) as response:
             if response.status == 304 and known is not None:
-                return replace(outcome, result="unchanged", etag=known.etag, last_modified=known.last_modified)
+                return outcome(result="unchanged", etag=known.etag, last_modified=known.last_modified)
             data = await _body(response, how.photos)
             validators = response.headers.get("ETag"), response.headers.get("Last-Modified")
         name = f"{one.item_key}{_suffix(data, how.photos)}"
@@ -152,21 +152,21 @@ async def _fetch(one: Wanted, known: Outcome | None, means: _Means, pacer: _Pace
         same = held is not None and held.sha256 == digest
         if not same:
             means.incoming.add(name, data)
-        return replace(
-            outcome, result="unchanged" if same else "fetched", sha256=digest, name=name,
+        return outcome(
+            result="unchanged" if same else "fetched", sha256=digest, name=name,
             etag=validators[0], last_modified=validators[1],
         )  # fmt: skip
 
     try:
         return await patiently(once, how)
     except RefusedError as error:
-        return replace(outcome, result="refused", detail=str(error))
+        return outcome(result="refused", detail=str(error))
     except AbsentError as error:
-        return replace(outcome, result="missing", detail=str(error))
+        return outcome(result="missing", detail=str(error))
     except DeniedError as error:
-        return replace(outcome, result="refused", detail=f"denied ({error})")
+        return outcome(result="refused", detail=f"denied ({error})")
     except TemporaryError as error:
-        return replace(outcome, result="failed", detail=error.found)
+        return outcome(result="failed", detail=error.found)
 
 
 def _conditions(known: Outcome) -> dict[str, str]:
@@ -229,10 +229,3 @@ def _header(data: bytes) -> tuple[str, int, int]:
                 return image.format or "", *image.size
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise RefusedError("not_an_image", f"{type(error).__name__}: {str(error)[:80]}") from error
-
-
-def _host(url: str) -> str:
-    try:
-        return urlsplit(url).hostname or ""
-    except ValueError:
-        return ""
