@@ -2,7 +2,7 @@
 
 Enters: nothing; a server process of its own holds made-up photos in memory. Leaves: a table and the ratios on standard
 output. The bare clients (the same number of requests under way) read the bytes and forget them, or write each photo to
-a file of its own; ours checks every hop, looks at the header, digests, writes photo and outcome, and waits for the disk.
+a file of its own; ours checks every hop, looks at the header, digests, writes photo and outcome, and awaits the disk.
 Trade-off: client and server share the cores, so rates are far below those of two machines; the ratio within one run is
 the figure.
 """

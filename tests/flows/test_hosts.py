@@ -4,7 +4,7 @@ import socket
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from flows.hosts import CheckedResolver, HostPolicy, RefusedError
+from flows.hosts import CheckedResolver, HostPolicy, RefusedError, host_of
 
 POLICY = HostPolicy(allowed=("img.example.org", ".cdn.example.org", "93.184.216.34"), private=("mirror", "box:8080"))
 
@@ -85,3 +85,27 @@ def test_a_name_that_may_be_private_and_one_that_is_public_are_resolved() -> Non
     assert asyncio.run(CheckedResolver(POLICY, Answers("10.0.0.1")).resolve("mirror", 80))[0]["host"] == "10.0.0.1"
     public = CheckedResolver(POLICY, Answers("93.184.216.34"))
     assert asyncio.run(public.resolve("img.example.org", 443))[0]["host"] == "93.184.216.34"
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("https://img.example.org@evil.example/a.jpg", "bad_address"),
+        ("https://img.example.org:8443/a.jpg", "port_not_allowed"),
+        ("http://img.example.org.evil.example/a.jpg", "host_not_allowed"),
+        ("https://evil.example#https://img.example.org/a.jpg", "host_not_allowed"),
+        ("ftp://img.example.org/a.jpg", "bad_address"),
+    ],
+)
+def test_that_one_address_of_a_host_passed_lets_no_other_host_through(url: str, reason: str) -> None:
+    policy = HostPolicy(allowed=("img.example.org",))
+    for scheme in ("http", "https"):
+        policy.check(f"{scheme}://img.example.org/a.jpg")
+    with pytest.raises(RefusedError) as refused:
+        policy.check(url)
+    assert refused.value.reason == reason
+
+
+def test_the_host_is_read_as_the_check_reads_it() -> None:
+    urls = ("https://CDN.example.org/a/b.jpg", "https://cdn.example.org?x=1/2", "https://[::1/a.jpg", "no address")
+    assert [host_of(url) for url in urls] == ["cdn.example.org", "cdn.example.org", "", ""]

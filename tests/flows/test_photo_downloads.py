@@ -1,3 +1,4 @@
+import errno
 import io
 import json
 import os
@@ -236,6 +237,23 @@ def test_a_photo_that_was_cut_off_is_dropped_and_the_next_one_is_whole(tmp_path:
     incoming.add("B3.jpg", b"three")
     incoming.close()
     assert members(path) == {"B1.jpg": b"one", "B3.jpg": b"three"}
+
+
+def test_the_disk_follows_the_fetching_and_its_failure_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "SYNC_BYTES", 1024)
+    calls: list[int] = []
+
+    def failing_once(file: int) -> None:
+        calls.append(file)
+        if len(calls) == 1:
+            raise OSError(errno.EIO, "the disk failed")
+
+    monkeypatch.setattr(shards.os, "fsync", failing_once)
+    incoming = shards.Incoming(tmp_path / "incoming.tar")
+    incoming.add("B1.jpg", b"one")
+    with pytest.raises(OSError, match="the disk failed"):
+        incoming.close()
+    assert len(calls) == 1
 
 
 @pytest.fixture
