@@ -1,7 +1,7 @@
 """Ways to write an item, compared on one data set: each gets its own prompts, models and rankings, all else is shared.
 
 Enters: a workspace whose stages up to `candidates` and `texts` have run (`data/<dataset>/`), and its parameters.
-Leaves: `work/identifiers/<dataset>/<scheme>/`, a table and one JSON object on standard output.
+Leaves: `work/identifiers/<dataset>/<scheme>/` with `found.json`, a table and one JSON object on standard output.
 Trade-off: seconds of training are fixed, not steps, so that a scheme with longer texts pays for them as it would in
 practice; models are taken as they are at the end, because only one-token schemes can select by a valid hit rate.
 
@@ -81,7 +81,10 @@ def prepare(folder: Path, source: Path, params: Mapping[str, Any], scheme: str, 
         (folder / "data" / "raw").symlink_to((source / "data" / "raw").resolve(), target_is_directory=True)
     own = {
         "identifiers": {"scheme": scheme},
-        "pretrain": {"loop": {"max_seconds": settings.pretrain_seconds, "select_by": "last"}},
+        "pretrain": {
+            "loop": {"max_seconds": settings.pretrain_seconds, "select_by": "last"},
+            **({"item_vectors": "random"} if scheme == "number" else {}),  # plain numbers have no tokens of their own
+        },
         "train": {"loop": {"max_seconds": settings.train_seconds, "select_by": "last"}},
     }
     plain = json.loads(json.dumps(merge(params, own)))  # without YAML's anchors
@@ -150,6 +153,8 @@ def compare(params: Mapping[str, Any], schemes: Sequence[str], root: Path, setti
         found[scheme] = {
             **codebook(context, params), **rank(context, settings, own), "stages": costs, "training": training,
         }  # fmt: skip
+        (folder / "found.json").write_text(json.dumps(found[scheme], indent=1), encoding="utf-8")
+        print(f"{scheme}: HR@10 {found[scheme]['hr@10']}, all of it in {folder / 'found.json'}", flush=True)
     return found
 
 
