@@ -32,6 +32,7 @@ from features.errors import InputError
 from features.identifiers import enough_values
 from features.params import merge
 from features.schema import IDENTIFIERS
+from features.seeds import rng
 from features.tables import read_manifest, read_table
 from flows.profile import merged
 from modeling import evaluate
@@ -56,7 +57,7 @@ class Settings:
     pretrain_seconds: float
     train_seconds: float
     max_users: int
-    """Test users ranked, drawn by the seed."""
+    """Test users ranked at most, drawn by the seed from those that the test prompts ask about."""
     free_users: int
     """Of them, those who are also answered by a free search; 0 leaves it out."""
     prompt: str
@@ -105,9 +106,10 @@ def codebook(context: stage.Context, params: Mapping[str, Any]) -> dict[str, Any
 def rank(context: stage.Context, settings: Settings, params: evaluate.Params) -> dict[str, Any]:
     """Ranks the users with the trained VIP5: metrics with intervals, shares of a free search, users a CPU-second."""
     model, tokens = load_vip5(context)
-    inputs = load_inputs(context, tokens, max_users=settings.max_users)
+    inputs = load_inputs(context, tokens, max_users=None)
     corpus = test_corpus(context, tokens, inputs.photos if model.visual is not None else None)
     rows = rows_by_prompt(corpus, 0, inputs.users, [settings.prompt])[settings.prompt]
+    rows = np.sort(rng(context.seed, "identifier comparison").permutation(rows)[: settings.max_users])
     search = Search(
         decoding="constrained", beam=params.beam, top_k=params.top_k, batch_size=params.batch_size,
         tokens_per_batch=params.tokens_per_batch,
