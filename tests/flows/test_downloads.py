@@ -190,6 +190,7 @@ def test_a_gzip_that_ends_early_is_not_taken_for_whole(site: Site, tmp_path: Pat
         (b"", False),
         (b"no gzip", False),
     ],
+    ids=["two members", "cut off", "with a tail", "empty", "no gzip"],  # not the bytes: they hold the time
 )
 def test_whole_gzip(tmp_path: Path, content: bytes, whole: bool) -> None:
     (tmp_path / "f").write_bytes(content)
