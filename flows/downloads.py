@@ -12,7 +12,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import aiohttp
 from tqdm import tqdm
@@ -31,7 +30,7 @@ from flows.download_state import (
     write_note,
 )  # fmt: skip
 from flows.fetching import AbsentError, DeniedError, Fetching, TemporaryError, answer, client, patiently
-from flows.hosts import HostPolicy, RefusedError
+from flows.hosts import HostPolicy, RefusedError, host_of
 
 log = logging.getLogger("vip5")
 
@@ -60,7 +59,7 @@ def download(remotes: Sequence[Remote], folder: Path, how: Fetching) -> dict[str
 
 
 async def _download(remotes: Sequence[Remote], folder: Path, how: Fetching) -> dict[str, str | BaseException]:
-    hosts = tuple(dict.fromkeys(urlsplit(remote.url).hostname or "" for remote in remotes))
+    hosts = tuple(dict.fromkeys(host_of(remote.url) for remote in remotes))
     policy = HostPolicy(allowed=(*hosts, *how.hosts), private=how.private_hosts)
     gates = defaultdict[str, asyncio.Semaphore](lambda: asyncio.Semaphore(how.per_host))
     async with client(how, policy, connections=max(len(remotes), 1) * 2) as session:
@@ -69,7 +68,7 @@ async def _download(remotes: Sequence[Remote], folder: Path, how: Fetching) -> d
         await _check_room(fetches, ledger)
 
         async def gated(fetch: "_Fetch") -> str:
-            async with gates[urlsplit(fetch.remote.url).hostname or ""]:
+            async with gates[host_of(fetch.remote.url)]:
                 try:
                     return await fetch.run(ledger)
                 finally:

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 import aiohttp
 import tenacity
 
-from flows.hosts import CheckedResolver, HostPolicy, RefusedError
+from flows.hosts import CheckedResolver, HostPolicy, RefusedError, host_of
 
 T = TypeVar("T")
 AGENT = "vip5-line/0.1"
@@ -153,7 +153,7 @@ async def answer(
         except aiohttp.InvalidURL as error:
             raise RefusedError("bad_address", str(error)[:120]) from error
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise TemporaryError(f"{type(error).__name__} from {urlsplit(url).hostname}: {error}"[:300]) from error
+            raise TemporaryError(f"{type(error).__name__} from {host_of(url)}: {error}"[:300]) from error
         if following in seen:
             raise RefusedError("redirect_circle", f"{following[:120]} for the second time")
         seen.add(following)

@@ -12,7 +12,7 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
@@ -59,7 +59,7 @@ class HostPolicy:
             port = parts.port
         except ValueError as error:
             raise RefusedError("bad_address", f"{url[:120]}: {error}") from error
-        host = (parts.hostname or "").lower().rstrip(".")
+        host = _host_in(parts)
         if parts.scheme not in _PORTS or not host:
             raise RefusedError("bad_address", url[:120])
         if parts.username is not None or parts.password is not None:
@@ -108,7 +108,7 @@ def host_of(url: str) -> str:
     """The host that `url` names, as `HostPolicy.check` reads it; "" where there is none.
 
     Example:
-        >>> host_of("https://CDN.example.org/a.jpg")
+        >>> host_of("https://CDN.example.org./a.jpg")
         'cdn.example.org'
     """
     origin = _ORIGIN.match(url)
@@ -118,9 +118,13 @@ def host_of(url: str) -> str:
 @lru_cache(maxsize=1024)
 def _host_of(origin: str) -> str:
     try:
-        return (urlsplit(origin).hostname or "").lower()
+        return _host_in(urlsplit(origin))
     except ValueError:
         return ""
+
+
+def _host_in(parts: SplitResult) -> str:
+    return (parts.hostname or "").rstrip(".")
 
 
 def _matches(host: str, name: str) -> bool:

@@ -15,6 +15,7 @@ from features.errors import ParamsError, TableError
 from features.stage import Context
 from modeling import baselines as base
 from modeling.batches import Corpus
+from modeling.devices import arithmetic
 from modeling.evaluation_inputs import Inputs
 from modeling.explaining import Explanations, explain_prompt, explanation_block
 from modeling.leakage import leakage_block
@@ -108,7 +109,7 @@ def score_model(
     ]  # fmt: skip
     explained: dict[str, Explanations] = {}
     if explanation_tokens is not None:
-        with search.arithmetic(next(model.parameters()).device):
+        with arithmetic(next(model.parameters()).device, search.dtype):
             explained = {
                 key: explain_prompt(
                     model, corpus, rows, batch_size=search.batch_size, max_tokens=explanation_tokens,

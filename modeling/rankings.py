@@ -15,12 +15,12 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import torch
 from tqdm import tqdm
 
 from features.errors import TableError
 from modeling.batches import Batch, Corpus
 from modeling.decoding import Ranked, score, search
+from modeling.devices import arithmetic
 from modeling.free_beams import Parsed, free_beam_search, parse_items
 from modeling.histories import Histories
 from modeling.prefix_tree import PrefixTree, build_tree
@@ -53,10 +53,6 @@ class Search:
     """Arithmetic of the model's passes; scores are summed in float32."""
     max_tokens: int = 50
     """Longest unconstrained string, tokens."""
-
-    def arithmetic(self, device: torch.device) -> torch.autocast:
-        """The context in which a model's passes run."""
-        return torch.autocast(device.type, torch.bfloat16, enabled=self.dtype == "bfloat16")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +154,7 @@ def rank_prompt(
             batch = corpus.batch(rows[places]).to(next(model.parameters()).device)
             users = corpus.user_ids[rows[places]]
             seen = histories.seen(users, catalogue.num_items)
-            with search.arithmetic(batch.input_ids.device):
+            with arithmetic(batch.input_ids.device, search.dtype):
                 if search.decoding == "unconstrained":
                     ranked = _free(
                         model,
