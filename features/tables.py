@@ -39,13 +39,14 @@ _LIBRARIES = ("pyarrow", "numpy")
 class Provenance:
     """Where a table comes from: the stage, its parameters and the tables or files it read.
 
-    `inputs` maps a name to a folder or file; a table is represented by its manifest, a file by its bytes.
+    `inputs` maps a name to a folder or file, or to its digest where that is known already; a table is represented by
+    its manifest, a file by its bytes.
     `notes` is free JSON for what a reader must know (which encoder, how many rejects).
     """
 
     stage: str
     params: Any
-    inputs: Mapping[str, Path] = field(default_factory=dict)
+    inputs: Mapping[str, Path | str] = field(default_factory=dict)
     notes: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -151,7 +152,10 @@ def finish_table(folder: Path, table: Table, provenance: Provenance) -> int:
         "schema_digest": schema_digest(table),
         "stage": provenance.stage,
         "params_digest": digest(provenance.params),
-        "inputs": {name: input_digest(path) for name, path in sorted(provenance.inputs.items())},
+        "inputs": {
+            name: place if isinstance(place, str) else input_digest(place)
+            for name, place in sorted(provenance.inputs.items())
+        },
         "libraries": _libraries(),
         "notes": dict(provenance.notes),
         "parts": parts,

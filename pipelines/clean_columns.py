@@ -5,7 +5,7 @@ Trade-off: a few passes of numpy over the bytes find the rows that hold anything
 "<"; the rest can differ from its cleaned text by spaces alone, and those go in one more pass.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterable
 
 import numpy as np
 import pyarrow as pa
@@ -13,9 +13,8 @@ import pyarrow.compute as pc
 
 from pipelines import cleaning
 
-Clean = Callable[[str], str | None]
 _BYTES_PER_PIECE = 64  # fewer are moved one by one
-_SPACE, _AMPERSAND, _LESS, _DELETE = 0x20, 0x26, 0x3C, 0x7F
+_SPACE, _DELETE = 0x20, 0x7F
 
 
 def texts(values: pa.Array) -> pa.Array:
@@ -25,9 +24,12 @@ def texts(values: pa.Array) -> pa.Array:
         >>> texts(pa.array(["Salt &amp; pepper", "two  spaces", " ", None])).to_pylist()
         ['Salt & pepper', 'two spaces', None, None]
     """
-    offsets, data = _buffers(values)
-    marked = np.flatnonzero((data == _AMPERSAND) | (data == _LESS))
-    return keys(_mended(values, marked, offsets, cleaning.unmarked))
+    return keys(pa.array(unmarked(values.to_pylist()), pa.string()))
+
+
+def unmarked(values: Iterable[str | None]) -> list[str | None]:
+    """Every text as `cleaning.unmarked` gives it, which is to be cleaned as a key then."""
+    return [cleaning.unmarked(value) if value and ("&" in value or "<" in value) else value for value in values]
 
 
 def keys(values: pa.Array) -> pa.Array:
@@ -39,12 +41,14 @@ def keys(values: pa.Array) -> pa.Array:
     extra = np.empty_like(space)  # a space before another, or at an end of a row
     np.logical_and(space[:-1], space[1:], out=extra[:-1])
     extra[lasts] = space[lasts]
-    in_front = begins[space[begins]]
-    several = in_front[extra[in_front]]  # the last of them would stay
-    extra[in_front] = True
+    in_front = space[begins]
+    several = in_front & extra[begins]  # the last of them would stay
+    extra[begins[in_front]] = True
+    for begin, last in zip(begins[several].tolist(), lasts[several].tolist(), strict=True):
+        row = data[begin : last + 1].tobytes()
+        extra[begin : begin + len(row) - len(row.lstrip(b" "))] = True
     squeezed = _without(values, np.flatnonzero(extra))
-    hard = np.concatenate([several, _unprintable(data)])
-    return _without_empty(_mended(squeezed, hard, offsets, cleaning.key, values))
+    return _without_empty(_mended(squeezed, _unprintable(data), offsets, values))
 
 
 def _unprintable(data: np.ndarray) -> np.ndarray:
@@ -55,23 +59,23 @@ def _unprintable(data: np.ndarray) -> np.ndarray:
     return np.flatnonzero((signed < _SPACE) | (signed == _DELETE))
 
 
-def _mended(
-    values: pa.Array, places: np.ndarray, offsets: np.ndarray, clean: Clean, originals: pa.Array | None = None
-) -> pa.Array:
-    """`values`, but what `clean` makes of the original in the rows that hold a byte of the originals at `places`."""
+def _mended(values: pa.Array, places: np.ndarray, offsets: np.ndarray, originals: pa.Array) -> pa.Array:
+    """`values`, but `cleaning.key` of the original in the rows that hold a byte of the originals at `places`."""
     if not places.size:
         return values
     rows = _rows_of(places, offsets)
     mask = np.zeros(len(values), dtype=bool)
     mask[rows] = True
-    found = (values if originals is None else originals).take(pa.array(rows)).to_pylist()
-    return pc.replace_with_mask(values, pa.array(mask), pa.array(map(clean, found), pa.string()))
+    found = originals.take(pa.array(rows)).to_pylist()
+    return pc.replace_with_mask(values, pa.array(mask), pa.array(map(cleaning.key, found), pa.string()))
 
 
 def _without_empty(values: pa.Array) -> pa.Array:
     """Null for every text of which nothing is left."""
-    empty = pc.equal(pc.binary_length(values), 0)
-    return pc.if_else(empty, pa.scalar(None, pa.string()), values) if pc.any(empty).as_py() else values
+    empty = np.diff(_buffers(values)[0]) == 0
+    if np.count_nonzero(empty) == values.null_count:  # a null has no bytes
+        return values
+    return pc.if_else(pa.array(empty), pa.scalar(None, pa.string()), values)
 
 
 def _buffers(values: pa.Array) -> tuple[np.ndarray, np.ndarray]:
@@ -98,7 +102,6 @@ def _without(values: pa.Array, dropped: np.ndarray) -> pa.Array:
     if len(dropped) * _BYTES_PER_PIECE > len(data):
         shorter = np.delete(data, dropped).tobytes()
     else:  # what lies between them in pieces: a tenth of the time
-        whole, places = data.tobytes(), dropped.tolist()
-        begins = [0, *(place + 1 for place in places)]
-        shorter = b"".join([whole[begin:end] for begin, end in zip(begins, [*places, len(whole)], strict=True)])
+        whole, begins, ends = data.tobytes(), [0, *(dropped + 1).tolist()], [*dropped.tolist(), len(data)]
+        shorter = b"".join([whole[begin:end] for begin, end in zip(begins, ends, strict=True)])
     return pa.StringArray.from_buffers(len(values), pa.py_buffer(moved), pa.py_buffer(shorter), validity)

@@ -52,7 +52,8 @@ def write_records(params: records.Params, context: stage.Context) -> int:
         accounts = _accounts(counts, sources, repeated)
         _check_rows(staging, accounts, set(dataset.metadata))
         shown = {"lines_per_block": params.lines_per_block, "max_line_bytes": params.max_line_bytes}
-        provenance = tables.Provenance(stage="records", params=shown, inputs=paths, notes={"files": accounts})
+        digests = {name: tables.input_digest(path) for name, path in paths.items()}  # once for the three tables
+        provenance = tables.Provenance(stage="records", params=shown, inputs=digests, notes={"files": accounts})
         return _finish(folders, staging, provenance)
     finally:  # after a success there is nothing left to remove
         for folder in staging.values():

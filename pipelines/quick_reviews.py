@@ -7,6 +7,7 @@ or bytes that are no UTF-8 is left to `readers`, which knows why it is wrong, at
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from operator import attrgetter
 from typing import Any
 
@@ -93,7 +94,7 @@ def read(lines: Sequence[bytes], quick: Quick) -> tuple[dict[str, pa.Array], np.
     for start in range(0, len(lines), _BATCH):
         records, unread = _decoded(lines[start : start + _BATCH], quick.decode)
         left += [start + place for place in unread]
-        batches.append(_cleaned(_columns(records, quick)))
+        batches.append(_columns(records, quick))
     columns = {name: pa.concat_arrays([batch[name] for batch in batches]) for name in batches[0]}
     kept = np.delete(np.arange(len(lines)), left)
     sound = np.ones(len(kept), dtype=bool)
@@ -124,28 +125,19 @@ def _decoded(lines: Sequence[bytes], decode: Callable[[bytes], Any]) -> tuple[li
 
 
 def _columns(records: list[Any], quick: Quick) -> dict[str, pa.Array]:
-    """The columns as they stand in the lines; null marks a rating or time that cannot be."""
+    """The columns by the rules of `cleaning`; null marks a key, a rating or a time that cannot be."""
     user, item, rating, time = (list(map(attrgetter(name), records)) for name in quick.keys)
-    name, headline, text = (None if one is None else list(map(attrgetter(one), records)) for one in quick.texts)
-    return {
-        "user_key": pa.array(user, pa.string()),
-        "item_key": pa.array(item, pa.string()),
+    texts = ([None] * len(records) if name is None else map(attrgetter(name), records) for name in quick.texts)
+    together = clean_columns.keys(pa.array(chain(user, item, *map(clean_columns.unmarked, texts)), pa.string()))
+    names = ("user_key", "item_key", "user_name", "headline", "text")
+    size = len(records)
+    return {name: together.slice(place * size, size) for place, name in enumerate(names)} | {
         "rating": _within(np.array(rating, dtype=np.float64), 1, 5, np.float32),
         "timestamp": _times(time, quick.unit),
-        "user_name": pa.nulls(len(records), pa.string()) if name is None else pa.array(name, pa.string()),
-        "headline": pa.array(headline, pa.string()),
-        "text": pa.array(text, pa.string()),
         "helpful_votes": _votes(quick.votes(records)),
         "verified": pa.array(list(map(attrgetter(quick.verified), records)), pa.bool_()),
         "variant": pa.array(quick.variants(records), pa.string()),
     }
-
-
-def _cleaned(columns: dict[str, pa.Array]) -> dict[str, pa.Array]:
-    """The columns by the rules of `cleaning`; null marks a key of which nothing is left."""
-    rules = dict.fromkeys(("user_key", "item_key"), clean_columns.keys)
-    rules |= dict.fromkeys(("user_name", "headline", "text"), clean_columns.texts)
-    return {name: rules[name](column) if name in rules else column for name, column in columns.items()}
 
 
 def _votes(values: list[int | str | None]) -> pa.Array:
