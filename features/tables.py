@@ -11,6 +11,7 @@ import os
 import platform
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -142,10 +143,10 @@ def finish_table(folder: Path, table: Table, provenance: Provenance) -> int:
     staging = staging_of(folder)
     parts = {}
     last: list[Any] | None = None
-    for path in sorted(staging.glob("part-*.parquet"), key=lambda path: int(path.stem.removeprefix("part-"))):
+    for path, sha256 in _hashed(staging):
         metadata = pq.read_metadata(path)
         last = _following(last, metadata.metadata, table, path)
-        parts[path.name] = {"rows": metadata.num_rows, "bytes": path.stat().st_size, "sha256": file_digest(path)}
+        parts[path.name] = {"rows": metadata.num_rows, "bytes": path.stat().st_size, "sha256": sha256}
     manifest = {
         "table": table.name,
         "rows": sum(part["rows"] for part in parts.values()),
@@ -169,6 +170,13 @@ def finish_table(folder: Path, table: Table, provenance: Provenance) -> int:
         staging.rename(folder)
         shutil.rmtree(_retired(folder), ignore_errors=True)
     return int(manifest["rows"])
+
+
+def _hashed(staging: Path) -> list[tuple[Path, str]]:
+    """The staged parts in key order, each with its SHA-256; the cores share them."""
+    paths = sorted(staging.glob("part-*.parquet"), key=lambda path: int(path.stem.removeprefix("part-")))
+    with ThreadPoolExecutor() as threads:
+        return list(zip(paths, threads.map(file_digest, paths), strict=True))
 
 
 def _following(last: list[Any] | None, metadata: Mapping[bytes, bytes], table: Table, path: Path) -> list[Any] | None:

@@ -10,6 +10,7 @@ import logging
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import polars as pl
@@ -45,14 +46,16 @@ def write_records(params: records.Params, context: stage.Context) -> int:
     staging = {name: tables.begin_table(folder) for name, folder in folders.items()}
     try:
         units = _units(params, dataset, paths, staging)
-        counts = run_units("records", units, work, beam, staging["rejects"] / "counts.json")
+        with ThreadPoolExecutor(1) as beside:  # the digests of the dump, while this process waits for the workers
+            hashed = beside.map(tables.input_digest, paths.values())
+            counts = run_units("records", units, work, beam, staging["rejects"] / "counts.json")
+            digests = dict(zip(paths, hashed, strict=True))  # once for the three tables
         sources = sorted({unit.source for unit in units})
         check_accounts(counts, sources, params.num_strides)
         repeated = _reject_repeated_items(staging["items"], staging["rejects"])
         accounts = _accounts(counts, sources, repeated)
         _check_rows(staging, accounts, set(dataset.metadata))
         shown = {"lines_per_block": params.lines_per_block, "max_line_bytes": params.max_line_bytes}
-        digests = {name: tables.input_digest(path) for name, path in paths.items()}  # once for the three tables
         provenance = tables.Provenance(stage="records", params=shown, inputs=digests, notes={"files": accounts})
         return _finish(folders, staging, provenance)
     finally:  # after a success there is nothing left to remove
