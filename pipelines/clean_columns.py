@@ -1,8 +1,9 @@
 """The cleaning rules of `cleaning.text` on a whole column: the same texts, and Python looks only at the rare rows.
 
 Enters: an Arrow column of texts. Leaves: the column as `cleaning.text` would give it, row by row.
-Trade-off: a few passes of numpy over the bytes find the rows that hold anything but printable ASCII without "&" and
-"<"; the rest can differ from its cleaned text by spaces alone, and those go in one more pass.
+Trade-off: texts with "&" or "<" are mended one by one before they become a column; a few passes of numpy over its bytes
+find the rows that hold anything but printable ASCII. The rest can differ from its cleaned text by spaces alone, and
+those go in one more pass.
 """
 
 from collections.abc import Iterable
