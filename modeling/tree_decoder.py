@@ -45,6 +45,7 @@ class TreeDecoder:
     [[[0, 1], [0, 2]]] then make two beams below it.
     """
 
+    @torch.inference_mode()
     def __init__(self, model: "VIP5", batch: "Batch") -> None:
         self.model, self.families = model, batch.families
         t5: Any = model.t5
@@ -81,6 +82,7 @@ class TreeDecoder:
         """Where the batch lies."""
         return self.families.device
 
+    @torch.inference_mode()
     def extend(self, tokens: Tensor, paths: Tensor) -> Tensor:
         """Adds N nodes to every row and returns their decoder states (B, N, D), scaled as the output layer wants them.
 
@@ -93,10 +95,10 @@ class TreeDecoder:
         bias = self._bias(paths, self.num_nodes + tokens.shape[1])
         hidden = t5.decoder.embed_tokens(tokens)
         for block, layer in zip(t5.decoder.block, self.layers, strict=True):
-            hidden = hidden + self._self_attention(block.layer[0], layer, hidden, bias)
-            hidden = hidden + self._cross_attention(block.layer[1], layer, hidden)
+            hidden += self._self_attention(block.layer[0], layer, hidden, bias)
+            hidden += self._cross_attention(block.layer[1], layer, hidden)
             last = block.layer[2]
-            hidden = hidden + last.DenseReluDense(last.layer_norm(hidden))
+            hidden += last.DenseReluDense(last.layer_norm(hidden))
         hidden = t5.decoder.final_layer_norm(hidden)
         scaled: Tensor = hidden * t5.model_dim**-0.5 if t5.config.scale_decoder_outputs else hidden
         return scaled
@@ -146,8 +148,8 @@ def encode_packed(model: "VIP5", batch: "Batch", packing: Packing) -> Tensor:
         query, keys, values = (
             _heads(packing.padded(project(normed)), width) for project in (attention.q, attention.k, attention.v)
         )
-        hidden = hidden + attention.o(packing.packed(_mixed(query, keys, values, bias)))
-        hidden = hidden + last.DenseReluDense(last.layer_norm(hidden))
+        hidden += attention.o(packing.packed(_mixed(query, keys, values, bias)))
+        hidden += last.DenseReluDense(last.layer_norm(hidden))
     states: Tensor = encoder.final_layer_norm(hidden)
     return states
 

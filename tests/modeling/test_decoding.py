@@ -16,7 +16,7 @@ from modeling.free_beams import Parsed, free_beam_search, parse_items
 from modeling.packing import Packing
 from modeling.prefix_tree import PAD, PrefixTree, build_tree
 from modeling.settings import AdapterParams, Scratch, VisionParams
-from modeling.tree_decoder import NO_NODE, TreeDecoder, encode_packed
+from modeling.tree_decoder import NO_NODE, TreeDecoder, encode_packed, started
 from modeling.vip5 import VIP5
 from tests.modeling.golden import GOLDEN, golden_model, need
 
@@ -305,3 +305,13 @@ def test_greedy_and_beams_are_the_originals() -> None:
     np.testing.assert_allclose(
         scores.ravel(), golden["beam_scores"], rtol=0, atol=4.5e-6
     )  # the golden README: 4e-6, one digit
+
+
+def test_ranking_keeps_no_graph_of_its_passes(full: tuple[VIP5, Batch]) -> None:
+    """A graph would hold every layer's states of a batch until it is ranked: some gigabytes at T5-small's size."""
+    model, rows = full
+    assert any(parameter.requires_grad for parameter in model.parameters())
+    decoder = TreeDecoder(model, rows)
+    states, _ = started(decoder, 0)
+    held = [tensor for layer in decoder.layers for tensor in vars(layer).values()]
+    assert not any(tensor.requires_grad for tensor in [states, *held])
