@@ -119,9 +119,9 @@ def test_a_missing_dump_is_told_before_dvc_starts(copy: Path) -> None:
 
 
 def test_a_missing_tokenizer_is_told_before_dvc_starts(copy: Path) -> None:
-    put_dump("toys", ["sequential_data.txt", "datamaps.json", "items.jsonl.gz"], copy)
+    put_dump("musical_instruments", ["reviews_Musical_Instruments_5.json.gz", "meta_Musical_Instruments.json.gz"], copy)
     with pytest.raises(InputError, match=r"data/raw/t5_tokenizer; .* do: python -m flows\.ingest t5_tokenizer --from"):
-        profile.write_line(["toys"])
+        profile.write_line(["musical_instruments"])
 
 
 def test_a_wrong_parameter_of_any_stage_is_told_before_dvc_starts(copy: Path) -> None:
@@ -141,7 +141,7 @@ def test_tracked_files_are_only_read(copy: Path, name: str) -> None:
     assert line.as_posix() == f"work/profiles/{name}/dvc.yaml"
     stages = load_yaml(line)["stages"]
     assert list(stages) == [stage for stage in load_yaml(Path("dvc.yaml"))["stages"] if stage != "sample"]
-    assert "data/raw/t5_tokenizer" in stages["pretrain"]["deps"]
+    assert ("data/raw/t5_tokenizer" in stages["pretrain"]["deps"]) == (name == "musical_instruments")
     assert "${dataset}" not in line.read_text()
 
 
