@@ -3,7 +3,7 @@
 Enters: batches of `records/reviews`. Leaves: the pieces `ordered-<bucket>`, ... of `sequence_buckets`, then the parts
 of `sequences/interactions`.
 Trade-off: a Beam graph cannot loop, so the rounds of the k-core are written out and the last one counts what it drops;
-where that is not 0 the pipeline runs again with twice as many rounds. Workers share the disk with this process.
+where that is not 0 another pipeline goes on from what is left. Workers share the disk with this process.
 """
 
 import logging
@@ -42,17 +42,19 @@ class Job:
 
 
 def write_ordered(job: Job, todo: Sequence[sequence_buckets.Batch]) -> None:
-    """Makes the pieces of the ordered histories, with as many rounds of the k-core as it takes."""
-    rounds = job.rules.params.beam_rounds
-    while dropped := _write_ordered(job, todo, rounds):
-        log.info("sequences: the last of %s rounds dropped %s interactions; again with twice as many", rounds, dropped)
-        rounds *= 2
+    """Makes the pieces of the ordered histories, with as many pipelines of `beam_rounds` rounds as it takes."""
+    number = 0
+    while dropped := _write_ordered(job, todo, number):
+        log.info("sequences: round %s dropped %s; goes on", (number + 1) * job.rules.params.beam_rounds, dropped)
+        number += 1
+    job.pieces.drop("left-")
 
 
-def _write_ordered(job: Job, todo: Sequence[sequence_buckets.Batch], rounds: int) -> int:
+def _write_ordered(job: Job, todo: Sequence[sequence_buckets.Batch], number: int) -> int:
     """Interactions that the users' half of the last round dropped; 0 proves that the rest is the k-core.
 
     Every item has enough interactions after the items' half, and where the users' half then drops none it still has.
+    Pipeline `number` begins with what the one before it has left, the first one with the reviews.
 
     Raises:
         TableError: the runner does not count.
@@ -63,29 +65,22 @@ def _write_ordered(job: Job, todo: Sequence[sequence_buckets.Batch], rounds: int
 
     pipeline = _pipeline("sequences", job.beam)
     rules, num_buckets, folder = job.rules, job.num_buckets, job.folder
-    k = rules.params.k_core
-    rows = (
-        pipeline
-        | "list batches of reviews" >> beam.Create(list(todo))
-        | "spread batches over workers" >> beam.Reshuffle()
-        | "read and code reviews" >> _do(worker.Code(rules, num_buckets, folder))
-        | "gather interactions of users" >> beam.GroupByKey()
-        | "dedupe interactions" >> _do(worker.Dedupe(rules, num_buckets))
-    )
-    for number in range(rounds):
-        counters = (DROPPED, SEEN) if number == rounds - 1 else None
+    rows = _left(pipeline, job, number) if number else _coded(pipeline, job, todo)
+    for place in range(rules.params.beam_rounds):
+        counters = (DROPPED, SEEN) if place == rules.params.beam_rounds - 1 else None
+        k = rules.params.k_core
         rows = (
             rows
-            | f"gather items, round {number}" >> beam.GroupByKey()
-            | f"drop rare items, round {number}" >> _do(worker.KeepFrequent("item", k, "user", num_buckets))
-            | f"gather users, round {number}" >> beam.GroupByKey()
-            | f"drop rare users, round {number}"
+            | f"gather items, round {place}" >> beam.GroupByKey()
+            | f"drop rare items, round {place}" >> _do(worker.KeepFrequent("item", k, "user", num_buckets))
+            | f"gather users, round {place}" >> beam.GroupByKey()
+            | f"drop rare users, round {place}"
             >> _do(worker.KeepFrequent("user", k, "user" if counters else "item", num_buckets, counters))
         )
     _ = (
         rows
         | "gather the core of users" >> beam.GroupByKey()
-        | "order and write histories" >> beam.ParDo(worker.WriteHistories(rules, folder))
+        | "order and write histories" >> beam.ParDo(worker.WriteHistories(rules, folder, _prefix(number + 1)))
     )
     sequence_buckets.drop_histories(job.pieces)
     counted = _counters(pipeline)
@@ -98,6 +93,41 @@ def _write_ordered(job: Job, todo: Sequence[sequence_buckets.Batch], rounds: int
             "set sequences.engine to polars, or use another beam.runner",
         )  # fmt: skip
     return counted.get(DROPPED, 0)
+
+
+def _prefix(number: int) -> str:
+    """Of the pieces with which pipeline `number` begins."""
+    return f"left-{number:03d}-"
+
+
+def _coded(pipeline: Any, job: Job, todo: Sequence[sequence_buckets.Batch]) -> Any:
+    """The interactions that count, by bucket of items, from the reviews."""
+    import apache_beam as beam
+
+    from pipelines import sequence_worker as worker
+
+    return (
+        pipeline
+        | "list batches of reviews" >> beam.Create(list(todo))
+        | "spread batches over workers" >> beam.Reshuffle()
+        | "read and code reviews" >> _do(worker.Code(job.rules, job.num_buckets, job.folder))
+        | "gather interactions of users" >> beam.GroupByKey()
+        | "dedupe interactions" >> _do(worker.Dedupe(job.rules, job.num_buckets))
+    )
+
+
+def _left(pipeline: Any, job: Job, number: int) -> Any:
+    """The interactions that earlier rounds have left, by bucket of items."""
+    import apache_beam as beam
+
+    from pipelines import sequence_worker as worker
+
+    return (
+        pipeline
+        | "list what is left" >> beam.Create(job.pieces.names(_prefix(number)))
+        | "spread it over workers" >> beam.Reshuffle()
+        | "read what is left" >> _do(worker.Again(job.num_buckets, job.folder))
+    )
 
 
 def write_parts(job: Job, users: pl.DataFrame, items: pl.DataFrame, staging: Path) -> None:

@@ -71,15 +71,28 @@ class KeepFrequent(beam.DoFn):
         yield from _keyed(sequence_buckets.by_bucket(kept, self.to, self.num_buckets))
 
 
-class WriteHistories(beam.DoFn):
-    """The ordered histories of a bucket of users, as pieces."""
+class Again(beam.DoFn):
+    """What earlier rounds have left of a bucket of users, by bucket of items."""
 
-    def __init__(self, rules: sequence_buckets.Rules, folder: Path) -> None:
-        self.rules, self.folder = rules, folder
+    def __init__(self, num_buckets: int, folder: Path) -> None:
+        self.num_buckets, self.folder = num_buckets, folder
+
+    def process(self, name: str) -> Iterator[Keyed]:
+        """One piece."""
+        yield from _keyed(sequence_buckets.by_bucket(Pieces(folder=self.folder).read(name), "item", self.num_buckets))
+
+
+class WriteHistories(beam.DoFn):
+    """The ordered histories of a bucket of users, as pieces, and beside them what they were made of."""
+
+    def __init__(self, rules: sequence_buckets.Rules, folder: Path, prefix: str) -> None:
+        self.rules, self.folder, self.prefix = rules, folder, prefix
 
     def process(self, keyed: tuple[int, Iterable[pa.Table]]) -> Iterator[None]:
         """One bucket; yields nothing."""
-        sequence_buckets.write_histories(self.rules, keyed[0], _joined(keyed[1]), Pieces(folder=self.folder))
+        left, pieces = _joined(keyed[1]), Pieces(folder=self.folder)
+        pieces.write(f"{self.prefix}{keyed[0]:05d}", left)
+        sequence_buckets.write_histories(self.rules, keyed[0], left, pieces)
         return iter(())
 
 

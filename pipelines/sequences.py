@@ -42,8 +42,8 @@ class Params:
     """What does it: this process, or Beam workers where `beam.runner` says; both write the same tables."""
     rows_per_bucket: int = 500_000
     """Reviews of the users that are handled together; the tables do not depend on it."""
-    beam_rounds: int = 6
-    """Rounds of the k-core in one Beam pipeline; where they do not suffice it is run again with twice as many."""
+    beam_rounds: int = 4
+    """Rounds of the k-core in one Beam pipeline; where they do not suffice another one goes on from what is left."""
 
     def __post_init__(self) -> None:
         if self.k_core < 0:

@@ -10,7 +10,7 @@ import pytest
 from features import schema, tables
 from features.errors import ParamsError, TableError
 from features.stage import Context
-from pipelines import interaction_keys, records, sample, sequence_beam, sequences
+from pipelines import interaction_keys, records, sample, sequence_beam, sequence_buckets, sequences
 
 REVIEW: dict[str, Any] = {
     "rating": 5.0, "timestamp": 1, "user_name": "Ann", "headline": None, "text": "never read", "helpful_votes": 0,
@@ -58,14 +58,20 @@ def reviews(root: Path, pairs: list[tuple[str, str]]) -> Context:
     return context
 
 
-def test_beam_goes_on_until_the_core_is_a_fixpoint(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_beam_goes_on_until_the_core_is_a_fixpoint(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each further pipeline begins with what the one before has left: the reviews are read once."""
     caplog.set_level("INFO", logger="vip5")
+    batches, read = [], sequence_buckets.read
+    monkeypatch.setattr(sequence_buckets, "read", lambda batch: batches.append(batch) or read(batch))
     block = [(f"u{user}", f"i{item}") for user in range(4) for item in range(4)]
     chain = [(f"c{n}", f"d{n + step}") for n in range(12) for step in (0, 1)]  # falls apart from its ends, link by link
     context = reviews(tmp_path, block + chain)
-    fixed = written(context, k_core=2, engine="beam", beam_rounds=1)
+    fixed = written(context, k_core=2, engine="beam", beam_rounds=2)
+    assert [batch.number for batch in batches] == [0]
+    assert [record.args for record in caplog.records if "goes on" in record.msg] == [(2, 2), (4, 2), (6, 2)]
     assert fixed == written(context, k_core=2)
-    assert [record.args[0] for record in caplog.records if "again with twice" in record.msg] == [1, 2, 4]  # type: ignore[index]
     users = tables.read_table(context.table("sequences/users"), schema.USERS)
     assert sorted(users["user_key"].to_pylist()) == ["u0", "u1", "u2", "u3"]
 
