@@ -18,6 +18,7 @@ from features.seeds import rng, stable_hash
 from modeling.settings import BackboneParams, Scratch
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+BUCKETS, FINE_BUCKETS = 32, 128  # of distances: T5's, exact up to 8 tokens, and those of `recent`, exact up to 32
 
 
 @contextmanager
@@ -41,13 +42,14 @@ def new_t5(scratch: Scratch, *, vocabulary_size: int, dropout: float) -> Any:
         num_layers=scratch.num_layers,
         num_decoder_layers=scratch.num_decoder_layers,
         feed_forward_proj=scratch.feed_forward_proj,
+        relative_attention_num_buckets=FINE_BUCKETS if scratch.start == "recent" else BUCKETS,
         dropout_rate=dropout,
         decoder_start_token_id=0,
     )
     t5 = T5ForConditionalGeneration(config)
     with torch.no_grad():
         t5.shared.weight.mul_(scratch.embedding_scale)
-        if scratch.start == "pass_through":
+        if scratch.start != "noise":
             _pass_through(t5)
     return t5
 

@@ -1,8 +1,9 @@
-"""Where the token vectors of items start: what their buyers have in common, instead of noise.
+"""Where the token vectors of items start: what their buyers (and titles) have in common, instead of noise.
 
-Enters: the train split's purchases, the identifiers, the fresh token table. Leaves: the rows of identifier tokens set.
+Enters: the train split's purchases, the identifiers, the fresh token table, items by title word on request. Leaves: the
+rows of identifier tokens set.
 Trade-off: a rival (SASRec) gets the same start in the same run, so that a lead over it is not a lead in start
-(docs/decisions/0025). Texts and photos play no part here; nothing after the train split does either.
+(docs/decisions/0025). Photos play no part here; no purchase after the train split does either.
 """
 
 from collections.abc import Sequence
@@ -18,7 +19,16 @@ from modeling.spectral import item_vectors
 from modeling.tokens import IDENTIFIER, Tokens
 
 
-def start_items(table: Tensor, tokens: Tokens, texts: Sequence[str], train: Ragged, *, spread: float, seed: int) -> int:
+def start_items(
+    table: Tensor,
+    tokens: Tokens,
+    texts: Sequence[str],
+    train: Ragged,
+    *,
+    spread: float,
+    seed: int,
+    words: Ragged | None = None,
+) -> int:
     """Sets the rows of `table` that belong to identifier tokens and returns their number.
 
     A token that several items share (a code) starts as the mean of their vectors, brought to the same length.
@@ -30,6 +40,7 @@ def start_items(table: Tensor, tokens: Tokens, texts: Sequence[str], train: Ragg
         train: row u: the train items of user u, from 1.
         spread: root mean square of the numbers of such a row.
         seed: of the decomposition.
+        words: row w: the items whose titles have word w; None leaves titles out.
 
     Raises:
         ParamsError: identifiers are written as plain numbers, so no token belongs to items.
@@ -37,10 +48,10 @@ def start_items(table: Tensor, tokens: Tokens, texts: Sequence[str], train: Ragg
     owners, rows = _owned(tokens, texts)
     if not len(rows):
         raise ParamsError(
-            "pretrain.item_vectors: spectral where identifiers have no tokens of their own",
+            "pretrain.item_vectors: spectral or titles where identifiers have no tokens of their own",
             "random, or another identifiers.scheme than number", "change one of them",
         )  # fmt: skip
-    vectors = item_vectors(train, len(texts), table.shape[1], seed=seed)
+    vectors = item_vectors(train, len(texts), table.shape[1], seed=seed, words=words)
     sums = np.zeros((int(rows.max()) + 1, table.shape[1]), np.float32)
     np.add.at(sums, rows, vectors[owners])
     found = np.unique(rows)

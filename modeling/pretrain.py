@@ -22,7 +22,14 @@ if TYPE_CHECKING:
 
 SECTIONS = ("backbone",)
 _PROMPTS = tuple(f"prompts/{split}/{family}" for split in ("train", "valid") for family in schema.FAMILIES)
-READS = tuple(f"data/${{dataset}}/{name}" for name in ("identifiers", "sequences/interactions", *_PROMPTS))
+READS = tuple(
+    f"data/${{dataset}}/{name}" for name in ("identifiers", "sequences/interactions", "sequences/items", *_PROMPTS)
+)
+_STARTED_FROM = {
+    "random": (),
+    "spectral": ("sequences/interactions",),
+    "titles": ("sequences/interactions", "sequences/items"),
+}
 WRITES = ("models/${dataset}/pretrain", "plots/${dataset}/pretrain.csv", "metrics/${dataset}/pretrain.json")
 
 
@@ -34,10 +41,11 @@ class Params:
     """The training run; `epochs: 0` takes the backbone as it is and only adds the identifiers."""
     whole_word_scale: float = 1.0
     """Standard deviation of the fresh whole-word and category embeddings (1.0 in the paper)."""
-    item_vectors: Literal["random", "spectral"] = "random"
-    """Where identifier tokens start: drawn like every new token (the paper), or from who bought what in train."""
+    item_vectors: Literal["random", "spectral", "titles"] = "random"
+    """Where identifier tokens start: drawn like every new token (the paper), from who bought what in train, or from
+    that and from the words of titles, each of which counts like one more user who bought the items that have it."""
     item_spread: float = 0.5
-    """spectral: root mean square of the numbers of an identifier token's vector."""
+    """spectral, titles: root mean square of the numbers of an identifier token's vector."""
 
     def __post_init__(self) -> None:
         if self.whole_word_scale < 0:
@@ -56,6 +64,7 @@ def run(params: Params, context: Context) -> int:
     from modeling.curves import write_curve, write_metrics
     from modeling.devices import device_of
     from modeling.distributed import joined, rank
+    from modeling.recent_start import start_recent
     from modeling.training import fit
     from modeling.validation import Measure, fixed_rows
     from modeling.vip5 import VIP5, set_trainable
@@ -68,16 +77,18 @@ def run(params: Params, context: Context) -> int:
         model = VIP5(t5)
         model.whole_word.weight.mul_(params.whole_word_scale)
         model.category.weight.mul_(params.whole_word_scale)
-    if params.item_vectors == "spectral":
+    if params.item_vectors != "random":
         _start_items(params, context, t5, tokens)
+    if backbone.scratch is not None and backbone.scratch.start == "recent":
+        start_recent(t5, tokens)
     set_trainable(model, tune="full", small_embeddings=True)
     limit = backbone.max_target_tokens
     train = Corpus.load(prompt_tables(context, "train"), tokens, None, max_target_tokens=limit)
     valid = Corpus.load(prompt_tables(context, "valid"), tokens, None, max_target_tokens=limit)
     rows = fixed_rows(valid, train.prompt_ids.unique().to_pylist(), params.loop.valid_rows, context.seed)
     measure = Measure(valid, rows) if len(rows) else None
-    purchases = ("sequences/interactions",) if params.item_vectors == "spectral" else ()
-    made_from = manifest_of(params, context, (*_PROMPTS, *purchases)) | {"backbone": asdict(backbone)}
+    started_from = _STARTED_FROM[params.item_vectors]
+    made_from = manifest_of(params, context, (*_PROMPTS, *started_from)) | {"backbone": asdict(backbone)}
     place = checkpoints_of(context, "pretrain", params.loop, made_from)
     with joined(device):
         history = fit(
@@ -98,15 +109,20 @@ def run(params: Params, context: Context) -> int:
 
 
 def _start_items(params: Params, context: Context, t5: Any, tokens: "Tokens") -> None:
-    """Identifier tokens start from the train split's purchases."""
+    """Identifier tokens start from the train split's purchases, and from titles on request."""
     from features.tables import read_table
     from modeling.histories import known_before_test
     from modeling.item_start import start_items
+    from modeling.title_words import items_by_word
 
     identifiers = read_table(context.table("identifiers"), schema.IDENTIFIERS, columns=("item_id", "text"))
     texts = identifiers.sort_by("item_id")["text"].to_pylist()
     train = known_before_test(read_table(context.table("sequences/interactions"), schema.INTERACTIONS)).train
-    start_items(t5.shared.weight, tokens, texts, train, spread=params.item_spread, seed=context.seed)
+    words = None
+    if params.item_vectors == "titles":
+        catalogue = read_table(context.table("sequences/items"), schema.CATALOGUE, columns=("item_id", "title"))
+        words = items_by_word(catalogue.sort_by("item_id")["title"].to_pylist())
+    start_items(t5.shared.weight, tokens, texts, train, spread=params.item_spread, seed=context.seed, words=words)
 
 
 def prompt_tables(context: Context, split: str) -> list[Path]:

@@ -103,7 +103,7 @@ def score_rivals(
     scorers = base.plain_scorers(
         histories, interactions, num_items=num_items, recent_share=recent_share, seed=seed
     ) | content_scorers(histories, content)
-    trained = None if sasrec is None else train_sasrec(histories, num_items, sasrec, seed=seed)
+    trained = None if sasrec is None else train_sasrec(histories, num_items, sasrec, seed=seed, titles=content.titles)
     if trained is not None:
         scorers["sasrec"] = trained.scorer
     users = {"sequential": users_of(sequential), "direct": users_of(direct)}

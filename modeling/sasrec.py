@@ -9,6 +9,7 @@ epochs on a CPU (docs/decisions/0020): whatever makes the rival stronger makes t
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -27,6 +28,7 @@ from modeling.ranking_metrics import by_user
 from modeling.sampler import plan_batches
 from modeling.sasrec_settings import SasRecParams
 from modeling.spectral import item_vectors
+from modeling.title_words import items_by_word
 
 log = logging.getLogger("vip5")
 _BLOCK = 256  # users ranked at once
@@ -94,10 +96,12 @@ class Trained:
     stopped: Literal["no better", "epochs", "max_seconds"]
     """Why training ended; only "no better" means that more of it would not have helped."""
     start: str
-    """What the item vectors started from: spectral or random."""
+    """What the item vectors started from: spectral, titles or random."""
 
 
-def train_sasrec(histories: Histories, num_items: int, params: SasRecParams, *, seed: int) -> Trained:
+def train_sasrec(
+    histories: Histories, num_items: int, params: SasRecParams, *, seed: int, titles: Sequence[str | None] = ()
+) -> Trained:
     """Trains on the train split, stops by the valid split, and ranks by all that is known before the test item.
 
     Args:
@@ -105,10 +109,11 @@ def train_sasrec(histories: Histories, num_items: int, params: SasRecParams, *, 
         num_items: items of the catalogue.
         params: size and training.
         seed: of weights, order, dropout, negatives and the valid users.
+        titles: of items 1 to I, read where item vectors start from them.
     """
     started = time.monotonic()
     with seeded(seed, "sasrec"):
-        model = _started_model(histories, num_items, params, seed)
+        model = _started_model(histories, num_items, params, seed, titles)
         optimiser = torch.optim.AdamW(
             model.parameters(), params.learning_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True
         )
@@ -152,10 +157,13 @@ def scorer_of(model: SasRec, known: Ragged, num_items: int) -> Scorer:
     return score
 
 
-def _started_model(histories: Histories, num_items: int, params: SasRecParams, seed: int) -> SasRec:
+def _started_model(
+    histories: Histories, num_items: int, params: SasRecParams, seed: int, titles: Sequence[str | None]
+) -> SasRec:
     model = SasRec(params, num_items)
-    if params.start == "spectral":
-        vectors = item_vectors(histories.train, num_items, params.width, seed=seed)
+    if params.start != "random":
+        words = items_by_word(titles) if params.start == "titles" else None
+        vectors = item_vectors(histories.train, num_items, params.width, seed=seed, words=words)
         with torch.no_grad():
             model.items.weight[1:] = torch.from_numpy(vectors)
     return model

@@ -25,8 +25,9 @@ class SasRecParams:
     """Cosines are divided by it before the softmax."""
     num_negatives: int | None = 1024
     """Items of the softmax beside the right one, drawn anew for each batch; null for the whole catalogue."""
-    start: Literal["spectral", "random"] = "spectral"
-    """Item vectors at the start: the leading directions of the train purchases, or noise."""
+    start: Literal["spectral", "titles", "random"] = "spectral"
+    """Item vectors at the start: the leading directions of the train purchases, of these and of title words (as
+    `pretrain.item_vectors`), or noise."""
     batch_size: int = 128
     """Users a batch."""
     learning_rate: float = 0.001

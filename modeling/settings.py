@@ -30,8 +30,9 @@ class Scratch:
     """Feed-forward kind: relu (T5) or gated-gelu (T5 1.1)."""
     embedding_scale: float = 1.0
     """Standard deviation of the fresh token embeddings (T5: 1.0); small models learn faster from less."""
-    start: Literal["noise", "pass_through"] = "noise"
-    """noise: T5's own; pass_through: sub-layers add nothing and the decoder reads the mean of the encoder's input."""
+    start: Literal["noise", "pass_through", "recent"] = "noise"
+    """noise: T5's own; pass_through: sub-layers add nothing and the decoder reads the mean of the encoder's input;
+    recent: the same, but it reads the mean of the items that the prompt names, the last ones most."""
 
     def __post_init__(self) -> None:
         if self.embedding_scale <= 0:

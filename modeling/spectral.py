@@ -17,8 +17,8 @@ _SPARE = 16  # vectors more than asked for, so that the last ones asked for conv
 _ROUNDS = 6
 
 
-def item_vectors(train: Ragged, num_items: int, width: int, *, seed: int) -> FloatArray:
-    """(num_items, width) unit vectors of items 1 to I; items that nobody bought get random ones.
+def item_vectors(train: Ragged, num_items: int, width: int, *, seed: int, words: Ragged | None = None) -> FloatArray:
+    """(num_items, width) unit vectors of items 1 to I; items that nobody bought (and no word joins) get random ones.
 
     An entry of the matrix is 1 / sqrt(buyers of the item x items of the user). All singular directions count alike
     (whitened), which told the next item better than weighing them by their singular values.
@@ -28,7 +28,9 @@ def item_vectors(train: Ragged, num_items: int, width: int, *, seed: int) -> Flo
         num_items: items of the catalogue.
         width: numbers a vector; directions beyond the rank of the matrix are zeros before normalising.
         seed: draws the start of the iteration and the vectors of unbought items.
+        words: row w: the items whose titles have word w, which then counts like one more user who bought them.
     """
+    train = train if words is None else Ragged.joined([train, words])
     generator = rng(seed, "spectral")
     kept = min(width, num_items, max(len(train), 1))
     matrix = _Matrix(train, num_items)

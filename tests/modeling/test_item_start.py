@@ -1,5 +1,7 @@
 """Where a model made from nothing starts: sub-layers that pass through, and item vectors from the purchases."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,10 @@ from features.errors import ParamsError
 from modeling.backbone import new_t5, seeded
 from modeling.item_start import start_items
 from modeling.ragged import Ragged, offsets_of
+from modeling.recent_start import start_recent
 from modeling.settings import Scratch
+from modeling.spectral import item_vectors
+from modeling.title_words import items_by_word, words_of
 from modeling.tokenizer_training import train_tokenizer
 from modeling.tokens import Tokens
 
@@ -81,3 +86,61 @@ def test_numbers_have_no_tokens_to_start() -> None:
     own = tokens([])
     with pytest.raises(ParamsError, match=r"item_vectors.*random, or another"):
         start_items(torch.zeros(own.size, 16), own, ["17", "18"], GROUPS, spread=0.5, seed=3)
+
+
+def test_a_word_of_a_title_joins_items_that_no_buyer_has_in_common() -> None:
+    titles = [
+        "Red wooden train",
+        "Blue train",
+        None,
+        "Green puzzle",
+        "Small puzzle",
+        "Puzzle of a red house",
+        *["-"] * 114,
+    ]
+    assert words_of(titles[:3]).row(1).tolist() == [3, 2]
+    words = items_by_word(titles)
+    assert [words.row(place).tolist() for place in range(len(words))] == [
+        [1, 6],
+        [1, 2],
+        [4, 5, 6],
+    ]  # red, train, puzzle
+    vectors = item_vectors(bought([1, 4], [2, 3]), 120, 4, seed=1, words=words)
+    likeness = vectors[3] @ vectors.T  # of item 4, which shares a word with item 5 and buyers with item 1
+    assert likeness[4] > 0.4 > likeness[[1, 2, 5]].max()
+
+
+def recent(texts: list[str]) -> tuple[Any, Tokens]:
+    """A T5 that starts from the items that a prompt names, whose items point in directions of their own."""
+    own = tokens(texts)
+    with seeded(1, "test"):
+        t5 = new_t5(
+            Scratch(d_model=128, d_ff=32, num_heads=4, d_kv=32, num_layers=2, num_decoder_layers=1, start="recent",
+                    embedding_scale=0.1), vocabulary_size=own.size, dropout=0.0).eval()  # fmt: skip
+        with torch.no_grad():
+            ids = [own.tokenizer.token_to_id(text) for text in texts]
+            t5.shared.weight[ids] = 0.5 * 128**0.5 * torch.eye(128)[: len(texts)]
+    start_recent(t5, own)
+    return t5, own
+
+
+@pytest.mark.parametrize("tail", ["", " , what next ?", " : which next ?"])
+def test_recent_answers_with_the_last_items_first(tail: str) -> None:
+    items = [f"<item_{number}>" for number in range(1, 31)]
+    t5, own = recent(items)
+    named = np.random.default_rng(1).permuted(np.tile(np.arange(30), (40, 1)), axis=1)[:, :3]
+    texts = [f"After {' , '.join(items[item] for item in row)}{tail}" for row in named]
+    sources = torch.tensor(np.stack(own.encode_targets(texts, 64)))
+    with torch.no_grad():
+        logits = t5(input_ids=sources, decoder_input_ids=torch.zeros(40, 1, dtype=torch.long)).logits[:, 0]
+    scores = logits[:, [own.tokenizer.token_to_id(text) for text in items]]
+    first, second, last = scores.gather(1, torch.from_numpy(named)).mean(0).tolist()
+    others = float(scores.sum(1).mean() - first - second - last) / 27
+    assert last > second + 1 > first + 1.5 > others + 1.8
+
+
+def test_recent_needs_tokens_that_say_item() -> None:
+    own = tokens([])
+    t5 = new_t5(SIZE, vocabulary_size=own.size, dropout=0.0)
+    with pytest.raises(ParamsError, match=r"start: recent where .* pass_through, or another"):
+        start_recent(t5, own)
