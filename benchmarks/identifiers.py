@@ -80,7 +80,7 @@ def prepare(folder: Path, source: Path, params: Mapping[str, Any], scheme: str, 
         (folder / "data" / dataset / name).symlink_to(table.resolve(), target_is_directory=True)
     if (source / "data" / "raw").is_dir():  # a backbone's own tokenizer lies there
         (folder / "data" / "raw").symlink_to((source / "data" / "raw").resolve(), target_is_directory=True)
-    own = {
+    own: dict[str, Any] = {
         "identifiers": {"scheme": scheme},
         "pretrain": {
             "loop": {"max_seconds": settings.pretrain_seconds, "select_by": "last"},
@@ -88,6 +88,8 @@ def prepare(folder: Path, source: Path, params: Mapping[str, Any], scheme: str, 
         },
         "train": {"loop": {"max_seconds": settings.train_seconds, "select_by": "last"}},
     }
+    if scheme == "number" and (params["backbone"]["scratch"] or {}).get("start") == "recent":  # for the same reason
+        own["backbone"] = {"scratch": {"start": "pass_through"}}
     plain = json.loads(json.dumps(merge(params, own)))  # without YAML's anchors
     (folder / "params.yaml").write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
 

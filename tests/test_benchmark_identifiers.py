@@ -9,6 +9,7 @@ from benchmarks import identifiers as bench
 from features import identifiers, schema, stage
 from features.errors import InputError
 from features.tables import Provenance, from_rows, write_table
+from flows.profile import merged
 from modeling import evaluate
 from tests.modeling.evaluated import write_evaluated
 
@@ -37,6 +38,20 @@ def test_a_scheme_shares_the_tables_and_has_its_own_parameters(tmp_path: Path) -
     assert own["identifiers"] == {"scheme": "semantic", "levels": 3}
     assert own["pretrain"]["loop"] == {"epochs": 2, "max_seconds": 2, "select_by": "last"}
     assert own["train"]["loop"] == {"epochs": 5, "max_seconds": 1, "select_by": "last"}
+
+
+@pytest.mark.parametrize(
+    ("scheme", "vectors", "start"), [("number", "random", "pass_through"), ("token", "titles", "recent")]
+)
+def test_plain_numbers_start_where_no_token_says_item(
+    root: Path, tmp_path: Path, scheme: str, vectors: str, start: str
+) -> None:
+    for name in bench.SHARED:
+        (tmp_path / "data" / "toys" / name).mkdir(parents=True)
+    bench.prepare(tmp_path / "own", tmp_path, merged(["toys"], root), scheme, SETTINGS)
+    own = yaml.safe_load((tmp_path / "own" / "params.yaml").read_text(encoding="utf-8"))
+    assert own["pretrain"]["item_vectors"] == vectors
+    assert own["backbone"]["scratch"]["start"] == start
 
 
 def test_codebook_use_is_counted_level_by_level(tmp_path: Path) -> None:

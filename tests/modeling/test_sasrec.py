@@ -128,6 +128,20 @@ def test_spectral_vectors_tell_groups_of_buyers_apart() -> None:
     assert np.isfinite(vectors[20]).all()  # an item that nobody bought
 
 
+def test_item_vectors_may_start_from_titles_too(cycles: Histories) -> None:
+    """Items that stand opposite on the ring have a name in common and no buyer."""
+    titles = [f"number {item} of the line{item % 20}" for item in range(NUM_ITEMS)]
+    untrained = replace(QUICK, epochs=1, learning_rate=0.0, num_negatives=8)
+    opposite = (np.array([cycles.known.row(user)[-1] - 1 for user in USERS]) + 20) % NUM_ITEMS
+    found = {}
+    for start in ("spectral", "titles"):
+        trained = sasrec.train_sasrec(cycles, NUM_ITEMS, replace(untrained, start=start), seed=1, titles=titles)
+        assert trained.start == start
+        scores = trained.scorer(USERS)
+        found[start] = float((scores.argsort(1).argsort(1)[USERS - 1, opposite] / NUM_ITEMS).mean())
+    assert found["titles"] > 0.75 > 0.6 > found["spectral"]
+
+
 def test_spectral_vectors_are_the_singular_vectors() -> None:
     generator = rng(2, "small")
     rows = [[], *(np.sort(generator.permutation(9)[:4] + 1).tolist() for _ in range(30))]
