@@ -46,6 +46,7 @@ def write_ordered(job: Job, todo: Sequence[sequence_buckets.Batch]) -> None:
     number = 0
     while dropped := _write_ordered(job, todo, number):
         log.info("sequences: round %s dropped %s; goes on", (number + 1) * job.rules.params.beam_rounds, dropped)
+        job.pieces.drop(_prefix(number))  # on the disk lie at most what this pipeline read and what it left
         number += 1
     job.pieces.drop("left-")
 
@@ -65,10 +66,10 @@ def _write_ordered(job: Job, todo: Sequence[sequence_buckets.Batch], number: int
 
     pipeline = _pipeline("sequences", job.beam)
     rules, num_buckets, folder = job.rules, job.num_buckets, job.folder
+    k, last = rules.params.k_core, rules.params.beam_rounds - 1
     rows = _left(pipeline, job, number) if number else _coded(pipeline, job, todo)
-    for place in range(rules.params.beam_rounds):
-        counters = (DROPPED, SEEN) if place == rules.params.beam_rounds - 1 else None
-        k = rules.params.k_core
+    for place in range(last + 1):
+        counters = (DROPPED, SEEN) if place == last else None
         rows = (
             rows
             | f"gather items, round {place}" >> beam.GroupByKey()
