@@ -47,13 +47,12 @@ def start_recent(t5: Any, tokens: Tokens) -> None:
 
 def _flag(table: Tensor, items: Tensor, eos_id: int) -> None:
     """The last two numbers of text tokens, of `items` and of the end of sequence."""
-    is_item = torch.zeros(len(table), dtype=torch.bool)
-    is_item[items] = True
-    for rows, flags in ((~is_item, _TEXT), (is_item, _ITEM)):
-        size = table[rows, :-2].square().mean().sqrt()
-        table[rows, -2:] = size * torch.tensor(flags)
-        if flags is _TEXT:
-            table[eos_id, -2:] = size * torch.tensor(_END)
+    text = torch.ones(len(table), dtype=torch.bool)
+    text[items] = False
+    of_text, of_items = (table[rows, :-2].square().mean().sqrt() for rows in (text, items))
+    table[:, -2:] = of_text * torch.tensor(_TEXT)
+    table[items, -2:] = of_items * torch.tensor(_ITEM)
+    table[eos_id, -2:] = of_text * torch.tensor(_END)
 
 
 def _look_for(attention: Any, config: Any, sign: float) -> None:
