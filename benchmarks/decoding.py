@@ -4,9 +4,11 @@ Enters: T5's tokenizer.json. Leaves: one JSON object on standard output.
 Trade-off: made-up users with the history lengths of the published measurement (5,000 users, 3,000 items, mean sequence
 9.2, 3 % long ones) instead of real ones; weights do not matter for speed, because a constrained search always takes as
 many steps as the identifiers have tokens. CPU-seconds (all threads) are the measure because the machine may be shared,
-and a fixed float32 matrix product is timed before and after.
+and a fixed float32 matrix product is timed before and after. On a GPU users a second of the clock count.
 
     python -m benchmarks.decoding --tokenizer FOLDER [--users 128] [--threads 1] [--tokens-per-batch 4096]
+    python -m benchmarks.decoding --tokenizer FOLDER --device cuda --dtype bfloat16 --users 19412 --items 11924 \
+        --batch-size 1024 --tokens-per-batch 65536 --prompts A-9
 """
 
 import argparse
@@ -40,28 +42,31 @@ from modeling.vip5 import VIP5
 ORIGINAL, ORIGINAL_GFLOP = {"A-9": 0.6214, "B-8": 0.1417}, 75.0
 
 
-def made_histories(num_users: int) -> Histories:
+def made_histories(num_users: int, num_items: int = NUM_ITEMS) -> Histories:
     """Random users: 5 items and a geometric tail, 3 % with 20 to 100; the last one is the test item."""
     generator = rng(0, "benchmark", "histories")
     lengths = 4 + generator.geometric(0.3, num_users)
     long = generator.random(num_users) < 0.03
     lengths[long] = generator.integers(20, 101, int(long.sum()))
-    rows = [generator.choice(NUM_ITEMS, int(length), replace=False) + 1 for length in lengths]
+    rows = [generator.choice(num_items, int(length), replace=False) + 1 for length in lengths]
     known = Ragged.from_rows([[], *(row[:-1].tolist() for row in rows)])
     return Histories(known=known, train=known, targets=np.array([0, *(int(row[-1]) for row in rows)]))
 
 
-def made_corpus(histories: Histories, tokens: Tokens) -> Corpus:
-    """A-9 and B-8 of every user, as the stage `prompts` writes them."""
+def made_corpus(
+    histories: Histories, tokens: Tokens, *, num_items: int = NUM_ITEMS, prompt_ids: Sequence[str] = ("A-9", "B-8")
+) -> Corpus:
+    """The prompts of every user, as the stage `prompts` writes them."""
     generator = rng(0, "benchmark", "candidates")
     templates = {prompt.id: prompt for prompt in load_templates()}
     rows: list[dict[str, Any]] = []
-    for prompt_id, family in (("A-9", "sequential"), ("B-8", "direct")):
+    for prompt_id in prompt_ids:
+        family = "sequential" if prompt_id.startswith("A") else "direct"
         for user in range(1, histories.num_users + 1):
             target, shown = int(histories.targets[user]), histories.known.row(user).tolist()
             listed = None
             if family == "direct":
-                free = np.setdiff1d(np.arange(1, NUM_ITEMS + 1), [target, *shown])
+                free = np.setdiff1d(np.arange(1, num_items + 1), [target, *shown])
                 listed = generator.permutation([target, *generator.choice(free, 99, replace=False)]).tolist()
             text = COMMA.join(item_with_photo(str(item), PHOTO) for item in listed or shown)
             slots = {"user_id": str(user), "user_name": f"Ann {user}", "history": text, "candidates": text}
@@ -71,14 +76,14 @@ def made_corpus(histories: Histories, tokens: Tokens) -> Corpus:
                 "image_item_ids": listed or shown, "candidate_item_ids": listed,
                 "source": render_source(templates[prompt_id], slots), "target": str(target),
             })  # fmt: skip
-    features = rng(0, "benchmark", "photos").standard_normal((NUM_ITEMS + 1, WIDTH)).astype(np.float32)
+    features = rng(0, "benchmark", "photos").standard_normal((num_items + 1, WIDTH)).astype(np.float32)
     table: pa.Table = from_rows(prompts("test", "sequential"), rows)
-    return Corpus(table, tokens, PhotoTable(features, np.ones(NUM_ITEMS + 1, bool)))
+    return Corpus(table, tokens, PhotoTable(features, np.ones(num_items + 1, bool)))
 
 
-def made_catalogue(tokens: Tokens) -> Catalogue:
+def made_catalogue(tokens: Tokens, num_items: int = NUM_ITEMS) -> Catalogue:
     """Items written as numbers."""
-    texts = [str(item) for item in range(1, NUM_ITEMS + 1)]
+    texts = [str(item) for item in range(1, num_items + 1)]
     tree = build_tree([ids[:-1].tolist() for ids in tokens.encode_targets(texts, 64)], eos_id=tokens.eos_id)
     return Catalogue(texts=texts, tree=tree, item_of={text: item for item, text in enumerate(texts, start=1)})
 
@@ -94,7 +99,8 @@ def measure(
             model, corpus, chosen, catalogue=catalogue, histories=histories, search=search, label=prompt_id
         )
 
-    rank(rows[:2])
+    on_gpu = next(model.parameters()).device.type == "cuda"
+    rank(rows[-2 * search.batch_size :] if on_gpu else rows[:2])
     before = measure_product()
     cpu, wall = time.process_time(), time.monotonic()
     found = rank(rows)
@@ -107,6 +113,7 @@ def measure(
         "source_tokens_a_user": round(float(corpus.lengths[rows].mean()), 1),
         "users_per_cpu_second": round(rate, 3),
         "users_per_wall_second": round(len(rows) / wall, 3),
+        "wall_seconds": round(wall, 2),
         "product_gflop_per_cpu_second": products,
         "times_the_original": round(rate / ORIGINAL[prompt_id], 2),
         "times_the_original_scaled_by_the_product": round(
@@ -123,19 +130,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--tokens-per-batch", type=int, default=4096)
+    parser.add_argument("--items", type=int, default=NUM_ITEMS)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--prompts", nargs="+", default=["A-9", "B-8"])
     arguments = parser.parse_args(argv)
     torch.set_num_threads(arguments.threads)
     keep_heap()
     tokens = Tokens.load(arguments.tokenizer)
-    histories, catalogue = made_histories(arguments.users), made_catalogue(tokens)
-    corpus, model = made_corpus(histories, tokens), small_vip5(tokens, 0.0).eval()
+    histories, catalogue = made_histories(arguments.users, arguments.items), made_catalogue(tokens, arguments.items)
+    corpus = made_corpus(histories, tokens, num_items=arguments.items, prompt_ids=arguments.prompts)
+    model = small_vip5(tokens, 0.0).eval().to(arguments.device)
     search = Search(
         decoding="constrained", beam=20, top_k=20, batch_size=arguments.batch_size,
-        tokens_per_batch=arguments.tokens_per_batch,
+        tokens_per_batch=arguments.tokens_per_batch, dtype=arguments.dtype,
     )  # fmt: skip
     found = {
         "threads": arguments.threads,
+        "device": torch.cuda.get_device_name() if arguments.device.startswith("cuda") else "cpu",
+        "dtype": arguments.dtype,
         "identifier_tokens": catalogue.tree.depth,
         **{
             name: measure(model, corpus, prompt_id=name, catalogue=catalogue, histories=histories, search=search)

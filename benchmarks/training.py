@@ -2,18 +2,21 @@
 
 Enters: nothing, or a folder with T5's tokenizer.json. Leaves: one JSON object on standard output.
 Trade-off: the first few optimiser steps of the loop itself stand for the epoch; CPU-seconds (all threads) are the
-measure because the machine may be shared, and a fixed float32 matrix product is timed beside them.
+measure because the machine may be shared, and a fixed float32 matrix product is timed beside them. On a GPU seconds of
+the clock count instead, beside a large bfloat16 product, and all arithmetic of the model is counted as products of its
+weights (2 a number and token forward, as much again for the gradient of what goes in, and of what trains).
 
 The mix (one epoch of the original on 5,000 users): 41 % next-item and yes/no prompts with histories of about 4 items,
 23 % yes/no prompts of one item, 17 % picks from 100 candidates, 19 % explanations; 2 visual tokens a photo, features of
 512 numbers, items written as numbers; about 140 source tokens an example.
 
     python -m benchmarks.training [--tokenizer FOLDER] [--steps 6] [--threads 1] [--kernels stock]
+    python -m benchmarks.training --device cuda --dtype bfloat16 --mixing lengths --batch-size 512 --examples 94200 \
+        --epochs 5 --steps 0 --tokens-per-batch 65536
 """
 
 import argparse
 import json
-import resource
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -29,6 +32,7 @@ from features.seeds import rng
 from features.tables import from_rows
 from modeling.backbone import new_t5, seeded
 from modeling.batches import Corpus, PhotoTable
+from modeling.history import peak_memory_gb
 from modeling.sampler import padding_share
 from modeling.settings import AdapterParams, LoopParams, Scratch, VisionParams
 from modeling.steps import epoch_steps, passes_of
@@ -116,12 +120,25 @@ def small_vip5(tokens: Tokens, dropout: float) -> VIP5:
 
 def measure_steps(model: VIP5, corpus: Corpus, params: LoopParams) -> dict[str, Any]:
     """Speed and memory of the training loop itself: loading, passes, clipping and optimiser included."""
-    warm_up = replace(params, max_steps=1, batch_size=2)
+    device = next(model.parameters()).device
+    on_gpu = device.type == "cuda"
+    warm_up = replace(params, max_steps=12) if on_gpu else replace(params, max_steps=1, batch_size=2)
+    started = time.monotonic()
     fit(model, corpus, None, warm_up, seed=1, stage="warm-up")
+    finish(device)
+    warmed = time.monotonic() - started
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats(device)
     wall, cpu = time.monotonic(), time.process_time()
-    history = fit(model, corpus, None, params, seed=0, stage="benchmark")
+    history = fit(model, corpus, None, replace(params, compile=False), seed=0, stage="benchmark")
+    finish(device)
     wall, cpu = time.monotonic() - wall, time.process_time() - cpu
     return {
+        "device": torch.cuda.get_device_name(device) if on_gpu else "cpu",
+        "warm_up_seconds": round(warmed, 1),
+        "wall_seconds": round(wall, 2),
+        "source_tokens_per_wall_second": round(history.source_tokens / wall, 1),
+        "product_tflop_per_wall_second": round(product_flops(model, corpus, history.examples) / wall / 1e12, 2),
         "kernels": params.kernels,
         "mixing": params.mixing,
         "steps": history.steps,
@@ -132,8 +149,40 @@ def measure_steps(model: VIP5, corpus: Corpus, params: LoopParams) -> dict[str, 
         "examples_per_cpu_second": round(history.examples / cpu, 3),
         "examples_per_wall_second": round(history.examples / wall, 3),
         "source_tokens_per_cpu_second": round(history.source_tokens / cpu, 1),
-        "peak_memory_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+        "peak_memory_gb": round(peak_memory_gb(device), 2),
     }
+
+
+def finish(device: torch.device) -> None:
+    """Waits for the device."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def product_flops(model: VIP5, corpus: Corpus, examples: int) -> float:
+    """Operations in the products of the T5's own weights, forward and backward, padding and attention left out."""
+    encoder = sum(p.numel() for n, p in model.t5.encoder.named_parameters() if p.dim() == 2 and ".block." in n)
+    read = [
+        p for n, p in model.t5.decoder.named_parameters() if ".EncDecAttention.k." in n or ".EncDecAttention.v." in n
+    ]
+    decoder = sum(p.numel() for n, p in model.t5.decoder.named_parameters() if p.dim() == 2 and ".block." in n)
+    of_source: int = encoder + sum(p.numel() for p in read)
+    of_target: int = decoder - sum(p.numel() for p in read) + model.t5.lm_head.weight.numel()
+    source, target = float(corpus.lengths.sum()), float(corpus.targets.lengths.sum())
+    directions = 3 if next(model.t5.parameters()).requires_grad else 2
+    return 2.0 * directions * (of_source * source + of_target * target) * examples / len(corpus)
+
+
+def measure_gpu_product(device: torch.device, size: int = 8192, repeats: int = 10) -> float:
+    """Trillions of bfloat16 operations a second in a square matrix product of random numbers."""
+    left, right = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
+    left @ right
+    finish(device)
+    started = time.monotonic()
+    for _ in range(repeats):
+        left @ right
+    finish(device)
+    return round(2 * size**3 * repeats / (time.monotonic() - started) / 1e12, 1)
 
 
 def measure_product(size: int = 1536, repeats: int = 4) -> float:
@@ -152,7 +201,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--tokenizer", type=Path, help="folder with tokenizer.json; default: trained on the mix")
     parser.add_argument("--examples", type=int, default=4000)
-    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--epochs", type=int, default=1, help="passes over the examples, where --steps does not end")
+    parser.add_argument("--steps", type=int, default=6, help="0: all of the epochs")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--compile", action="store_true")
     parser.add_argument("--batch-size", type=int, default=36)
     parser.add_argument("--tokens-per-batch", type=int, default=4000)
     parser.add_argument("--mixing", choices=("random", "lengths"), default="random")
@@ -168,20 +220,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     features = rng(0, "benchmark", "photos").standard_normal((NUM_ITEMS + 1, WIDTH)).astype(np.float32)
     photos = PhotoTable(features, np.ones(NUM_ITEMS + 1, bool))
     params = LoopParams(
-        max_steps=arguments.steps,
+        epochs=arguments.epochs,
+        max_steps=arguments.steps or None,
+        compile=arguments.compile,
+        checkpoint_seconds=None,
         batch_size=arguments.batch_size,
         tokens_per_batch=arguments.tokens_per_batch,
         mixing=arguments.mixing,
-        kernels=arguments.kernels,
+        kernels="stock" if arguments.compile else arguments.kernels,
         dtype=arguments.dtype,
         weighting="paper",
         decay_norms=True,
         valid_rows=0,
     )
     corpus, loader = measure_loader(rows, tokens, photos, params)
+    device = torch.device(arguments.device)
     before = measure_product()
-    steps = measure_steps(small_vip5(tokens, arguments.dropout), corpus, params)
+    steps = measure_steps(small_vip5(tokens, arguments.dropout).to(device), corpus, params)
     product = [before, measure_product()]
+    if device.type == "cuda":
+        steps["bfloat16_product_tflop_per_second"] = measure_gpu_product(device)
     scaled = steps["examples_per_cpu_second"] / ORIGINAL * ORIGINAL_PRODUCT / (sum(product) / 2)
     found = {
         "threads": arguments.threads,

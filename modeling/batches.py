@@ -5,7 +5,7 @@ Trade-off: the whole corpus stays in memory as flat arrays (about 6 bytes a toke
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +18,12 @@ from torch import Tensor
 from features import schema
 from features.errors import TableError
 from features.tables import read_table
+from modeling.devices import moved
 from modeling.ragged import IntArray, Ragged
 from modeling.shortening import without_oldest
 from modeling.tokens import Tokens
 
+CPU = torch.device("cpu")
 IGNORED = -100  # label of padding, as cross-entropy ignores it
 _COLUMNS = (
     "split", "family", "prompt_id", "variant", "round", "user_id", "target_item_id", "image_item_ids",
@@ -37,6 +39,7 @@ class PhotoTable:
     """(I + 1, F): row = item_id; row 0 and items without a usable photo are zeros."""
     present: npt.NDArray[np.bool_]
     """(I + 1,): whether the item has a usable photo."""
+    _copies: dict[torch.device, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def width(self) -> int:
@@ -60,6 +63,23 @@ class PhotoTable:
     def withheld(self) -> "PhotoTable":
         """The same catalogue as if no item had a photo: the comparison that shows what photos are worth."""
         return PhotoTable(np.zeros_like(self.features), np.zeros_like(self.present))
+
+    def of(self, item_ids: IntArray, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Features (..., F) and presence (...) of `item_ids`, on `device`.
+
+        A GPU keeps a copy of the table, so that only item numbers travel with a batch: a hundred candidates' photos
+        would be 200 kB a row.
+        """
+        if device.type == "cpu":
+            return torch.from_numpy(self.features[item_ids]), torch.from_numpy(self.present[item_ids])
+        if device not in self._copies:
+            self._copies[device] = (
+                torch.from_numpy(self.features).to(device),
+                torch.from_numpy(self.present).to(device),
+            )
+        features, present = self._copies[device]
+        places = moved(torch.from_numpy(item_ids.astype(np.int64)), device)
+        return features[places], present[places]
 
 
 @dataclass(frozen=True)
@@ -94,9 +114,8 @@ class Batch:
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on `device`."""
-        return replace(
-            self, **{name: value.to(device, non_blocking=True) for name, value in vars(self).items()}
-        )  # every field is a tensor
+        there = torch.device(device)
+        return replace(self, **{name: moved(value, there) for name, value in vars(self).items()})  # all are tensors
 
 
 class Corpus:
@@ -163,22 +182,23 @@ class Corpus:
         """(N,) source tokens by row, the end of sequence included."""
         return self.sources.lengths
 
-    def batch(self, indices: IntArray | Sequence[int]) -> Batch:
-        """The rows `indices`, padded to the longest of them."""
+    def batch(self, indices: IntArray | Sequence[int], device: torch.device = CPU) -> Batch:
+        """The rows `indices`, padded to the longest of them, on `device`."""
         chosen = np.asarray(indices, np.int64)
         input_ids = self.sources.padded(chosen, fill=self.tokens.pad_id).astype(np.int64)
         image_ids = self.image_ids.padded(chosen, fill=0)
-        features, present = self._photos_of(image_ids)
-        return Batch(
+        features, present = self._photos_of(image_ids, device)
+        batch = Batch(
             input_ids=torch.from_numpy(input_ids),
             whole_word_ids=torch.from_numpy(self.words.padded(chosen, fill=0).astype(np.int64)),
             category_ids=torch.from_numpy((input_ids == self.tokens.photo_id).astype(np.int64)),
             attention_mask=torch.from_numpy(np.arange(input_ids.shape[1]) < self.lengths[chosen, None]),
-            image_features=torch.from_numpy(features),
-            image_present=torch.from_numpy(present),
+            image_features=features,
+            image_present=present,
             labels=torch.from_numpy(self.targets.padded(chosen, fill=IGNORED).astype(np.int64)),
             families=torch.from_numpy(self.families[chosen]),
         )
+        return batch.to(device)
 
     def _shorten(self, texts: list[str]) -> None:
         """Takes the oldest items out of the next-item prompts that are too long, and their photos with them."""
@@ -193,10 +213,10 @@ class Corpus:
         if long:
             self.source_texts = pa.chunked_array([pa.array(texts, pa.string())])
 
-    def _photos_of(self, image_ids: IntArray) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    def _photos_of(self, image_ids: IntArray, device: torch.device) -> tuple[Tensor, Tensor]:
         if self.photos is None:
-            return np.zeros((*image_ids.shape, 1), np.float32), np.zeros(image_ids.shape, bool)
-        return self.photos.features[image_ids], self.photos.present[image_ids]
+            return torch.zeros(*image_ids.shape, 1), torch.zeros(image_ids.shape, dtype=torch.bool)
+        return self.photos.of(image_ids, device)
 
     def _count_placeholders(self) -> int:
         """Placeholders a photo: one number for the whole corpus.

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
 from features.errors import ParamsError
 from modeling import distributed
@@ -47,3 +48,10 @@ def device_of(params: OnDevice) -> torch.device:
 def arithmetic(device: torch.device, dtype: str) -> AbstractContextManager[Any]:
     """The context of a forward pass: bfloat16 by autocast, or float32 as it is."""
     return torch.autocast(device.type, torch.bfloat16) if dtype == "bfloat16" else nullcontext()
+
+
+def moved(values: Tensor, device: torch.device) -> Tensor:
+    """`values` on `device`; a GPU is not waited for."""
+    if device.type != "cuda" or values.device == device:
+        return values.to(device)
+    return values.pin_memory().to(device, non_blocking=True)

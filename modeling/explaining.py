@@ -54,7 +54,7 @@ def explain_prompt(
     generated = [""] * len(rows)
     with tqdm(total=len(rows), desc=label, unit="sentences", disable=None, leave=False) as bar:
         for places in plan_batches(corpus.lengths[rows], corpus.targets.lengths[rows], batch_size=batch_size):
-            batch = corpus.batch(rows[places]).to(next(model.parameters()).device)
+            batch = corpus.batch(rows[places], next(model.parameters()).device)
             tokens = greedy_decode(model, batch, max_tokens=max_tokens, eos_id=corpus.tokens.eos_id)
             for place, ids in zip(places, tokens, strict=True):
                 generated[place] = corpus.tokens.decode(ids.tolist())

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from features.schema import FAMILIES
+from modeling.devices import moved
 from modeling.ragged import IntArray
 
 EQUAL = (1.0,) * len(FAMILIES)
@@ -61,7 +62,7 @@ class TokenLosses:
 
     def total(self, weighting: Weighting, family_weights: Sequence[float] = EQUAL) -> Tensor:
         """The sum that `reduce` divides; sums over parts of a batch add up to the sum over the batch."""
-        weights = self.values.new_tensor(family_weights)[self.families]
+        weights = moved(torch.tensor(family_weights, dtype=torch.float32), self.values.device)[self.families]
         if weighting == "tokens":
             return (self.values * weights[self.rows]).sum()
         means, counts = self.by_example()

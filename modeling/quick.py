@@ -1,11 +1,13 @@
-"""Quicker leaf parts for a stock T5 on a CPU in float32: dropout, layer norm, ReLU and attention.
+"""Quicker leaf parts for a stock T5: dropout, layer norm, ReLU and attention.
 
 Enters: a VIP5 whose T5 is as the library made it. Leaves: the same model with some leaf modules replaced, their
 parameters and names kept; T5's own classes still run the forward pass.
-Trade-off: gradients written out by hand (quick_functions), in exchange for passes over memory. Elsewhere (a GPU,
-bfloat16) every part falls back to torch's own function.
+Trade-off: gradients written out by hand (quick_functions) for float32 on a CPU, in exchange for passes over memory.
+Elsewhere (a GPU, bfloat16) every part is torch's own fused function, and under autocast a norm already gives the
+narrow type, so that the products behind it need not each convert what they read.
 """
 
+from types import MethodType
 from typing import Any
 
 import torch
@@ -60,8 +62,11 @@ class QuickNorm(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         """`states` (..., D), each divided by its root mean square, times the weight."""
-        if not _is_quick(states):
-            return self.weight * (states * torch.rsqrt(states.float().square().mean(-1, keepdim=True) + self.eps))
+        if not _is_quick(states) or torch.is_autocast_enabled("cpu"):
+            wide = states.to(torch.promote_types(states.dtype, self.weight.dtype))
+            whole = F.rms_norm(wide, self.weight.shape, self.weight, self.eps)
+            kind = states.device.type
+            return whole.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else whole
         normed: Tensor = RootMeanSquare.apply(states, self.weight, self.eps)
         return normed
 
@@ -118,12 +123,19 @@ class QuickCrossAttention(nn.Module):
         return self.o(output.reshape(rows, length, heads * width)), position_bias, None
 
 
+def _feed_forward(module: Any, states: Tensor) -> Tensor:
+    """The library's sub-layer without its conversion to the type of the frozen weight and back."""
+    output: Tensor = module.wo(module.dropout(module.act(module.wi(states))))
+    return output
+
+
 def quicken(model: VIP5) -> Bits:
     """Puts the quick parts into `model` and returns the source of all its dropout on a CPU."""
     bits = Bits()
     for module in list(model.t5.modules()):
         if type(module).__name__ == "T5DenseActDense" and type(module.act) is nn.ReLU:
             module.act, module.dropout = ReluDropout(module.dropout.p, bits), nn.Identity()
+            module.forward = MethodType(_feed_forward, module)
         for name, child in list(module.named_children()):
             if type(child) is nn.Dropout:
                 setattr(module, name, QuickDropout(child.p, bits))

@@ -151,7 +151,7 @@ def rank_prompt(
     answers = _Answers.empty(corpus, rows, search, further=popular is not None)
     with tqdm(total=len(rows), desc=label, unit="users", disable=None, leave=False) as bar:
         for places in _batches(corpus, rows, search):
-            batch = corpus.batch(rows[places]).to(next(model.parameters()).device)
+            batch = corpus.batch(rows[places], next(model.parameters()).device)
             users = corpus.user_ids[rows[places]]
             seen = histories.seen(users, catalogue.num_items)
             with arithmetic(batch.input_ids.device, search.dtype):

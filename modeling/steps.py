@@ -1,14 +1,21 @@
 """The optimiser steps of an epoch as rows of a corpus, their passes, and the share of each process.
 
-Enters: the train prompts and the loop's settings. Leaves: arrays of row numbers that every process can work out alone.
+Enters: the train prompts and the loop's settings. Leaves: arrays of row numbers that every process can work out alone,
+and steps with their batches, which beside a GPU are made one step ahead.
 Trade-off: a step is planned whole and then dealt out, so that one process and several take the same steps.
 """
 
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from features.seeds import rng
-from modeling.batches import Corpus
+from modeling import distributed
+from modeling.batches import Batch, Corpus
 from modeling.sampler import cut_into_passes, plan_steps
 from modeling.settings import LoopParams
 
@@ -41,3 +48,43 @@ def dealt(train: Corpus, rows: Rows, *, rank: int, world: int) -> Rows:
     if world == 1:
         return rows
     return rows[np.argsort(train.lengths[rows], kind="stable")][rank::world]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One optimiser step."""
+
+    epoch: int
+    rows: Rows
+    """Of all processes."""
+    own: Rows
+    """Of this one."""
+    passes: list[Rows]
+    """The own rows, pass by pass."""
+    batches: Iterable[Batch]
+    """The batch of each pass, on the device."""
+
+
+def ready_steps(
+    steps: Iterable[tuple[int, Rows]], train: Corpus, params: LoopParams, device: torch.device
+) -> Iterator[Step]:
+    """The steps with their batches: made when asked for on a CPU; beside a GPU a thread makes the next step's."""
+
+    def step_of(epoch: int, rows: Rows) -> Step:
+        own = dealt(train, rows, rank=distributed.rank(), world=distributed.world())
+        passes = passes_of(train, own, params) if len(own) else []
+        made = (train.batch(part, device) for part in passes)
+        batches = made if device.type == "cpu" else list(made)
+        return Step(epoch=epoch, rows=rows, own=own, passes=passes, batches=batches)
+
+    if device.type == "cpu":
+        yield from (step_of(*step) for step in steps)
+        return
+    with ThreadPoolExecutor(1) as ahead:
+        following: Future[Step] | None = None
+        for step in steps:
+            current, following = following, ahead.submit(step_of, *step)
+            if current is not None:
+                yield current.result()
+        if following is not None:
+            yield following.result()

@@ -33,7 +33,7 @@ from modeling.quick import quicken
 from modeling.resuming import State, load_state, save_state
 from modeling.sampler import slots_of
 from modeling.settings import LoopParams
-from modeling.steps import Rows, dealt, epoch_steps, passes_of
+from modeling.steps import Rows, Step, epoch_steps, ready_steps
 from modeling.validation import Measure
 from modeling.vip5 import VIP5
 
@@ -97,7 +97,7 @@ class _Run:
         planned = sum(len(plan) for plan in self.plans)
         self.num_steps = planned if params.max_steps is None else min(planned, params.max_steps)
         self.family_weights = [params.family_weights[family] for family in FAMILIES]
-        quick = params.kernels == "quick" and self.device.type == "cpu" and not params.compile
+        quick = params.kernels == "quick" and not params.compile
         self.bits = quicken(model) if quick else None
         if params.compile:
             model.compile(dynamic=True)
@@ -113,15 +113,15 @@ class _Run:
             total=self.num_steps, initial=self.history.steps, desc=self.stage, unit="step", mininterval=1.0,
             disable=True if distributed.rank() else None,
         ) as bar:  # fmt: skip
-            for epoch, rows in self._steps():
+            for step in ready_steps(self._steps(), self.train, self.params, self.device):
                 self.history.seconds = self._seconds()
                 rate = self.params.learning_rate * rate_share(self._progress(), self.params.warmup_share)
-                self._step(rows, rate)
+                self._step(step, rate)
                 bar.update()
                 ends = self._ends()
                 due = self.history.steps % self.params.measure_every == 0 or ends is not None
                 if due or self.history.steps % LOG_STEPS == 0:
-                    self._record(epoch, rate, bar, measured=due)
+                    self._record(step.epoch, rate, bar, measured=due)
                 if ends is None and self.choice.is_out_of_patience:
                     ends = "patience"
                 if ends is not None:
@@ -153,9 +153,9 @@ class _Run:
         limit = self.params.max_seconds
         return done if limit is None else min(1.0, max(done, self.history.seconds / limit))
 
-    def _step(self, rows: Rows, rate: float) -> None:
-        """One optimiser step on `rows`: the gradients of all passes in all processes add up to those of the whole."""
-        own = dealt(self.train, rows, rank=distributed.rank(), world=distributed.world())
+    def _step(self, step: Step, rate: float) -> None:
+        """One optimiser step: the gradients of all passes in all processes add up to those of the whole."""
+        rows = step.rows
         names = (self.seed, self.stage, "dropout", self.history.steps, distributed.rank())
         torch.manual_seed(stable_hash(*names) % 2**63)
         if self.bits is not None:
@@ -163,10 +163,8 @@ class _Run:
         self.model.train()
         weighting, targets = self.params.weighting, self.train.targets.lengths
         whole = weight_of(targets[rows], self.train.families[rows], weighting, self.family_weights)
-        passes = passes_of(self.train, own, self.params) if len(own) else []
         try:
-            for part in passes:
-                batch = self.train.batch(part).to(self.device)
+            for batch in step.batches:
                 with arithmetic(self.device, self.params.dtype):
                     losses = self.model(batch)
                 (losses.total(weighting, self.family_weights) / whole).backward()
@@ -180,7 +178,7 @@ class _Run:
         self.history.steps += 1
         self.history.examples += len(rows)
         self.history.source_tokens += int(self.train.lengths[rows].sum())
-        lost = slots_of(passes, self.train.lengths) - int(self.train.lengths[own].sum())
+        lost = slots_of(step.passes, self.train.lengths) - int(self.train.lengths[step.own].sum())
         self.history.slots += int(self.train.lengths[rows].sum()) + lost * distributed.world()
 
     def _out_of_memory(self) -> TrainingError:

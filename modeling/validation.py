@@ -53,11 +53,11 @@ class Measure:
         model.eval()
         with torch.no_grad():
             for rows in self.batches:
-                batch = self.corpus.batch(rows).to(device)
+                batch = self.corpus.batch(rows, device)
                 sums += torch.stack(model(batch).by_family())
                 ranked = one_token_rows(self.corpus, rows)
                 if len(ranked):
-                    ranks = first_step_ranks(model, self.corpus.batch(ranked).to(device), identifiers)
+                    ranks = first_step_ranks(model, self.corpus.batch(ranked, device), identifiers)
                     hits.append((ranks < TOP).float())
         totals, counts = sums.tolist()
         found = {"valid_loss": sum(totals) / max(1.0, sum(counts))}

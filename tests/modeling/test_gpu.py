@@ -1,0 +1,116 @@
+"""What a GPU computes is what the CPU computes; the test of the look-ahead needs none."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from features.seeds import rng
+from modeling.batches import Batch, PhotoTable
+from modeling.decoding import constrained_beam_search, score_items
+from modeling.devices import arithmetic
+from modeling.prefix_tree import build_tree
+from modeling.quick import quicken
+from modeling.settings import LoopParams
+from modeling.steps import ready_steps
+from tests.modeling.test_quick import batch, model
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+
+
+class Counted:
+    """A corpus that counts the batches asked of it."""
+
+    lengths = np.full(8, 5)
+    targets = type("Targets", (), {"lengths": np.full(8, 2)})
+
+    def __init__(self) -> None:
+        self.made: list[list[int]] = []
+
+    def batch(self, rows: np.ndarray[Any, Any], device: torch.device) -> list[int]:
+        self.made.append(rows.tolist())
+        return self.made[-1]
+
+
+@pytest.mark.parametrize("kind", ["cpu", "meta"])  # meta: any device that is not the CPU
+def test_the_steps_are_the_same_with_and_without_a_look_ahead(kind: str) -> None:
+    corpus, rows = Counted(), [np.array([0, 1]), np.array([2, 3]), np.array([4, 5])]
+    params = LoopParams(mixing="lengths")
+    taken = []
+    for step in ready_steps(enumerate(rows), corpus, params, torch.device(kind)):  # type: ignore[arg-type]
+        assert len(corpus.made) <= len(taken) + 2  # one step ahead at most
+        taken.append((step.epoch, *step.batches))
+    assert taken == [(0, [0, 1]), (1, [2, 3]), (2, [4, 5])]
+
+
+def test_an_error_of_the_look_ahead_reaches_the_loop() -> None:
+    class Broken(Counted):
+        def batch(self, rows: np.ndarray[Any, Any], device: torch.device) -> list[int]:
+            raise ValueError("a bad row")
+
+    steps = ready_steps([(0, np.array([0]))], Broken(), LoopParams(), torch.device("meta"))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="a bad row"):
+        next(steps)
+
+
+def test_photos_gathered_elsewhere_have_the_cpus_shapes() -> None:
+    photos = PhotoTable(rng(1, "photos").standard_normal((7, 3)).astype(np.float32), np.arange(7) > 0)
+    ids = np.array([[1, 2], [0, 6]], np.int32)
+    here, there = photos.of(ids, torch.device("cpu")), photos.of(ids, torch.device("meta"))
+    assert [(x.shape, x.dtype) for x in here] == [(x.shape, x.dtype) for x in there]
+    assert here[0][1, 1].tolist() == photos.features[6].tolist()
+    assert here[1].tolist() == [[True, True], [False, True]]
+
+
+def gradients(place: str, dtype: str) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    made = model("full").to(place)
+    quicken(made)
+    with arithmetic(torch.device(place), dtype):
+        losses = made(batch().to(place))
+    losses.reduce("tokens").backward()
+    found = {name: p.grad.cpu() for name, p in made.named_parameters() if p.grad is not None}
+    return losses.values.detach().cpu(), found
+
+
+@needs_gpu
+def test_losses_and_gradients_are_the_cpus() -> None:
+    (losses, expected), (there, found) = gradients("cpu", "float32"), gradients("cuda", "float32")
+    torch.testing.assert_close(there, losses, atol=1e-5, rtol=1e-5)
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, atol=2e-5, rtol=1e-3, msg=name)
+
+
+@needs_gpu
+def test_bfloat16_on_a_gpu_is_near() -> None:
+    (losses, expected), (there, found) = gradients("cpu", "float32"), gradients("cuda", "bfloat16")
+    torch.testing.assert_close(there, losses, atol=0.05, rtol=0.02)
+    whole = torch.cat([g.flatten() for g in expected.values()])
+    other = torch.cat([found[name].flatten() for name in expected])
+    assert float((whole - other).norm() / whole.norm()) < 0.03
+
+
+@needs_gpu
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_rankings_and_scores_are_the_cpus(dtype: str) -> None:
+    codes = [(a, b) for a in range(3, 13) for b in range(13, 23)]
+    tree, allowed = build_tree(codes, eos_id=1), rng(2, "allowed").random((3, 100)) < 0.8
+    listed = np.arange(1, 61).reshape(3, 20)
+    made, rows = model("full").eval(), batch()
+    expected = constrained_beam_search(made, rows, tree, allowed, beam=100, top_k=20)
+    scores = score_items(made, rows, tree, listed)
+    made = made.to("cuda")
+    there: Batch = replace(rows).to("cuda")
+    with arithmetic(torch.device("cuda"), dtype):
+        found = constrained_beam_search(made, there, tree, allowed, beam=100, top_k=20)
+        others = score_items(made, there, tree, listed)
+    near = 2e-4 if dtype == "float32" else 0.15
+    np.testing.assert_allclose(found.scores, expected.scores, atol=near)
+    np.testing.assert_allclose(others, scores, atol=near)
+    if dtype == "float32":
+        np.testing.assert_array_equal(found.items, expected.items)
+    for row in range(3):
+        assert allowed[row, found.items[row] - 1].all()
+        assert len(set(found.items[row].tolist())) == 20
