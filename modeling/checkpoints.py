@@ -21,6 +21,7 @@ from features.params import build
 from features.stage import Places
 from features.tables import begin_table, file_digest, input_digest
 from modeling.backbone import CONFIG_FILE, WEIGHTS_FILE, load_t5, seeded
+from modeling.quick import quicken
 from modeling.settings import AdapterParams, VisionParams
 from modeling.tokens import Tokens
 from modeling.vip5 import PHOTO_CONSTANTS, VIP5
@@ -95,13 +96,19 @@ def load_vip5(places: Places, *, device: torch.device | str = "cpu") -> tuple[VI
     with torch.no_grad():
         for name, tensor in tensors.items():
             parameters[name].copy_(tensor)
-    return model.to(device).eval(), tokens
+    return _in_use(model, device), tokens
 
 
 def load_backbone_only(places: Places, *, device: torch.device | str = "cpu") -> tuple[VIP5, Tokens]:
     """The text-only P5 backbone with the interface of VIP5; it reads corpora that were loaded with photos=None."""
     model, tokens = open_model(places)
-    return model.to(device).eval(), tokens
+    return _in_use(model, device), tokens
+
+
+def _in_use(model: VIP5, device: torch.device | str) -> VIP5:
+    """`model` on `device`, in evaluation mode and with quick parts."""
+    quicken(model)
+    return model.to(device).eval()
 
 
 def open_model(

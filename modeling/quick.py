@@ -2,9 +2,9 @@
 
 Enters: a VIP5 whose T5 is as the library made it. Leaves: the same model with some leaf modules replaced, their
 parameters and names kept; T5's own classes still run the forward pass.
-Trade-off: gradients written out by hand (quick_functions) for float32 on a CPU, in exchange for passes over memory.
-Elsewhere (a GPU, bfloat16) every part is torch's own fused function, and under autocast a norm already gives the
-narrow type, so that the products behind it need not each convert what they read.
+Trade-off: gradients written out by hand (quick_functions) for a CPU, in exchange for passes over memory. On a GPU every
+part is torch's own fused function. Under autocast a norm already gives the narrow type, so that the products behind it
+need not each convert what they read.
 """
 
 from types import MethodType
@@ -21,7 +21,7 @@ ATTENTION = "vip5_quick"  # in the library's registry of attention functions
 
 
 def _is_quick(values: Tensor) -> bool:
-    return values.device.type == "cpu" and values.dtype == torch.float32
+    return values.device.type == "cpu" and values.dtype in {torch.float32, torch.bfloat16}
 
 
 class QuickDropout(nn.Module):
@@ -62,13 +62,12 @@ class QuickNorm(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         """`states` (..., D), each divided by its root mean square, times the weight."""
-        if not _is_quick(states) or torch.is_autocast_enabled("cpu"):
-            wide = states.to(torch.promote_types(states.dtype, self.weight.dtype))
-            whole = F.rms_norm(wide, self.weight.shape, self.weight, self.eps)
-            kind = states.device.type
-            return whole.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else whole
-        normed: Tensor = RootMeanSquare.apply(states, self.weight, self.eps)
-        return normed
+        kind, wide = states.device.type, states.to(torch.promote_types(states.dtype, self.weight.dtype))
+        if _is_quick(wide):
+            normed: Tensor = RootMeanSquare.apply(wide, self.weight, self.eps)
+        else:
+            normed = F.rms_norm(wide, self.weight.shape, self.weight, self.eps)
+        return normed.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else normed
 
 
 class QuickCrossAttention(nn.Module):

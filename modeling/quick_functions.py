@@ -1,10 +1,11 @@
-"""Dropout, layer norm and attention as torch functions with gradients of their own, for float32 on a CPU.
+"""Dropout, layer norm and attention as torch functions with gradients of their own, for a CPU.
 
 Enters: tensors, and a source of random bits. Leaves: tensors that autograd can follow.
 Trade-off: few passes over memory and few random numbers, in exchange for code that torch would otherwise derive.
 
-Dropout reads 32 random bits as a float32 and drops where that "number" is not above a threshold: a share exact to
-2^-32, one fused operation (`threshold_backward`), and no mask in memory, as the backward pass draws the bits again.
+Dropout reads 32 random bits as a float32 (16 as a bfloat16) and drops where that "number" is not above a threshold: a
+share exact to 2^-32 (2^-16), one fused operation (`threshold_backward`), and no mask in memory, as the backward pass
+draws the bits again.
 """
 
 from collections.abc import Iterator
@@ -16,12 +17,13 @@ from torch import Tensor
 from torch.autograd import Function
 
 CACHED_WEIGHTS = 2**20
-_BELOW_ZERO = 0x7F800001  # float32 bit patterns from -0.0 down to -infinity
+_BITS = {torch.float32: 32, torch.bfloat16: 16}
+_INFINITY = {torch.float32: 0x7F800000, torch.bfloat16: 0x7F80}  # its bit pattern
 _select = torch.ops.aten.threshold_backward  # (values, numbers, threshold): values where numbers are above, else 0
 
 
 class Bits:
-    """Random float32 bit patterns that can be drawn a second time."""
+    """Random bit patterns of floating-point numbers that can be drawn a second time."""
 
     def __init__(self, seed: int = 0) -> None:
         self._forward, self._again = np.random.SFC64(seed), np.random.SFC64(seed)
@@ -30,33 +32,40 @@ class Bits:
         """Starts the stream named by `seed`."""
         self._forward = np.random.SFC64(seed)
 
-    def draw(self, shape: torch.Size) -> tuple[Tensor, Any]:
-        """Patterns of the given shape, and the receipt with which `again` repeats them."""
+    def draw(self, like: Tensor) -> tuple[Tensor, Any]:
+        """Patterns of the shape and type of `like`, and the receipt with which `again` repeats them."""
         receipt = self._forward.state
-        return self._patterns(self._forward, shape), receipt
+        return self._patterns(self._forward, like), receipt
 
-    def again(self, shape: torch.Size, receipt: Any) -> Tensor:
+    def again(self, like: Tensor, receipt: Any) -> Tensor:
         """The patterns that `draw` returned with `receipt`."""
         self._again.state = receipt
-        return self._patterns(self._again, shape)
+        return self._patterns(self._again, like)
 
     @staticmethod
-    def _patterns(source: np.random.SFC64, shape: torch.Size) -> Tensor:
-        count = shape.numel()
-        raw = np.asarray(source.random_raw((count + 1) // 2))
-        return torch.from_numpy(raw.view(np.float32))[:count].view(shape)
+    def _patterns(source: np.random.SFC64, like: Tensor) -> Tensor:
+        count, each = like.numel(), 64 // _BITS[like.dtype]
+        raw = np.asarray(source.random_raw((count + each - 1) // each))
+        return torch.from_numpy(raw.view(np.int64)).view(like.dtype)[:count].view(like.shape)
 
 
-def threshold_of(share: float) -> float:
-    """The float32 that a share of all 2^32 bit patterns, read as float32, does not exceed (NaN never does).
+def threshold_of(share: float, dtype: torch.dtype = torch.float32) -> float:
+    """The number that a share of all bit patterns of `dtype`, read as numbers, does not exceed (NaN never does).
 
     Example: 0.1 -> about -3e26: a tenth of the patterns are that far below zero.
     """
-    patterns = round(share * 2**32)
-    below = patterns <= _BELOW_ZERO
-    bits = _BELOW_ZERO - patterns if below else patterns - _BELOW_ZERO - 1
-    value = float(np.array(bits, np.uint32).view(np.float32))
+    width, infinity = _BITS[dtype], _INFINITY[dtype]
+    patterns = round(share * 2**width)
+    below = patterns <= infinity + 1  # from -0.0 down to -infinity
+    bits = infinity + 1 - patterns if below else patterns - infinity - 2
+    value = float(np.array(bits << (32 - width), np.uint32).view(np.float32))
     return -value if below else value
+
+
+def _dropped(values: Tensor, drawn: Tensor, share: float) -> Tensor:
+    """`values` where the patterns drawn keep them, else 0; not yet scaled."""
+    kept: Tensor = _select(values, drawn, threshold_of(share, values.dtype))
+    return kept
 
 
 class DropoutFunction(Function):
@@ -64,16 +73,15 @@ class DropoutFunction(Function):
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, share: float, bits: Bits) -> Tensor:
-        drawn, ctx.receipt = bits.draw(values.shape)
+        drawn, ctx.receipt = bits.draw(values)
         ctx.share, ctx.bits = share, bits
-        kept: Tensor = _select(values, drawn, threshold_of(share)).mul_(1 / (1 - share))
-        return kept
+        return _dropped(values, drawn, share).mul_(1 / (1 - share))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         (gradient,) = gradients
-        drawn = ctx.bits.again(gradient.shape, ctx.receipt)
-        return _select(gradient, drawn, threshold_of(ctx.share)).mul_(1 / (1 - ctx.share)), None, None
+        drawn = ctx.bits.again(gradient, ctx.receipt)
+        return _dropped(gradient, drawn, ctx.share).mul_(1 / (1 - ctx.share)), None, None
 
 
 class ReluDropoutFunction(Function):
@@ -83,8 +91,8 @@ class ReluDropoutFunction(Function):
     def forward(ctx: Any, values: Tensor, share: float, bits: Bits) -> Tensor:
         output = torch.relu(values)
         if share:
-            drawn, _ = bits.draw(values.shape)
-            output = _select(output, drawn, threshold_of(share)).mul_(1 / (1 - share))
+            drawn, _ = bits.draw(values)
+            output = _dropped(output, drawn, share).mul_(1 / (1 - share))
         ctx.share = share
         ctx.save_for_backward(output)
         return output
@@ -147,9 +155,9 @@ class AttentionFunction(Function):
                 scores[..., masked:].add_(mask[None, :, 0, :, masked:])
             kept = torch.softmax(weights[part], -1, out=weights[part])
             if share:
-                drawn, receipt = bits.draw(kept.shape)
+                drawn, receipt = bits.draw(kept)
                 ctx.receipts.append(receipt)
-                kept = _select(kept, drawn, threshold_of(share))
+                kept = _dropped(kept, drawn, share)
             torch.bmm(kept, value[part], out=output[part])
         if share:
             output.mul_(1 / (1 - share))
@@ -172,8 +180,8 @@ class AttentionFunction(Function):
             of_weights = torch.bmm(of_output[part], value[part].transpose(1, 2))
             kept = weights[part]
             if ctx.share:
-                drawn, threshold = ctx.bits.again(kept.shape, ctx.receipts[index]), threshold_of(ctx.share)
-                kept, of_weights = _select(kept, drawn, threshold), _select(of_weights, drawn, threshold)
+                drawn = ctx.bits.again(kept, ctx.receipts[index])
+                kept, of_weights = _dropped(kept, drawn, ctx.share), _dropped(of_weights, drawn, ctx.share)
             torch.bmm(kept.transpose(1, 2), of_output[part], out=of_value[part])
             of_scores = of_weights.sub_(pull[part]).mul_(weights[part])
             if of_bias is not None:

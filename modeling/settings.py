@@ -151,8 +151,8 @@ class LoopParams:
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic of the forward pass; weights and optimiser stay float32."""
     kernels: Literal["quick", "stock"] = "quick"
-    """quick: own dropout, norms and attention on a CPU in float32, torch's fused ones elsewhere, the same function;
-    stock: the library's."""
+    """quick: own dropout, norms and attention on a CPU, torch's fused ones on a GPU, the same function; stock: the
+    library's."""
     compile: bool = False
     """Whether torch compiles the model (kernels are stock then): minutes at the start, for a GPU and long runs."""
     checkpoint_steps: int | None = None

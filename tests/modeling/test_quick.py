@@ -114,14 +114,15 @@ def test_some_heads_at_a_time_are_all_heads(monkeypatch: pytest.MonkeyPatch) -> 
     torch.testing.assert_close(found[0], found[1])
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("share", [0.05, 0.1, 0.5, 0.9])
-def test_dropout_drops_its_share_and_keeps_the_mean(share: float) -> None:
+def test_dropout_drops_its_share_and_keeps_the_mean(share: float, dtype: torch.dtype) -> None:
     dropout = QuickDropout(share, Bits(4))
-    values = torch.ones(400, 501, requires_grad=True)
+    values = torch.ones(400, 501, requires_grad=True, dtype=dtype)
     kept = dropout(values)
     assert (kept == 0).float().mean().item() == pytest.approx(share, abs=0.005)
-    assert kept.mean().item() == pytest.approx(1, abs=0.03)
-    assert sorted(kept.unique().tolist()) == pytest.approx([0, 1 / (1 - share)])
+    assert kept.float().mean().item() == pytest.approx(1, abs=0.03)
+    assert sorted(kept.unique().tolist()) == pytest.approx([0, 1 / (1 - share)], rel=2**-8)
     kept.sum().backward()
     assert torch.equal(values.grad, kept)  # the same ones on the way back, drawn again
     assert not torch.equal(dropout(values), kept)
@@ -140,11 +141,12 @@ def test_the_same_seed_drops_the_same() -> None:
     assert not torch.equal(found[0], found[2])
 
 
-def test_thresholds_cut_the_bit_patterns_exactly() -> None:
-    patterns = torch.arange(-(2**15), 2**15, dtype=torch.int32) * 2**16  # every 65,536th pattern
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_thresholds_cut_the_bit_patterns_exactly(dtype: torch.dtype) -> None:
+    patterns = torch.arange(-(2**15), 2**15, dtype=torch.int32) * 2**16  # every 65,536th pattern, or all
     numbers = patterns.view(torch.float32)
     for share in (0.01, 0.1, 0.45, 0.6):
-        assert (numbers <= threshold_of(share)).double().mean().item() == pytest.approx(
+        assert (numbers <= threshold_of(share, dtype)).double().mean().item() == pytest.approx(
             share, abs=2**-15
         )  # one pattern a sign
 
@@ -173,18 +175,26 @@ def test_attention_dropout_is_that_of_its_weights() -> None:
         quick_attention(module, query, query, query, None, scaling=0.5)
 
 
-def test_other_arithmetic_takes_torchs_own_functions() -> None:
-    stock, quick = model("parts"), model("parts")
-    quicken(quick)
-    values = []
-    for each in (stock, quick):
-        with torch.autocast("cpu", torch.bfloat16):
-            losses = each(batch())
+@pytest.mark.parametrize("target_length", [2, 11])
+def test_bfloat16_is_as_near_to_float32_as_the_librarys(target_length: int) -> None:
+    found = []
+    for dtype, is_quick in ((torch.float32, False), (torch.bfloat16, False), (torch.bfloat16, True)):
+        made = model("full")
+        if is_quick:
+            quicken(made)
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            losses = made(batch(target_length))
         losses.reduce("tokens").backward()
-        values.append(losses.values)
-    torch.testing.assert_close(values[1], values[0], atol=0.1, rtol=0)
-    kept = QuickDropout(0.5, Bits())(torch.ones(200, 200, dtype=torch.bfloat16))
-    assert (kept == 0).float().mean().item() == pytest.approx(0.5, abs=0.02)
+        gradients = [p.grad.flatten() for p in made.parameters() if p.grad is not None]
+        found.append(torch.cat([losses.values.detach(), *gradients]))
+    exact, library, quick = found
+    assert (library - exact).norm() / exact.norm() < 0.03
+    assert (quick - exact).norm() / exact.norm() < 0.03
+
+
+def test_other_arithmetic_takes_torchs_own_functions() -> None:
+    kept = QuickDropout(0.5, Bits())(torch.ones(200, 200, dtype=torch.float64))
+    assert (kept == 0).double().mean().item() == pytest.approx(0.5, abs=0.02)
 
 
 def test_every_leaf_is_replaced_and_nothing_is_saved_about_it() -> None:
