@@ -1,36 +1,49 @@
 """How fast photos become a Parquet table of features, beside the bare forward pass of the same encoder.
 
-Enters: a folder of real photos. Leaves: one JSON object on standard output.
-Trade-off: pipeline and bare forward pass take turns on a few batches at a time, so that a machine that others share
-slows both alike; the weights are untrained, which costs the same arithmetic.
+Enters: a folder of real photos. Leaves: JSON objects on standard output, one a line: the machine and the photos, then
+one for each model as soon as it is measured; on standard error a line a turn.
+Trade-off: pipeline and bare forward pass take turns, so that a machine that others share slows both alike. Every turn
+of the pipeline starts with nothing decoded and ends with everything filed, which counts against it: a turn must be
+long beside one batch. On a CPU four batches are; beside a GPU take 32 of 256, a few seconds.
 
 Photos are cropped a little differently until there are enough, no two of them equal. The pipeline is what the stage
 `images` does once the encoder is loaded: reading, hashing, verifying, decoding, resizing, encoding, filing shards, and
-at the end the merge and the table; the bare pass is `encode_image` on one prepared batch.
+at the end the merge and the table; the bare pass is `encode_image` on one prepared batch. Decoders are started and
+measured alone beforehand, and stay for the next model where its preprocessing is the same. The weights are untrained,
+which costs the same arithmetic. At the end one batch of photos from all over the table is decoded and encoded again,
+one photo after the other, and compared.
 
     python -m benchmarks.images FOLDER [--count 2048] [--model vitb32] [--batch-size 64] [--threads 0]
+    python -m benchmarks.images FOLDER --count 50000 --model vitb32 vitl14 --batch-size 256 --turn 32 \
+        --decoders processes --photos-in /dev/shm --seconds 90 --peak 990
 """
 
 import argparse
 import json
 import logging
+import multiprocessing
+import os
 import resource
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
-from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.arithmetic import counted, product_rate
+from benchmarks.measured import python
 from features.clip import ClipParams, Encoder, cores, load_encoder
+from features.decoding import PhotoLimits
 from features.encoding import Filing, encode_photos
-from features.feeding import Feeder, Recipe
+from features.feeding import Feeder, Job, Recipe, prepare
 from features.images import Params
-from features.photo_plan import jobs_of, look, merge
+from features.photo_plan import Features, Seen, jobs_of, look, merge
 from features.photos import PhotoStore
 from features.pixels import normalised
 from features.schema import embeddings
@@ -39,26 +52,8 @@ from features.tables import Provenance, write_table
 from features.vectors import vector_table
 
 
-def make_photos(source: Path, folder: Path, count: int, enlarge: int) -> dict[str, float]:
-    """Writes `count` different photos and says how large they are."""
-    originals = sorted(path for path in source.rglob("*") if path.suffix.lower() in {".jpg", ".jpeg"})
-    num_bytes, megapixels = 0, 0.0
-    for number in range(count):
-        turn, place = divmod(number, len(originals))
-        with Image.open(originals[place]) as opened:
-            image = opened.convert("RGB")
-        image = image.crop((turn, turn // 2, image.width - turn % 3, image.height))
-        if enlarge > 1:
-            image = image.resize((image.width * enlarge, image.height * enlarge), Image.Resampling.BICUBIC)
-        path = folder / f"P{number:06d}.jpg"
-        image.save(path, quality=85)
-        num_bytes += path.stat().st_size
-        megapixels += image.width * image.height / 1e6
-    return {"kilobytes_each": round(num_bytes / count / 1e3, 1), "megapixels_each": round(megapixels / count, 3)}
-
-
 class Clock:
-    """Wall and CPU seconds (all threads, and child processes that ended), summed over `with` blocks."""
+    """Wall and CPU seconds (all threads, child processes that ended or live), summed over `with` blocks."""
 
     def __init__(self, device: str) -> None:
         self.device, self.wall, self.cpu = device, 0.0, 0.0
@@ -74,8 +69,12 @@ class Clock:
 
     @staticmethod
     def _used() -> float:
-        children = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return time.process_time() + children.ru_utime + children.ru_stime
+        ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+        living = 0
+        for child in multiprocessing.active_children():
+            after_name = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()
+            living += int(after_name[11]) + int(after_name[12])
+        return time.process_time() + ended.ru_utime + ended.ru_stime + living / os.sysconf("SC_CLK_TCK")
 
 
 def bare_pass(encoder: Encoder, batch: torch.Tensor, batches: int) -> None:
@@ -85,90 +84,202 @@ def bare_pass(encoder: Encoder, batch: torch.Tensor, batches: int) -> None:
             encoder.model.encode_image(batch)
 
 
-def measure(folder: Path, work: Path, encoder: Encoder, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Pipeline and bare pass in turns of `--turn` batches."""
-    params = Params(batch_size=arguments.batch_size, workers=arguments.workers, draft=arguments.draft)
-    store = PhotoStore(folder)
-    keys = store.keys()
-    recipe = Recipe(
-        fit=encoder.fit,
-        limits=params.limits,
-        shrink_to=encoder.fit.draft_side(params.draft) if params.draft else None,
-    )
-    shards = Shards(work / "shards", encoder.width)
-    pixels = torch.zeros((arguments.batch_size, encoder.fit.height, encoder.fit.width, 3), dtype=torch.uint8)
-    batch = normalised(pixels.random_(0, 256).to(encoder.device), encoder.fit).to(encoder.dtype)
+def prepared(encoder: Encoder, size: int) -> tuple[torch.Tensor, float]:
+    """A batch of noise that the encoder has seen twice, and the GFLOP that it spends on one image."""
+    pixels = torch.zeros((size, encoder.fit.height, encoder.fit.width, 3), dtype=torch.uint8).random_(0, 256)
+    batch = normalised(pixels.to(encoder.device), encoder.fit).to(encoder.dtype)
     bare_pass(encoder, batch, 2)
-    bare, pipeline, waited, seen = Clock(encoder.device), Clock(encoder.device), 0.0, []
-    workers = params.workers or cores()
-    step = arguments.turn * arguments.batch_size
-    with Feeder(
-        recipe, batch_size=params.batch_size, workers=workers, kind=arguments.decoders, device=encoder.device,
-        ahead=arguments.ahead,
-    ) as feeder:  # fmt: skip
-        for start in range(0, len(keys), step):
-            with bare:
-                bare_pass(encoder, batch, arguments.turn)
-            with pipeline:
-                here = look(
-                    keys[start : start + step], store, most=1, max_bytes=1e9, placeholders=(), workers=workers
-                )  # fmt: skip
-                filing = Filing(shards=shards, per_shard=params.photos_per_shard)
-                encode_photos(list(jobs_of(here).values()), encoder, filing, feeder)
-                seen += here
-        waited = feeder.waited_seconds
-    with pipeline:
-        features = merge(seen, shards.find(jobs_of(seen)), max_sharing=0, normalise=True)
-        table = embeddings(encoder.width)
-        columns: dict[str, Any] = {"status": features.statuses, "sha256": features.digests}
-        rows = vector_table(table, np.arange(1, len(keys) + 1, dtype=np.int32), features.vectors, columns)
-        write_table(work / "embeddings", table, rows, Provenance(stage="benchmark", params={}))
-    assert features.statuses.count("ok") == len(keys) == len(set(features.digests))
-    with FlopCounterMode(display=False) as counter:
-        bare_pass(encoder, batch, 1)
-    done = len(keys)
+    with counted() as counter:
+        bare_pass(encoder, batch[:1], 1)
+    return batch, counter.get_total_flops() / 1e9
+
+
+class Run:
+    """One encoder, its decoders and what they have made so far; one table at the end."""
+
+    def __init__(self, folder: Path, work: Path, encoder: Encoder, feeder: Feeder) -> None:
+        self.encoder, self.feeder, self.work = encoder, feeder, work
+        self.store = PhotoStore(folder)
+        self.keys = self.store.keys()
+        self.shards = Shards(work / "shards", encoder.width)
+        self.bare, self.pipeline, self.looking = (Clock(encoder.device) for _ in range(3))
+        self.bare_images, self.waited_seconds = 0, 0.0
+        self.seen: list[list[Seen]] = []
+
+    def look_at(self, start: int, count: int) -> list[list[Seen]]:
+        """Photos read and hashed, as the stage does before it encodes."""
+        keys = self.keys[start : start + count]
+        return look(keys, self.store, most=1, max_bytes=1e9, placeholders=(), workers=self.feeder.workers)
+
+    def decode_alone(self, count: int) -> float:
+        """Photos a second that the decoders reach when nobody encodes."""
+        jobs = list(jobs_of(self.look_at(0, count)).values())
+        clock = Clock(self.encoder.device)
+        with clock:
+            for _ in self.feeder.batches(jobs):
+                pass
+        return len(jobs) / clock.wall
+
+    def bare_turn(self, batch: torch.Tensor, batches: int) -> None:
+        """So many batches of the forward pass."""
+        with self.bare:
+            bare_pass(self.encoder, batch, batches)
+        self.bare_images += batches * len(batch)
+
+    def pipeline_turn(self, count: int, per_shard: int) -> None:
+        """The next `count` photos, from their bytes to finished shards."""
+        waited = self.feeder.waited_seconds
+        with self.pipeline:
+            with self.looking:
+                here = self.look_at(len(self.seen), count)
+            filing = Filing(shards=self.shards, per_shard=per_shard)
+            encode_photos(list(jobs_of(here).values()), self.encoder, filing, self.feeder)
+        self.seen += here
+        self.waited_seconds += self.feeder.waited_seconds - waited
+
+    def finish(self) -> Features:
+        """The table of what was encoded."""
+        with self.pipeline:
+            features = merge(self.seen, self.shards.find(jobs_of(self.seen)), max_sharing=0, normalise=True)
+            table = embeddings(self.encoder.width)
+            columns: dict[str, Any] = {"status": features.statuses, "sha256": features.digests}
+            numbers = np.arange(1, len(self.seen) + 1, dtype=np.int32)
+            rows = vector_table(table, numbers, features.vectors, columns)
+            write_table(self.work / "embeddings", table, rows, Provenance(stage="benchmark", params={}))
+        assert features.statuses.count("ok") == len(self.seen) == len(set(features.digests))
+        return features
+
+    def compare(self, features: Features) -> dict[str, float]:
+        """One batch of photos from all over the table, decoded here one after the other and encoded with no hurry."""
+        fit, size = self.encoder.fit, self.feeder.batch_size
+        places = np.unique(np.linspace(0, len(self.seen) - 1, size).astype(int))
+        pixels = np.zeros((size, fit.height, fit.width, 3), np.uint8)
+        for row, place in enumerate(places):
+            (one,) = self.seen[place]
+            prepare(Job(digest=str(one.digest), photo=one.photo), self.feeder.recipe, pixels[row])
+        again = self.encoder.start(torch.from_numpy(pixels))()[: len(places)]
+        found = features.vectors[places]
+        cosines = (again * found).sum(axis=1)
+        return {
+            "compared": len(places),
+            "largest_difference": float(np.abs(again - found).max()),
+            "smallest_cosine": float(cosines.min()),
+            "median_difference_of_two_photos": float(np.median(np.abs(again[1:] - again[:-1]).max(axis=1))),
+        }
+
+    def told(self) -> dict[str, Any]:
+        """What was measured so far."""
+        done, pipeline, bare = len(self.seen), self.pipeline, self.bare
+        return {
+            "model": self.encoder.description["model"],
+            "photos": done,
+            "bare_images_a_second": round(self.bare_images / bare.wall, 2),
+            "pipeline_images_a_second": round(done / pipeline.wall, 2),
+            "ratio_of_wall_seconds": round(done / pipeline.wall * bare.wall / self.bare_images, 4),
+            "ratio_of_cpu_seconds": round(done / pipeline.cpu * bare.cpu / self.bare_images, 4),
+            "waited_for_decoding_share": round(self.waited_seconds / pipeline.wall, 4),
+            "reading_and_hashing_share": round(self.looking.wall / pipeline.wall, 4),
+            "bare_cpu_milliseconds_an_image": round(bare.cpu / self.bare_images * 1e3, 2),
+            "pipeline_cpu_milliseconds_an_image": round(pipeline.cpu / done * 1e3, 2),
+        }
+
+
+def feeder_for(encoder: Encoder, arguments: argparse.Namespace) -> Feeder:
+    """The decoders that the command line asks for."""
+    shrink_to = encoder.fit.draft_side(arguments.draft) if arguments.draft else None
+    return Feeder(
+        Recipe(fit=encoder.fit, limits=PhotoLimits(), shrink_to=shrink_to), batch_size=arguments.batch_size,
+        workers=arguments.workers or cores(), kind=arguments.decoders, device=encoder.device, ahead=arguments.ahead,
+    )  # fmt: skip
+
+
+def measure(run: Run, arguments: argparse.Namespace, until: float) -> dict[str, Any]:
+    """Pipeline and bare pass in turns of `--turn` batches; after `until` no further turn begins."""
+    batch, gflop = prepared(run.encoder, arguments.batch_size)
+    turn, began = arguments.turn * arguments.batch_size, time.monotonic()
+    run.decode_alone(run.feeder.workers * 16)
+    ready = time.monotonic() - began
+    decoded = run.decode_alone(turn)
+    while len(run.seen) < len(run.keys) and (not run.seen or time.monotonic() < until):
+        run.bare_turn(batch, arguments.turn)
+        run.pipeline_turn(turn, Params().photos_per_shard)
+        print(json.dumps(run.told()), file=sys.stderr, flush=True)
+    before = run.pipeline.wall
+    features = run.finish()
+    told, made = run.told(), run.pipeline.wall - before
+    return told | run.compare(features) | {
+        "table_share": round(made / run.pipeline.wall, 4),
+        "decoders": f"{run.feeder.workers} {arguments.decoders}",
+        "decoders_ready_seconds": round(ready, 2),
+        "decoders_alone_images_a_second": round(decoded, 1),
+        "gflop_an_image": round(gflop, 3),
+        "bare_tflop_a_second": round(gflop * told["bare_images_a_second"] / 1e3, 3),
+    }  # fmt: skip
+
+
+def machine(device: str, dtype: torch.dtype) -> dict[str, Any]:
+    """What is measured on, with the rate of a large product there."""
+    on_gpu = device.startswith("cuda")
     return {
-        "photos": done,
-        "bare_images_a_second": round(done / bare.wall, 2),
-        "pipeline_images_a_second": round(done / pipeline.wall, 2),
-        "ratio_of_wall_seconds": round(bare.wall / pipeline.wall, 4),
-        "ratio_of_cpu_seconds": round(bare.cpu / pipeline.cpu, 4),
-        "waited_for_decoding_share": round(waited / pipeline.wall, 4),
-        "bare_cpu_milliseconds_an_image": round(bare.cpu / done * 1e3, 2),
-        "pipeline_cpu_milliseconds_an_image": round(pipeline.cpu / done * 1e3, 2),
-        "bare_gflop_a_second": round(counter.get_total_flops() * done / arguments.batch_size / bare.wall / 1e9, 1),
-        "decoders": f"{workers} {arguments.decoders}",
+        "device": torch.cuda.get_device_name(device) if on_gpu else device,
+        "cores": cores(),
+        "torch": torch.__version__,
+        "dtype": str(dtype),
+        "product_tflop_a_second": round(product_rate(device, dtype, 8192 if on_gpu else 1024), 3),
     }
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Prints the measurements."""
+def arguments_of(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("photos", type=Path, help="folder with JPEGs")
     parser.add_argument("--count", type=int, default=2048)
-    parser.add_argument("--model", default="vitb32")
+    parser.add_argument("--model", nargs="+", default=["vitb32"], help="one or more, on the same photos")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=0, help="of the encoder; 0: one a core")
     parser.add_argument("--workers", type=int, default=0, help="that decode; 0: one a core")
     parser.add_argument("--decoders", choices=("threads", "processes"), default="threads")
     parser.add_argument("--ahead", type=int, help="batches decoded ahead; default: as the stage does")
-    parser.add_argument("--draft", type=float, default=4.0)
+    parser.add_argument("--draft", type=float, default=2.0)
     parser.add_argument("--enlarge", type=int, default=1, help="whole number of times, for dumps with larger photos")
     parser.add_argument("--turn", type=int, default=4, help="batches before the other one's turn")
-    arguments = parser.parse_args(argv)
+    parser.add_argument("--seconds", type=float, default=1e9, help="after the start, when no further turn begins")
+    parser.add_argument("--photos-in", type=Path, help="where the photos are made; default: a temporary folder")
+    parser.add_argument("--peak", type=float, help="TFLOP/s of the data sheet, to give the bare pass as a share of it")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints the measurements."""
+    arguments, began = arguments_of(argv), time.monotonic()
     logging.disable(logging.WARNING)
-    encoder = load_encoder(
-        ClipParams(
-            model=arguments.model, pretrained="untrained", device=arguments.device, threads=arguments.threads
-        )
-    )  # fmt: skip
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary) / "photos"
-        folder.mkdir()
-        sizes = make_photos(arguments.photos, folder, arguments.count, arguments.enlarge)
-        found = measure(folder, Path(temporary), encoder, arguments)
-    print(json.dumps({"model": arguments.model, "device": encoder.device, **sizes, **found}, indent=1))
+    with (
+        tempfile.TemporaryDirectory(dir=arguments.photos_in) as folder,
+        tempfile.TemporaryDirectory() as work,
+        ExitStack() as feeders,
+    ):
+        made = python("-m", "benchmarks.crops", str(arguments.photos), folder, "--count", str(arguments.count))
+        sizes = json.loads(subprocess.check_output([*made, "--enlarge", str(arguments.enlarge)]))
+        sizes["made_in_seconds"] = round(time.monotonic() - began, 2)
+        about: dict[str, Any] = {}
+        feeder: Feeder | None = None
+        for place, model in enumerate(arguments.model):
+            since = time.monotonic()
+            encoder = load_encoder(
+                ClipParams(model=model, pretrained="untrained", device=arguments.device, threads=arguments.threads)
+            )
+            loaded = {"loaded_in_seconds": round(time.monotonic() - since, 2)}
+            if not about:
+                about = machine(encoder.device, encoder.dtype)
+                print(json.dumps(about | sizes), flush=True)
+            if feeder is None or feeder.recipe.fit.told != encoder.fit.told:
+                feeder = feeders.enter_context(feeder_for(encoder, arguments))
+            run = Run(Path(folder), Path(work) / str(place), encoder, feeder)
+            found = measure(run, arguments, began + arguments.seconds)
+            shares = {"share_of_product": about["product_tflop_a_second"], "share_of_peak": arguments.peak}
+            loaded |= {name: round(found["bare_tflop_a_second"] / rate, 4) for name, rate in shares.items() if rate}
+            print(json.dumps(found | loaded), flush=True)
     return 0
 
 

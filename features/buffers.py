@@ -68,6 +68,7 @@ def new_buffer(shape: tuple[int, ...], *, shared: bool, pinned: bool) -> Buffer:
         )  # fmt: skip
     memory = SharedMemory(create=True, size=num_bytes)
     array = np.ndarray(shape, np.uint8, buffer=memory.buf)
+    array.fill(0)  # the system gives memory when it is written to: now, while what is free was just asked for
     pixels = torch.from_numpy(array)
     address = pixels.data_ptr()
     if pinned and int(_cuda().cudaHostRegister(address, num_bytes, 0)) != 0:

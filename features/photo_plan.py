@@ -21,6 +21,7 @@ from features.photos import Photo, PhotoStore, read_photo
 from features.shards import Found
 from features.vectors import unit_rows
 
+READ_AT_ONCE = 64  # photos a task: a message to a thread costs as much as reading a small photo
 _SUFFIXES = {
     "JPEG": (".jpg", ".jpeg"), "PNG": (".png",), "GIF": (".gif",), "WEBP": (".webp",), "BMP": (".bmp",),
     "TIFF": (".tif", ".tiff"),
@@ -86,11 +87,15 @@ def look(
     photos = [(row, photo) for row, key in enumerate(keys) for photo in store.photos_of(key, most)]
     seen: list[list[Seen]] = [[] for _ in keys]
     glance = partial(_glance, max_bytes=max_bytes, placeholders=frozenset(placeholders))
-    with ThreadPoolExecutor(workers, thread_name_prefix="read") as pool:
-        glanced = pool.map(glance, (photo for _, photo in photos))
-        told = tqdm(glanced, total=len(photos), desc="reading", unit=" images", mininterval=1.0, disable=None)
-        for (row, _), one in zip(photos, told, strict=True):
-            seen[row].append(one)
+    with (
+        ThreadPoolExecutor(workers, thread_name_prefix="read") as pool,
+        tqdm(total=len(photos), desc="reading", unit=" images", mininterval=1.0, disable=None) as bar,
+    ):
+        parts = [photos[start : start + READ_AT_ONCE] for start in range(0, len(photos), READ_AT_ONCE)]
+        for glanced in pool.map(lambda part: [(row, glance(photo)) for row, photo in part], parts):
+            for row, one in glanced:
+                seen[row].append(one)
+            bar.update(len(glanced))
     return seen
 
 

@@ -112,9 +112,11 @@ def read_photo(photo: Photo) -> bytes:
         InputError: the file is gone, or became shorter since the store was made.
     """
     try:
-        with photo.path.open("rb") as stream:
+        with photo.path.open("rb", buffering=0) as stream:
             stream.seek(photo.offset)
             data = stream.read(photo.num_bytes)
+            while len(data) < photo.num_bytes and (more := stream.read(photo.num_bytes - len(data))):
+                data += more  # some file systems give less at once than was asked for
     except OSError as error:
         raise InputError(
             f"{photo.source}, which cannot be read ({error.strerror})", f"{photo.num_bytes} bytes, as a moment ago",

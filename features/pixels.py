@@ -6,6 +6,7 @@ the memory and the device does the arithmetic; both halves together give open_cl
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -95,6 +96,12 @@ def normalised(pixels: "torch.Tensor", fit: Fit) -> "torch.Tensor":
     import torch
 
     scaled = pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format).div_(255)
-    mean = torch.tensor(fit.mean, device=pixels.device)[:, None, None]
-    std = torch.tensor(fit.std, device=pixels.device)[:, None, None]
-    return scaled.sub_(mean).div_(std)
+    return scaled.sub_(_by_channel(fit.mean, pixels.device)).div_(_by_channel(fit.std, pixels.device))
+
+
+@lru_cache(maxsize=64)
+def _by_channel(values: tuple[float, ...], device: "torch.device") -> "torch.Tensor":
+    """(3, 1, 1) on `device`, kept there: to bring it anew for each batch, the host would wait until the GPU is idle."""
+    import torch
+
+    return torch.tensor(values, device=device)[:, None, None]

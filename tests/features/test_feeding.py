@@ -84,6 +84,14 @@ def test_a_buffer_shared_with_workers_is_the_same_memory():
     assert not (SHARED / name).exists()
 
 
+def test_a_shared_buffer_holds_its_memory_from_the_start_so_that_what_is_free_can_be_told():
+    buffer = new_buffer((4, 512, 512, 3), shared=True, pinned=False)
+    try:
+        assert (SHARED / buffer.target.name).stat().st_blocks * 512 >= 4 * 512 * 512 * 3
+    finally:
+        buffer.close()
+
+
 def test_too_little_shared_memory_is_one_clear_line():
     with pytest.raises(TrainingError, match=r"give the container more \(--shm-size\)"):
         new_buffer((10**7, 224, 224, 3), shared=True, pinned=False)

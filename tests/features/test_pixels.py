@@ -6,6 +6,7 @@ import open_clip
 import pytest
 import torch
 from PIL import Image
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from features.decoding import PhotoLimits, decode
 from features.pixels import fit_of, normalised
@@ -78,3 +79,22 @@ def test_only_a_plain_resize_lets_a_jpeg_be_decoded_smaller():
 
 def test_a_jpeg_keeps_so_many_times_the_side_of_the_input():
     assert fit_of({"size": 224}).draft_side(4.0) == 896
+
+
+def test_after_the_first_batch_no_number_is_brought_from_the_host():
+    class Recorded(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            called.append(func)
+            return func(*args, **(kwargs or {}))
+
+    called = []
+    fit = fit_of({"size": 8, "mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6)})
+    pixels = torch.zeros((2, 8, 8, 3), dtype=torch.uint8)
+    lifted = torch.ops.aten.lift_fresh.default
+    with Recorded():
+        first = normalised(pixels, fit)
+        assert called.count(lifted) == 2  # mean and std
+        called.clear()
+        assert torch.equal(normalised(pixels, fit), first)
+    assert called
+    assert lifted not in called
