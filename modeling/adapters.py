@@ -46,8 +46,10 @@ class Adapter(nn.Module):
     def forward(self, states: Tensor, families: Tensor) -> Tensor:
         """`states` (B, S, D) and what the bottleneck adds to them; `families` (B,) choose each row's own route."""
         if self.down_weight.shape[0] == 1:
-            inner = F.linear(states, self.down_weight[0], self.down_bias[0])
-            return states + F.linear(F.gelu(inner, approximate="tanh"), self.up_weight[0], self.up_bias[0])
+            parameters = (self.down_weight, self.down_bias, self.up_weight, self.up_bias)
+            down, down_bias, up, up_bias = (p.flatten(0, 1) for p in parameters)  # a view, whose gradient costs nothing
+            inner = F.linear(states, down, down_bias)
+            return states + F.linear(F.gelu(inner, approximate="tanh"), up, up_bias)
         down, up = self.down_weight[families].mT, self.up_weight[families].mT  # (B, D, H), (B, H, D)
         inner = states @ down + self.down_bias[families, None]  # (B, S, H)
         return states + F.gelu(inner, approximate="tanh") @ up + self.up_bias[families, None]

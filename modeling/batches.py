@@ -7,6 +7,7 @@ Trade-off: the whole corpus stays in memory as flat arrays (about 6 bytes a toke
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -102,6 +103,8 @@ class Batch:
     """(B, T) int64, padded with -100."""
     families: Tensor
     """(B,) int64: 0 sequential, 1 direct, 2 explanation."""
+    is_padded: bool = True
+    """False where every row is known to be as long as the batch, so that nobody needs a mask."""
     label_positions: Tensor | None = None
     """(N,) int64: where `labels.flatten()` is not padding; found on the CPU so that no device has to be asked."""
 
@@ -115,7 +118,13 @@ class Batch:
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on `device`."""
         there = torch.device(device)
-        return replace(self, **{name: moved(value, there) for name, value in vars(self).items()})  # all are tensors
+        found: dict[str, Any] = {n: moved(value, there) for n, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **found)
+
+    @property
+    def mask(self) -> Tensor | None:
+        """`attention_mask`, or None where there is nothing to mask."""
+        return self.attention_mask if self.is_padded else None
 
 
 class Corpus:
@@ -197,6 +206,7 @@ class Corpus:
             image_present=present,
             labels=torch.from_numpy(self.targets.padded(chosen, fill=IGNORED).astype(np.int64)),
             families=torch.from_numpy(self.families[chosen]),
+            is_padded=bool((self.lengths[chosen] != input_ids.shape[1]).any()),
         )
         return batch.to(device)
 

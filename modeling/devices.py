@@ -52,6 +52,6 @@ def arithmetic(device: torch.device, dtype: str) -> AbstractContextManager[Any]:
 
 def moved(values: Tensor, device: torch.device) -> Tensor:
     """`values` on `device`; a GPU is not waited for."""
-    if device.type != "cuda" or values.device == device:
+    if device.type != "cuda" or values.device.type != "cpu":
         return values.to(device)
     return values.pin_memory().to(device, non_blocking=True)

@@ -7,6 +7,7 @@ part is torch's own fused function. Under autocast a norm already gives the narr
 need not each convert what they read.
 """
 
+from collections.abc import Sequence
 from types import MethodType
 from typing import Any
 
@@ -163,7 +164,21 @@ def quick_attention(  # noqa: PLR0917  # the registry's signature
     if _is_quick(query):
         output: Tensor = AttentionFunction.apply(query, key, value, position_bias, attention_mask, dropout, module.bits)
         return output, None
-    terms = [term.to(query.dtype) for term in (position_bias, attention_mask) if term is not None]
-    both = sum(terms[1:], terms[0]) if terms else None
-    output = F.scaled_dot_product_attention(query, key, value, attn_mask=both, dropout_p=dropout, scale=1.0)
+    bias = fused_bias([term for term in (position_bias, attention_mask) if term is not None], query, key.shape[2])
+    output = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout, scale=1.0)
     return output.transpose(1, 2).contiguous(), None
+
+
+def fused_bias(terms: Sequence[Tensor], query: Tensor, columns: int) -> Tensor | None:
+    """The sum of `terms` as fused attention on a GPU takes it: row by row, a row at every multiple of eight numbers.
+
+    Args:
+        terms: (B or 1, H or 1, Q, K) each; one that is the same for all rows of the batch stays one in memory.
+        query: (B, H, Q, d): says shape and type.
+        columns: K.
+    """
+    if not terms:
+        return None
+    padded = [F.pad(term.to(query.dtype), (0, -columns % 8)).contiguous() for term in terms]
+    whole = sum(padded[1:], padded[0])
+    return whole[..., :columns].expand(*query.shape[:3], columns)

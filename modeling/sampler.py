@@ -7,6 +7,7 @@ windows, so that a step is one pass, nearly pure in length and hence often in fa
 costs more than its arithmetic.
 """
 
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -17,6 +18,7 @@ from modeling.ragged import IntArray
 Mixing = Literal["random", "lengths"]
 WINDOW_BATCHES = 64  # batches whose rows are sorted together
 SHORTEST, GROWTH = 16, 1.5  # source tokens of the first class of lengths, and how much longer the next class is
+LONG, RUN_TOKENS = 256, 16_384  # rows of one length from LONG on, together RUN_TOKENS or more, are passes of their own
 TARGET_CLASSES = (4, 16)  # target tokens up to which a row belongs to the first, the second class; the rest is one
 
 
@@ -57,14 +59,15 @@ def cut_into_passes(
         rows: row numbers.
         source_lengths: of all rows.
         target_lengths: of all rows.
-        mixing: random cuts where the class of the lengths changes; lengths leaves the step as it was planned.
+        mixing: random cuts where the class of the lengths changes; lengths leaves the step as it was planned, but many
+            long rows of one length are passes without padding, whose attention needs no mask.
         tokens_per_batch: source tokens a pass at most, padding included; a longer row stands alone.
 
     Example: source lengths 20, 600, 24, 610 and targets of 3 -> the rows of 20 and 24, the rows of 600 and 610.
     """
     sources, targets = source_lengths[rows], target_lengths[rows]
     order = np.lexsort((targets, sources))
-    groups = [rows[order]]
+    groups = np.split(rows[order], _edges_of_runs(sources[order]))
     if mixing == "random":
         classes = np.ceil(np.log(np.maximum(sources, SHORTEST) / SHORTEST) / np.log(GROWTH)).astype(np.int64)
         classes = classes * (len(TARGET_CLASSES) + 1) + np.searchsorted(TARGET_CLASSES, targets)
@@ -103,6 +106,14 @@ def plan_batches(
     if generator is not None:
         generator.shuffle(batches)
     return batches
+
+
+def _edges_of_runs(lengths: IntArray) -> list[int]:
+    """Where, in ascending `lengths`, runs of one great length begin and end."""
+    bounds = [0, *(np.flatnonzero(np.diff(lengths)) + 1).tolist(), len(lengths)]
+    runs = [(start, stop) for start, stop in pairwise(bounds) if stop > start]
+    own = [run for run in runs if lengths[run[0]] >= LONG and (run[1] - run[0]) * lengths[run[0]] >= RUN_TOKENS]
+    return sorted({edge for run in own for edge in run} - {0, len(lengths)})
 
 
 def padding_share(batches: list[npt.NDArray[np.int64]], lengths: IntArray) -> float:

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from modeling.packing import Packing
+from modeling.quick import fused_bias
 
 if TYPE_CHECKING:
     from modeling.batches import Batch
@@ -52,7 +53,8 @@ class TreeDecoder:
         packing = Packing.of(batch.attention_mask, batch.families)
         states = encode_packed(model, batch, packing)
         self._routes = packing.families
-        self._padding = None if bool(batch.attention_mask.all()) else batch.attention_mask[:, None, None]
+        full = not batch.is_padded or bool(batch.attention_mask.all())
+        self._padding = None if full else batch.attention_mask[:, None, None]
         self._width = int(t5.config.d_kv)
         self.layers = []
         for block in t5.decoder.block:
@@ -140,14 +142,16 @@ def encode_packed(model: "VIP5", batch: "Batch", packing: Packing) -> Tensor:
     hidden, width = packing.packed(model.embed(batch)), int(model.t5.config.d_kv)
     bias = encoder.block[0].layer[0].SelfAttention.compute_bias(packing.length, packing.length, device=hidden.device)
     bias = bias.to(hidden)
-    if not bool(batch.attention_mask.all()):
+    if batch.is_padded and not bool(batch.attention_mask.all()):
         bias = bias.masked_fill(~batch.attention_mask[:, None, None], -torch.inf)  # (B, H, S, S)
-    for block in encoder.block:
+    for index, block in enumerate(encoder.block):
         first, last = block.layer
         attention, normed = first.SelfAttention, first.layer_norm(hidden)
         query, keys, values = (
             _heads(packing.padded(project(normed)), width) for project in (attention.q, attention.k, attention.v)
         )
+        if index == 0 and query.is_cuda:
+            bias = fused_bias([bias], query, keys.shape[2])
         hidden += attention.o(packing.packed(_mixed(query, keys, values, bias)))
         hidden += last.DenseReluDense(last.layer_norm(hidden))
     states: Tensor = encoder.final_layer_norm(hidden)

@@ -63,17 +63,19 @@ class VIP5(nn.Module):
     def encode(self, batch: Batch) -> Tensor:
         """Encoder states (B, S, D); rows of the batch may belong to different families."""
         self._route.families = batch.families
-        output = self.t5.encoder(inputs_embeds=self.embed(batch), attention_mask=batch.attention_mask)
+        output = self.t5.encoder(inputs_embeds=self.embed(batch), attention_mask=batch.mask)
         states: Tensor = output.last_hidden_state
         return states
 
-    def decode(self, decoder_input_ids: Tensor, states: Tensor, attention_mask: Tensor, families: Tensor) -> Tensor:
+    def decode(
+        self, decoder_input_ids: Tensor, states: Tensor, attention_mask: Tensor | None, families: Tensor
+    ) -> Tensor:
         """Decoder states (B, T, D), scaled as the output layer wants them.
 
         Args:
             decoder_input_ids: (B, T) int64, beginning with 0.
             states: (B, S, D), from `encode`.
-            attention_mask: (B, S) bool, of the source.
+            attention_mask: (B, S) bool, of the source; None where it has no padding.
             families: (B,) int64.
         """
         self._route.families = families
@@ -86,7 +88,9 @@ class VIP5(nn.Module):
         hidden: Tensor = output.last_hidden_state
         return hidden * self.t5.model_dim**-0.5 if self.t5.config.scale_decoder_outputs else hidden
 
-    def logits(self, decoder_input_ids: Tensor, states: Tensor, attention_mask: Tensor, families: Tensor) -> Tensor:
+    def logits(
+        self, decoder_input_ids: Tensor, states: Tensor, attention_mask: Tensor | None, families: Tensor
+    ) -> Tensor:
         """Logits (B, T, V) of the token that follows each of `decoder_input_ids`; arguments as in `decode`."""
         logits: Tensor = self.t5.lm_head(self.decode(decoder_input_ids, states, attention_mask, families))
         return logits
@@ -94,7 +98,7 @@ class VIP5(nn.Module):
     def forward(self, batch: Batch) -> TokenLosses:
         """The loss of every target token, given the tokens before it."""
         states = self.encode(batch)
-        hidden = self.decode(shifted_right(batch.labels), states, batch.attention_mask, batch.families)
+        hidden = self.decode(shifted_right(batch.labels), states, batch.mask, batch.families)
         positions = batch.label_positions
         if positions is None:
             raise ValueError("Batch.label_positions is set when the batch is made")

@@ -14,6 +14,7 @@ from modeling.quick import (
     QuickDropout,
     QuickNorm,
     ReluDropout,
+    fused_bias,
     quick_attention,
     quicken,
 )
@@ -190,6 +191,34 @@ def test_bfloat16_is_as_near_to_float32_as_the_librarys(target_length: int) -> N
     exact, library, quick = found
     assert (library - exact).norm() / exact.norm() < 0.03
     assert (quick - exact).norm() / exact.norm() < 0.03
+
+
+@pytest.mark.parametrize("columns", [8, 11])
+def test_biases_are_joined_row_by_row_and_not_repeated(columns: int) -> None:
+    """Fused attention on a GPU wants the last stride 1 and the others multiples of eight."""
+    position = torch.randn(5, columns, 4).permute(2, 0, 1)[None]  # (1, H, Q, K) as T5 makes it
+    mask, query = torch.randn(3, 1, 5, columns), torch.zeros(3, 4, 5, 2)
+    for terms in ([position], [position, mask], [mask]):
+        bias = fused_bias(terms, query, columns)
+        assert bias is not None
+        assert bias.shape == (3, 4, 5, columns)
+        assert bias.stride(3) == 1
+        assert [stride % 8 for stride in bias.stride()[:3]] == [0, 0, 0]
+        torch.testing.assert_close(bias, sum(terms[1:], terms[0]).expand_as(bias))
+    alone = fused_bias([position], query, columns)
+    assert alone is not None
+    assert alone.stride(0) == 0
+    assert fused_bias([], query, columns) is None
+
+
+def test_a_batch_without_padding_needs_no_mask() -> None:
+    made, whole = model("parts"), batch()
+    full = replace(whole, attention_mask=torch.ones_like(whole.attention_mask))
+    bare = replace(full, is_padded=False)
+    assert bare.mask is None
+    torch.testing.assert_close(made(bare).values, made(full).values, atol=0, rtol=0)
+    quicken(made)
+    torch.testing.assert_close(made(bare).values, made(full).values, atol=1e-6, rtol=0)
 
 
 def test_other_arithmetic_takes_torchs_own_functions() -> None:

@@ -59,3 +59,14 @@ def test_passes_are_cut_by_class_and_by_tokens() -> None:
     assert cut("random", 1000) == [[0, 2], [4], [1], [3]]
     assert cut("lengths", None) == [[0, 4, 2, 1, 3]]
     assert cut("lengths", 100) == [[0, 4, 2], [1], [3]]
+
+
+def test_many_long_rows_of_one_length_are_passes_without_padding() -> None:
+    sources = np.array([30] * 40 + [600] * 30 + [601] * 2 + [602] * 35)
+    rows = np.random.default_rng(1).permutation(len(sources))
+    passes = cut_into_passes(rows, sources, np.full(len(sources), 3), mixing="lengths", tokens_per_batch=12_040)
+    assert sorted(np.concatenate(passes).tolist()) == list(range(len(sources)))
+    assert [sorted(set(sources[part].tolist())) for part in passes] == [
+        [30], [600], [600], [601], [602], [602],
+    ]  # fmt: skip
+    assert [len(part) for part in passes] == [40, 20, 10, 2, 20, 15]
