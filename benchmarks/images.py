@@ -7,8 +7,8 @@ of the pipeline starts with nothing decoded and ends with everything filed, whic
 long beside one batch. On a CPU four batches are; beside a GPU take 32 of 256, a few seconds.
 
 Photos are cropped a little differently until there are enough, no two of them equal. The pipeline is what the stage
-`images` does once the encoder is loaded: reading, hashing, verifying, decoding, resizing, encoding, filing shards, and
-at the end the merge and the table; the bare pass is `encode_image` on one prepared batch. Decoders are started and
+`images` does once the encoder is loaded: reading and hashing a little ahead of the encoder and beside it, verifying,
+decoding, resizing, encoding, filing shards, and at the end the merge and the table; the bare pass is `encode_image` on one prepared batch. Decoders are started and
 measured alone beforehand, and stay for the next model where its preprocessing is the same. The weights are untrained,
 which costs the same arithmetic. At the end one batch of photos from all over the table is decoded and encoded again,
 one photo after the other, and compared.
@@ -28,7 +28,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ from features.decoding import PhotoLimits
 from features.encoding import Filing, encode_photos
 from features.feeding import Feeder, Job, Recipe, prepare
 from features.images import Params
-from features.photo_plan import Features, Seen, jobs_of, look, merge
+from features.photo_plan import Features, Look, Seen, merge
 from features.photos import PhotoStore
 from features.pixels import normalised
 from features.schema import embeddings
@@ -102,18 +102,30 @@ class Run:
         self.store = PhotoStore(folder)
         self.keys = self.store.keys()
         self.shards = Shards(work / "shards", encoder.width)
-        self.bare, self.pipeline, self.looking = (Clock(encoder.device) for _ in range(3))
-        self.bare_images, self.waited_seconds = 0, 0.0
+        self.bare, self.pipeline = (Clock(encoder.device) for _ in range(2))
+        self.bare_images, self.waited_seconds, self.looked_seconds = 0, 0.0, 0.0
         self.seen: list[list[Seen]] = []
+        self.digests: list[str] = []
 
-    def look_at(self, start: int, count: int) -> list[list[Seen]]:
-        """Photos read and hashed, as the stage does before it encodes."""
+    def look_at(self, start: int, count: int) -> Look:
+        """The photos, of which nothing is read yet."""
         keys = self.keys[start : start + count]
-        return look(keys, self.store, most=1, max_bytes=1e9, placeholders=(), workers=self.feeder.workers)
+        return Look(keys, self.store, most=1, max_bytes=1e9, placeholders=(), workers=self.feeder.workers)
+
+    def read(self, look: Look) -> Iterator[Job]:
+        """The photos to encode, read and hashed beside the encoder as the stage does; times what it waits for them."""
+        jobs = look.wanted()
+        while True:
+            began = time.monotonic()
+            job = next(jobs, None)
+            self.looked_seconds += time.monotonic() - began
+            if job is None:
+                return
+            yield job
 
     def decode_alone(self, count: int) -> float:
         """Photos a second that the decoders reach when nobody encodes."""
-        jobs = list(jobs_of(self.look_at(0, count)).values())
+        jobs = list(self.look_at(0, count).wanted())
         clock = Clock(self.encoder.device)
         with clock:
             for _ in self.feeder.batches(jobs):
@@ -130,17 +142,17 @@ class Run:
         """The next `count` photos, from their bytes to finished shards."""
         waited = self.feeder.waited_seconds
         with self.pipeline:
-            with self.looking:
-                here = self.look_at(len(self.seen), count)
+            here = self.look_at(len(self.seen), count)
             filing = Filing(shards=self.shards, per_shard=per_shard)
-            encode_photos(list(jobs_of(here).values()), self.encoder, filing, self.feeder)
-        self.seen += here
+            encode_photos(self.read(here), self.encoder, filing, self.feeder, lambda: here.at_most)
+        self.seen += here.seen
+        self.digests += here.jobs
         self.waited_seconds += self.feeder.waited_seconds - waited
 
     def finish(self) -> Features:
         """The table of what was encoded."""
         with self.pipeline:
-            features = merge(self.seen, self.shards.find(jobs_of(self.seen)), max_sharing=0, normalise=True)
+            features = merge(self.seen, self.shards.find(self.digests), max_sharing=0, normalise=True)
             table = embeddings(self.encoder.width)
             columns: dict[str, Any] = {"status": features.statuses, "sha256": features.digests}
             numbers = np.arange(1, len(self.seen) + 1, dtype=np.int32)
@@ -178,7 +190,7 @@ class Run:
             "ratio_of_wall_seconds": round(done / pipeline.wall * bare.wall / self.bare_images, 4),
             "ratio_of_cpu_seconds": round(done / pipeline.cpu * bare.cpu / self.bare_images, 4),
             "waited_for_decoding_share": round(self.waited_seconds / pipeline.wall, 4),
-            "reading_and_hashing_share": round(self.looking.wall / pipeline.wall, 4),
+            "waited_for_reading_share": round(self.looked_seconds / pipeline.wall, 4),
             "bare_cpu_milliseconds_an_image": round(bare.cpu / self.bare_images * 1e3, 2),
             "pipeline_cpu_milliseconds_an_image": round(pipeline.cpu / done * 1e3, 2),
         }

@@ -7,7 +7,7 @@ for Python; the price is one batch more that a kill undoes.
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -78,14 +78,24 @@ class Speed:
         )
 
 
-def encode_photos(jobs: Sequence[Job], encoder: Encoder, filing: Filing, feeder: Feeder) -> Speed:
-    """Encodes and files the photos of `jobs`, with a bar that tells images a second and the time left."""
+def encode_photos(
+    jobs: Iterable[Job], encoder: Encoder, filing: Filing, feeder: Feeder, at_most: Callable[[], int]
+) -> Speed:
+    """Encodes and files the photos of `jobs`, with a bar that tells images a second and the time left.
+
+    Args:
+        jobs: may still be read while the first ones are encoded.
+        encoder: of the photos.
+        filing: takes what is encoded.
+        feeder: decodes.
+        at_most: how many jobs there will be, by what is known so far.
+    """
     from tqdm import tqdm
 
-    began = time.monotonic()
+    began, waited, photos = time.monotonic(), feeder.waited_seconds, 0
     pending: tuple[list[Outcome], Callable[[], np.ndarray]] | None = None
     with (
-        tqdm(total=len(jobs), desc="images", unit=" images", mininterval=1.0, disable=None) as bar,
+        tqdm(total=at_most(), desc="images", unit=" images", mininterval=1.0, disable=None) as bar,
         closing(feeder.batches(jobs)) as batches,
     ):
         for batch in batches:
@@ -93,11 +103,14 @@ def encode_photos(jobs: Sequence[Job], encoder: Encoder, filing: Filing, feeder:
             if pending:
                 filing.add(pending[0], pending[1]())
             pending = (batch.outcomes, result)
+            photos += len(batch.outcomes)
+            bar.total = at_most()
             bar.update(len(batch.outcomes))
     if pending:
         filing.add(pending[0], pending[1]())
     filing.close()
-    return Speed(photos=len(jobs), seconds=time.monotonic() - began, waited_seconds=feeder.waited_seconds)
+    seconds = time.monotonic() - began
+    return Speed(photos=photos, seconds=seconds, waited_seconds=feeder.waited_seconds - waited)
 
 
 def encode_titles(titles: Mapping[str, str], encoder: Encoder, filing: Filing, batch_size: int) -> None:

@@ -8,10 +8,11 @@ slowest of them; beside a GPU, batches are decoded ahead, by processes, into pin
 import hashlib
 import time
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
 
@@ -117,8 +118,8 @@ class Feeder:
 
         return ProcessPoolExecutor(self.workers, mp_context=multiprocessing.get_context("spawn"))
 
-    def batches(self, jobs: Sequence[Job]) -> Generator[Batch]:
-        """The photos of `jobs` in their order, `batch_size` at a time.
+    def batches(self, jobs: Iterable[Job]) -> Generator[Batch]:
+        """The photos of `jobs` in their order, `batch_size` at a time; they are asked for as they are needed.
 
         A batch's pixels stay as they are until the second batch after it is asked for.
 
@@ -126,15 +127,14 @@ class Feeder:
             InputError: a photo changed since its digest was taken.
             TrainingError: a worker process died.
         """
-        starts = list(range(0, len(jobs), self.batch_size))
+        left, following = iter(jobs), 0
         waiting: deque[tuple[int, list[Future[list[Outcome]]]]] = deque()
-        following = 0
-        for number in range(len(starts)):
-            while following < len(starts) and following <= number + self.ahead:
-                start = starts[following]
-                buffer = self._buffers[following % len(self._buffers)]
-                waiting.append((following, self._submit(jobs[start : start + self.batch_size], buffer)))
+        while True:
+            while len(waiting) <= self.ahead and (chosen := list(islice(left, self.batch_size))):
+                waiting.append((following, self._submit(chosen, self._buffers[following % len(self._buffers)])))
                 following += 1
+            if not waiting:
+                return
             place, parts = waiting.popleft()
             began = time.monotonic()
             try:

@@ -9,8 +9,10 @@ goes on, a grown catalogue costs what is new, and several processes (torchrun) s
 import logging
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -25,7 +27,7 @@ from features.errors import TableError
 from features.feeding import Feeder, Job, Recipe
 from features.given_vectors import given_features
 from features.params import build
-from features.photo_plan import Features, jobs_of, look, merge
+from features.photo_plan import Features, Look, merge
 from features.photos import PhotoStore
 from features.shards import Shards
 from features.sharing import share, wait_until_none
@@ -120,35 +122,41 @@ def _encoded(
     A process that only helps another with the encoding gets the number of photos that it encoded instead.
     """
     store = None if folder is None else PhotoStore(folder)
-    seen = look(
+    look = Look(
         keys, store, most=params.photos_per_item, max_bytes=params.limits.max_megabytes * 1e6,
         placeholders=params.placeholders, workers=params.workers or cores(),
     )  # fmt: skip
-    jobs = jobs_of(seen)
     filed = filed_under(clip, limits=asdict(params.limits), draft=params.draft)
     shards = Shards(context.features(filed), feature_width(clip))
-    mine = [job for digest, job in jobs.items() if share().has(digest)]
-    encoded = encode_missing(mine, shards, clip, params)
+    encoded = encode_missing(look, shards, clip, params)
     if not share().merges:
         return encoded
-    wait_until_none(lambda: len(jobs.keys() - shards.known()), patience_seconds=params.max_wait_seconds)
-    features = merge(seen, shards.find(jobs), max_sharing=params.max_sharing, normalise=clip.normalise)
+    wait_until_none(lambda: len(look.jobs.keys() - shards.known()), patience_seconds=params.max_wait_seconds)
+    features = merge(look.seen, shards.find(look.jobs), max_sharing=params.max_sharing, normalise=clip.normalise)
     if store and "ok" not in features.statuses:
         log.warning(
             "images: none of the %d photos in %s belongs to the catalogue or can be read", len(store), store.folder
         )
-    unused = len(store) - sum(map(len, seen)) if store else 0
+    unused = len(store) - sum(map(len, look.seen)) if store else 0
     return features, {"encoder": describe(clip), "photos_of_no_item": unused}
 
 
-def encode_missing(jobs: Sequence[Job], shards: Shards, clip: ClipParams, params: Params) -> int:
-    """Encodes and files those of `jobs` that no finished shard holds; returns how many. Nothing to do loads nothing."""
-    known = shards.known()
-    missing = [job for job in jobs if job.digest not in known]
-    if len(missing) < len(jobs):
-        log.info("images: %d of %d different photos are there already", len(jobs) - len(missing), len(jobs))
-    if not missing:
-        return 0
+def encode_missing(look: Look, shards: Shards, clip: ClipParams, params: Params) -> int:
+    """Reads the photos of `look`, encodes and files those of this process that no finished shard holds meanwhile.
+
+    Returns how many they are. Nothing to do loads nothing.
+    """
+    known, mine = shards.known(), share()
+    with closing(look.wanted(lambda digest: mine.has(digest) and digest not in known)) as jobs:
+        first = next(jobs, None)
+        number = _encode(chain([first], jobs), look, shards, clip, params) if first else 0
+    there = len(look.jobs.keys() & known)
+    if there:
+        log.info("images: %d of %d different photos were there already", there, len(look.jobs))
+    return number
+
+
+def _encode(jobs: Iterable[Job], look: Look, shards: Shards, clip: ClipParams, params: Params) -> int:
     encoder = load_encoder(clip)
     recipe = Recipe(
         fit=encoder.fit,
@@ -157,9 +165,9 @@ def encode_missing(jobs: Sequence[Job], shards: Shards, clip: ClipParams, params
     )
     with feeder_of(recipe, params, encoder.device) as feeder:
         filing = Filing(shards=shards, per_shard=params.photos_per_shard)
-        speed = encode_photos(missing, encoder, filing, feeder)
+        speed = encode_photos(jobs, encoder, filing, feeder, lambda: look.at_most)
         log.info("images: %s (%d decoding %s)", speed, feeder.workers, "processes" if feeder.shared else "threads")
-    return len(missing)
+    return speed.photos
 
 
 def feeder_of(recipe: Recipe, params: Params, device: str) -> Feeder:

@@ -1,17 +1,17 @@
 """From the catalogue to the photos that must be encoded, and from their features back to one row an item.
 
 Enters: item keys and the photo store; later what became of each photo. Leaves: `Seen` photos by item; `Features`.
-Trade-off: every photo's bytes are read and hashed before anything is encoded (a few per cent of the time of a GPU, and
-less of a CPU's), so that what is finished, equal or listed as a placeholder is never decoded.
+Trade-off: every photo's bytes are read and hashed before it is decoded, a little ahead of the encoder and beside it, so
+that what is finished, equal or listed as a placeholder is never decoded; a photo that must be is read twice.
 """
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from hashlib import sha256
-from pathlib import PurePath
+from itertools import islice
 
 import numpy as np
 
@@ -19,12 +19,14 @@ from features.decoding import Rejection
 from features.feeding import Job, Outcome
 from features.photos import Photo, PhotoStore, read_photo
 from features.shards import Found
-from features.vectors import unit_rows
+from features.vectors import ROWS_AT_ONCE, unit_rows
 
 READ_AT_ONCE = 64  # photos a task: a message to a thread costs as much as reading a small photo
+PARTS_AHEAD = 2  # tasks a thread, read before they are asked for
+READERS = 8  # threads at most: opening a file and hashing it is a good part Python, which one thread at a time runs
 _SUFFIXES = {
-    "JPEG": (".jpg", ".jpeg"), "PNG": (".png",), "GIF": (".gif",), "WEBP": (".webp",), "BMP": (".bmp",),
-    "TIFF": (".tif", ".tiff"),
+    "JPEG": ("jpg", "jpeg"), "PNG": ("png",), "GIF": ("gif",), "WEBP": ("webp",), "BMP": ("bmp",),
+    "TIFF": ("tif", "tiff"),
 }  # fmt: skip
 
 
@@ -61,16 +63,11 @@ class Features:
     rejects: list[Reject]
 
 
-def look(
-    keys: Sequence[str],
-    store: PhotoStore | None,
-    *,
-    most: int,
-    max_bytes: float,
-    placeholders: Sequence[str],
-    workers: int,
-) -> list[list[Seen]]:
-    """The photos of each item, at most `most`, with their digests; nothing is decoded.
+class Look:
+    """The photos of each item, at most `most`, with their digests, read while whoever takes the jobs is at work.
+
+    `seen` and `jobs` (all different photos that can be used, by digest) grow as `wanted` is taken from and are whole
+    when it ends; nothing is decoded here.
 
     Args:
         keys: item keys.
@@ -78,25 +75,68 @@ def look(
         most: photos an item.
         max_bytes: larger files are not read.
         placeholders: SHA-256 digests of pictures that stand for "no photo".
-        workers: threads that read.
+        workers: threads that read; more than READERS would only wait for Python.
     """
-    from tqdm import tqdm
 
-    if store is None:
-        return [[] for _ in keys]
-    photos = [(row, photo) for row, key in enumerate(keys) for photo in store.photos_of(key, most)]
-    seen: list[list[Seen]] = [[] for _ in keys]
-    glance = partial(_glance, max_bytes=max_bytes, placeholders=frozenset(placeholders))
-    with (
-        ThreadPoolExecutor(workers, thread_name_prefix="read") as pool,
-        tqdm(total=len(photos), desc="reading", unit=" images", mininterval=1.0, disable=None) as bar,
-    ):
-        parts = [photos[start : start + READ_AT_ONCE] for start in range(0, len(photos), READ_AT_ONCE)]
-        for glanced in pool.map(lambda part: [(row, glance(photo)) for row, photo in part], parts):
-            for row, one in glanced:
-                seen[row].append(one)
-            bar.update(len(glanced))
-    return seen
+    def __init__(
+        self,
+        keys: Sequence[str],
+        store: PhotoStore | None,
+        *,
+        most: int,
+        max_bytes: float,
+        placeholders: Sequence[str],
+        workers: int,
+    ) -> None:
+        self.seen: list[list[Seen]] = [[] for _ in keys]
+        self.jobs: dict[str, Job] = {}
+        self._readers = min(workers, READERS)
+        self._glance = partial(_glance, max_bytes=max_bytes, placeholders=frozenset(placeholders))
+        self._photos = (
+            [(row, photo) for row, key in enumerate(keys) for photo in store.photos_of(key, most)] if store else []
+        )
+        self._to_come, self._taken = len(self._photos), 0
+
+    @property
+    def at_most(self) -> int:
+        """So many photos will have been wanted in the end, or fewer: those not read yet may be equal or finished."""
+        return self._taken + self._to_come
+
+    def wanted(self, wants: Callable[[str], bool] = bool) -> Generator[Job]:
+        """The photos to encode: each digest once, if `wants` says so, in the order of the catalogue; to be taken once.
+
+        Raises:
+            InputError: a photo is gone or became shorter since the store was made.
+        """
+        for row, one in self._glances():
+            self.seen[row].append(one)
+            self._to_come -= 1
+            if one.digest is None or one.refused or one.digest in self.jobs:
+                continue
+            job = self.jobs[one.digest] = Job(digest=one.digest, photo=one.photo)
+            if wants(one.digest):
+                self._taken += 1
+                yield job
+
+    def _glances(self) -> Iterator[tuple[int, Seen]]:
+        """All photos in order; so few are read ahead that reading keeps the pace of whoever takes them."""
+        from tqdm import tqdm
+
+        parts = (self._photos[start : start + READ_AT_ONCE] for start in range(0, len(self._photos), READ_AT_ONCE))
+        with (
+            ThreadPoolExecutor(self._readers, thread_name_prefix="read") as pool,
+            tqdm(total=len(self._photos), desc="reading", unit=" images", mininterval=1.0, disable=None) as bar,
+        ):
+            tasks = (pool.submit(self._read, part) for part in parts)
+            waiting = deque(islice(tasks, PARTS_AHEAD * self._readers))
+            while waiting:
+                glanced = waiting.popleft().result()
+                waiting.extend(islice(tasks, 1))
+                yield from glanced
+                bar.update(len(glanced))
+
+    def _read(self, part: Sequence[tuple[int, Photo]]) -> list[tuple[int, Seen]]:
+        return [(row, self._glance(photo)) for row, photo in part]
 
 
 def _glance(photo: Photo, *, max_bytes: float, placeholders: frozenset[str]) -> Seen:
@@ -111,15 +151,6 @@ def _glance(photo: Photo, *, max_bytes: float, placeholders: frozenset[str]) -> 
     return Seen(photo=photo, digest=digest, refused=listed)
 
 
-def jobs_of(seen: Sequence[Sequence[Seen]]) -> dict[str, Job]:
-    """What must be encoded, each digest once, in the order of the catalogue."""
-    jobs: dict[str, Job] = {}
-    for one in (one for photos in seen for one in photos):
-        if one.digest is not None and one.refused is None:
-            jobs.setdefault(one.digest, Job(digest=one.digest, photo=one.photo))
-    return jobs
-
-
 def merge(seen: Sequence[Sequence[Seen]], found: Found, *, max_sharing: int, normalise: bool) -> Features:
     """The row of every item, joined by digest.
 
@@ -131,52 +162,76 @@ def merge(seen: Sequence[Sequence[Seen]], found: Found, *, max_sharing: int, nor
         max_sharing: a photo that more items have is a placeholder; 0: any number may have it.
         normalise: whether features have length 1.
     """
-    judged = [[(one, _judge(one, found)) for one in photos] for photos in seen]
-    uses = Counter(digest for photos in judged for digest in {one.digest for one, bad in photos if bad is None})
-    width = found.vectors.shape[1]
+    photos = [(row, one) for row, ones in enumerate(seen) for one in ones]
+    rows = np.array([row for row, _ in photos], np.int64)
+    places = np.array([-1 if one.refused else found.rows[str(one.digest)] for _, one in photos], np.int64)
+    good = np.array([outcome.rejection is None for outcome in found.outcomes], bool)
+    fine = places >= 0
+    fine[fine] = good[places[fine]]
+    uses = _uses(rows[fine], places[fine], len(good))
+    used = fine.copy()
+    if max_sharing:
+        used[fine] = uses[places[fine]] <= max_sharing
+    rejects = [
+        Reject(row=row, source=one.photo.source, rejection=_reason(one, places[i], found, uses))
+        for i, (row, one) in ((i, photos[i]) for i in np.flatnonzero(~used))
+    ]
+    counts = np.bincount(rows[used], minlength=len(seen))
     features = Features(
-        vectors=np.zeros((len(seen), width), np.float32), statuses=[], digests=[], treatments=[], num_photos=[],
-        rejects=[],
-    )  # fmt: skip
-    for row, photos in enumerate(judged):
-        used: list[Seen] = []
-        for one, own_reason in photos:
-            reason = own_reason or _shared(uses[one.digest], max_sharing)
-            if reason is None:
-                used.append(one)
-            else:
-                features.rejects.append(Reject(row=row, source=one.photo.source, rejection=reason))
-        _add_item(features, [one for one, _ in photos], used, found=found, normalise=normalise)
+        vectors=_vectors(rows[used], places[used], counts, found=found, normalise=normalise),
+        statuses=np.where(counts > 0, "ok", np.where([bool(ones) for ones in seen], "rejected", "missing")).tolist(),
+        digests=[None] * len(seen),
+        treatments=[None] * len(seen),
+        num_photos=counts.tolist(),
+        rejects=rejects,
+    )
+    _tell_first(features, photos, places, used=used, found=found)
     return features
 
 
-def _judge(one: Seen, found: Found) -> Rejection | None:
-    return one.refused or found.outcomes[found.rows[str(one.digest)]].rejection
+def _uses(rows: np.ndarray, places: np.ndarray, num_places: int) -> np.ndarray:
+    """How many items have the photo of each place; twice in one item counts once."""
+    pairs = np.unique(rows * max(num_places, 1) + places)
+    return np.bincount(pairs % max(num_places, 1), minlength=num_places)
 
 
-def _shared(uses: int, max_sharing: int) -> Rejection | None:
-    if not max_sharing or uses <= max_sharing:
-        return None
-    return Rejection(reason="placeholder", detail=f"the same photo as {uses - 1} other items")
+def _reason(one: Seen, place: int, found: Found, uses: np.ndarray) -> Rejection:
+    told = one.refused or found.outcomes[place].rejection
+    return told or Rejection(reason="placeholder", detail=f"the same photo as {uses[place] - 1} other items")
 
 
-def _add_item(
-    features: Features, photos: Sequence[Seen], used: Sequence[Seen], *, found: Found, normalise: bool
+def _vectors(rows: np.ndarray, places: np.ndarray, counts: np.ndarray, *, found: Found, normalise: bool) -> np.ndarray:
+    """One row an item from the photos in use (`rows` ascends): the photo's own, or the mean of several."""
+    vectors = np.zeros((len(counts), found.vectors.shape[1]), np.float32)
+    alone = np.flatnonzero(counts[rows] == 1)
+    for start in range(0, len(alone), ROWS_AT_ONCE):
+        part = alone[start : start + ROWS_AT_ONCE]
+        vectors[rows[part]] = found.vectors[places[part]]
+    ends = np.cumsum(counts)
+    for row in np.flatnonzero(counts > 1):
+        mean = found.vectors[places[ends[row] - counts[row] : ends[row]]].mean(axis=0, dtype=np.float64)
+        vectors[row] = unit_rows(mean[None])[0] if normalise else mean
+    return vectors
+
+
+def _tell_first(
+    features: Features, photos: Sequence[tuple[int, Seen]], places: np.ndarray, *, used: np.ndarray, found: Found
 ) -> None:
-    row = len(features.statuses)
-    if len(used) == 1:
-        features.vectors[row] = found.vectors[found.rows[str(used[0].digest)]]
-    elif used:
-        mean = found.vectors[[found.rows[str(one.digest)] for one in used]].mean(axis=0, dtype=np.float64)
-        features.vectors[row] = unit_rows(mean[None])[0] if normalise else mean
-    features.statuses.append("ok" if used else "rejected" if photos else "missing")
-    features.digests.append(next((one.digest for one in (*used, *photos) if one.digest), None))
-    features.num_photos.append(len(used))
-    features.treatments.append(_treatment(used[0], found) if used else None)
+    """Digest and treatment of each item's first photo in use, else the digest of its first photo that has one."""
+    told: set[int] = set()
+    for (row, one), place, in_use in zip(photos, places.tolist(), used.tolist(), strict=True):
+        if in_use and row not in told:
+            told.add(row)
+            features.digests[row], features.treatments[row] = one.digest, _treatment_of(one, found.outcomes[place])
+        elif features.digests[row] is None:
+            features.digests[row] = one.digest
 
 
-def _treatment(one: Seen, found: Found) -> str | None:
-    outcome: Outcome = found.outcomes[found.rows[str(one.digest)]]
-    suffix = PurePath(one.photo.source).suffix.lower()
-    misnamed = ("misnamed",) if suffix not in _SUFFIXES.get(str(outcome.kind), ()) else ()
-    return " ".join((*outcome.treatment, *misnamed)) or None
+def _treatment_of(one: Seen, outcome: Outcome) -> str | None:
+    return _treatment(one.photo.source.rpartition(".")[2].lower(), outcome.kind, outcome.treatment)
+
+
+@lru_cache(maxsize=1024)
+def _treatment(suffix: str, kind: str | None, treatment: tuple[str, ...]) -> str | None:
+    misnamed = ("misnamed",) if suffix not in _SUFFIXES.get(str(kind), ()) else ()
+    return " ".join((*treatment, *misnamed)) or None

@@ -35,7 +35,8 @@ class Column:
 class Table:
     """A declared table: `name` is its folder below `data/${dataset}/`; rows are sorted and unique by `key`.
 
-    `zstd_level` is 1 where text is much and compressing it at level 3 would cost half the stage (14 % more bytes).
+    `zstd_level` is 1 where text is much and compressing it at level 3 would cost half the stage (14 % more bytes), and
+    for vectors, which level 3 makes no smaller.
     `unique` is False where the key sorts but does not identify (several explanations of one interaction, say).
     """
 
@@ -199,7 +200,7 @@ def embeddings(width: int) -> Table:
         _req("status", STR, "ok, missing (no photo) or rejected (see images/rejects)", values=PHOTO_STATUSES),
         _opt("sha256", STR, "digest of the (first) photo's bytes, null where there is none"),
         _opt("treatment", STR, f"what was done to a photo in use, of {', '.join(PHOTO_TREATMENTS)}; null: nothing"),
-    ))  # fmt: skip
+    ), zstd_level=1)  # fmt: skip
 
 
 def text_embeddings(width: int) -> Table:
@@ -207,7 +208,7 @@ def text_embeddings(width: int) -> Table:
     return Table("texts", "one row an item of the catalogue", ("item_id",), (
         _ITEM_ID,
         _req("embedding", _vector(width), "CLIP text feature of the title; zeros where there is none"),
-    ))  # fmt: skip
+    ), zstd_level=1)  # fmt: skip
 
 
 PHOTO_REJECT_REASONS = (

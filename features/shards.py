@@ -8,6 +8,7 @@ nothing and a changed one costs itself; what no item needs any more stays until 
 import logging
 import os
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -22,6 +23,8 @@ from features.errors import TableError
 from features.feeding import Outcome
 
 log = logging.getLogger("vip5")
+
+READERS = 4  # shards read at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,17 +68,24 @@ class Shards:
         digests = [outcome.digest for outcome in outcomes]
         name = f"shard-{sha256(' '.join(digests).encode()).hexdigest()[:20]}.parquet"
         temporary = self.folder / f".{name}.{os.getpid()}.tmp"
-        flat = pa.array(np.ascontiguousarray(vectors, np.float32).reshape(-1), pa.float32())
+        numbers = pa.py_buffer(np.ascontiguousarray(vectors, "<f4"))
         table = pa.table({
             "digest": digests,
             "kind": pa.array([outcome.kind for outcome in outcomes], pa.string()),
             "treatment": pa.array([" ".join(outcome.treatment) for outcome in outcomes], pa.string()),
             "reason": pa.array([o.rejection.reason if o.rejection else None for o in outcomes], pa.string()),
             "detail": pa.array([o.rejection.detail if o.rejection else None for o in outcomes], pa.string()),
-            "vector": pa.FixedSizeListArray.from_arrays(flat, self.width),
+            "vector": pa.Array.from_buffers(pa.binary(4 * self.width), len(digests), [None, numbers]),
         })  # fmt: skip
         with temporary.open("wb") as stream:
-            pq.write_table(table, stream, compression="none", use_dictionary=False, write_page_checksum=True)
+            pq.write_table(
+                table,
+                stream,
+                compression="none",
+                use_dictionary=False,
+                write_page_checksum=True,
+                write_statistics=False,
+            )
             stream.flush()
             os.fsync(stream.fileno())
         path = self.folder / name
@@ -91,26 +101,38 @@ class Shards:
         """
         wanted = set(digests)
         rows: dict[str, int] = {}
-        outcomes: list[Outcome] = []
-        vectors = [np.zeros((0, self.width), np.float32)]
+        parts: list[tuple[str, int, list[int]]] = []  # file, place of its first row, rows to take
         for name, held in sorted(self._digests.items()):
-            if wanted.isdisjoint(held):
-                continue
-            table = self._read(self.folder / name, None)
-            if table is None:
-                break
             chosen = [i for i, digest in enumerate(held) if digest in wanted and digest not in rows]
-            for i, row in zip(chosen, table.drop_columns(["vector"]).take(chosen).to_pylist(), strict=True):
-                rows[held[i]] = len(outcomes)
-                outcomes.append(_outcome(row))
-            numbers = table["vector"].combine_chunks().flatten().to_numpy().reshape(-1, self.width)
-            vectors.append(numbers[chosen])
-        if wanted - rows.keys():
+            if chosen:
+                start = len(rows)
+                parts.append((name, start, chosen))
+                rows.update((held[i], start + place) for place, i in enumerate(chosen))
+        vectors = np.empty((len(rows), self.width), np.float32)
+        with ThreadPoolExecutor(READERS, thread_name_prefix="shards") as pool:
+            taken = list(pool.map(lambda part: self._take(vectors, *part), parts))
+        lost = len(wanted - rows.keys()) + sum(outcomes is None for outcomes in taken)
+        if lost:
             raise TableError(
-                f"{len(wanted - rows.keys())} features that {self.folder} no longer holds", "its finished shards",
+                f"{lost} features that {self.folder} no longer holds", "its finished shards",
                 "start the stage again: it makes what is missing",
             )  # fmt: skip
-        return Found(rows=rows, outcomes=outcomes, vectors=np.concatenate(vectors))
+        return Found(rows=rows, outcomes=[one for outcomes in taken for one in outcomes or ()], vectors=vectors)
+
+    def _take(self, vectors: np.ndarray, name: str, start: int, chosen: list[int]) -> list[Outcome] | None:
+        """Puts some of a shard's rows into `vectors` from `start` on; returns their outcomes, None if it is broken."""
+        table = self._read(self.folder / name, None)
+        if table is None:
+            return None
+        column = table["vector"].combine_chunks()
+        if pa.types.is_fixed_size_list(column.type):  # shards of earlier versions: the same numbers, slower to read
+            numbers = column.flatten().to_numpy().reshape(-1, self.width)
+        else:
+            numbers = np.frombuffer(column.buffers()[1], "<f4").reshape(-1, self.width)
+        vectors[start : start + len(chosen)] = numbers if len(chosen) == len(numbers) else numbers[chosen]
+        columns = [table[name].to_pylist() for name in ("digest", "kind", "treatment", "reason", "detail")]
+        told = list(zip(*columns, strict=True))
+        return [_outcome(*told[i]) for i in chosen]
 
     def _read(self, path: Path, columns: list[str] | None) -> pa.Table | None:
         """A shard's columns; a broken shard is put aside and told of, so that its photos are encoded again."""
@@ -124,11 +146,10 @@ class Shards:
             return None
 
 
-def _outcome(row: dict[str, str | None]) -> Outcome:
-    reason, detail = row["reason"], row["detail"]
+def _outcome(digest: str, kind: str | None, treatment: str, reason: str | None, detail: str | None) -> Outcome:
     return Outcome(
-        digest=str(row["digest"]),
-        kind=row["kind"],
-        treatment=tuple(str(row["treatment"]).split()),
+        digest=digest,
+        kind=kind,
+        treatment=tuple(treatment.split()),
         rejection=Rejection(reason=reason, detail=str(detail)) if reason else None,
     )

@@ -1,12 +1,16 @@
+import time
+from hashlib import sha256
+
 import numpy as np
 import pytest
 
+from features import photo_plan
 from features.buffers import SHARED, new_buffer, view
 from features.decoding import PhotoLimits, Rejection
 from features.errors import InputError, TrainingError
 from features.feeding import Feeder, Job, Recipe
-from features.photo_plan import jobs_of, look
-from features.photos import PhotoStore
+from features.photo_plan import Look
+from features.photos import PhotoStore, read_photo
 from features.pixels import fit_of
 from tests.features.made_photos import drawing, encoded
 
@@ -19,12 +23,31 @@ def jobs(tmp_path) -> list[Job]:
             encoded(drawing(size=(60 + number, 40))) if number != 3 else b"<html>"
         )
     keys = [f"B{number}" for number in range(10)]
-    seen = look(keys, PhotoStore(tmp_path), most=1, max_bytes=1e6, placeholders=(), workers=2)
-    return list(jobs_of(seen).values())
+    look = Look(keys, PhotoStore(tmp_path), most=1, max_bytes=1e6, placeholders=(), workers=2)
+    return list(look.wanted())
 
 
 def recipe() -> Recipe:
     return Recipe(fit=fit_of({"size": 16}), limits=PhotoLimits(), shrink_to=None)
+
+
+def test_photos_are_read_beside_whoever_takes_them_and_only_a_little_ahead(tmp_path, monkeypatch):
+    for number in range(20):
+        (tmp_path / f"B{number:02d}.jpg").write_bytes(f"{number}".encode())
+    read: list[str] = []
+    monkeypatch.setattr(photo_plan, "READ_AT_ONCE", 1)
+    monkeypatch.setattr(photo_plan, "read_photo", lambda photo: read.append(photo.item_key) or read_photo(photo))
+    keys = [f"B{number:02d}" for number in range(20)]
+    look = Look(keys, PhotoStore(tmp_path), most=1, max_bytes=1e6, placeholders=(), workers=1)
+    assert look.at_most == 20
+    jobs = look.wanted(lambda digest: digest != sha256(b"1").hexdigest())
+    assert next(jobs).photo.item_key == "B00"
+    until = time.monotonic() + 20
+    while len(read) < 3 and time.monotonic() < until:  # nobody takes the next ones yet
+        time.sleep(0.01)
+    assert read == keys[:3]
+    assert [job.photo.item_key for job in jobs] == keys[2:]
+    assert (look.at_most, len(look.jobs), [len(photos) for photos in look.seen]) == (19, 20, [1] * 20)
 
 
 def feeder(**options: object) -> Feeder:

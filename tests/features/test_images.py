@@ -133,11 +133,13 @@ def encoded_keys(monkeypatch) -> list[str]:
     told: list[str] = []
     original = images.encode_photos
 
-    def spy(jobs, *rest):
-        told.extend(job.photo.item_key for job in jobs)
-        return original(jobs, *rest)
+    def noted(jobs):
+        for job in jobs:
+            told.append(job.photo.item_key)
+            yield job
 
-    monkeypatch.setattr(images, "encode_photos", spy)
+    monkeypatch.setattr(images, "encode_photos", lambda jobs, *rest: original(noted(jobs), *rest))
+
     return told
 
 

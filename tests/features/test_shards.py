@@ -1,4 +1,6 @@
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from features.decoding import Rejection
@@ -53,3 +55,13 @@ def test_an_unknown_digest_is_an_error(tmp_path):
     shards.add(GOOD, np.ones((2, 2)))
     with pytest.raises(TableError, match="1 features that"):
         shards.find(["a", "z"])
+
+
+def test_shards_of_earlier_versions_with_lists_of_numbers_are_still_read(tmp_path):
+    path = Shards(tmp_path, 2).add(GOOD, np.array([[1, 2], [3, 4]]))
+    table = pq.read_table(path)
+    lists = pa.FixedSizeListArray.from_arrays(pa.array([1, 2, 3, 4], pa.float32()), 2)
+    pq.write_table(table.set_column(table.schema.get_field_index("vector"), "vector", lists), path)
+    again = Shards(tmp_path, 2)
+    again.known()
+    assert again.find(["b"]).vectors.tolist() == [[3, 4]]
