@@ -8,10 +8,10 @@ long beside one batch. On a CPU four batches are; beside a GPU take 32 of 256, a
 
 Photos are cropped a little differently until there are enough, no two of them equal. The pipeline is what the stage
 `images` does once the encoder is loaded: reading and hashing a little ahead of the encoder and beside it, verifying,
-decoding, resizing, encoding, filing shards, and at the end the merge and the table; the bare pass is `encode_image` on one prepared batch. Decoders are started and
-measured alone beforehand, and stay for the next model where its preprocessing is the same. The weights are untrained,
-which costs the same arithmetic. At the end one batch of photos from all over the table is decoded and encoded again,
-one photo after the other, and compared.
+decoding, resizing, encoding, filing shards, and at the end the merge and the table; the bare pass is `encode_image`
+on one prepared batch. Decoders are started and measured alone beforehand, and stay for the next model where its
+preprocessing is the same. The weights are untrained, which costs the same arithmetic. At the end one batch of photos
+from all over the table is decoded and encoded again, one photo after the other, and compared.
 
     python -m benchmarks.images FOLDER [--count 2048] [--model vitb32] [--batch-size 64] [--threads 0]
     python -m benchmarks.images FOLDER --count 50000 --model vitb32 vitl14 --batch-size 256 --turn 32 \
