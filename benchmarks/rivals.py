@@ -31,6 +31,7 @@ from modeling.rankings import Rankings
 from modeling.result_blocks import ranking_block
 from modeling.rivals import Content, Rivals, score_rivals
 from modeling.sasrec_settings import SasRecParams
+from modeling.settings import RidgeParams
 from modeling.summary import aligned
 
 
@@ -94,6 +95,7 @@ def measure(arguments: argparse.Namespace) -> Rivals:
             photos=PhotoTable(np.zeros((num_items + 1, 1), np.float32), np.zeros(num_items + 1, bool)),
         ),
         recent_share=0.1,
+        ridge=RidgeParams(),
         sasrec=None if arguments.without_sasrec else replace(SasRecParams(), max_seconds=None),
         dataset=arguments.dataset,
         seed=arguments.seed,

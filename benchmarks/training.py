@@ -161,11 +161,11 @@ def finish(device: torch.device) -> None:
 
 def product_flops(model: VIP5, corpus: Corpus, examples: int) -> float:
     """Operations in the products of the T5's own weights, forward and backward, padding and attention left out."""
-    encoder = sum(p.numel() for n, p in model.t5.encoder.named_parameters() if p.dim() == 2 and ".block." in n)
+    encoder = sum(p.numel() for n, p in model.t5.encoder.named_parameters() if p.dim() == 2 and n.startswith("block."))
     read = [
         p for n, p in model.t5.decoder.named_parameters() if ".EncDecAttention.k." in n or ".EncDecAttention.v." in n
     ]
-    decoder = sum(p.numel() for n, p in model.t5.decoder.named_parameters() if p.dim() == 2 and ".block." in n)
+    decoder = sum(p.numel() for n, p in model.t5.decoder.named_parameters() if p.dim() == 2 and n.startswith("block."))
     of_source: int = encoder + sum(p.numel() for p in read)
     of_target: int = decoder - sum(p.numel() for p in read) + model.t5.lm_head.weight.numel()
     source, target = float(corpus.lengths.sum()), float(corpus.targets.lengths.sum())

@@ -15,6 +15,7 @@ from typing import Literal
 from features import schema, stage
 from features.stage import Context
 from modeling.sasrec_settings import SasRecParams
+from modeling.settings import RidgeParams
 
 log = logging.getLogger("vip5")
 
@@ -64,6 +65,8 @@ class Params:
     """Share of the newest train interactions that the baseline recent_popularity counts."""
     sasrec: SasRecParams | None = field(default_factory=SasRecParams)
     """The rival that is trained in the same run; null leaves it out."""
+    ridge: RidgeParams | None = field(default_factory=RidgeParams)
+    """The rival that is solved in closed form in the same run; null leaves it out."""
     explanation_max_tokens: int = 32
     """Longest generated explanation, tokens, </s> included (the paper's saved run: 20)."""
     device: str = "auto"
@@ -124,7 +127,7 @@ def run(params: Params, context: Context) -> int:
     rivals = score_rivals(
         vip5.sequential.values(), vip5.direct.values(), popular=inputs.popular, histories=inputs.histories,
         interactions=inputs.interactions, content=inputs.content, recent_share=params.recent_share,
-        sasrec=params.sasrec, dataset=context.dataset, seed=context.seed,
+        sasrec=params.sasrec, ridge=params.ridge, dataset=context.dataset, seed=context.seed,
     )  # fmt: skip
     compared = ev.Compared(vip5=vip5, others=others, rivals=rivals)
     results = ev.results_of(compared, inputs, context, decoding=params.decoding, resamples=params.bootstrap_resamples)

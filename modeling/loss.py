@@ -5,8 +5,8 @@ Trade-off: padding never reaches the output layer, which is the dearest one with
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -16,6 +16,9 @@ from torch import Tensor
 from features.schema import FAMILIES
 from modeling.devices import moved
 from modeling.ragged import IntArray
+
+if TYPE_CHECKING:
+    from modeling.teacher import SoftTargets
 
 EQUAL = (1.0,) * len(FAMILIES)
 Weighting = Literal["tokens", "examples", "paper"]
@@ -80,3 +83,19 @@ def weight_of(
 def token_losses(logits: Tensor, labels: Tensor, rows: Tensor, families: Tensor) -> TokenLosses:
     """Cross-entropy of `logits` (N, V) against `labels` (N,), in float32."""
     return TokenLosses(F.cross_entropy(logits.float(), labels, reduction="none"), rows, families)
+
+
+def with_soft_targets(losses: TokenLosses, logits: Tensor, soft: "SoftTargets") -> TokenLosses:
+    """The first token of the rows `soft.rows` is asked for the teacher's odds as well, `soft.share` of its loss.
+
+    Args:
+        losses: of every target token, in order of row.
+        logits: (N, V) behind them.
+        soft: odds over the items' tokens.
+    """
+    first = torch.searchsorted(losses.rows, soft.rows)
+    log_probs = logits[first].float().log_softmax(-1)[:, soft.tokens]
+    taught = -(soft.odds * log_probs).sum(1)
+    share = soft.share * soft.odds.sum(1)  # nothing where the teacher has nothing to say
+    change = soft.share * taught - share * losses.values[first]
+    return replace(losses, values=losses.values.index_add(0, first, change))

@@ -15,9 +15,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from features import schema, stage
 from features.params import build, digest
 from features.stage import Context
-from modeling.settings import RUN_ONLY, BackboneParams, LoopParams
+from modeling.settings import RUN_ONLY, BackboneParams, LoopParams, TeacherParams
 
 if TYPE_CHECKING:
+    from modeling.batches import Corpus
+    from modeling.ragged import Ragged
+    from modeling.ridge import Ridge
+    from modeling.teacher import Teacher
     from modeling.tokens import Tokens
 
 SECTIONS = ("backbone",)
@@ -46,6 +50,8 @@ class Params:
     that and from the words of titles, each of which counts like one more user who bought the items that have it."""
     item_spread: float = 0.5
     """spectral, titles: root mean square of the numbers of an identifier token's vector."""
+    teacher: TeacherParams = field(default_factory=TeacherParams)
+    """What next-item answers are trained towards beside the item that was bought."""
 
     def __post_init__(self) -> None:
         if self.whole_word_scale < 0:
@@ -79,6 +85,7 @@ def run(params: Params, context: Context) -> int:
         model.category.weight.mul_(params.whole_word_scale)
     if params.item_vectors != "random":
         _start_items(params, context, t5, tokens)
+    ridge = _ridge(params, context, t5, tokens)
     if backbone.scratch is not None and backbone.scratch.start == "recent":
         start_recent(t5, tokens)
     set_trainable(model, tune="full", small_embeddings=True)
@@ -87,13 +94,15 @@ def run(params: Params, context: Context) -> int:
     valid = Corpus.load(prompt_tables(context, "valid"), tokens, None, max_target_tokens=limit)
     rows = fixed_rows(valid, train.prompt_ids.unique().to_pylist(), params.loop.valid_rows, context.seed)
     measure = Measure(valid, rows) if len(rows) else None
-    started_from = _STARTED_FROM[params.item_vectors]
+    teacher = _teacher(params, context, train, ridge)
+    started_from = _STARTED_FROM["titles" if params.teacher.share else params.item_vectors]
     made_from = manifest_of(params, context, (*_PROMPTS, *started_from)) | {"backbone": asdict(backbone)}
     place = checkpoints_of(context, "pretrain", params.loop, made_from)
     with joined(device):
         history = fit(
-            model.to(device), train, measure, params.loop, seed=context.seed, stage="pretrain", checkpoints=place
-        )
+            model.to(device), train, measure, params.loop, seed=context.seed, stage="pretrain", checkpoints=place,
+            teacher=teacher,
+        )  # fmt: skip
     if rank():
         return history.examples
     limits = {
@@ -110,19 +119,55 @@ def run(params: Params, context: Context) -> int:
 
 def _start_items(params: Params, context: Context, t5: Any, tokens: "Tokens") -> None:
     """Identifier tokens start from the train split's purchases, and from titles on request."""
+    from modeling.item_start import start_items
+
+    texts, train, words = _bought(context, with_words=params.item_vectors == "titles")
+    start_items(t5.shared.weight, tokens, texts, train, spread=params.item_spread, seed=context.seed, words=words)
+
+
+def _ridge(params: Params, context: Context, t5: Any, tokens: "Tokens") -> "Ridge | None":
+    """The teacher's regression; the item vectors are fitted to it where that is asked for."""
+    import torch
+
+    from modeling.taught_vectors import fit_vectors
+    from modeling.teacher import make_ridge, tokens_of_items
+
+    if not params.teacher.share:
+        return None
+    texts, bought, words = _bought(context, with_words=params.teacher.ridge.word_weight > 0)
+    ids = torch.from_numpy(tokens_of_items(tokens, texts))
+    ridge = make_ridge(params.teacher, texts, bought, words)
+    if ridge is not None and params.teacher.vector_steps:
+        table = t5.shared.weight.detach()
+        found = fit_vectors(
+            table[ids, :-2], bought, ridge, steps=params.teacher.vector_steps, seed=context.seed
+        )  # the last two numbers are the flags of `recent`
+        table[ids, :-2] = found
+    return ridge
+
+
+def _teacher(params: Params, context: Context, train: "Corpus", ridge: "Ridge | None") -> "Teacher | None":
+    from modeling.teacher import Teacher, tokens_of_items
+
+    if ridge is None:
+        return None
+    texts, _, _ = _bought(context, with_words=False)
+    return Teacher(train, tokens_of_items(train.tokens, texts), ridge, params.teacher.share)
+
+
+def _bought(context: Context, *, with_words: bool) -> "tuple[list[str], Ragged, Ragged | None]":
+    """The identifier of each item, the train items of each user, and the items by title word."""
     from features.tables import read_table
     from modeling.histories import known_before_test
-    from modeling.item_start import start_items
     from modeling.title_words import items_by_word
 
     identifiers = read_table(context.table("identifiers"), schema.IDENTIFIERS, columns=("item_id", "text"))
     texts = identifiers.sort_by("item_id")["text"].to_pylist()
     train = known_before_test(read_table(context.table("sequences/interactions"), schema.INTERACTIONS)).train
-    words = None
-    if params.item_vectors == "titles":
-        catalogue = read_table(context.table("sequences/items"), schema.CATALOGUE, columns=("item_id", "title"))
-        words = items_by_word(catalogue.sort_by("item_id")["title"].to_pylist())
-    start_items(t5.shared.weight, tokens, texts, train, spread=params.item_spread, seed=context.seed, words=words)
+    if not with_words:
+        return texts, train, None
+    catalogue = read_table(context.table("sequences/items"), schema.CATALOGUE, columns=("item_id", "title"))
+    return texts, train, items_by_word(catalogue.sort_by("item_id")["title"].to_pylist())
 
 
 def prompt_tables(context: Context, split: str) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Everything that VIP5 stands beside in the same run: what counts purchases, what compares content, and SASRec.
+"""Everything that VIP5 stands beside in the same run: what counts or compares, a ridge regression, and SASRec.
 
 Enters: the tables of an evaluation and the users that its prompts ranked. Leaves: ranks by rival and task, and whether
 SASRec is a fair opponent. Trade-off: each rival scores a user once and is ranked four times from these scores (whole
@@ -20,8 +20,11 @@ from modeling.histories import Histories
 from modeling.ragged import Ragged
 from modeling.ranking_metrics import by_user
 from modeling.rankings import Rankings
+from modeling.ridge import ridge_scorer
 from modeling.sasrec import Trained, train_sasrec
 from modeling.sasrec_settings import SasRecParams
+from modeling.settings import RidgeParams
+from modeling.title_words import items_by_word
 
 IntArray = npt.NDArray[np.int64]
 DIRECT = ("direct", "direct_popular", "direct_whole")
@@ -82,6 +85,7 @@ def score_rivals(
     content: Content,
     recent_share: float,
     sasrec: SasRecParams | None,
+    ridge: RidgeParams | None,
     dataset: str,
     seed: int,
 ) -> Rivals:
@@ -96,6 +100,7 @@ def score_rivals(
         content: titles and photos.
         recent_share: of the train interactions, the newest, for recent_popularity.
         sasrec: None leaves SASRec out.
+        ridge: of the ridge regression; None, or more items than it allows, leaves it out.
         dataset: its name, for the figures that a fair SASRec reaches.
         seed: of everything drawn.
     """
@@ -103,6 +108,8 @@ def score_rivals(
     scorers = base.plain_scorers(
         histories, interactions, num_items=num_items, recent_share=recent_share, seed=seed
     ) | content_scorers(histories, content)
+    if ridge is not None and num_items <= ridge.max_items:
+        scorers["ridge"] = ridge_scorer(histories, items_by_word(content.titles), num_items, ridge)
     trained = None if sasrec is None else train_sasrec(histories, num_items, sasrec, seed=seed, titles=content.titles)
     if trained is not None:
         scorers["sasrec"] = trained.scorer

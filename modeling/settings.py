@@ -95,6 +95,46 @@ class AdapterParams:
             raise ValueError("lora_scale must be above 0")
 
 
+@dataclass(frozen=True, kw_only=True)
+class RidgeParams:
+    """The ridge regression over items."""
+
+    penalty: float = 100.0
+    """Added to the squared numbers of buyers: how far weights are drawn to 0."""
+    word_weight: float = 1.0
+    """How much a title word counts, as a user who bought the items whose titles have it; 0 leaves titles out."""
+    decay: float = 0.7
+    """Weight of an item of a history beside the one bought after it."""
+    sharpness: float = 4.0
+    """As a teacher: power of the scores before they become shares; at 1 the many small ones weigh most."""
+    max_items: int = 20000
+    """A larger catalogue goes without (its matrix would be above 1.6 GB)."""
+
+    def __post_init__(self) -> None:
+        if self.sharpness <= 0:
+            raise ValueError("sharpness must be above 0")
+        if self.penalty <= 0 or self.word_weight < 0 or not 0 < self.decay <= 1:
+            raise ValueError("penalty must be above 0, word_weight at least 0 and decay in (0, 1]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherParams:
+    """A closed-form model that a next-item prompt is answered by as well, beside the item that was bought."""
+
+    share: float = 0.0
+    """Of the loss of a next-item answer, the part that asks for the teacher's odds; 0: no teacher."""
+    vector_steps: int = 0
+    """Steps in which the item vectors alone are fitted to the teacher before the T5 trains; for `start: recent`."""
+    ridge: RidgeParams = field(default_factory=RidgeParams)
+    """The teacher."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share <= 1:
+            raise ValueError("share must lie in [0, 1]")
+        if self.vector_steps < 0 or (self.vector_steps and not self.share):
+            raise ValueError("vector_steps must be at least 0, and 0 without a teacher (share: 0)")
+
+
 RUN_ONLY = ("max_seconds", "device", "num_threads", "checkpoint_steps", "checkpoint_seconds", "resume")
 """Settings of a loop that do not say which model is trained: a state is found again when they change."""
 

@@ -18,7 +18,8 @@ from features.stage import Places, configure_logging
 
 Block = Mapping[str, Any]
 _TITLES = {
-    "sasrec": "SASRec (softmax)", "item_knn": "item k-nearest neighbours", "title_bm25": "titles, BM25",
+    "sasrec": "SASRec (softmax)", "ridge": "ridge regression (EASE)", "item_knn": "item k-nearest neighbours",
+    "title_bm25": "titles, BM25",
     "title_embedding": "titles, nearest features", "photo_embedding": "photos, nearest features",
     "popularity": "popularity", "recent_popularity": "recent popularity",
     "random": "random", "number_rule": "number rule (largest + 1)",

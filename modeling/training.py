@@ -34,6 +34,7 @@ from modeling.resuming import State, load_state, save_state
 from modeling.sampler import slots_of
 from modeling.settings import LoopParams
 from modeling.steps import Rows, Step, epoch_steps, ready_steps
+from modeling.teacher import Teacher
 from modeling.validation import Measure
 from modeling.vip5 import VIP5
 
@@ -50,6 +51,7 @@ def fit(
     seed: int,
     stage: str,
     checkpoints: Path | None = None,
+    teacher: Teacher | None = None,
 ) -> History:
     """Trains `model` in place and leaves the best measured weights in it; returns the history.
 
@@ -61,6 +63,7 @@ def fit(
         seed: names batches and dropout together with `stage`.
         stage: for the progress bar and the seed.
         checkpoints: where states of the run are written and looked for; None writes none.
+        teacher: soft targets for rows of `train`.
 
     Raises:
         TrainingError: memory does not suffice, the loss is not finite, or there is nothing to train on.
@@ -70,7 +73,7 @@ def fit(
     if not len(train):
         raise TrainingError("no train prompts", "at least one", "run `dvc repro prompts`")
     keep_heap()
-    run = _Run(model, train, measure, params, seed=seed, stage=stage, checkpoints=checkpoints)
+    run = _Run(model, train, measure, params, seed=seed, stage=stage, checkpoints=checkpoints, teacher=teacher)
     with seeded(seed, stage, "dropout"):
         return run.go()
 
@@ -80,10 +83,10 @@ class _Run:
 
     def __init__(
         self, model: VIP5, train: Corpus, measure: Measure | None, params: LoopParams, *, seed: int, stage: str,
-        checkpoints: Path | None,
+        checkpoints: Path | None, teacher: Teacher | None,
     ) -> None:  # fmt: skip
         self.model, self.train, self.measure, self.params = model, train, measure, params
-        self.seed, self.stage, self.checkpoints = seed, stage, checkpoints
+        self.seed, self.stage, self.checkpoints, self.teacher = seed, stage, checkpoints, teacher
         self.device = next(model.parameters()).device
         self.trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
         self.optimiser = DecayedAdam(
@@ -164,9 +167,10 @@ class _Run:
         weighting, targets = self.params.weighting, self.train.targets.lengths
         whole = weight_of(targets[rows], self.train.families[rows], weighting, self.family_weights)
         try:
-            for batch in step.batches:
+            for part, batch in zip(step.passes, step.batches, strict=True):
+                soft = None if self.teacher is None else self.teacher.soft(part, self.device)
                 with arithmetic(self.device, self.params.dtype):
-                    losses = self.model(batch)
+                    losses = self.model(batch, soft)
                 (losses.total(weighting, self.family_weights) / whole).backward()
                 self.sums += torch.stack(losses.by_family())
         except (RuntimeError, MemoryError) as error:

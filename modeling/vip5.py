@@ -5,7 +5,7 @@ Trade-off: the T5 of the transformers library as it is; all that VIP5 adds is pu
 `inputs_embeds` for photos and small embeddings), so that with adapters and photos off the numbers are T5's.
 """
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +13,13 @@ from torch import Tensor, nn
 from features.errors import ModelError
 from modeling.adapters import Route, attach_adapters
 from modeling.batches import IGNORED, Batch
-from modeling.loss import TokenLosses, token_losses
+from modeling.loss import TokenLosses, token_losses, with_soft_targets
 from modeling.settings import AdapterParams, VisionParams
 from modeling.tokens import CATEGORIES, WHOLE_WORDS
 from modeling.visual import VisualProjector, place
+
+if TYPE_CHECKING:
+    from modeling.teacher import SoftTargets
 
 PHOTO_CONSTANTS = ("visual.mean", "visual.scale")  # taken from the catalogue, never trained
 START_ID = 0  # the decoder's first token is T5's padding
@@ -95,8 +98,8 @@ class VIP5(nn.Module):
         logits: Tensor = self.t5.lm_head(self.decode(decoder_input_ids, states, attention_mask, families))
         return logits
 
-    def forward(self, batch: Batch) -> TokenLosses:
-        """The loss of every target token, given the tokens before it."""
+    def forward(self, batch: Batch, soft: "SoftTargets | None" = None) -> TokenLosses:
+        """The loss of every target token, given those before it; `soft` changes the first tokens' of some rows."""
         states = self.encode(batch)
         hidden = self.decode(shifted_right(batch.labels), states, batch.mask, batch.families)
         positions = batch.label_positions
@@ -104,7 +107,8 @@ class VIP5(nn.Module):
             raise ValueError("Batch.label_positions is set when the batch is made")
         logits = self.t5.lm_head(hidden.flatten(0, 1)[positions])  # (N, V)
         rows = positions.div(batch.labels.shape[1], rounding_mode="floor")
-        return token_losses(logits, batch.labels.flatten()[positions], rows, batch.families)
+        losses = token_losses(logits, batch.labels.flatten()[positions], rows, batch.families)
+        return losses if soft is None else with_soft_targets(losses, logits, soft)
 
 
 def shifted_right(labels: Tensor) -> Tensor:

@@ -66,7 +66,7 @@ def test_the_metrics_file_has_the_agreed_shape(evaluated: tuple[Context, dict[st
     assert {"hr@1", "hr@5", "ndcg@5", "mrr@5", "hr@10", "ndcg@10", "mrr@10", "num_users", "ci95"} <= set(block)
     assert set(block["ci95"]) == {"hr@1", "hr@5", "ndcg@5", "mrr@5", "hr@10", "ndcg@10", "mrr@10"}
     assert block["num_users"] == NUM_USERS
-    rivals = COUNTING | CONTENT | {"sasrec"}
+    rivals = COUNTING | CONTENT | {"sasrec", "ridge"}
     assert set(block["differences"]) == rivals | {"number_rule", "without_photos", "backbone"}
     assert len(block["differences"]["popularity"]["hr@10"]) == 3
     assert set(results["direct"]) == {"B-5"}

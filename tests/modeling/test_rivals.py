@@ -12,6 +12,7 @@ from modeling.popular_negatives import popular_candidates
 from modeling.ragged import Ragged
 from modeling.rankings import Rankings
 from modeling.rivals import Content, score_rivals
+from modeling.settings import RidgeParams
 from modeling.slices import popularity_thirds, slice_masks, slices_by_model
 from tests.modeling.test_baselines import NUM_ITEMS, SEQUENCES, USERS, interactions
 
@@ -43,12 +44,13 @@ def test_all_rivals_rank_the_same_users_and_lists(histories: Histories) -> None:
         ),
         recent_share=0.1,
         sasrec=None,
+        ridge=RidgeParams(),
         dataset="tiny",
         seed=1,
     )
     assert rivals.sequential_users.tolist() == [1, 3]
     assert rivals.direct_users.tolist() == [1, 2]
-    named = {"random", "popularity", "item_knn", "title_bm25", "title_embedding"}
+    named = {"random", "popularity", "item_knn", "title_bm25", "title_embedding", "ridge"}
     assert {task: set(ranks) for task, ranks in rivals.ranks.items()} == {
         "sequential": named | {"number_rule"}, "direct": named, "direct_popular": named, "direct_whole": named,
     }  # fmt: skip

@@ -1,0 +1,101 @@
+"""Soft targets of next-item prompts: what the ridge regression would answer to the items that a prompt names.
+
+Enters: train prompts, the train split's purchases, title words on request. Leaves: odds of all items by row.
+Trade-off: the odds are made anew for every pass (a row of I numbers an item named) instead of being stored.
+
+Why: one bought item out of thousands says little, and the items of train users are what the item vectors were made
+from, so that a model of this size learns its users by heart before it learns the rule (docs/decisions/0026).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from features.errors import ParamsError
+from modeling.batches import Corpus
+from modeling.ragged import IntArray, Ragged
+from modeling.ridge import Ridge, item_weights
+from modeling.settings import TeacherParams
+from modeling.tokens import Tokens
+from modeling.validation import one_token_rows
+
+
+@dataclass(frozen=True)
+class SoftTargets:
+    """Odds for some rows of a batch."""
+
+    rows: Tensor
+    """(K,) int64: their places in the batch, ascending."""
+    odds: Tensor
+    """(K, I) float32: of items 1 to I, each row adding up to 1 (or 0, where the teacher has nothing to say)."""
+    tokens: Tensor
+    """(I,) int64: the token of each item."""
+    share: float
+    """Of the row's loss."""
+
+
+class Teacher:
+    """Answers for the rows of one corpus.
+
+    Args:
+        corpus: train prompts.
+        item_tokens: (I,) the one token of items 1 to I.
+        ridge: the regression.
+        share: of the loss.
+    """
+
+    def __init__(self, corpus: Corpus, item_tokens: IntArray, ridge: Ridge, share: float) -> None:
+        self.ridge, self.share = ridge, share
+        self.tokens = torch.from_numpy(np.asarray(item_tokens, np.int64))
+        item_of = np.zeros(max(corpus.tokens.size, int(item_tokens.max(initial=0)) + 1), np.int64)
+        item_of[item_tokens] = np.arange(1, len(item_tokens) + 1)
+        named = item_of[corpus.sources.values]
+        self.named = Ragged(named, corpus.sources.offsets).keep(named > 0)
+        self.answers = np.zeros(len(corpus), bool)
+        rows = np.flatnonzero(self.named.lengths > 0)
+        self.answers[one_token_rows(corpus, rows)] = True
+
+    def soft(self, rows: IntArray, device: torch.device) -> SoftTargets | None:
+        """For a batch of `rows` of the corpus; None where none of them asks for the next item."""
+        places = np.flatnonzero(self.answers[rows])
+        if not len(places):
+            return None
+        odds = self.ridge.odds(self.named, np.asarray(rows, np.int64)[places])
+        return SoftTargets(torch.from_numpy(places).to(device), odds.to(device), self.tokens.to(device), self.share)
+
+
+def make_ridge(params: TeacherParams, texts: list[str], train: Ragged, words: Ragged | None) -> Ridge | None:
+    """The regression that `params` describe; None where they ask for no teacher.
+
+    Args:
+        params: its share of the loss, and the regression.
+        texts: the identifier of item i + 1 as a prompt writes it.
+        train: row u: the train items of user u, from 1.
+        words: row w: the items whose titles have word w; None leaves titles out.
+
+    Raises:
+        ParamsError: items are too many for a dense matrix.
+    """
+    if not params.share:
+        return None
+    if len(texts) > params.ridge.max_items:
+        raise ParamsError(
+            f"pretrain.teacher with {len(texts):,} items",
+            f"at most {params.ridge.max_items:,} (teacher.ridge.max_items)", "set share to 0, or raise the limit",
+        )  # fmt: skip
+    return Ridge(item_weights(train, words, len(texts), params.ridge), params.ridge)
+
+
+def tokens_of_items(tokens: Tokens, texts: list[str]) -> npt.NDArray[np.int64]:
+    """(I,) the one token of each item.
+
+    Raises:
+        ParamsError: items are not written as one token each.
+    """
+    ids = [tokens.tokenizer.token_to_id(text) for text in texts]
+    if not len(tokens.identifier_ids) or None in ids:
+        raise ParamsError("pretrain.teacher where an item is several tokens", "identifiers.scheme: token", "change one")
+    return np.array(ids, np.int64)
