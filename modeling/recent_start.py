@@ -49,7 +49,8 @@ def _flag(table: Tensor, items: Tensor, eos_id: int) -> None:
     """The last two numbers of text tokens, of `items` and of the end of sequence."""
     text = torch.ones(len(table), dtype=torch.bool)
     text[items] = False
-    of_text, of_items = (table[rows, :-2].square().mean().sqrt() for rows in (text, items))
+    of_text = table[text, :-2].square().mean().sqrt()
+    of_items = table[items, :-2].square().mean(1, keepdim=True).sqrt()  # each its own: long ones attract no more
     table[:, -2:] = of_text * torch.tensor(_TEXT)
     table[items, -2:] = of_items * torch.tensor(_ITEM)
     table[eos_id, -2:] = of_text * torch.tensor(_END)
