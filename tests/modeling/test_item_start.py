@@ -1,5 +1,6 @@
 """Where a model made from nothing starts: sub-layers that pass through, and item vectors from the purchases."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -110,7 +111,7 @@ def test_a_word_of_a_title_joins_items_that_no_buyer_has_in_common() -> None:
     assert likeness[4] > 0.4 > likeness[[1, 2, 5]].max()
 
 
-def recent(texts: list[str]) -> tuple[Any, Tokens]:
+def recent(texts: list[str], lengths: Sequence[float] = (1.0,)) -> tuple[Any, Tokens]:
     """A T5 that starts from the items that a prompt names, whose items point in directions of their own."""
     own = tokens(texts)
     with seeded(1, "test"):
@@ -119,7 +120,8 @@ def recent(texts: list[str]) -> tuple[Any, Tokens]:
                     embedding_scale=0.1), vocabulary_size=own.size, dropout=0.0).eval()  # fmt: skip
         with torch.no_grad():
             ids = [own.tokenizer.token_to_id(text) for text in texts]
-            t5.shared.weight[ids] = 0.5 * 128**0.5 * torch.eye(128)[: len(texts)]
+            sizes = torch.tensor(lengths).repeat(len(texts))[: len(texts), None]
+            t5.shared.weight[ids] = 0.5 * 128**0.5 * torch.eye(128)[: len(texts)] * sizes
     start_recent(t5, own)
     return t5, own
 
@@ -137,6 +139,23 @@ def test_recent_answers_with_the_last_items_first(tail: str) -> None:
     first, second, last = scores.gather(1, torch.from_numpy(named)).mean(0).tolist()
     others = float(scores.sum(1).mean() - first - second - last) / 27
     assert last > second + 1 > first + 1.5 > others + 1.8
+
+
+def test_long_item_vectors_attract_no_more_attention_than_short_ones() -> None:
+    items = [f"<item_{number}>" for number in range(1, 31)]
+    shares = {}
+    for lengths in ((1.0,), (0.5, 2.0)):  # the second item of the prompt is four times as long as the first
+        t5, own = recent(items, lengths)
+        source = torch.tensor(np.stack(own.encode_targets(["After <item_1> , <item_2> , what next ?"], 64)))
+        with torch.no_grad():
+            logits = t5(input_ids=source, decoder_input_ids=torch.zeros(1, 1, dtype=torch.long)).logits[0, 0]
+        own_lengths = (lengths * 2)[:2]
+        first, second = (
+            float(logits[own.tokenizer.token_to_id(text)]) / size
+            for text, size in zip(items[:2], own_lengths, strict=True)
+        )
+        shares[lengths] = first / second
+    assert shares[0.5, 2.0] == pytest.approx(shares[1.0,], rel=0.05)
 
 
 def test_recent_needs_tokens_that_say_item() -> None:
