@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from features.seeds import rng
-from modeling.ragged import Ragged
+from modeling.ragged import IntArray, Ragged
 from modeling.ridge import Ridge
 
 _NEWEST = 5  # items of a history that count
@@ -44,13 +44,13 @@ def fit_vectors(vectors: Tensor, train: Ragged, ridge: Ridge, *, steps: int, see
             group["lr"] = _RATE * min(1.0, (step + 1) / _WARM_UP) * (1 - step / steps)
         loss = _loss(fitted, scale, _histories(train, users, len(vectors), generator), ridge)
         adam.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         adam.step()
     with torch.no_grad():
         return fitted * scale.exp()
 
 
-def _histories(train: Ragged, users: np.ndarray, num_items: int, generator: np.random.Generator) -> Ragged:  # type: ignore[type-arg]
+def _histories(train: Ragged, users: IntArray, num_items: int, generator: np.random.Generator) -> Ragged:
     """Train histories cut at random, newest items only, and single items."""
     chosen = generator.choice(users, _ROWS) if len(users) else users
     cuts = 1 + (generator.random(len(chosen)) * (train.lengths[chosen] - 1)).astype(np.int64)
