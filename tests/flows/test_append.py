@@ -3,6 +3,7 @@
 import gzip
 import json
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -164,9 +165,10 @@ def test_appended_reviews_encode_the_photos_of_new_items_only(tmp_path: Path, mo
     told: list[str] = []
     original = images.encode_photos
 
-    def spy(jobs: list[Any], *rest: Any) -> Any:
-        told.extend(job.photo.item_key for job in jobs)
-        return original(jobs, *rest)
+    def spy(jobs: Iterable[Any], *rest: Any) -> Any:
+        taken = list(jobs)  # an iterator, which is read once
+        told.extend(job.photo.item_key for job in taken)
+        return original(taken, *rest)
 
     monkeypatch.setattr(images, "encode_photos", spy)
     photos = tmp_path / "data/raw/d/photos"
