@@ -27,6 +27,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from benchmarks.arithmetic import product_rate
 from features.schema import prompts
 from features.seeds import rng
 from features.tables import from_rows
@@ -173,18 +174,6 @@ def product_flops(model: VIP5, corpus: Corpus, examples: int) -> float:
     return 2.0 * directions * (of_source * source + of_target * target) * examples / len(corpus)
 
 
-def measure_gpu_product(device: torch.device, size: int = 8192, repeats: int = 10) -> float:
-    """Trillions of bfloat16 operations a second in a square matrix product of random numbers."""
-    left, right = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
-    left @ right
-    finish(device)
-    started = time.monotonic()
-    for _ in range(repeats):
-        left @ right
-    finish(device)
-    return round(2 * size**3 * repeats / (time.monotonic() - started) / 1e12, 1)
-
-
 def measure_product(size: int = 1536, repeats: int = 4) -> float:
     """Billions of float32 operations a CPU-second in a square matrix product: how fast the machine is just now."""
     with seeded(0, "product"):
@@ -239,7 +228,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     steps = measure_steps(small_vip5(tokens, arguments.dropout).to(device), corpus, params)
     product = [before, measure_product()]
     if device.type == "cuda":
-        steps["bfloat16_product_tflop_per_second"] = measure_gpu_product(device)
+        steps["bfloat16_product_tflop_per_second"] = round(product_rate(str(device), torch.bfloat16, 8192), 1)
     scaled = steps["examples_per_cpu_second"] / ORIGINAL * ORIGINAL_PRODUCT / (sum(product) / 2)
     found = {
         "threads": arguments.threads,
