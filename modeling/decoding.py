@@ -6,8 +6,9 @@ catalogue of one-token identifiers is ranked exactly in that step, and listed ca
 their prefixes. Trade-off: logits of the whole vocabulary are made for every prefix, although only the tokens that the
 tree allows are looked at, because a log-probability needs the sum over all of them.
 
-A score is the sum of the log-probabilities of the identifier's tokens under the whole vocabulary. </s> is among them
-only where `tree.ends` (one identifier is the beginning of another); elsewhere it cannot tell two items apart.
+A score is the sum of the log-probabilities of the identifier's tokens under the whole vocabulary: of an answer that
+begins with them and, where another identifier goes on from there, ends with them (`prefix_tree`). Such answers exclude
+each other, so the probabilities of a catalogue add up to 1 at most.
 """
 
 from dataclasses import dataclass

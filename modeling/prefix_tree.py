@@ -27,7 +27,7 @@ class PrefixTree:
     """
 
     tokens: IntArray
-    """(I, depth) tokens of each item's identifier, filled up with -1; ends with </s> where `ends`."""
+    """(I, depth) tokens of each item's identifier, filled up with -1; </s> ends those that begin another's."""
     paths: IntArray
     """(I, depth) node reached after each token, filled up with -1."""
     first_edge: IntArray
@@ -38,8 +38,6 @@ class PrefixTree:
     """(edges,) node that an edge leads to."""
     item: IntArray
     """(nodes,) item_id of a finished identifier, 0 elsewhere; finished nodes have no edges."""
-    ends: bool
-    """Whether </s> is part of the identifiers: only where one identifier is the beginning of another."""
 
     @property
     def num_items(self) -> int:
@@ -60,19 +58,24 @@ class PrefixTree:
 def build_tree(sequences: Sequence[Sequence[int]], *, eos_id: int) -> PrefixTree:
     """The prefix tree of identifiers, `sequences[i]` being the tokens of item i + 1 without </s>.
 
-    </s> becomes part of the identifiers only if one of them is the beginning of another ("1" and "17"): elsewhere it
-    cannot change which item is meant, and leaving it out lets one-token identifiers be ranked in a single step.
+    </s> becomes part of an identifier only if it is the beginning of another ("1" and "17"): elsewhere it cannot change
+    which item is meant, and leaving it out saves a step, so that one-token identifiers are ranked in a single one.
+
+    Example: "1", "17" and "25", a token a digit, are told apart by (1, </s>), (1, 7) and (2, 5).
 
     Raises:
         TableError: an identifier is empty, or two items share one.
     """
     if not sequences or min(len(sequence) for sequence in sequences) == 0:
         raise TableError("an item without identifier tokens", "one token or more an item", "renew `identifiers`")
-    tree = _build(_padded(sequences), ends=False)
-    inner = tree.item[np.diff(tree.first_edge) > 0]
-    if (inner == 0).all():
-        return _checked(tree)
-    return _checked(_build(_padded([[*sequence, eos_id] for sequence in sequences]), ends=True))
+    tree = _checked(_build(_padded(sequences)))
+    begin_others = tree.item[np.diff(tree.first_edge) > 0]
+    if not begin_others.any():
+        return tree
+    ended: list[Sequence[int]] = list(sequences)
+    for item in begin_others[begin_others > 0].tolist():
+        ended[item - 1] = [*ended[item - 1], eos_id]
+    return _build(_padded(ended))
 
 
 def _padded(sequences: Sequence[Sequence[int]]) -> IntArray:
@@ -82,7 +85,7 @@ def _padded(sequences: Sequence[Sequence[int]]) -> IntArray:
     return tokens
 
 
-def _build(tokens: IntArray, *, ends: bool) -> PrefixTree:
+def _build(tokens: IntArray) -> PrefixTree:
     num_items, depth = tokens.shape
     base = int(tokens.max()) + 1
     parent = np.zeros(num_items, np.int64)
@@ -101,7 +104,7 @@ def _build(tokens: IntArray, *, ends: bool) -> PrefixTree:
     item[parent] = np.arange(1, num_items + 1)
     first_edge = np.concatenate([[0], np.cumsum(np.bincount(source, minlength=num_nodes))])
     return PrefixTree(
-        tokens=tokens, paths=paths, first_edge=first_edge, edge_token=token, edge_node=target, item=item, ends=ends
+        tokens=tokens, paths=paths, first_edge=first_edge, edge_token=token, edge_node=target, item=item
     )
 
 

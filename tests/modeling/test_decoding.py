@@ -233,6 +233,16 @@ def test_candidates_scored_in_pieces_score_the_same(model: VIP5, batch: Batch, m
     np.testing.assert_allclose(score_items(model, batch, tree, candidates), whole, rtol=1e-6)
 
 
+@settings(max_examples=25, deadline=None)
+@given(codes=CODES)
+def test_the_probabilities_of_a_catalogue_add_up_to_one_at_most(
+    model: VIP5, batch: Batch, codes: list[tuple[int, ...]]
+) -> None:
+    everything = np.tile(np.arange(1, len(codes) + 1), (3, 1))
+    scores = score_items(model, batch, build_tree(codes, eos_id=EOS), everything)
+    assert (np.exp(scores.astype(np.float64)).sum(1) < 1 + 1e-5).all()
+
+
 def test_narrow_beams_still_fill_the_list_with_allowed_items(model: VIP5, batch: Batch) -> None:
     codes = [(a, b) for a in range(2, 8) for b in range(2, 8)]
     tree = build_tree(codes, eos_id=EOS)

@@ -26,7 +26,6 @@ def walk(tree: PrefixTree, tokens: list[int]) -> int | None:
 
 def test_three_items_make_two_branches() -> None:
     tree = build_tree([(7, 8), (7, 9), (5, 8)], eos_id=EOS)
-    assert not tree.ends
     assert (tree.num_items, tree.depth, tree.single_step) == (3, 2, False)
     assert tree.tokens.tolist() == [[7, 8], [7, 9], [5, 8]]
     assert tree.first_edge.tolist() == [0, 2, 3, 5, 5, 5, 5]
@@ -34,11 +33,9 @@ def test_three_items_make_two_branches() -> None:
     assert tree.item.tolist() == [0, 0, 0, 3, 1, 2]
 
 
-def test_the_end_of_sequence_is_part_only_where_one_identifier_begins_another() -> None:
-    tree = build_tree([(4,), (4, 6), (5,)], eos_id=EOS)
-    assert tree.ends
-    assert tree.tokens.tolist() == [[4, EOS, PAD], [4, 6, EOS], [5, EOS, PAD]]
-    assert not build_tree([(4,), (5,)], eos_id=EOS).ends
+def test_the_end_of_sequence_is_part_only_of_an_identifier_that_begins_another() -> None:
+    tree = build_tree([(4,), (4, 6), (5,), (4, 6, 7)], eos_id=EOS)
+    assert tree.tokens.tolist() == [[4, EOS, PAD], [4, 6, EOS], [5, PAD, PAD], [4, 6, 7]]
 
 
 def test_one_token_identifiers_are_ranked_in_a_single_step() -> None:
@@ -51,7 +48,8 @@ def test_each_item_is_reached_by_its_tokens_alone(codes: list[tuple[int, ...]]) 
     assert sorted(tree.item[tree.item > 0].tolist()) == list(range(1, len(codes) + 1))
     assert (np.diff(tree.first_edge)[tree.item > 0] == 0).all()
     for item, code in enumerate(codes, start=1):
-        node = walk(tree, [*code, EOS] if tree.ends else list(code))
+        begins_another = any(other != code and other[: len(code)] == code for other in codes)
+        node = walk(tree, [*code, EOS] if begins_another else list(code))
         assert node is not None
         assert tree.item[node] == item
 
@@ -61,3 +59,5 @@ def test_two_items_of_one_identifier_are_refused() -> None:
         build_tree([(7, 8), (7, 9), (7, 8)], eos_id=EOS)
     with pytest.raises(TableError, match="without identifier tokens"):
         build_tree([(7,), ()], eos_id=EOS)
+    with pytest.raises(TableError, match="items 1 and 2 with the same"):
+        build_tree([(7,), (7,), (7, 8)], eos_id=EOS)
