@@ -131,7 +131,9 @@ def _encoded(
     encoded = encode_missing(look, shards, clip, params)
     if not share().merges:
         return encoded
-    wait_until_none(lambda: len(look.jobs.keys() - shards.known()), patience_seconds=params.max_wait_seconds)
+    wait_until_none(
+        lambda: len(look.jobs.keys() - shards.known()), world=share().world, patience_seconds=params.max_wait_seconds
+    )
     features = merge(look.seen, shards.find(look.jobs), max_sharing=params.max_sharing, normalise=clip.normalise)
     if store and "ok" not in features.statuses:
         log.warning(

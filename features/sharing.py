@@ -39,18 +39,24 @@ def share() -> Share:
     return Share(rank=int(os.environ.get("RANK", "0")), world=int(os.environ.get("WORLD_SIZE", "1")))
 
 
-def wait_until_none(missing: Callable[[], int], *, patience_seconds: float, pause_seconds: float = 0.5) -> None:
+def wait_until_none(
+    missing: Callable[[], int], *, world: int, patience_seconds: float, pause_seconds: float = 0.5
+) -> None:
     """Waits for the other processes.
 
     Args:
         missing: how many photos or titles are not encoded yet.
+        world: how many processes there are; one alone has nobody to wait for.
         patience_seconds: how long that number may stay the same.
         pause_seconds: between two looks.
 
     Raises:
         InputError: it stayed the same for so long.
+        RuntimeError: some are missing though nobody else could encode them.
     """
     left, since = missing(), time.monotonic()
+    if left and world == 1:
+        raise RuntimeError(f"{left} not encoded at the end of the only process's share")
     while left:
         time.sleep(pause_seconds)
         now = missing()

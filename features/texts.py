@@ -63,7 +63,9 @@ def run(params: Params, context: stage.Context) -> int:
         encode_titles(mine, load_encoder(clip), filing, params.batch_size)
     if not share().merges:
         return len(mine)
-    wait_until_none(lambda: len(unique.keys() - shards.known()), patience_seconds=params.max_wait_seconds)
+    wait_until_none(
+        lambda: len(unique.keys() - shards.known()), world=share().world, patience_seconds=params.max_wait_seconds
+    )
     found = shards.find(unique)
     vectors = np.zeros((len(titles), shards.width), np.float32)
     for row, digest in enumerate(digests):

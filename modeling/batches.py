@@ -19,12 +19,11 @@ from torch import Tensor
 from features import schema
 from features.errors import TableError
 from features.tables import read_table
-from modeling.devices import moved
+from modeling.devices import CPU, moved
 from modeling.ragged import IntArray, Ragged
 from modeling.shortening import without_oldest
 from modeling.tokens import Tokens
 
-CPU = torch.device("cpu")
 IGNORED = -100  # label of padding, as cross-entropy ignores it
 _COLUMNS = (
     "split", "family", "prompt_id", "variant", "round", "user_id", "target_item_id", "image_item_ids",

@@ -13,6 +13,8 @@ from torch import Tensor
 from features.errors import ParamsError
 from modeling import distributed
 
+CPU = torch.device("cpu")
+
 
 class OnDevice(Protocol):
     """What says where to compute: the settings of a training loop or of `evaluate`."""

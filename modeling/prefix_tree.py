@@ -103,9 +103,7 @@ def _build(tokens: IntArray) -> PrefixTree:
     item = np.zeros(num_nodes, np.int64)
     item[parent] = np.arange(1, num_items + 1)
     first_edge = np.concatenate([[0], np.cumsum(np.bincount(source, minlength=num_nodes))])
-    return PrefixTree(
-        tokens=tokens, paths=paths, first_edge=first_edge, edge_token=token, edge_node=target, item=item
-    )
+    return PrefixTree(tokens=tokens, paths=paths, first_edge=first_edge, edge_token=token, edge_node=target, item=item)
 
 
 def _checked(tree: PrefixTree) -> PrefixTree:

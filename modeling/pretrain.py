@@ -18,10 +18,10 @@ from features.stage import Context
 from modeling.settings import RUN_ONLY, BackboneParams, LoopParams, TeacherParams
 
 if TYPE_CHECKING:
-    from modeling.batches import Corpus
-    from modeling.ragged import Ragged
+    import torch
+
+    from modeling.ragged import IntArray, Ragged
     from modeling.ridge import Ridge
-    from modeling.teacher import Teacher
     from modeling.tokens import Tokens
 
 SECTIONS = ("backbone",)
@@ -71,6 +71,7 @@ def run(params: Params, context: Context) -> int:
     from modeling.devices import device_of
     from modeling.distributed import joined, rank
     from modeling.recent_start import start_recent
+    from modeling.teacher import Teacher
     from modeling.training import fit
     from modeling.validation import Measure, fixed_rows
     from modeling.vip5 import VIP5, set_trainable
@@ -85,7 +86,7 @@ def run(params: Params, context: Context) -> int:
         model.category.weight.mul_(params.whole_word_scale)
     if params.item_vectors != "random":
         _start_items(params, context, t5, tokens)
-    ridge = _ridge(params, context, t5, tokens)
+    taught = _fit_to_teacher(params, context, t5, tokens, device)
     if backbone.scratch is not None and backbone.scratch.start == "recent":
         start_recent(t5, tokens)
     set_trainable(model, tune="full", small_embeddings=True)
@@ -94,8 +95,9 @@ def run(params: Params, context: Context) -> int:
     valid = Corpus.load(prompt_tables(context, "valid"), tokens, None, max_target_tokens=limit)
     rows = fixed_rows(valid, train.prompt_ids.unique().to_pylist(), params.loop.valid_rows, context.seed)
     measure = Measure(valid, rows) if len(rows) else None
-    teacher = _teacher(params, context, train, ridge)
-    started_from = _STARTED_FROM["titles" if params.teacher.share else params.item_vectors]
+    share = params.teacher.share
+    teacher = Teacher(train, *taught, share) if taught is not None and share else None
+    started_from = _STARTED_FROM["titles" if taught is not None else params.item_vectors]
     made_from = manifest_of(params, context, (*_PROMPTS, *started_from)) | {"backbone": asdict(backbone)}
     place = checkpoints_of(context, "pretrain", params.loop, made_from)
     with joined(device):
@@ -125,34 +127,29 @@ def _start_items(params: Params, context: Context, t5: Any, tokens: "Tokens") ->
     start_items(t5.shared.weight, tokens, texts, train, spread=params.item_spread, seed=context.seed, words=words)
 
 
-def _ridge(params: Params, context: Context, t5: Any, tokens: "Tokens") -> "Ridge | None":
-    """The teacher's regression; the item vectors are fitted to it where that is asked for."""
+def _fit_to_teacher(
+    params: Params, context: Context, t5: Any, tokens: "Tokens", device: "torch.device"
+) -> "tuple[IntArray, Ridge] | None":
+    """The token of each item and the teacher's regression; the item vectors are fitted to it where that is asked."""
     import torch
 
     from modeling.taught_vectors import fit_vectors
     from modeling.teacher import make_ridge, tokens_of_items
 
-    if not params.teacher.share:
+    if not params.teacher.is_asked:
         return None
     texts, bought, words = _bought(context, with_words=params.teacher.ridge.word_weight > 0)
-    ids = torch.from_numpy(tokens_of_items(tokens, texts))
-    ridge = make_ridge(params.teacher, texts, bought, words)
-    if ridge is not None and params.teacher.vector_steps:
-        table = t5.shared.weight.detach()
+    item_tokens = tokens_of_items(tokens, texts)
+    ridge = make_ridge(params.teacher, texts, bought, words, device)
+    if ridge is None:
+        return None
+    if params.teacher.vector_steps:
+        table, ids = t5.shared.weight.detach(), torch.from_numpy(item_tokens)
         found = fit_vectors(
             table[ids, :-2], bought, ridge, steps=params.teacher.vector_steps, seed=context.seed
         )  # the last two numbers are the flags of `recent`
         table[ids, :-2] = found
-    return ridge
-
-
-def _teacher(params: Params, context: Context, train: "Corpus", ridge: "Ridge | None") -> "Teacher | None":
-    from modeling.teacher import Teacher, tokens_of_items
-
-    if ridge is None:
-        return None
-    texts, _, _ = _bought(context, with_words=False)
-    return Teacher(train, tokens_of_items(train.tokens, texts), ridge, params.teacher.share)
+    return item_tokens, ridge
 
 
 def _bought(context: Context, *, with_words: bool) -> "tuple[list[str], Ragged, Ragged | None]":

@@ -67,12 +67,19 @@ class Ragged:
         kept = np.concatenate([[0], np.cumsum(mask)])
         return Ragged(self.values[mask], kept[self.offsets])
 
+    @property
+    def owners(self) -> npt.NDArray[np.int64]:
+        """The row of each value."""
+        return np.repeat(np.arange(len(self)), self.lengths)
+
+    @property
+    def from_the_end(self) -> npt.NDArray[np.int64]:
+        """How many values of its row stand after each value: 0 for the last one, the newest of a history."""
+        return np.repeat(self.offsets[1:], self.lengths) - 1 - np.arange(len(self.values))
+
     def newest(self, count: int) -> "Ragged":
         """The last `count` values of every row, or all where it has fewer."""
-        lengths = self.lengths
-        place = np.arange(len(self.values)) - np.repeat(self.offsets[:-1], lengths)
-        kept = place >= np.repeat(lengths - count, lengths)
-        return Ragged(self.values[kept], offsets_of(np.minimum(lengths, count)))
+        return Ragged(self.values[self.from_the_end < count], offsets_of(np.minimum(self.lengths, count)))
 
     def padded(self, indices: IntArray, *, fill: int, width: int | None = None) -> npt.NDArray[Any]:
         """The rows `indices` as a rectangle (len(indices), longest), right-padded with `fill`."""

@@ -1,10 +1,11 @@
 """A T5 from nothing that starts by answering with what a prompt names last, newest items first in weight.
 
 Enters: a T5 whose sub-layers pass through (`backbone.new_t5`), with its item vectors set, and the tokens. Leaves: the
-same T5 with two numbers of every token vector and the attention of three kinds of sub-layer set.
+same T5 with two numbers of every token vector, the attention of three kinds of sub-layer and one unit set.
 How: the last two numbers of a token vector say "text" and "item" (below 0: "end"). In the first encoder block a text
 token attends to the items before it, the nearer the more (by the relative position bias), so that the end of the source
-holds a decayed mean of its items. The decoder attends to that end. Nothing is frozen; training may undo all of it.
+holds a decayed mean of its items. The decoder attends to that end, and one unit of its feed-forward says "end" behind
+an item that has been answered. Nothing is frozen; training may undo all of it.
 Trade-off: constants set by hand. A T5 knows distance, not recency, and from the plain mean that `pass_through`
 gives it had not learned in twenty minutes to prefer the last purchases (docs/decisions/0025).
 """
@@ -18,10 +19,12 @@ from features.errors import ParamsError
 from modeling.tokens import Tokens
 
 DECAY = 0.35  # of the logarithm of the weight, a token of distance
-_TEXT, _ITEM, _END = (3.0, 0.0), (0.0, 4.0), (10.0, -30.0)  # flags, in root mean squares of a token's other numbers
+_TEXT, _ITEM, _END = (3.0, 0.0), (0.0, 4.0), (3.0, -9.0)  # flags, in root mean squares of a text token's other numbers,
+# of the item's own and of all items'
 _TO_ITEMS, _TO_THE_END = 0.6, -0.5  # what keys make of the flag "item", in the encoder and in the decoder
 _NOISE = 0.1  # of queries and keys, so that the flags decide at first
 _NOT_AFTER = -8.0  # bias of tokens that follow
+_STOP = 20.0  # length of what follows the flag "item" in the decoder, for each unit of the flag
 _REACH = 128  # tokens from which on all distances share a bucket, T5's own
 
 
@@ -43,6 +46,7 @@ def start_recent(t5: Any, tokens: Tokens) -> None:
     attention.relative_attention_bias.weight.copy_(_decaying(attention.relative_attention_bias.weight))
     for block in t5.decoder.block:
         _look_for(block.layer[1].EncDecAttention, t5.config, _TO_THE_END)
+    _end_after_items(t5.decoder.block[-1].layer[2].DenseReluDense, t5.shared.weight[tokens.eos_id])
 
 
 def _flag(table: Tensor, items: Tensor, eos_id: int) -> None:
@@ -53,7 +57,7 @@ def _flag(table: Tensor, items: Tensor, eos_id: int) -> None:
     of_items = table[items, :-2].square().mean(1, keepdim=True).sqrt()  # each its own: long ones attract no more
     table[:, -2:] = of_text * torch.tensor(_TEXT)
     table[items, -2:] = of_items * torch.tensor(_ITEM)
-    table[eos_id, -2:] = of_text * torch.tensor(_END)
+    table[eos_id, -2:] = of_items.mean() * torch.tensor(_END)
 
 
 def _look_for(attention: Any, config: Any, sign: float) -> None:
@@ -67,6 +71,15 @@ def _look_for(attention: Any, config: Any, sign: float) -> None:
     torch.nn.init.eye_(attention.v.weight)
     attention.v.weight[:, -2:] = 0
     torch.nn.init.eye_(attention.o.weight)
+
+
+def _end_after_items(feed_forward: Any, end: Tensor) -> None:
+    """The first unit answers to the flag "item" with the vector `end`."""
+    for name, weight in feed_forward.named_parameters():
+        if name.startswith("wi"):  # one, or two where it is gated
+            weight[0] = 0
+            weight[0, -1] = 1.0
+    feed_forward.wo.weight[:, 0] = _STOP * end / end.norm()
 
 
 def _decaying(bias: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from modeling.devices import CPU, moved
 from modeling.histories import Histories
 from modeling.ragged import Ragged
 from modeling.settings import RidgeParams
@@ -24,7 +25,9 @@ IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
 
 
-def item_weights(train: Ragged, words: Ragged | None, num_items: int, params: RidgeParams) -> Tensor:
+def item_weights(
+    train: Ragged, words: Ragged | None, num_items: int, params: RidgeParams, device: torch.device = CPU
+) -> Tensor:
     """(I, I) float32: what item i says of item j; 0 on the diagonal.
 
     With P = (X' X + w W' W + penalty)^-1 of users X and words W, weight ij is -P_ij / P_jj.
@@ -34,11 +37,13 @@ def item_weights(train: Ragged, words: Ragged | None, num_items: int, params: Ri
         words: row w: the items whose titles have word w; None leaves titles out.
         num_items: I.
         params: penalty and the weight of words.
+        device: where the inverse is taken and the matrix stays.
     """
     gram = _shared(train, num_items)
     if words is not None and params.word_weight:
         gram += params.word_weight * _shared(words, num_items)
     gram.diagonal().add_(params.penalty)
+    gram = gram.to(device)
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram))
     weights = inverse.div_(-inverse.diagonal().clone())
     return weights.fill_diagonal_(0.0)
@@ -51,13 +56,25 @@ def _shared(rows: Ragged, num_items: int) -> Tensor:
     while start < len(rows):
         stop = max(start + 1, int(np.searchsorted(rows.offsets, rows.offsets[start] + _ENTRIES, side="right")) - 1)
         part = rows.take(np.arange(start, stop))
-        owner = torch.from_numpy(np.repeat(np.arange(len(part)), part.lengths))
+        owner = torch.from_numpy(part.owners)
         has = torch.zeros(len(part), num_items)
         has[owner, torch.from_numpy(part.values.astype(np.int64) - 1)] = 1.0
         row, item = has.nonzero(as_tuple=True)
         shared.index_add_(0, item, has[row])
         start = stop
     return shared
+
+
+def decayed_sums(vectors: Tensor, histories: Ragged, decay: float) -> Tensor:
+    """(B, D) of each history the sum of its items' vectors (I, D), each weighing `decay` times the one after it."""
+    weights = (decay**histories.from_the_end).astype(np.float32)
+    return F.embedding_bag(
+        moved(torch.from_numpy(histories.values.astype(np.int64) - 1), vectors.device),
+        vectors,
+        moved(torch.from_numpy(histories.offsets[:-1]), vectors.device),
+        mode="sum",
+        per_sample_weights=moved(torch.from_numpy(weights), vectors.device),
+    )
 
 
 class Ridge:
@@ -69,21 +86,13 @@ class Ridge:
     def scores(self, histories: Ragged, rows: IntArray) -> Tensor:
         """(B, I) scores of all items after the histories `rows`, newest item last; higher is better."""
         taken = histories.take(rows)
-        back = np.repeat(taken.offsets[1:], taken.lengths) - 1 - np.arange(len(taken.values))
-        return F.embedding_bag(
-            torch.from_numpy(taken.values.astype(np.int64) - 1).to(self.weights.device),
-            self.weights,
-            torch.from_numpy(taken.offsets[:-1]).to(self.weights.device),
-            mode="sum",
-            per_sample_weights=torch.from_numpy((self.params.decay**back).astype(np.float32)).to(self.weights.device),
-        )
+        return decayed_sums(self.weights, taken, self.params.decay)
 
     def odds(self, histories: Ragged, rows: IntArray) -> Tensor:
         """(B, I) the scores above 0 of items that a history does not have, sharpened, as shares; zeros without any."""
         taken = histories.take(rows)
         found = self.scores(histories, rows).clamp_(min=0)
-        owner = torch.from_numpy(np.repeat(np.arange(len(rows)), taken.lengths))
-        found[owner, torch.from_numpy(taken.values.astype(np.int64) - 1)] = 0
+        found[torch.from_numpy(taken.owners), torch.from_numpy(taken.values.astype(np.int64) - 1)] = 0
         found.div_(found.amax(1, keepdim=True).clamp(min=1e-9)).pow_(self.params.sharpness)
         return found.div_(found.sum(1, keepdim=True).clamp(min=1e-9))
 

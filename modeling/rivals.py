@@ -108,7 +108,7 @@ def score_rivals(
     scorers = base.plain_scorers(
         histories, interactions, num_items=num_items, recent_share=recent_share, seed=seed
     ) | content_scorers(histories, content)
-    if ridge is not None and num_items <= ridge.max_items:
+    if ridge is not None and ridge.allows(num_items):
         scorers["ridge"] = ridge_scorer(histories, items_by_word(content.titles), num_items, ridge)
     trained = None if sasrec is None else train_sasrec(histories, num_items, sasrec, seed=seed, titles=content.titles)
     if trained is not None:

@@ -110,6 +110,10 @@ class RidgeParams:
     max_items: int = 20000
     """A larger catalogue goes without (its matrix would be above 1.6 GB)."""
 
+    def allows(self, num_items: int) -> bool:
+        """Whether a catalogue is small enough."""
+        return num_items <= self.max_items
+
     def __post_init__(self) -> None:
         if self.sharpness <= 0:
             raise ValueError("sharpness must be above 0")
@@ -122,7 +126,7 @@ class TeacherParams:
     """A closed-form model that a next-item prompt is answered by as well, beside the item that was bought."""
 
     share: float = 0.0
-    """Of the loss of a next-item answer, the part that asks for the teacher's odds; 0: no teacher."""
+    """Of the loss of a next-item answer, the part that asks for the teacher's odds."""
     vector_steps: int = 0
     """Steps in which the item vectors alone are fitted to the teacher before the T5 trains; for `start: recent`."""
     ridge: RidgeParams = field(default_factory=RidgeParams)
@@ -131,8 +135,13 @@ class TeacherParams:
     def __post_init__(self) -> None:
         if not 0 <= self.share <= 1:
             raise ValueError("share must lie in [0, 1]")
-        if self.vector_steps < 0 or (self.vector_steps and not self.share):
-            raise ValueError("vector_steps must be at least 0, and 0 without a teacher (share: 0)")
+        if self.vector_steps < 0:
+            raise ValueError("vector_steps must be at least 0")
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether there is a teacher at all."""
+        return self.share > 0 or self.vector_steps > 0
 
 
 RUN_ONLY = ("max_seconds", "device", "num_threads", "checkpoint_steps", "checkpoint_seconds", "resume")
@@ -176,6 +185,8 @@ class LoopParams:
     """Mean over target tokens, mean over examples of their mean, or the latter times 1 / target length (paper)."""
     family_weights: dict[str, float] = field(default_factory=lambda: dict.fromkeys(FAMILIES, 1.0))
     """How much an example (under tokens: a target token) of each family counts in that mean."""
+    leave_out_named: bool = False
+    """Whether a next-item answer is learned among the items that its prompt does not name, as it is evaluated."""
     valid_rows: int = 512
     """Rows a family of the valid prompts, drawn once by the seed, on which every measurement is made; 0 for none."""
     measure_every: int = 200

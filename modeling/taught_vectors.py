@@ -13,8 +13,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from features.seeds import rng
+from modeling.devices import moved
 from modeling.ragged import IntArray, Ragged
-from modeling.ridge import Ridge
+from modeling.ridge import Ridge, decayed_sums
 
 _NEWEST = 5  # items of a history that count
 _FADES = 0.5  # weight of an item beside the one after it: between what the start `recent` makes of one and two words
@@ -34,8 +35,9 @@ def fit_vectors(vectors: Tensor, train: Ragged, ridge: Ridge, *, steps: int, see
         steps: of Adam, each with 512 histories: train histories cut at random, and single items.
         seed: draws them.
     """
-    fitted = F.normalize(vectors.float(), dim=1).requires_grad_(True)
-    scale = torch.tensor(float(np.log(_SCALE)), requires_grad=True)
+    device = ridge.weights.device
+    fitted = F.normalize(vectors.float().to(device), dim=1).requires_grad_(True)
+    scale = torch.tensor(float(np.log(_SCALE)), device=device, requires_grad=True)
     adam = torch.optim.Adam([fitted, scale], fused=True)
     users = np.flatnonzero(train.lengths > 1)
     generator = rng(seed, "taught vectors")
@@ -47,7 +49,7 @@ def fit_vectors(vectors: Tensor, train: Ragged, ridge: Ridge, *, steps: int, see
         loss.backward()  # type: ignore[no-untyped-call]
         adam.step()
     with torch.no_grad():
-        return fitted * scale.exp()
+        return (fitted * scale.exp()).to(vectors.device)
 
 
 def _histories(train: Ragged, users: IntArray, num_items: int, generator: np.random.Generator) -> Ragged:
@@ -62,16 +64,8 @@ def _loss(vectors: Tensor, scale: Tensor, histories: Ragged, ridge: Ridge) -> Te
     """Mean cross-entropy of the answers to the teacher's odds, items of the history left out."""
     with torch.no_grad():
         odds = ridge.odds(histories, np.arange(len(histories)))
-    items = torch.from_numpy(histories.values - 1)
-    back = np.repeat(histories.offsets[1:], histories.lengths) - 1 - np.arange(len(items))
-    mean = F.embedding_bag(
-        items,
-        F.normalize(vectors, dim=1),
-        torch.from_numpy(histories.offsets[:-1]),
-        mode="sum",
-        per_sample_weights=torch.from_numpy((_FADES**back).astype(np.float32)),
-    )
-    logits = F.normalize(mean, dim=1) @ (vectors * scale.exp()).T
-    owner = torch.from_numpy(np.repeat(np.arange(len(histories)), histories.lengths))
-    logits = logits.index_put((owner, items), torch.tensor(_NEVER))
+    sums = decayed_sums(F.normalize(vectors, dim=1), histories, _FADES)
+    logits = F.normalize(sums, dim=1) @ (vectors * scale.exp()).T
+    own = (moved(torch.from_numpy(part), vectors.device) for part in (histories.owners, histories.values - 1))
+    logits = logits.index_put(tuple(own), torch.tensor(_NEVER, device=vectors.device))
     return -(odds * logits.log_softmax(1)).sum(1).mean()

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from features.errors import ParamsError
 from modeling.batches import Corpus
+from modeling.devices import CPU, moved
 from modeling.ragged import IntArray, Ragged
 from modeling.ridge import Ridge, item_weights
 from modeling.settings import TeacherParams
@@ -64,29 +65,35 @@ class Teacher:
         if not len(places):
             return None
         odds = self.ridge.odds(self.named, np.asarray(rows, np.int64)[places])
-        return SoftTargets(torch.from_numpy(places).to(device), odds.to(device), self.tokens.to(device), self.share)
+        if self.tokens.device != device:
+            self.tokens = self.tokens.to(device)
+        return SoftTargets(moved(torch.from_numpy(places), device), odds.to(device), self.tokens, self.share)
 
 
-def make_ridge(params: TeacherParams, texts: list[str], train: Ragged, words: Ragged | None) -> Ridge | None:
+def make_ridge(
+    params: TeacherParams, texts: list[str], train: Ragged, words: Ragged | None, device: torch.device = CPU
+) -> Ridge | None:
     """The regression that `params` describe; None where they ask for no teacher.
 
     Args:
-        params: its share of the loss, and the regression.
+        params: what it is for, and the regression.
         texts: the identifier of item i + 1 as a prompt writes it.
         train: row u: the train items of user u, from 1.
         words: row w: the items whose titles have word w; None leaves titles out.
+        device: where it is made and stays.
 
     Raises:
         ParamsError: items are too many for a dense matrix.
     """
-    if not params.share:
+    if not params.is_asked:
         return None
-    if len(texts) > params.ridge.max_items:
+    if not params.ridge.allows(len(texts)):
         raise ParamsError(
             f"pretrain.teacher with {len(texts):,} items",
-            f"at most {params.ridge.max_items:,} (teacher.ridge.max_items)", "set share to 0, or raise the limit",
+            f"at most {params.ridge.max_items:,} (teacher.ridge.max_items)",
+            "set share and vector_steps to 0, or raise the limit",
         )  # fmt: skip
-    return Ridge(item_weights(train, words, len(texts), params.ridge), params.ridge)
+    return Ridge(item_weights(train, words, len(texts), params.ridge, device), params.ridge)
 
 
 def tokens_of_items(tokens: Tokens, texts: list[str]) -> npt.NDArray[np.int64]:

@@ -28,6 +28,7 @@ from modeling.devices import arithmetic
 from modeling.heap import is_out_of_memory, keep_heap
 from modeling.history import History, Stopped, beside_the_bar, peak_memory_gb
 from modeling.loss import weight_of
+from modeling.named_items import NamedItems
 from modeling.optimiser import DecayedAdam, rate_share
 from modeling.quick import quicken
 from modeling.resuming import State, load_state, save_state
@@ -88,6 +89,7 @@ class _Run:
         self.model, self.train, self.measure, self.params = model, train, measure, params
         self.seed, self.stage, self.checkpoints, self.teacher = seed, stage, checkpoints, teacher
         self.device = next(model.parameters()).device
+        self.named = NamedItems(train) if params.leave_out_named else None
         self.trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
         self.optimiser = DecayedAdam(
             self.trained,
@@ -170,7 +172,7 @@ class _Run:
             for part, batch in zip(step.passes, step.batches, strict=True):
                 soft = None if self.teacher is None else self.teacher.soft(part, self.device)
                 with arithmetic(self.device, self.params.dtype):
-                    losses = self.model(batch, soft)
+                    losses = self.model(batch, soft, self.named.of(part, self.device) if self.named else None)
                 (losses.total(weighting, self.family_weights) / whole).backward()
                 self.sums += torch.stack(losses.by_family())
         except (RuntimeError, MemoryError) as error:

@@ -14,6 +14,7 @@ from features.errors import ModelError
 from modeling.adapters import Route, attach_adapters
 from modeling.batches import IGNORED, Batch
 from modeling.loss import TokenLosses, token_losses, with_soft_targets
+from modeling.named_items import LeftOut, leave_out
 from modeling.settings import AdapterParams, VisionParams
 from modeling.tokens import CATEGORIES, WHOLE_WORDS
 from modeling.visual import VisualProjector, place
@@ -98,8 +99,16 @@ class VIP5(nn.Module):
         logits: Tensor = self.t5.lm_head(self.decode(decoder_input_ids, states, attention_mask, families))
         return logits
 
-    def forward(self, batch: Batch, soft: "SoftTargets | None" = None) -> TokenLosses:
-        """The loss of every target token, given those before it; `soft` changes the first tokens' of some rows."""
+    def forward(
+        self, batch: Batch, soft: "SoftTargets | None" = None, left_out: LeftOut | None = None
+    ) -> TokenLosses:
+        """The loss of every target token, given those before it.
+
+        Args:
+            batch: B rows.
+            soft: changes what the first tokens of some rows are asked for.
+            left_out: tokens that the first step of some rows does without.
+        """
         states = self.encode(batch)
         hidden = self.decode(shifted_right(batch.labels), states, batch.mask, batch.families)
         positions = batch.label_positions
@@ -107,6 +116,8 @@ class VIP5(nn.Module):
             raise ValueError("Batch.label_positions is set when the batch is made")
         logits = self.t5.lm_head(hidden.flatten(0, 1)[positions])  # (N, V)
         rows = positions.div(batch.labels.shape[1], rounding_mode="floor")
+        if left_out is not None:
+            logits = leave_out(logits, rows, left_out)
         losses = token_losses(logits, batch.labels.flatten()[positions], rows, batch.families)
         return losses if soft is None else with_soft_targets(losses, logits, soft)
 

@@ -111,13 +111,13 @@ def test_a_word_of_a_title_joins_items_that_no_buyer_has_in_common() -> None:
     assert likeness[4] > 0.4 > likeness[[1, 2, 5]].max()
 
 
-def recent(texts: list[str], lengths: Sequence[float] = (1.0,)) -> tuple[Any, Tokens]:
+def recent(texts: list[str], lengths: Sequence[float] = (1.0,), kind: str = "relu") -> tuple[Any, Tokens]:
     """A T5 that starts from the items that a prompt names, whose items point in directions of their own."""
     own = tokens(texts)
     with seeded(1, "test"):
         t5 = new_t5(
             Scratch(d_model=128, d_ff=32, num_heads=4, d_kv=32, num_layers=2, num_decoder_layers=1, start="recent",
-                    embedding_scale=0.1), vocabulary_size=own.size, dropout=0.0).eval()  # fmt: skip
+                    embedding_scale=0.1, feed_forward_proj=kind), vocabulary_size=own.size, dropout=0.0).eval()  # fmt: skip
         with torch.no_grad():
             ids = [own.tokenizer.token_to_id(text) for text in texts]
             sizes = torch.tensor(lengths).repeat(len(texts))[: len(texts), None]
@@ -156,6 +156,17 @@ def test_long_item_vectors_attract_no_more_attention_than_short_ones() -> None:
         )
         shares[lengths] = first / second
     assert shares[0.5, 2.0] == pytest.approx(shares[1.0,], rel=0.05)
+
+
+@pytest.mark.parametrize("kind", ["relu", "gated-gelu"])
+def test_recent_ends_behind_an_item_and_not_before(kind: str) -> None:
+    items = [f"<item_{number}>" for number in range(1, 31)]
+    t5, own = recent(items, kind=kind)
+    source = torch.tensor(np.stack(own.encode_targets(["After <item_1> , <item_2> , what next ?"], 64)))
+    answer = torch.tensor([[0, own.tokenizer.token_to_id("<item_7>")]])
+    with torch.no_grad():
+        probabilities = t5(input_ids=source, decoder_input_ids=answer).logits[0].softmax(-1)
+    assert probabilities[1, own.eos_id] > 0.9 > 0.05 > probabilities[0, own.eos_id]
 
 
 def test_recent_needs_tokens_that_say_item() -> None:

@@ -109,8 +109,9 @@ def test_what_it_cannot_teach_is_refused(corpus: Corpus, place: Context, tmp_pat
     assert make_ridge(TeacherParams(), TEXTS, TRAIN, None) is None
     with pytest.raises(ValueError, match="share must lie in"):
         TeacherParams(share=1.5)
-    with pytest.raises(ValueError, match="0 without a teacher"):
-        TeacherParams(vector_steps=3)
+    assert TeacherParams(vector_steps=3).is_asked
+    with pytest.raises(ValueError, match="vector_steps must be"):
+        TeacherParams(vector_steps=-1)
 
 
 def test_fitted_vectors_answer_as_the_teacher_does() -> None:
