@@ -60,6 +60,4 @@ class NamedItems:
 
 def leave_out(logits: Tensor, rows: Tensor, left_out: LeftOut) -> Tensor:
     """`logits` (N, V) of the target tokens of `rows` (N,), ascending, changed in place at each row's first token."""
-    return logits.index_put_(
-        (torch.searchsorted(rows, left_out.rows), left_out.tokens), logits.new_full((), FAR_BELOW)
-    )
+    return logits.index_put_((torch.searchsorted(rows, left_out.rows), left_out.tokens), logits.new_full((), FAR_BELOW))

@@ -19,8 +19,8 @@ from features.errors import ParamsError
 from modeling.tokens import Tokens
 
 DECAY = 0.35  # of the logarithm of the weight, a token of distance
-_TEXT, _ITEM, _END = (3.0, 0.0), (0.0, 4.0), (3.0, -9.0)  # flags, in root mean squares of a text token's other numbers,
-# of the item's own and of all items'
+_TEXT, _ITEM = (3.0, 0.0), (0.0, 4.0)  # flags, in root mean squares of a token's other numbers
+_END = (4.0, -12.0)  # as they are: a logit of twelve outweighs a hundred thousand tokens
 _TO_ITEMS, _TO_THE_END = 0.6, -0.5  # what keys make of the flag "item", in the encoder and in the decoder
 _NOISE = 0.1  # of queries and keys, so that the flags decide at first
 _NOT_AFTER = -8.0  # bias of tokens that follow
@@ -57,7 +57,7 @@ def _flag(table: Tensor, items: Tensor, eos_id: int) -> None:
     of_items = table[items, :-2].square().mean(1, keepdim=True).sqrt()  # each its own: long ones attract no more
     table[:, -2:] = of_text * torch.tensor(_TEXT)
     table[items, -2:] = of_items * torch.tensor(_ITEM)
-    table[eos_id, -2:] = of_items.mean() * torch.tensor(_END)
+    table[eos_id, -2:] = torch.tensor(_END)
 
 
 def _look_for(attention: Any, config: Any, sign: float) -> None:

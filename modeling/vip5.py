@@ -99,9 +99,7 @@ class VIP5(nn.Module):
         logits: Tensor = self.t5.lm_head(self.decode(decoder_input_ids, states, attention_mask, families))
         return logits
 
-    def forward(
-        self, batch: Batch, soft: "SoftTargets | None" = None, left_out: LeftOut | None = None
-    ) -> TokenLosses:
+    def forward(self, batch: Batch, soft: "SoftTargets | None" = None, left_out: LeftOut | None = None) -> TokenLosses:
         """The loss of every target token, given those before it.
 
         Args:

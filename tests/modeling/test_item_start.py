@@ -117,7 +117,8 @@ def recent(texts: list[str], lengths: Sequence[float] = (1.0,), kind: str = "rel
     with seeded(1, "test"):
         t5 = new_t5(
             Scratch(d_model=128, d_ff=32, num_heads=4, d_kv=32, num_layers=2, num_decoder_layers=1, start="recent",
-                    embedding_scale=0.1, feed_forward_proj=kind), vocabulary_size=own.size, dropout=0.0).eval()  # fmt: skip
+                    embedding_scale=0.1, feed_forward_proj=kind),
+            vocabulary_size=own.size, dropout=0.0).eval()  # fmt: skip
         with torch.no_grad():
             ids = [own.tokenizer.token_to_id(text) for text in texts]
             sizes = torch.tensor(lengths).repeat(len(texts))[: len(texts), None]
