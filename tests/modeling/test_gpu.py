@@ -11,11 +11,15 @@ from features.seeds import rng
 from modeling.batches import Batch, PhotoTable
 from modeling.decoding import constrained_beam_search, score_items
 from modeling.devices import arithmetic
+from modeling.named_items import LeftOut
 from modeling.prefix_tree import build_tree
 from modeling.quick import quicken
 from modeling.settings import LoopParams
 from modeling.steps import ready_steps
+from modeling.taught_vectors import fit_vectors
+from modeling.teacher import SoftTargets, make_ridge
 from tests.modeling.test_quick import batch, model
+from tests.modeling.test_teacher import ALWAYS, TEXTS, TRAIN
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 
@@ -90,6 +94,34 @@ def test_bfloat16_on_a_gpu_is_near() -> None:
     whole = torch.cat([g.flatten() for g in expected.values()])
     other = torch.cat([found[name].flatten() for name in expected])
     assert float((whole - other).norm() / whole.norm()) < 0.03
+
+
+def taught_losses(place: str) -> torch.Tensor:
+    made, device = model("full").to(place), torch.device(place)
+    quicken(made)
+    odds = torch.tensor([[0.5, 0.25, 0.25], [0.0, 1.0, 0.0]])
+    soft = SoftTargets(torch.tensor([0, 2]).to(device), odds.to(device), torch.tensor([3, 4, 5]).to(device), 0.7)
+    left_out = LeftOut(torch.tensor([0, 0, 1]).to(device), torch.tensor([6, 7, 8]).to(device))
+    values: torch.Tensor = made(batch().to(device), soft, left_out).values
+    return values.detach().cpu()
+
+
+@needs_gpu
+def test_a_step_towards_a_teacher_is_the_cpus() -> None:
+    torch.testing.assert_close(taught_losses("cuda"), taught_losses("cpu"), atol=1e-5, rtol=1e-5)
+
+
+@needs_gpu
+def test_a_teacher_and_what_is_fitted_to_it_are_the_cpus() -> None:
+    here, there = (make_ridge(ALWAYS, TEXTS, TRAIN, None, torch.device(place)) for place in ("cpu", "cuda"))
+    assert here is not None
+    assert there is not None
+    torch.testing.assert_close(there.weights.cpu(), here.weights, atol=1e-5, rtol=1e-4)
+    rows = np.arange(1, 6)
+    torch.testing.assert_close(there.odds(TRAIN, rows).cpu(), here.odds(TRAIN, rows), atol=1e-5, rtol=1e-3)
+    start = torch.randn(len(TEXTS), 8, generator=torch.Generator().manual_seed(2))
+    fitted = [fit_vectors(start, TRAIN, ridge, steps=30, seed=1) for ridge in (here, there)]
+    torch.testing.assert_close(fitted[1], fitted[0], atol=1e-2, rtol=1e-2)
 
 
 @needs_gpu
