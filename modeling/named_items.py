@@ -32,22 +32,24 @@ class LeftOut:
     """(M,) int64: a token that the row's first step leaves out."""
 
 
-class NamedItems:
-    """The items named by the rows of one corpus that ask for another one.
+def ask_for_another(corpus: Corpus) -> npt.NDArray[np.bool_]:
+    """(N,) which rows are answered by one identifier token that their source does not name."""
+    sources, targets = corpus.sources, corpus.targets
+    first = targets.values[targets.offsets[:-1].clip(max=max(0, len(targets.values) - 1))]
+    one = (targets.lengths == 2) & np.isin(first, corpus.tokens.identifier_ids)  # the item and the end of sequence
+    among = np.zeros(len(sources), bool)
+    among[sources.owners[sources.values == np.repeat(first, sources.lengths)]] = True
+    found: npt.NDArray[np.bool_] = one & ~among
+    return found
 
-    Args:
-        corpus: a row whose target is one identifier token counts, unless its source names that item too (a list to
-            choose from).
-    """
+
+class NamedItems:
+    """The items named by the rows of one corpus that ask for another one (a list to choose from names the answer)."""
 
     def __init__(self, corpus: Corpus) -> None:
-        identifiers = corpus.tokens.identifier_ids
-        sources, targets = corpus.sources, corpus.targets
-        first = targets.values[targets.offsets[:-1].clip(max=max(0, len(targets.values) - 1))]
-        asks = (targets.lengths == 2) & np.isin(first, identifiers)  # the item and the end of sequence
-        among = np.zeros(len(sources), bool)
-        among[sources.owners[sources.values == np.repeat(first, sources.lengths)]] = True
-        self._named = sources.keep(np.isin(sources.values, identifiers) & (asks & ~among)[sources.owners])
+        sources = corpus.sources
+        named = np.isin(sources.values, corpus.tokens.identifier_ids)
+        self._named = sources.keep(named & ask_for_another(corpus)[sources.owners])
 
     def of(self, rows: npt.NDArray[np.int64], device: torch.device) -> LeftOut | None:
         """For a batch of `rows` of the corpus; None where there is nothing to leave out."""

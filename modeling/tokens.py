@@ -66,6 +66,9 @@ class Tokens:
         identifiers = [token for text, token in vocabulary.items() if IDENTIFIER.fullmatch(text)]
         self.identifier_ids: Int32Array = np.sort(np.array(identifiers, np.int32))
         """Ids of all item identifier tokens, ascending."""
+        apart = {self.pad_id, self.eos_id, self.unk_id, *self._specials.values()}
+        self.word_ids: Int32Array = np.array(sorted(set(vocabulary.values()) - apart), np.int32)
+        """Ids of all tokens of plain text, ascending."""
         self._is_identifier = np.zeros(self.size, bool)
         self._is_identifier[self.identifier_ids] = True
         self._starts_word = np.zeros(self.size, bool)

@@ -120,7 +120,7 @@ def test_losses_that_are_not_finite_leave_a_usable_state(
 ) -> None:
     forward = VIP5.forward
 
-    def overflowing(self: VIP5, batch: Any, soft: Any = None) -> Any:
+    def overflowing(self: VIP5, batch: Any, soft: Any = None, left_out: Any = None) -> Any:
         losses = forward(self, batch, soft)
         return replace(losses, values=losses.values * (torch.nan if calls.append(1) or len(calls) > 9 else 1))
 
@@ -140,7 +140,7 @@ def test_running_out_of_memory_ends_in_one_line_with_a_state(
     whole_model, _ = start(place, LOOP, None)
     forward, calls = VIP5.forward, list[int]()
 
-    def hungry(self: VIP5, batch: Any, soft: Any = None) -> Any:
+    def hungry(self: VIP5, batch: Any, soft: Any = None, left_out: Any = None) -> Any:
         calls.append(1)
         if len(calls) == 20:
             torch.empty(2**60)  # torch's own message
