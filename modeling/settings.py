@@ -187,9 +187,9 @@ class LoopParams:
     """How much an example (under tokens: a target token) of each family counts in that mean."""
     leave_out_named: bool = False
     """Whether a next-item answer is learned among the items that its prompt does not name, as it is evaluated."""
-    word_dropout: float = 0.0
-    """Share of the stretches of words (before, between and behind items) that next-item prompts lose in training; for
-    wordings that training does not show."""
+    word_noise: float = 0.0
+    """Share of the stretches of words (before, between and behind items) of next-item prompts that training leaves out
+    or replaces by others; for wordings that it does not show."""
     valid_rows: int = 512
     """Rows a family of the valid prompts, drawn once by the seed, on which every measurement is made; 0 for none."""
     measure_every: int = 200
@@ -220,7 +220,7 @@ class LoopParams:
         ranges = {
             "epochs must be at least 0": self.epochs >= 0,
             "batch_size must be at least 1": self.batch_size >= 1,
-            "word_dropout must lie in [0, 1)": 0 <= self.word_dropout < 1,
+            "word_noise must lie in [0, 1)": 0 <= self.word_noise < 1,
             "max_steps must be at least 1": self.max_steps is None or self.max_steps >= 1,
             "max_seconds must be above 0": self.max_seconds is None or self.max_seconds > 0,
             "tokens_per_batch must be at least 1": self.tokens_per_batch is None or self.tokens_per_batch >= 1,

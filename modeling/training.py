@@ -38,7 +38,7 @@ from modeling.steps import Rows, Step, epoch_steps, ready_steps
 from modeling.teacher import Teacher
 from modeling.validation import Measure
 from modeling.vip5 import VIP5
-from modeling.word_dropout import without_some_words
+from modeling.word_noise import with_word_noise
 
 log = logging.getLogger("vip5")
 LOG_STEPS = 20  # steps between two rows of the curve
@@ -75,8 +75,8 @@ def fit(
     if not len(train):
         raise TrainingError("no train prompts", "at least one", "run `dvc repro prompts`")
     keep_heap()
-    if params.word_dropout:
-        train = without_some_words(train, params.word_dropout, seed=seed, stage=stage)
+    if params.word_noise:
+        train = with_word_noise(train, params.word_noise, seed=seed, stage=stage)
     run = _Run(model, train, measure, params, seed=seed, stage=stage, checkpoints=checkpoints, teacher=teacher)
     with seeded(seed, stage, "dropout"):
         return run.go()
