@@ -5,7 +5,7 @@ Trade-off: only for items of one token, which that one step decides; others are 
 
 Why: the items of a history are the likeliest answer of a model whose item vectors say who buys what, and no history is
 answered by them. With them in the sum the first thing that training learns is to turn these vectors away from
-themselves, at the price of what they know (docs/decisions/0026).
+themselves, at the price of what they know (docs/decisions/0027).
 """
 
 from dataclasses import dataclass

@@ -6,7 +6,7 @@ Trade-off: drawn once a run and not anew each epoch, so that a corpus stays flat
 
 Why: a T5 leans on the words and the distances that it has seen. Where every wording that it trains on ends in a
 question, it reads the answer there, and a wording that ends in an item is answered worse than before training
-(docs/decisions/0026).
+(docs/decisions/0027).
 """
 
 import copy
