@@ -1,5 +1,6 @@
 """The training loop: it stops where it is told, keeps the chosen weights, and its formulas are the stated ones."""
 
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -53,6 +54,20 @@ def test_training_stops_where_it_is_told(place: Context, loop: LoopParams, stopp
     assert history.steps <= steps
     assert history.best["valid_loss"] > 0
     assert history.best_step <= history.steps
+
+
+def test_items_left_out_and_words_lost_reach_the_steps(place: Context) -> None:
+    plain = LoopParams(epochs=1, batch_size=90, learning_rate=1e-9, dropout=0.0, valid_rows=0)
+    seen = {}
+    for name, changed in (("plain", {}), ("left out", {"leave_out_named": True}), ("noise", {"word_noise": 0.8})):
+        model, tokens = open_model(place)
+        corpus = Corpus.load(pretrain.prompt_tables(place, "train"), tokens, None)
+        seen[name] = fit(model, corpus, None, replace(plain, **changed), seed=1, stage="pretrain")
+    loss = {name: history.rows[-1]["loss_sequential"] for name, history in seen.items()}
+    assert (
+        loss["left out"] < loss["plain"] < loss["noise"]
+    )  # fewer wrong answers are possible; words that it knew are gone
+    assert seen["left out"].source_tokens == seen["plain"].source_tokens > seen["noise"].source_tokens
 
 
 class Rigged:
