@@ -68,7 +68,7 @@ def item_knn(histories: Histories, num_items: int) -> Scorer:
 
     def score(user_ids: IntArray) -> FloatArray:
         known = histories.known.take(user_ids)
-        user_row = np.repeat(np.arange(len(known)), known.lengths)
+        user_row = known.owners
         near = neighbours.take(known.values)
         weights = Ragged(cosines, neighbours.offsets).take(known.values).values
         place = np.repeat(user_row, near.lengths) * num_items + near.values - 1
@@ -137,7 +137,7 @@ def number_rule_ranks(histories: Histories, user_ids: IntArray) -> IntArray:
     """
     known = histories.known.take(user_ids)
     largest = np.zeros(len(user_ids), np.int64)
-    np.maximum.at(largest, np.repeat(np.arange(len(known)), known.lengths), known.values)
+    np.maximum.at(largest, known.owners, known.values)
     ranks: IntArray = np.maximum(histories.targets[user_ids] - largest, 0)
     return ranks
 

@@ -190,6 +190,12 @@ class Corpus:
         """(N,) source tokens by row, the end of sequence included."""
         return self.sources.lengths
 
+    def is_one_item(self, indices: IntArray) -> npt.NDArray[np.bool_]:
+        """(len(indices),) whether the target of each of these rows is one identifier token and the end of sequence."""
+        first = self.targets.values[self.targets.offsets[indices]]
+        found: npt.NDArray[np.bool_] = np.isin(first, self.tokens.identifier_ids) & (self.targets.lengths[indices] == 2)
+        return found
+
     def batch(self, indices: IntArray | Sequence[int], device: torch.device = CPU) -> Batch:
         """The rows `indices`, padded to the longest of them, on `device`."""
         chosen = np.asarray(indices, np.int64)

@@ -45,7 +45,7 @@ def title_bm25(histories: Histories, titles: Sequence[str | None]) -> Scorer | N
     def score(user_ids: IntArray) -> FloatArray:
         known = newest.take(user_ids)
         asked = words.take(known.values - 1)
-        row = np.repeat(np.repeat(np.arange(len(known)), known.lengths), asked.lengths)
+        row = np.repeat(known.owners, asked.lengths)
         listed = postings.take(asked.values)
         place = np.repeat(row, listed.lengths) * num_items + listed.values
         total = np.bincount(place, weights.take(asked.values).values, minlength=len(user_ids) * num_items)
@@ -75,7 +75,7 @@ def nearest(histories: Histories, vectors: FloatArray, present: npt.NDArray[np.b
     def score(user_ids: IntArray) -> FloatArray:
         known = newest.take(user_ids)
         sums = np.zeros((len(user_ids), own.shape[1]), np.float32)
-        np.add.at(sums, np.repeat(np.arange(len(known)), known.lengths), own[known.values - 1])
+        np.add.at(sums, known.owners, own[known.values - 1])
         scores: FloatArray = sums @ own.T
         scores[:, ~present] = -np.finfo(np.float32).max
         return scores

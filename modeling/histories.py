@@ -34,7 +34,7 @@ class Histories:
         """(B, I) whether item i + 1 is among the known items of each user."""
         rows = self.known.take(user_ids)
         mask = np.zeros((len(user_ids), num_items), np.bool_)
-        mask[np.repeat(np.arange(len(rows)), rows.lengths), rows.values - 1] = True
+        mask[rows.owners, rows.values - 1] = True
         return mask
 
 

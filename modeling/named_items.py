@@ -35,11 +35,10 @@ class LeftOut:
 def ask_for_another(corpus: Corpus) -> npt.NDArray[np.bool_]:
     """(N,) which rows are answered by one identifier token that their source does not name."""
     sources, targets = corpus.sources, corpus.targets
-    first = targets.values[targets.offsets[:-1].clip(max=max(0, len(targets.values) - 1))]
-    one = (targets.lengths == 2) & np.isin(first, corpus.tokens.identifier_ids)  # the item and the end of sequence
+    first = targets.values[targets.offsets[:-1]]
     among = np.zeros(len(sources), bool)
     among[sources.owners[sources.values == np.repeat(first, sources.lengths)]] = True
-    found: npt.NDArray[np.bool_] = one & ~among
+    found: npt.NDArray[np.bool_] = corpus.is_one_item(np.arange(len(corpus))) & ~among
     return found
 
 

@@ -217,7 +217,7 @@ def _validated(model: SasRec, histories: Histories, users: IntArray, num_items: 
         known, train = histories.known.take(part), histories.train.take(part)
         target = known.values[known.offsets[1:] - 1][:, None] - 1
         own = np.take_along_axis(scores, target, 1)
-        scores[np.repeat(np.arange(len(part)), train.lengths), train.values - 1] = -np.inf
+        scores[train.owners, train.values - 1] = -np.inf
         ranks.append(1 + (scores > own).sum(1))
     values = by_user(np.concatenate([np.zeros(0, np.int64), *ranks]), [10])
     return {name: float(values[name].mean()) if len(values[name]) else 0.0 for name in ("hr@10", "ndcg@10")}

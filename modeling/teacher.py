@@ -44,13 +44,13 @@ class Teacher:
     Args:
         corpus: train prompts.
         item_tokens: (I,) the one token of items 1 to I.
-        ridge: the regression.
+        ridge: the regression, on the device that trains.
         share: of the loss.
     """
 
     def __init__(self, corpus: Corpus, item_tokens: IntArray, ridge: Ridge, share: float) -> None:
         self.ridge, self.share = ridge, share
-        self.tokens = torch.from_numpy(np.asarray(item_tokens, np.int64))
+        self.tokens = torch.from_numpy(np.asarray(item_tokens, np.int64)).to(ridge.weights.device)
         item_of = np.zeros(max(corpus.tokens.size, int(item_tokens.max(initial=0)) + 1), np.int64)
         item_of[item_tokens] = np.arange(1, len(item_tokens) + 1)
         named = item_of[corpus.sources.values]
@@ -65,9 +65,7 @@ class Teacher:
         if not len(places):
             return None
         odds = self.ridge.odds(self.named, np.asarray(rows, np.int64)[places])
-        if self.tokens.device != device:
-            self.tokens = self.tokens.to(device)
-        return SoftTargets(moved(torch.from_numpy(places), device), odds.to(device), self.tokens, self.share)
+        return SoftTargets(moved(torch.from_numpy(places), device), odds, self.tokens, self.share)
 
 
 def make_ridge(

@@ -60,5 +60,5 @@ def by_chance(numbers: IntArray, seed: int) -> IntArray:
 
 
 def _keys(rows: Ragged, base: int) -> IntArray:
-    keys: IntArray = np.repeat(np.arange(len(rows)), rows.lengths) * base + rows.values
+    keys: IntArray = rows.owners * base + rows.values
     return keys

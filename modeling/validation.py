@@ -81,9 +81,7 @@ def fixed_rows(corpus: Corpus, trained_prompts: Sequence[str], per_family: int, 
 
 def one_token_rows(corpus: Corpus, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """The sequential rows among `rows` whose target is one identifier token and the end of sequence."""
-    first = corpus.targets.values[corpus.targets.offsets[rows]]
-    named = np.isin(first, corpus.tokens.identifier_ids)
-    ranked: npt.NDArray[np.int64] = rows[named & (corpus.targets.lengths[rows] == 2) & (corpus.families[rows] == 0)]
+    ranked: npt.NDArray[np.int64] = rows[corpus.is_one_item(rows) & (corpus.families[rows] == 0)]
     return ranked
 
 

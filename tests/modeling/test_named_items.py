@@ -9,14 +9,13 @@ from features import schema
 from features.stage import Context
 from modeling.backbone import new_t5, seeded
 from modeling.batches import Corpus
+from modeling.devices import CPU
 from modeling.named_items import LeftOut, NamedItems, leave_out
 from modeling.settings import Scratch
 from modeling.tokenizer_training import train_tokenizer
 from modeling.tokens import Tokens
 from modeling.vip5 import VIP5
 from tests.modeling.world import NUM_ITEMS, NUM_USERS, write_world
-
-CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
