@@ -22,7 +22,8 @@ import open_clip
 import torch
 from PIL import Image
 
-from features.clip import ClipParams, Encoder, load_encoder
+from features.clip import Encoder, load_encoder
+from features.clip_config import ClipParams
 from features.clip_names import ALIASES
 from features.decoding import Decoded, PhotoLimits, decode
 

@@ -38,7 +38,8 @@ import torch
 
 from benchmarks.arithmetic import counted, product_rate
 from benchmarks.measured import python
-from features.clip import ClipParams, Encoder, cores, load_encoder
+from features.clip import Encoder, cores, load_encoder
+from features.clip_config import ClipParams
 from features.decoding import PhotoLimits
 from features.encoding import Filing, encode_photos
 from features.feeding import Feeder, Job, Recipe, prepare

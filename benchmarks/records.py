@@ -26,6 +26,7 @@ import orjson
 from benchmarks.literals import made_up
 from features import stage
 from pipelines import dump_lines, records
+from pipelines.records_config import Params
 
 REVIEWS, METADATA, TWIN = "reviews_Bench_5.json.gz", "meta_Bench.json.gz", "meta_as_json.json.gz"
 BLOCK = 20_000
@@ -110,7 +111,7 @@ def ours(root: Path, num_processes: int) -> int:
     entry = {"format": "amazon2014", "reviews": [REVIEWS], "metadata": [METADATA]}
     beam = {"options": options if num_processes > 1 else []}
     context = stage.Context(dataset="bench", root=root, seed=1, shared={"datasets": entry, "beam": beam})
-    return records.run(records.Params(num_strides=num_processes, lines_per_block=BLOCK), context)
+    return records.run(Params(num_strides=num_processes, lines_per_block=BLOCK), context)
 
 
 @dataclass(frozen=True)

@@ -6,20 +6,18 @@ was merely forgotten is an error, because its features would look like features 
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from features.clip_config import ClipParams
 from features.errors import ParamsError
 from features.params import nearest
-
-if TYPE_CHECKING:
-    from features.clip import ClipParams
 
 ALIASES = {"vitb32": "ViT-B-32", "vitb16": "ViT-B-16", "vitl14": "ViT-L-14", "rn50": "RN50", "rn101": "RN101"}
 OWN_MODELS = Path(__file__).with_name("clip_models")
 UNTRAINED = "untrained"
 
 
-def resolve(params: "ClipParams") -> tuple[str, dict[str, Any]]:
+def resolve(params: ClipParams) -> tuple[str, dict[str, Any]]:
     """The open_clip name and configuration of `params.model`.
 
     Raises:
@@ -47,7 +45,7 @@ def resolve(params: "ClipParams") -> tuple[str, dict[str, Any]]:
     return name, config
 
 
-def weights(params: "ClipParams", name: str) -> tuple[str | None, bool]:
+def weights(params: ClipParams, name: str) -> tuple[str | None, bool]:
     """What open_clip must load (None: nothing), and whether it must force QuickGELU, as OpenAI's weights need it.
 
     Raises:
@@ -78,6 +76,6 @@ def weights(params: "ClipParams", name: str) -> tuple[str | None, bool]:
     )
 
 
-def is_untrained(params: "ClipParams") -> bool:
+def is_untrained(params: ClipParams) -> bool:
     """Whether the encoder's weights are drawn, not read."""
     return params.pretrained in {None, UNTRAINED}

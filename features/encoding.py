@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from features.clip import ClipParams, Encoder, describe
+from features.clip import Encoder, describe
+from features.clip_config import ClipParams
 from features.clip_names import resolve
 from features.feeding import Feeder, Job, Outcome
 from features.params import digest

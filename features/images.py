@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from features import stage
-from features.clip import ClipParams, cores, describe, feature_width, load_encoder
+from features.clip import cores, describe, feature_width, load_encoder
+from features.clip_config import ClipParams
 from features.datasets import Dataset
 from features.decoding import PhotoLimits
 from features.encoding import Filing, encode_photos, filed_under

@@ -13,7 +13,8 @@ from hashlib import sha256
 import numpy as np
 
 from features import stage
-from features.clip import ClipParams, describe, feature_width, load_encoder
+from features.clip import describe, feature_width, load_encoder
+from features.clip_config import ClipParams
 from features.encoding import Filing, encode_titles, filed_under
 from features.params import build
 from features.shards import Shards

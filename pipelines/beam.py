@@ -12,13 +12,13 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from features import errors
 from features.errors import ParamsError, TableError
+from pipelines.beam_counts import Counts
 
 Unit = TypeVar("Unit")
-Counts = Mapping[str, int]
 
 log = logging.getLogger("vip5")
 
@@ -124,17 +124,3 @@ def _settled(stage: str, num_units: int, totals: Mapping[tuple[str, ...], int]) 
             f"{done} units of {stage} done", f"{num_units}, each once", "another beam.runner: this one lost work"
         )
     return {key[1]: count for key, count in totals.items() if key[0] == "count"}
-
-
-def unit_counts(work: Callable[[Any], Counts], unit: Any) -> list[tuple[str, int]]:
-    """What one unit adds to the sums: its counts, and itself; or, in place of both, what a person must mend.
-
-    Example:
-        >>> unit_counts(lambda unit: {"rows": unit}, 7)
-        [('["units"]', 1), ('["count", "rows"]', 7)]
-    """
-    try:
-        counts = work(unit)
-    except errors.VIP5Error as error:
-        return [(json.dumps(["failed", type(error).__name__, error.found, error.expected, error.action]), 1)]
-    return [(json.dumps(["units"]), 1), *((json.dumps(["count", name]), n) for name, n in counts.items())]

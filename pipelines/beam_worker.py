@@ -12,11 +12,11 @@ from typing import Any
 
 import apache_beam as beam  # noqa: TID253 - only imported by pipelines.beam, behind its door
 
-from pipelines.beam import unit_counts
+from pipelines.beam_counts import unit_counts
 
 
 class DoUnit(beam.DoFn):
-    """Calls `work(unit)` and yields (name, count) for the sums; see `pipelines.beam.unit_counts`."""
+    """Calls `work(unit)` and yields (name, count) for the sums; see `pipelines.beam_counts.unit_counts`."""
 
     def __init__(self, stage: str, work: Callable[[Any], Mapping[str, int]]) -> None:
         self.stage, self.work = stage, work

@@ -19,7 +19,7 @@ from features.tables import checked_parts, read_manifest
 from pipelines import data_report_distributions as dist
 
 if TYPE_CHECKING:
-    from pipelines.data_report import Params
+    from pipelines.data_report_config import Params
 
 
 Files = list[tuple[str, int, int]]

@@ -20,7 +20,7 @@ from features.vectors import read_vectors, unit_rows
 from pipelines import data_report_map as atlas
 
 if TYPE_CHECKING:
-    from pipelines.data_report import Params
+    from pipelines.data_report_config import Params
 
 Card = dict[str, Any]
 

@@ -20,15 +20,16 @@ import pyarrow.parquet as pq
 from features import datasets, schema, stage, tables
 from features.errors import InputError, TableError
 from features.params import build
-from pipelines import dump_lines, readers_p5, records
+from pipelines import dump_lines, readers_p5
 from pipelines.beam import BeamParams, run_units
 from pipelines.record_units import Kind, Unit, work
+from pipelines.records_config import Params
 
 log = logging.getLogger("vip5")
 _KEYS_AT_ONCE = 2_000_000  # about 300 MB
 
 
-def write_records(params: records.Params, context: stage.Context) -> int:
+def write_records(params: Params, context: stage.Context) -> int:
     """Writes the three tables of `records` and returns their rows.
 
     Raises:
@@ -79,7 +80,7 @@ def _found(context: stage.Context, name: str) -> Path:
 
 
 def _units(
-    params: records.Params, dataset: datasets.Dataset, paths: Mapping[str, Path], staging: Mapping[str, Path]
+    params: Params, dataset: datasets.Dataset, paths: Mapping[str, Path], staging: Mapping[str, Path]
 ) -> list[Unit]:
     is_p5 = dataset.format == "p5"
     places = sorted(dataset.files)

@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from pipelines import histories, interaction_keys, sequences
+from pipelines import histories, interaction_keys
 from pipelines.cores import core_masks
 from pipelines.pieces import Pieces
+from pipelines.sequences_config import LEAST_INTERACTIONS, Params
 
 ROWS_PER_BATCH = 1_000_000
 
@@ -33,7 +34,7 @@ class Batch:
 class Rules:
     """What decides which interactions of a user stay, and in which order."""
 
-    params: sequences.Params
+    params: Params
     seed: int
 
     def deduped(self, interactions: pl.DataFrame) -> pl.DataFrame:
@@ -44,7 +45,7 @@ class Rules:
         """The histories of a bucket of users."""
         tied = histories.tied(core, self.params.ties)
         most = self.params.max_interactions_per_user
-        return histories.ordered(tied, most, sequences.LEAST_INTERACTIONS).drop("tie")
+        return histories.ordered(tied, most, LEAST_INTERACTIONS).drop("tie")
 
 
 def batches(parts: Mapping[Path, int], rows_per_batch: int = ROWS_PER_BATCH) -> Iterator[Batch]:

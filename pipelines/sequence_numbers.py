@@ -10,15 +10,16 @@ from collections.abc import Iterator
 import polars as pl
 
 from features.tables import ROWS_PER_PART
-from pipelines import histories, interaction_keys, sequence_buckets, sequences
+from pipelines import histories, interaction_keys, sequence_buckets
 from pipelines.pieces import Pieces
+from pipelines.sequences_config import Params
 
 NUMBERS = {"user": ("user", "user_id", "part"), "item": ("item", "item_id")}
 INTERACTION_COLUMNS = ("user_id", "position", "item_id", "rating", "timestamp", "split")
 
 
 def users(
-    pieces: Pieces, params: sequences.Params, seed: int, *, in_file_order: bool, rows_per_part: int = ROWS_PER_PART,
+    pieces: Pieces, params: Params, seed: int, *, in_file_order: bool, rows_per_part: int = ROWS_PER_PART,
     previous: pl.DataFrame | None = None,
 ) -> pl.DataFrame:  # fmt: skip
     """`user`, `user_id`, `user_key`, `name`, `number`, `num_interactions`, `part` of the interactions; by `user_id`.

@@ -15,9 +15,10 @@ import pyarrow.parquet as pq
 from features import datasets, schema, stage, tables
 from features.errors import TableError
 from features.params import build
-from pipelines import sequence_beam, sequence_buckets, sequence_numbers, sequences
+from pipelines import sequence_beam, sequence_buckets, sequence_numbers
 from pipelines.beam import BeamParams
 from pipelines.pieces import Pieces
+from pipelines.sequences_config import Params
 
 log = logging.getLogger("vip5")
 _HOW = ("engine", "rows_per_bucket", "beam_rounds")  # parameters that do not change a row
@@ -26,7 +27,7 @@ _HOW = ("engine", "rows_per_bucket", "beam_rounds")  # parameters that do not ch
 _KEPT = ("previous_items", "previous_users")
 
 
-def write_sequences(params: sequences.Params, context: stage.Context) -> int:
+def write_sequences(params: Params, context: stage.Context) -> int:
     """Writes the three tables of `sequences` and returns their rows."""
     inputs = {name: context.table(name) for name in ("records/reviews", "records/items")}
     reviews = {
@@ -82,7 +83,7 @@ def write_part(staging: Path, number: int, rows: pl.DataFrame) -> None:
 
 
 def numbered(
-    params: sequences.Params, context: stage.Context, pieces: Pieces, num_reviews: int
+    params: Params, context: stage.Context, pieces: Pieces, num_reviews: int
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Users and items of `sequence_numbers`.
 

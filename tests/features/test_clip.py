@@ -5,7 +5,8 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from features.clip import ClipParams, Encoder, cores, feature_width, load_encoder, placement
+from features.clip import Encoder, cores, feature_width, load_encoder, placement
+from features.clip_config import ClipParams
 from features.clip_names import ALIASES
 from features.errors import ParamsError, TrainingError
 

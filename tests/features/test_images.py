@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from features import images, stage
-from features.clip import ClipParams, Encoder, load_encoder
+from features.clip import Encoder, load_encoder
+from features.clip_config import ClipParams
 from features.decoding import PhotoLimits, decode
 from features.errors import InputError
 from features.schema import CATALOGUE, PHOTO_REJECTS, embeddings

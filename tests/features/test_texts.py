@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from features import stage, texts
-from features.clip import ClipParams, Encoder, load_encoder
+from features.clip import Encoder, load_encoder
+from features.clip_config import ClipParams
 from features.schema import CATALOGUE, text_embeddings
 from features.tables import Provenance, from_rows, read_manifest, write_table
 from features.vectors import read_vectors

@@ -25,8 +25,8 @@ class Line:
 def documented_lines(page: Path, root: Path) -> list[Line]:
     """The commands of every fenced shell block of a Markdown page.
 
-    A comment `<!-- not run here: REASON -->` directly above a block is the reason for all of its lines. Lines that end in
-    a backslash are joined; comments after two blanks and a hash are left out.
+    A comment `<!-- not run here: REASON -->` directly above a block is the reason for all of its lines. Lines that end
+    in a backslash are joined; comments after two blanks and a hash are left out.
     """
     found: list[Line] = []
     reason = None

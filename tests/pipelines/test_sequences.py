@@ -25,6 +25,7 @@ from pipelines import (
 )
 from pipelines.cores import core_masks
 from pipelines.pieces import Pieces
+from pipelines.sequences_config import LEAST_INTERACTIONS
 
 SEED = 2022
 REVIEW_TYPES: dict[str, Any] = {
@@ -161,7 +162,7 @@ def test_the_split_is_a_partition_by_place_in_time(
     assert items["num_train"].sum() == interactions.filter(pl.col("split") == "train").height
     for _, history in interactions.group_by("user_id"):
         number = history.height
-        assert number >= sequences.LEAST_INTERACTIONS
+        assert number >= LEAST_INTERACTIONS
         assert history["position"].to_list() == list(range(1, number + 1))
         assert history["split"].to_list() == ["train"] * (number - 2) + ["valid", "test"]
         assert history["timestamp"].is_sorted()
