@@ -142,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     histories, catalogue = made_histories(arguments.users, arguments.items), made_catalogue(tokens, arguments.items)
     corpus = made_corpus(histories, tokens, num_items=arguments.items, prompt_ids=arguments.prompts)
     model = small_vip5(tokens, 0.0).eval().to(arguments.device)
-    quicken(model)
+    quicken(model.t5)
     search = Search(
         decoding="constrained", beam=20, top_k=20, batch_size=arguments.batch_size,
         tokens_per_batch=arguments.tokens_per_batch, dtype=arguments.dtype,

@@ -59,6 +59,15 @@ class Outcome:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Found:
+    """Rows of the store: `rows` maps a digest to its place in `outcomes` and `vectors` (N, D) float32."""
+
+    rows: dict[str, int]
+    outcomes: list[Outcome]
+    vectors: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
 class Batch:
     """One outcome for each of the first rows of `pixels`; the rows beyond them, and those of rejects, are idle."""
 

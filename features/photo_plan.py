@@ -16,9 +16,8 @@ from itertools import islice
 import numpy as np
 
 from features.decoding import Rejection
-from features.feeding import Job, Outcome
+from features.feeding import Found, Job, Outcome
 from features.photos import Photo, PhotoStore, read_photo
-from features.shards import Found
 from features.vectors import ROWS_AT_ONCE, unit_rows
 
 READ_AT_ONCE = 64  # photos a task: a message to a thread costs as much as reading a small photo

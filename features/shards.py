@@ -10,7 +10,6 @@ import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
@@ -20,20 +19,11 @@ import pyarrow.parquet as pq
 
 from features.decoding import Rejection
 from features.errors import TableError
-from features.feeding import Outcome
+from features.feeding import Found, Outcome
 
 log = logging.getLogger("vip5")
 
 READERS = 4  # shards read at once
-
-
-@dataclass(frozen=True, kw_only=True)
-class Found:
-    """Rows of the store: `rows` maps a digest to its place in `outcomes` and `vectors` (N, D) float32."""
-
-    rows: dict[str, int]
-    outcomes: list[Outcome]
-    vectors: np.ndarray
 
 
 class Shards:

@@ -196,6 +196,11 @@ class Corpus:
         found: npt.NDArray[np.bool_] = np.isin(first, self.tokens.identifier_ids) & (self.targets.lengths[indices] == 2)
         return found
 
+    def next_item_rows(self, rows: IntArray) -> IntArray:
+        """The sequential rows among `rows` whose target is one identifier token and the end of sequence."""
+        found: IntArray = rows[self.is_one_item(rows) & (self.families[rows] == 0)]
+        return found
+
     def batch(self, indices: IntArray | Sequence[int], device: torch.device = CPU) -> Batch:
         """The rows `indices`, padded to the longest of them, on `device`."""
         chosen = np.asarray(indices, np.int64)

@@ -107,7 +107,7 @@ def load_backbone_only(places: Places, *, device: torch.device | str = "cpu") ->
 
 def _in_use(model: VIP5, device: torch.device | str) -> VIP5:
     """`model` on `device`, in evaluation mode and with quick parts."""
-    quicken(model)
+    quicken(model.t5)
     return model.to(device).eval()
 
 

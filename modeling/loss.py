@@ -6,7 +6,7 @@ Trade-off: padding never reaches the output layer, which is the dearest one with
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,9 +16,7 @@ from torch import Tensor
 from features.schema import FAMILIES
 from modeling.devices import moved
 from modeling.ragged import IntArray
-
-if TYPE_CHECKING:
-    from modeling.teacher import SoftTargets
+from modeling.targets import SoftTargets
 
 EQUAL = (1.0,) * len(FAMILIES)
 Weighting = Literal["tokens", "examples", "paper"]
@@ -85,7 +83,7 @@ def token_losses(logits: Tensor, labels: Tensor, rows: Tensor, families: Tensor)
     return TokenLosses(F.cross_entropy(logits.float(), labels, reduction="none"), rows, families)
 
 
-def with_soft_targets(losses: TokenLosses, logits: Tensor, soft: "SoftTargets") -> TokenLosses:
+def with_soft_targets(losses: TokenLosses, logits: Tensor, soft: SoftTargets) -> TokenLosses:
     """The first token of the rows `soft.rows` is asked for the teacher's odds as well, `soft.share` of its loss.
 
     Args:

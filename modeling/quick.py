@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modeling.quick_functions import AttentionFunction, Bits, DropoutFunction, ReluDropoutFunction, RootMeanSquare
-from modeling.vip5 import VIP5
 
 ATTENTION = "vip5_quick"  # in the library's registry of attention functions
 
@@ -129,10 +128,10 @@ def _feed_forward(module: Any, states: Tensor) -> Tensor:
     return output
 
 
-def quicken(model: VIP5) -> Bits:
-    """Puts the quick parts into `model` and returns the source of all its dropout on a CPU."""
+def quicken(t5: Any) -> Bits:
+    """Puts the quick parts into a stock T5 and returns the source of all its dropout on a CPU."""
     bits = Bits()
-    for module in list(model.t5.modules()):
+    for module in list(t5.modules()):
         if type(module).__name__ == "T5DenseActDense" and type(module.act) is nn.ReLU:
             module.act, module.dropout = ReluDropout(module.dropout.p, bits), nn.Identity()
             module.forward = MethodType(_feed_forward, module)
@@ -150,7 +149,7 @@ def quicken(model: VIP5) -> Bits:
 
     AttentionInterface.register(ATTENTION, quick_attention)
     AttentionMaskInterface.register(ATTENTION, eager_mask)
-    model.t5.set_attn_implementation(ATTENTION)
+    t5.set_attn_implementation(ATTENTION)
     return bits
 
 

@@ -7,12 +7,9 @@ Why: one bought item out of thousands says little, and the items of train users 
 from, so that a model of this size learns its users by heart before it learns the rule (docs/decisions/0026).
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from features.errors import ParamsError
 from modeling.batches import Corpus
@@ -20,22 +17,8 @@ from modeling.devices import CPU, moved
 from modeling.ragged import IntArray, Ragged
 from modeling.ridge import Ridge, item_weights
 from modeling.settings import TeacherParams
+from modeling.targets import SoftTargets
 from modeling.tokens import Tokens
-from modeling.validation import one_token_rows
-
-
-@dataclass(frozen=True)
-class SoftTargets:
-    """Odds for some rows of a batch."""
-
-    rows: Tensor
-    """(K,) int64: their places in the batch, ascending."""
-    odds: Tensor
-    """(K, I) float32: of items 1 to I, each row adding up to 1 (or 0, where the teacher has nothing to say)."""
-    tokens: Tensor
-    """(I,) int64: the token of each item."""
-    share: float
-    """Of the row's loss."""
 
 
 class Teacher:
@@ -57,7 +40,7 @@ class Teacher:
         self.named = Ragged(named, corpus.sources.offsets).keep(named > 0)
         self.answers = np.zeros(len(corpus), bool)
         rows = np.flatnonzero(self.named.lengths > 0)
-        self.answers[one_token_rows(corpus, rows)] = True
+        self.answers[corpus.next_item_rows(rows)] = True
 
     def soft(self, rows: IntArray, device: torch.device) -> SoftTargets | None:
         """For a batch of `rows` of the corpus; None where none of them asks for the next item."""

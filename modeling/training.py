@@ -106,7 +106,7 @@ class _Run:
         self.num_steps = planned if params.max_steps is None else min(planned, params.max_steps)
         self.family_weights = [params.family_weights[family] for family in FAMILIES]
         quick = params.kernels == "quick" and not params.compile
-        self.bits = quicken(model) if quick else None
+        self.bits = quicken(model.t5) if quick else None
         if params.compile:
             model.compile(dynamic=True)
         self.history = History()

@@ -55,7 +55,7 @@ class Measure:
             for rows in self.batches:
                 batch = self.corpus.batch(rows, device)
                 sums += torch.stack(model(batch).by_family())
-                ranked = one_token_rows(self.corpus, rows)
+                ranked = self.corpus.next_item_rows(rows)
                 if len(ranked):
                     ranks = first_step_ranks(model, self.corpus.batch(ranked, device), identifiers)
                     hits.append((ranks < TOP).float())
@@ -77,12 +77,6 @@ def fixed_rows(corpus: Corpus, trained_prompts: Sequence[str], per_family: int, 
         size = min(per_family, len(rows))
         chosen.append(rng(seed, "valid rows", family).choice(rows, size, replace=False) if size else rows[:0])
     return np.array(sorted(row for rows in chosen for row in rows.tolist()), np.int64)
-
-
-def one_token_rows(corpus: Corpus, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """The sequential rows among `rows` whose target is one identifier token and the end of sequence."""
-    ranked: npt.NDArray[np.int64] = rows[corpus.is_one_item(rows) & (corpus.families[rows] == 0)]
-    return ranked
 
 
 def first_step_ranks(model: VIP5, batch: Batch, identifiers: Tensor) -> Tensor:

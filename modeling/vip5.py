@@ -5,7 +5,7 @@ Trade-off: the T5 of the transformers library as it is; all that VIP5 adds is pu
 `inputs_embeds` for photos and small embeddings), so that with adapters and photos off the numbers are T5's.
 """
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +16,9 @@ from modeling.batches import IGNORED, Batch
 from modeling.loss import TokenLosses, token_losses, with_soft_targets
 from modeling.named_items import LeftOut, leave_out
 from modeling.settings import AdapterParams, VisionParams
+from modeling.targets import SoftTargets
 from modeling.tokens import CATEGORIES, WHOLE_WORDS
 from modeling.visual import VisualProjector, place
-
-if TYPE_CHECKING:
-    from modeling.teacher import SoftTargets
 
 PHOTO_CONSTANTS = ("visual.mean", "visual.scale")  # taken from the catalogue, never trained
 START_ID = 0  # the decoder's first token is T5's padding
@@ -99,7 +97,7 @@ class VIP5(nn.Module):
         logits: Tensor = self.t5.lm_head(self.decode(decoder_input_ids, states, attention_mask, families))
         return logits
 
-    def forward(self, batch: Batch, soft: "SoftTargets | None" = None, left_out: LeftOut | None = None) -> TokenLosses:
+    def forward(self, batch: Batch, soft: SoftTargets | None = None, left_out: LeftOut | None = None) -> TokenLosses:
         """The loss of every target token, given those before it.
 
         Args:

@@ -46,7 +46,7 @@ def model(golden: Golden, kind: str) -> VIP5:
     made: VIP5 = golden_model([str(name) for name in golden["parameter_names"]])
     set_trainable(made, tune="parts", small_embeddings=False)
     if kind == "quick":
-        quicken(made)
+        quicken(made.t5)
     return made.double() if kind == "float64" else made
 
 
@@ -70,13 +70,18 @@ def batch(golden: Golden, model: VIP5) -> Batch:
 
 @pytest.fixture
 def close(kind: str) -> Close:
-    """Compares with the golden numbers, within the README's figure and what the arithmetic adds to it."""
+    """Compares with the golden numbers, within the README's figure and what the arithmetic adds to it.
+
+    In single precision no result can be asked to be closer than the format's own spacing: the figure of `loss_weighted`,
+    4e-9 at 3.14, lies far below one unit in the last place (2.4e-7), and processors round its sums differently.
+    """
     times = {"float64": 1.0, "stock": 2.0, "quick": 4.0}[kind]
 
     def check(found: torch.Tensor, expected: npt.NDArray[Any], figure: float) -> None:
         half_a_digit = 0.5 * 10 ** math.floor(math.log10(figure))
         tolerance = times * figure if times > 1 else figure + half_a_digit
-        np.testing.assert_allclose(found.detach().float().numpy(), expected, rtol=0, atol=tolerance)
+        spacing = 8 * np.finfo(np.float32).eps if times > 1 else 0.0
+        np.testing.assert_allclose(found.detach().float().numpy(), expected, rtol=spacing, atol=tolerance)
 
     return check
 

@@ -16,8 +16,9 @@ from modeling.prefix_tree import build_tree
 from modeling.quick import quicken
 from modeling.settings import LoopParams
 from modeling.steps import ready_steps
+from modeling.targets import SoftTargets
 from modeling.taught_vectors import fit_vectors
-from modeling.teacher import SoftTargets, make_ridge
+from modeling.teacher import make_ridge
 from tests.modeling.test_quick import batch, model
 from tests.modeling.test_teacher import ALWAYS, TEXTS, TRAIN
 
@@ -70,7 +71,7 @@ def test_photos_gathered_elsewhere_have_the_cpus_shapes() -> None:
 
 def gradients(place: str, dtype: str) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     made = model("full").to(place)
-    quicken(made)
+    quicken(made.t5)
     with arithmetic(torch.device(place), dtype):
         losses = made(batch().to(place))
     losses.reduce("tokens").backward()
@@ -98,7 +99,7 @@ def test_bfloat16_on_a_gpu_is_near() -> None:
 
 def taught_losses(place: str) -> torch.Tensor:
     made, device = model("full").to(place), torch.device(place)
-    quicken(made)
+    quicken(made.t5)
     odds = torch.tensor([[0.5, 0.25, 0.25], [0.0, 1.0, 0.0]])
     soft = SoftTargets(torch.tensor([0, 2]).to(device), odds.to(device), torch.tensor([3, 4, 5]).to(device), 0.7)
     left_out = LeftOut(torch.tensor([0, 0, 1]).to(device), torch.tensor([6, 7, 8]).to(device))

@@ -65,7 +65,7 @@ def batch(target_length: int = 3) -> Batch:
 @pytest.mark.parametrize("size", [{}, {"d_kv": 12}, {"feed_forward_proj": "gated-gelu"}])
 def test_losses_and_gradients_are_the_librarys(tune: Any, target_length: int, size: dict[str, Any]) -> None:
     stock, quick = model(tune, **size), model(tune, **size)
-    quicken(quick)
+    quicken(quick.t5)
     assert [name for name, _ in stock.named_parameters()] == [name for name, _ in quick.named_parameters()]
     assert stock.state_dict().keys() == quick.state_dict().keys()
     for each in (stock, quick):
@@ -81,7 +81,7 @@ def test_losses_and_gradients_are_the_librarys(tune: Any, target_length: int, si
 
 def test_generation_with_a_cache_is_the_librarys() -> None:
     stock, quick = model("parts").eval(), model("parts").eval()
-    quicken(quick)
+    quicken(quick.t5)
     found = []
     with torch.no_grad():
         for each in (stock, quick):
@@ -98,7 +98,7 @@ def test_generation_with_a_cache_is_the_librarys() -> None:
 
 def test_some_heads_at_a_time_are_all_heads(monkeypatch: pytest.MonkeyPatch) -> None:
     quick = model("full", dropout=0.3)
-    bits = quicken(quick)
+    bits = quicken(quick.t5)
     found = []
     for weights in (1, 2**40):
         monkeypatch.setattr("modeling.quick_functions.CACHED_WEIGHTS", weights)
@@ -182,7 +182,7 @@ def test_bfloat16_is_as_near_to_float32_as_the_librarys(target_length: int) -> N
     for dtype, is_quick in ((torch.float32, False), (torch.bfloat16, False), (torch.bfloat16, True)):
         made = model("full")
         if is_quick:
-            quicken(made)
+            quicken(made.t5)
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
             losses = made(batch(target_length))
         losses.reduce("tokens").backward()
@@ -217,7 +217,7 @@ def test_a_batch_without_padding_needs_no_mask() -> None:
     bare = replace(full, is_padded=False)
     assert bare.mask is None
     torch.testing.assert_close(made(bare).values, made(full).values, atol=0, rtol=0)
-    quicken(made)
+    quicken(made.t5)
     torch.testing.assert_close(made(bare).values, made(full).values, atol=1e-6, rtol=0)
 
 
@@ -228,7 +228,7 @@ def test_other_arithmetic_takes_torchs_own_functions() -> None:
 
 def test_every_leaf_is_replaced_and_nothing_is_saved_about_it() -> None:
     quick = model("parts", dropout=0.1)
-    quicken(quick)
+    quicken(quick.t5)
     kinds = [type(module) for module in quick.t5.modules()]
     assert kinds.count(QuickNorm) == 2 * 2 + 2 * 3 + 2
     assert kinds.count(ReluDropout) == 4
@@ -240,7 +240,7 @@ def test_every_leaf_is_replaced_and_nothing_is_saved_about_it() -> None:
 
 def test_dropout_of_the_whole_model_follows_the_seed() -> None:
     quick = model("parts", dropout=0.2)
-    bits = quicken(quick)
+    bits = quicken(quick.t5)
     found = []
     for seed in (1, 1, 2):
         bits.seed(seed)

@@ -18,8 +18,9 @@ from modeling.batches import Corpus
 from modeling.loss import TokenLosses, with_soft_targets
 from modeling.ragged import Ragged
 from modeling.settings import LoopParams, RidgeParams, TeacherParams
+from modeling.targets import SoftTargets
 from modeling.taught_vectors import fit_vectors
-from modeling.teacher import SoftTargets, Teacher, make_ridge, tokens_of_items
+from modeling.teacher import Teacher, make_ridge, tokens_of_items
 from modeling.tokenizer_training import train_tokenizer
 from modeling.tokens import Tokens
 from tests.modeling.world import MADE, NUM_ITEMS, NUM_USERS, curve, write_world

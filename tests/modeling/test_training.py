@@ -17,7 +17,7 @@ from modeling.optimiser import DecayedAdam, decays, rate_share
 from modeling.settings import AdapterParams, LoopParams
 from modeling.steps import epoch_steps
 from modeling.training import fit
-from modeling.validation import Measure, fixed_rows, one_token_rows
+from modeling.validation import Measure, fixed_rows
 from modeling.vip5 import VIP5, set_trainable
 from tests.modeling.world import write_world
 
@@ -126,7 +126,7 @@ def test_only_one_token_targets_of_next_item_prompts_are_ranked(place: Context) 
     corpus, measure = parts(place, LOOP)
     rows = fixed_rows(corpus, ["A-3", "B-5", "C-3"], 7, seed=5)
     assert len(rows) == 21
-    assert set(one_token_rows(corpus, rows).tolist()) == {int(row) for row in rows if row < 30}
+    assert set(corpus.next_item_rows(rows).tolist()) == {int(row) for row in rows if row < 30}
     assert len(fixed_rows(corpus, ["B-5"], 100, seed=5)) == 30
     assert measure.num_rows == 90
 
