@@ -72,8 +72,9 @@ def batch(golden: Golden, model: VIP5) -> Batch:
 def close(kind: str) -> Close:
     """Compares with the golden numbers, within the README's figure and what the arithmetic adds to it.
 
-    In single precision no result can be asked to be closer than the format's own spacing: the figure of `loss_weighted`,
-    4e-9 at 3.14, lies far below one unit in the last place (2.4e-7), and processors round its sums differently.
+    In single precision no result can be asked to be closer than the format's own spacing: the figure of
+    `loss_weighted`, 4e-9 at 3.14, lies far below one unit in the last place (2.4e-7), and processors round its sums
+    differently.
     """
     times = {"float64": 1.0, "stock": 2.0, "quick": 4.0}[kind]
 
