@@ -74,12 +74,7 @@ def _write_parts(job: sequence_beam.Job, users: pl.DataFrame, items: pl.DataFram
         sequence_beam.write_parts(job, users, items, staging.resolve())
         return
     for number, rows in sequence_numbers.parts(job.pieces, users, items):
-        write_part(staging, number, rows)
-
-
-def write_part(staging: Path, number: int, rows: pl.DataFrame) -> None:
-    """Writes one part; all rows of a user lie in it."""
-    tables.write_part(staging, schema.INTERACTIONS, number, rows.to_arrow())
+        tables.write_part(staging, schema.INTERACTIONS, number, rows.to_arrow())
 
 
 def numbered(

@@ -11,12 +11,12 @@ import apache_beam as beam  # noqa: TID253 - only imported by pipelines.sequence
 import polars as pl
 import pyarrow as pa
 
+from features import schema, tables
 from pipelines import (
     beam_tables,  # noqa: F401 - registers the coder of tables
     histories,
     sequence_buckets,
     sequence_numbers,
-    sequence_tables,
 )
 from pipelines.pieces import Pieces
 
@@ -117,7 +117,8 @@ class WritePart(beam.DoFn):
 
     def process(self, keyed: tuple[int, Iterable[pa.Table]]) -> Iterator[None]:
         """One part; yields nothing, the rows are on disk."""
-        sequence_tables.write_part(self.staging, keyed[0], _joined(keyed[1]).sort("user_id", "position"))
+        rows = _joined(keyed[1]).sort("user_id", "position")
+        tables.write_part(self.staging, schema.INTERACTIONS, keyed[0], rows.to_arrow())
         return iter(())
 
 
