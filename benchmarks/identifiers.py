@@ -42,7 +42,7 @@ from modeling.heap import keep_heap
 from modeling.intervals import intervals
 from modeling.ranking_metrics import by_user
 from modeling.rankings import Search, rank_prompt, rows_by_prompt
-from modeling.summary import aligned
+from modeling.result_tables import aligned
 
 SCHEMES = ("number", "token", "semantic", "collaborative")
 SHARED = ("sequences", "explanations", "candidates", "images", "texts")

@@ -29,10 +29,10 @@ from modeling.popular_negatives import popular_candidates
 from modeling.ragged import Ragged
 from modeling.rankings import Rankings
 from modeling.result_blocks import ranking_block
+from modeling.result_tables import aligned
 from modeling.rivals import Content, Rivals, score_rivals
 from modeling.sasrec_settings import SasRecParams
 from modeling.settings import RidgeParams
-from modeling.summary import aligned
 
 
 def read_folder(folder: Path, seed: int) -> tuple[pa.Table, list[str | None]]:

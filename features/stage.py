@@ -109,20 +109,34 @@ def main(
     argv: Sequence[str] | None = None,
 ) -> int:
     """Runs one stage from the command line and returns its exit code; `run` returns the number of rows it wrote."""
+    arguments = parser_of(stage, run).parse_args(argv)
+    return execute(stage, params, sections, run, arguments.params)
+
+
+def parser_of(stage: str, run: Callable[[P, Context], int]) -> argparse.ArgumentParser:
+    """The command line of a stage: named as it is started, described by the first line of `run`'s docstring."""
+    package = Path(run.__code__.co_filename).parent.name
     parser = argparse.ArgumentParser(
-        prog=f"python -m ...{stage}", description=(run.__doc__ or stage).strip().splitlines()[0]
+        prog=f"python -m {package}.{stage}",
+        description=(run.__doc__ or stage).strip().splitlines()[0],
+        epilog=f"The parameters of this stage are the section `{stage}` of the file.",
     )
     parser.add_argument(
-        "--params", type=Path, default=Path("params.yaml"), help="YAML file of parameters (default: %(default)s)"
-    )
-    arguments = parser.parse_args(argv)
+        "--params", type=Path, metavar="FILE", default=Path("params.yaml"),
+        help="YAML file of parameters (default: %(default)s)",
+    )  # fmt: skip
+    return parser
+
+
+def execute(stage: str, params: type[P], sections: Sequence[str], run: Callable[[P, Context], int], path: Path) -> int:
+    """Runs one stage with the parameters of `path` and returns its exit code."""
     configure_logging()
     # libgomp, torch's OpenMP, reads it when it is loaded. Threads that spin while they wait made a training loop on two
     # threads 13 to 19 times slower than on one where the cores were shared; threads that sleep cost 5 %.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     started = time.monotonic()
     try:
-        own, context = load(arguments.params, stage, params, sections)
+        own, context = load(path, stage, params, sections)
         rows = run(own, context)
     except VIP5Error as error:
         return _failed(stage, error, started)

@@ -12,9 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from features.errors import ParamsError, TableError
+from features.progress import Progress
 from features.stage import Context
 from modeling import baselines as base
 from modeling.batches import Corpus
+from modeling.checkpoints import read_manifest
 from modeling.devices import arithmetic
 from modeling.evaluation_inputs import Inputs
 from modeling.explaining import Explanations, explain_prompt, explanation_block
@@ -56,11 +58,17 @@ def chosen(ablations: Sequence[str], prompts: Sequence[str]) -> tuple[str, ...]:
     return both
 
 
+def num_rows(corpus: Corpus, inputs: Inputs, prompts: Sequence[str], families: Sequence[int]) -> int:
+    """Rows that `score_model` answers."""
+    chosen_rows = (rows_by_prompt(corpus, family, inputs.users, prompts) for family in families)
+    return sum(len(rows) for by_prompt in chosen_rows for rows in by_prompt.values())
+
+
 def check_candidates(direct: Mapping[str, Rankings], inputs: Inputs) -> None:
     """Raises TableError if a direct prompt lists anything but the test item and the user's fixed negatives."""
     for key, rankings in direct.items():
         if rankings.candidates is None:
-            raise TableError(f"no candidates in {key}", "100 listed items a row", "run `dvc repro prompts`")
+            raise TableError(f"no candidates in {key}", "a list of items in every row", "run `dvc repro prompts`")
         without = np.where(rankings.candidates == rankings.targets[:, None], 0, rankings.candidates)
         listed = np.sort(without, 1)
         fixed = inputs.negatives.padded(rankings.user_ids, fill=0)
@@ -85,6 +93,7 @@ def score_model(
     prompts: Sequence[str],
     explanation_tokens: int | None,
     label: str,
+    bar: Progress,
 ) -> Scores:
     """Ranks items on every evaluated sequential and direct prompt and writes explanations.
 
@@ -95,13 +104,14 @@ def score_model(
         search: how items are decoded.
         prompts: only these; empty for all.
         explanation_tokens: longest explanation; None writes none.
-        label: of the progress bars.
+        label: what the progress line calls the model.
+        bar: of the whole evaluation.
     """
     rankings: list[dict[str, Rankings]] = [
         {
             key: rank_prompt(
                 model, corpus, rows, catalogue=inputs.catalogue, histories=inputs.histories, search=search,
-                label=f"{label} {key}", popular=inputs.popular if key.endswith(":history") else None,
+                label=f"{label} {key}", popular=inputs.popular if key.endswith(":history") else None, bar=bar,
             )
             for key, rows in rows_by_prompt(corpus, family, inputs.users, prompts).items()
         }
@@ -113,7 +123,7 @@ def score_model(
             explained = {
                 key: explain_prompt(
                     model, corpus, rows, batch_size=search.batch_size, max_tokens=explanation_tokens,
-                    label=f"{label} {key}",
+                    label=f"{label} {key}", bar=bar,
                 )
                 for key, rows in rows_by_prompt(corpus, 2, inputs.users, prompts).items()
             }  # fmt: skip
@@ -158,8 +168,17 @@ class Compared:
         return blocks
 
 
+def num_candidates(scores: Scores, inputs: Inputs) -> dict[str, int]:
+    """How many items, the right one included, a direct prompt is ranked among, by task; the most of any user."""
+    listed = [
+        int((own.candidates > 0).sum(1).max(initial=0)) for own in scores.direct.values() if own.candidates is not None
+    ]
+    popular = int(inputs.popular.lengths.max(initial=0))
+    return {"direct": max(listed, default=0), "direct_popular": popular, "direct_whole": inputs.catalogue.num_items}
+
+
 def results_of(
-    compared: Compared, inputs: Inputs, context: Context, *, decoding: str, resamples: int
+    compared: Compared, inputs: Inputs, context: Context, *, decoding: str, resamples: int, max_copied_share: float
 ) -> dict[str, Any]:
     """The content of `metrics/<dataset>/evaluate.json`."""
     how = {"resamples": resamples, "seed": context.seed}
@@ -168,6 +187,8 @@ def results_of(
         "decoding": decoding,
         "num_items": inputs.catalogue.num_items,
         "num_users": inputs.histories.num_users,
+        "num_candidates": num_candidates(compared.vip5, inputs),
+        "training": {stage: read_manifest(context, stage).get("training", {}) for stage in ("pretrain", "train")},
         "sequential": {},
         "direct": {},
         "direct_popular": compared.further("popular", **how),
@@ -195,6 +216,7 @@ def results_of(
     everyone = np.flatnonzero(inputs.histories.targets > 0)
     results["leakage"] = leakage_block(
         rule_ranks=base.number_rule_ranks(inputs.histories, everyone),
+        rule_targets=inputs.histories.targets[everyone],
         neighbours=(
             neighbour_ranks(inputs.histories, inputs.user_numbers),
             neighbour_ranks(inputs.histories, by_chance(inputs.user_numbers, context.seed)),
@@ -204,6 +226,7 @@ def results_of(
         interactions=inputs.interactions,
         prompts=context.table("prompts"),
         numbering=inputs.numbering,
+        max_copied_share=max_copied_share,
         **how,
     )
     return results

@@ -1,7 +1,7 @@
-"""What an evaluation leaves on disk: predictions, generated explanations, hit curves, the metrics file.
+"""What an evaluation leaves on disk: predictions, explanations, hit curves, two metrics files.
 
-Enters: scores and results. Leaves: two tables, a CSV, a JSON. Trade-off: the metrics file goes last, so that it never
-speaks of predictions that are not there.
+Enters: scores and results. Leaves: two tables, a CSV, `summary.json`, `evaluate.json`. Trade-off: the metrics file
+goes last, so that it never speaks of predictions that are not there.
 """
 
 import csv
@@ -20,6 +20,7 @@ from features.tables import Provenance, write_table
 from modeling.evaluation import Compared, Scores
 from modeling.ranking_metrics import hits_by_depth
 from modeling.rankings import Rankings
+from modeling.verdict import summary_numbers, verdict_lines
 
 _DIGITS = 6
 
@@ -32,11 +33,20 @@ def write_all(
     provenance = Provenance(stage="evaluate", params=params, inputs=inputs)
     rows = write_predictions(context.table("predictions"), compared.vip5, provenance)
     write_generated(context.table("explanations_generated"), compared.vip5, provenance)
-    write_curves(context.plots("ranks.csv"), compared, leaking=bool(results["leakage"]["leaking"]))
-    path = context.metrics("evaluate.json")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(rounded(results), indent=1) + "\n", encoding="utf-8")
+    ranking = ("sequential", "direct")
+    leaking = any(bool(results["leakage"][family]["leaks"]) for family in ranking)
+    write_curves(context.plots("ranks.csv"), compared, leaking=leaking)
+    written = rounded(results)
+    lines = {"verdict": verdict_lines(written)}
+    write_json(context.metrics("summary.json"), lines | summary_numbers(written))
+    write_json(context.metrics("evaluate.json"), written | lines)
     return rows
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes a metrics file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def write_predictions(folder: Path, scores: Scores, provenance: Provenance) -> int:

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from tqdm import tqdm
 
+from features.progress import Progress
 from modeling.batches import Corpus
 from modeling.decoding import greedy_decode
 from modeling.sampler import plan_batches
@@ -48,17 +48,17 @@ def features_of(explanations: pa.Table) -> Features:
 
 
 def explain_prompt(
-    model: VIP5, corpus: Corpus, rows: IntArray, *, batch_size: int, max_tokens: int, label: str
+    model: VIP5, corpus: Corpus, rows: IntArray, *, batch_size: int, max_tokens: int, label: str, bar: Progress
 ) -> Explanations:
     """One greedy sentence of at most `max_tokens` tokens (</s> included) for each of `rows`."""
     generated = [""] * len(rows)
-    with tqdm(total=len(rows), desc=label, unit="sentences", disable=None, leave=False) as bar:
-        for places in plan_batches(corpus.lengths[rows], corpus.targets.lengths[rows], batch_size=batch_size):
-            batch = corpus.batch(rows[places], next(model.parameters()).device)
-            tokens = greedy_decode(model, batch, max_tokens=max_tokens, eos_id=corpus.tokens.eos_id)
-            for place, ids in zip(places, tokens, strict=True):
-                generated[place] = corpus.tokens.decode(ids.tolist())
-            bar.update(len(places))
+    bar.show(label)
+    for places in plan_batches(corpus.lengths[rows], corpus.targets.lengths[rows], batch_size=batch_size):
+        batch = corpus.batch(rows[places], next(model.parameters()).device)
+        tokens = greedy_decode(model, batch, max_tokens=max_tokens, eos_id=corpus.tokens.eos_id)
+        for place, ids in zip(places, tokens, strict=True):
+            generated[place] = corpus.tokens.decode(ids.tolist())
+        bar.update(len(places))
     return Explanations(
         rows=rows,
         generated=generated,

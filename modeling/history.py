@@ -20,6 +20,8 @@ class History:
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     steps: int = 0
+    planned: int = 0
+    """Steps that the run would take if nothing ended it before."""
     examples: int = 0
     source_tokens: int = 0
     slots: int = 0
@@ -40,6 +42,17 @@ class History:
         """Source tokens a second."""
         return self.source_tokens / max(1e-9, self.seconds)
 
+    def ended_early(self) -> str:
+        """What to say of a run that its time limit ended.
+
+        Example: "training was ended by its time limit (max_seconds) at step 115 of 272"
+        """
+        return f"training was ended by its time limit (max_seconds) at step {self.steps:,} of {self.planned:,}"
+
+    def ending(self) -> dict[str, Any]:
+        """How the run ended, as the model's manifest remembers it."""
+        return {"stopped": self.stopped, "steps": self.steps, "planned_steps": self.planned}
+
 
 def peak_memory_gb(device: torch.device) -> float:
     """The most memory taken so far, in GB: of the GPU where there is one, else of the process."""
@@ -50,9 +63,9 @@ def peak_memory_gb(device: torch.device) -> float:
 
 
 def beside_the_bar(history: History, family_losses: dict[str, float]) -> dict[str, str]:
-    """Losses by family, speed, padding and memory; tqdm itself shows the time left."""
-    return {name[:3]: f"{loss:.2f}" for name, loss in family_losses.items()} | {
-        "tok/s": f"{history.speed:,.0f}",
-        "pad": f"{history.padding_share:.1%}",
+    """Losses by family, speed, padding and memory."""
+    return {name: f"{loss:.2f}" for name, loss in family_losses.items()} | {
+        "tokens/s": f"{history.speed:,.0f}",
+        "padding": f"{history.padding_share:.1%}",
         "GB": f"{history.peak_memory_gb:.1f}",
     }

@@ -18,7 +18,7 @@ _MAGIC = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG": "image/png"}
 PAGE = Template("""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>$title</title><style>
-:root { color-scheme: light dark; --line: #8884; --soft: #8881; --good: #2e7d32; --bad: #c62828; }
+:root { color-scheme: light dark; --line: #8884; --soft: #8881; --good: #2e7d32; --weak: #b26a00; --bad: #c62828; }
 body { background: Canvas; color: CanvasText; font: 16px/1.45 system-ui, sans-serif; margin: 0 auto;
   max-width: 62rem; overflow-wrap: anywhere;  padding: 0 1rem 3rem; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; } h3 { font-size: 1rem; margin: 0 0 .4rem; }
@@ -28,8 +28,11 @@ th:first-child, td:first-child { background: Canvas; left: 0; min-width: 8.5rem;
   white-space: normal; }
 tr.own { font-weight: 600; background: var(--soft); } tr.cited { font-style: italic; opacity: .85; }
 small, .note { opacity: .75; font-weight: 400; }
-.flag { border-radius: .3rem; color: #fff; padding: .1rem .5rem; } .ok { background: var(--good); }
-.leak { background: var(--bad); } figure { margin: 0 0 1.2rem; max-width: 40rem; } svg { width: 100%; height: auto; }
+.flag { border-radius: .3rem; color: #fff; padding: .1rem .5rem; } .flag.good { background: var(--good); }
+.flag.weak { background: var(--weak); } .flag.bad { background: var(--bad); }
+ul.verdict { list-style: none; padding: 0; } ul.verdict li { border-left: .35rem solid; margin: .4rem 0;
+  padding: .1rem .7rem; } li.good { border-color: var(--good); } li.weak { border-color: var(--weak); }
+li.bad { border-color: var(--bad); } figure { margin: 0 0 1.2rem; max-width: 40rem; } svg { width: 100%; height: auto; }
 .key { display: inline-block; margin-right: .7rem; }
 @media (max-width: 40rem) { svg text { font-size: 19px; } }
 .cards { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(min(20rem, 100%), 1fr)); }

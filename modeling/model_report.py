@@ -47,7 +47,7 @@ class Params:
 
 
 def run(params: Params, context: Context) -> int:
-    """Writes the page about the trained model; returns the users it shows."""
+    """Write the page about the trained model."""
     from modeling import model_page as html
     from modeling import report_sections as sections
     from modeling.gallery import cards
@@ -61,7 +61,8 @@ def run(params: Params, context: Context) -> int:
     photos = None if dataset.photos is None else context.raw / dataset.photos
     shown = cards(context, photos, prompt=params.prompt, num_users=params.num_users, top=_TOP)
     parts = [
-        *sections.head(results), *sections.tables(results, load_published()), *sections.slices(results, params.prompt),
+        *sections.verdict(results), *sections.head(results), *sections.tables(results, load_published()),
+        *sections.slices(results, params.prompt),
         *sections.calibration(context, params.prompt), *sections.curves(context),
     ]  # fmt: skip
     if shown:

@@ -61,7 +61,7 @@ class Params:
 
 
 def run(params: Params, context: Context) -> int:
-    """Fine-tunes all of a T5 on the text of every train prompt and saves it; returns the examples seen."""
+    """Fine-tune all of a T5 on the text of every train prompt and save it."""
     import torch
 
     from modeling.backbone import open_t5, seeded
@@ -112,7 +112,7 @@ def run(params: Params, context: Context) -> int:
         "max_target_tokens": limit,
         "truncate": backbone.truncate,
     }
-    save_backbone(context, model, tokens, made_from | {"tokens": limits})
+    save_backbone(context, model, tokens, made_from | {"tokens": limits, "training": history.ending()})
     write_curve(context, "pretrain", history)
     write_metrics(context, "pretrain", history, num_parameters=sum(p.numel() for p in model.parameters()))
     shutil.rmtree(place, ignore_errors=True)

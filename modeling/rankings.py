@@ -9,15 +9,16 @@ their prompt, so that a batch holds little padding; results are put back in the 
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from tqdm import tqdm
 
 from features.errors import TableError
+from features.progress import Progress
 from modeling.batches import Batch, Corpus
 from modeling.decoding import Ranked, score, search
 from modeling.devices import arithmetic
@@ -142,14 +143,17 @@ def rank_prompt(
     search: Search,
     label: str,
     popular: Ragged | None = None,
+    bar: Progress | None = None,
 ) -> Rankings:
     """The rankings of `rows`, which all belong to one evaluated prompt.
 
     Rows with candidates are ranked among them by exact likelihood; the others among all items the user does not have.
-    `popular` (row u: candidates of user u, the test item among them) asks for the further rankings.
+    `popular` (row u: candidates of user u, the test item among them) asks for the further rankings. `bar` is that of a
+    whole evaluation; without one these rows have their own.
     """
     answers = _Answers.empty(corpus, rows, search, further=popular is not None)
-    with tqdm(total=len(rows), desc=label, unit="users", disable=None, leave=False) as bar:
+    with nullcontext(bar) if bar is not None else Progress(len(rows), label, "users") as told:
+        told.show(label)
         for places in _batches(corpus, rows, search):
             batch = corpus.batch(rows[places], next(model.parameters()).device)
             users = corpus.user_ids[rows[places]]
@@ -170,7 +174,7 @@ def rank_prompt(
                     decoder = TreeDecoder(model, batch)
                     ranked = _constrained(decoder, answers, places, catalogue.tree, seen, search, harder)
             answers.put(places, ranked)
-            bar.update(len(places))
+            told.update(len(places))
     return answers.rankings(corpus, rows, unconstrained=search.decoding == "unconstrained")
 
 

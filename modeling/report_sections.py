@@ -21,24 +21,29 @@ from features.tables import read_table
 from modeling import calibration as calibrating
 from modeling import model_page as html
 from modeling import published as publishing
-from modeling.summary import (
+from modeling.result_tables import (
     TEXT_TITLES,
+    difference_lines,
     explanation_rows,
     family_rows,
+    family_title,
+    leaks_of,
     number_rule_line,
-    unfair_lines,
+    undertrained_lines,
     user_numbers_line,
-    verdicts,
 )
+from modeling.verdict import copies_line, findings, worst
 
 _CURVES = ("loss", "loss_sequential", "loss_direct", "loss_explanation", "valid_loss", "valid_hr@10")
-_FAMILIES: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "sequential": ("What comes next, among the whole catalogue", ("hr@5", "ndcg@5", "hr@10", "ndcg@10", "mrr@10")),
-    "direct": ("Which of 100 candidates", ("hr@1", "hr@5", "ndcg@5", "hr@10", "ndcg@10")),
-    "direct_popular": ("Which of 100 candidates, drawn by popularity", ("hr@1", "hr@5", "ndcg@5", "hr@10", "ndcg@10")),
-    "direct_whole": ("The direct prompts, among the whole catalogue", ("hr@1", "hr@5", "ndcg@5", "hr@10", "ndcg@10")),
-    "explanation": ("Explanations (percent)", tuple(TEXT_TITLES)),
+_FAMILIES: Mapping[str, tuple[str, ...]] = {
+    "sequential": ("hr@5", "ndcg@5", "hr@10", "ndcg@10", "mrr@10"),
+    "direct": ("hr@1", "hr@5", "ndcg@5", "hr@10", "ndcg@10"),
+    "direct_popular": ("hr@1", "hr@5", "ndcg@5", "hr@10", "ndcg@10"),
+    "direct_whole": ("hr@1", "hr@5", "ndcg@5", "hr@10", "ndcg@10"),
+    "explanation": tuple(TEXT_TITLES),
 }
+_PUBLISHED_CANDIDATES = 100
+_BADGES = {"good": "no weakness found", "weak": "weaknesses found", "bad": "serious weaknesses found"}
 _SLICES = {
     "target_photo": "photo of the item", "history_length": "items known of the user",
     "target_popularity": "popularity of the item", "target_in_train": "item in the train split",
@@ -46,49 +51,79 @@ _SLICES = {
 Results = Mapping[str, Any]
 
 
+def verdict(results: Results) -> list[str]:
+    """The findings in words, each with the colour of its state, under a badge that is green only if all are good."""
+    found = findings(results)
+    state = worst(found)
+    lines = "".join(f'<li class="{finding.state}">{escape(finding.text)}</li>' for finding in found)
+    return [f'<p><span class="flag {state}">{_BADGES[state]}</span></p>', f'<ul class="verdict">{lines}</ul>']
+
+
 def head(results: Results) -> list[str]:
-    """What was evaluated and whether anything leaks."""
+    """What was evaluated and whether anything leaks, with the reasons, and what was looked for."""
     leakage = results["leakage"]
-    flag, word = ("leak", "leaking") if leakage["leaking"] else ("ok", "no leak found")
-    disorder = leakage["users_out_of_time_order"]
-    order = "no timestamps" if disorder is None else f"users out of time order {disorder}"
+    flag, word = ("bad", "leaking") if leakage["leaking"] else ("good", "no leak found")
     what = (
         f"{results['num_users']:,} users, {results['num_items']:,} items; test split, {results['decoding']} decoding."
     )
-    rule = f"{number_rule_line(leakage)}; by chance HR@10 would be {leakage['number_rule_chance_hr@10']:.4f}. "
-    rule += f"{user_numbers_line(leakage)}. "
-    pairs = (
-        f"Test pairs asked for in train prompts: {leakage['test_pairs_in_train_targets']:.2%}; shown there: "
-        f"{leakage['test_pairs_in_train_photos']:.2%}; copied prompts: {leakage['test_prompts_in_train']}; {order}."
-    )
+    reasons = "".join(f"<li>{escape(reason)}</li>" for reason in leakage["reasons"])
     return [
         f'<p>{escape(what)} <span class="flag {flag}">{word}</span></p>',
-        f'<p class="note">{escape(rule + pairs)}</p>',
+        *([f"<ul>{reasons}</ul>"] if reasons else []),
+        f'<p class="note">{escape(_looked_for(leakage))}</p>',
     ]
+
+
+def _looked_for(leakage: Results) -> str:
+    """Every check for leaks and what it found."""
+    disorder = leakage["users_out_of_time_order"]
+    copies = "; ".join(copies_line(family, leakage[family]) for family in ("sequential", "direct", "explanation"))
+    pairs = (
+        f"Test pairs asked for in train prompts: {leakage['test_pairs_in_train_targets']:.2%}; shown there: "
+        f"{leakage['test_pairs_in_train_photos']:.2%}"
+    )
+    parts = [
+        f"{number_rule_line(leakage)}; by chance HR@10 would be {leakage['number_rule_chance_hr@10']:.4f}",
+        user_numbers_line(leakage),
+        pairs,
+        copies,
+        "no timestamps, so the time order was not checked"
+        if disorder is None
+        else f"users out of time order {disorder}",
+    ]
+    return f"Looked for: {'. '.join(parts)}."
 
 
 def tables(results: Results, published: publishing.Published) -> list[str]:
     """A table a family: ours, baselines, what others have printed for the same split, each marked leaking or not."""
     split = published.split_of(results["num_users"], results["num_items"])
-    leaks = "yes" if results["leakage"]["leaking"] else "no"
     parts = []
-    for family, (title, columns) in _FAMILIES.items():
+    for family, columns in _FAMILIES.items():
         rows = explanation_rows(results) if family == "explanation" else family_rows(results, family, columns)
         if rows:
-            cited = publishing.rows(published, split, family, columns) if split else []
+            reasons = leaks_of(results, family)
+            cited = publishing.rows(published, split, family, columns) if split and _comparable(results, family) else []
             header = ["model", "leaks", *(TEXT_TITLES.get(name, name).upper() for name in columns)]
-            parts += [f"<h2>{title}</h2>"]
+            leaks = "yes" if reasons else "none found"
+            parts += [f"<h2>{family_title(results, family)}</h2>"]
+            parts += [f'<p><span class="flag bad">leaking</span> {escape("; ".join(reasons))}</p>'] if reasons else []
             parts += [html.table(header, [[row[0], leaks, *row[1:]] for row in rows], own="VIP5 ", cited=cited)]
             parts += [f'<p class="note">{escape(text)}</p>' for text in _notes(results, family)]
     parts += _cited(published, split)
-    parts += [f'<p class="note">{escape(line)}.</p>' for line in unfair_lines(results)]
-    lines = [list(line.split(": ", 1)) for line in verdicts(results)]
+    parts += [f'<p class="note">{escape(line)}.</p>' for line in undertrained_lines(results)]
+    lines = [list(line.split(": ", 1)) for line in difference_lines(results)]
     return [*parts, "<h2>Differences on the same users</h2>", html.table(["", ""], lines, own="-")]
+
+
+def _comparable(results: Results, family: str) -> bool:
+    """Whether published figures may stand beside ours: those of the family direct are among 100 candidates."""
+    return family != "direct" or results.get("num_candidates", {}).get("direct") in {None, _PUBLISHED_CANDIDATES}
 
 
 def _notes(results: Results, family: str) -> list[str]:
     if family == "explanation":
-        return ["Given: what the prompt itself tells of the review that is to be written."]
+        given = "Given: what the prompt itself tells of the review that is to be written."
+        return [f"{given} Different sentences and empty: shares of all sentences that were written."]
     asked = {block["num_users"] for block in results[family].values()}
     drawn = f" {max(asked):,} of the {results['num_users']:,} users were asked about." if asked else ""
     masked = " Items a user already has are masked for every model and baseline." if family == "sequential" else ""

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm import tqdm
 
+from features.progress import Progress
 from features.seeds import rng
 from modeling.backbone import seeded
 from modeling.baselines import FloatArray, IntArray, Scorer
@@ -121,17 +121,19 @@ def train_sasrec(
         checked = _valid_users(histories, params, seed)
         best, kept, curve = (-1.0, 0), _copy(model), []
         stopped: Literal["no better", "epochs", "max_seconds"] = "epochs"
-        for epoch in tqdm(range(1, params.epochs + 1), desc="SASRec", unit="epochs", disable=None, leave=False):
-            loss = _epoch(model, optimiser, windows, num_items, rng(seed, "sasrec", epoch))
-            curve.append({"epoch": epoch, "loss": loss} | _validated(model, histories, checked, num_items))
-            if curve[-1]["ndcg@10"] > best[0]:
-                best, kept = (curve[-1]["ndcg@10"], epoch), _copy(model)
-            if epoch - best[1] >= params.patience:
-                stopped = "no better"
-                break
-            if params.max_seconds is not None and time.monotonic() - started > params.max_seconds:
-                stopped = "max_seconds"
-                break
+        with Progress(params.epochs, "baseline SASRec", "epochs at most", limit=params.max_seconds) as bar:
+            for epoch in range(1, params.epochs + 1):
+                loss = _epoch(model, optimiser, windows, num_items, rng(seed, "sasrec", epoch))
+                curve.append({"epoch": epoch, "loss": loss} | _validated(model, histories, checked, num_items))
+                bar.update()
+                if curve[-1]["ndcg@10"] > best[0]:
+                    best, kept = (curve[-1]["ndcg@10"], epoch), _copy(model)
+                if epoch - best[1] >= params.patience:
+                    stopped = "no better"
+                    break
+                if params.max_seconds is not None and time.monotonic() - started > params.max_seconds:
+                    stopped = "max_seconds"
+                    break
     model.load_state_dict(kept)
     seconds = time.monotonic() - started
     log.info("sasrec: valid NDCG@10 %.4f in epoch %d of %d, %.0f s, ended by: %s", *best, len(curve), seconds, stopped)

@@ -7,7 +7,6 @@ training is repeated for each seed, one after the other, because nothing less te
 come out differently.
 """
 
-import argparse
 import json
 import logging
 import statistics
@@ -20,8 +19,9 @@ from typing import Any
 
 from features import stage
 from features.errors import VIP5Error
+from features.schema import FAMILIES
 from modeling import evaluate, pretrain, train
-from modeling.summary import aligned
+from modeling.result_tables import aligned
 
 log = logging.getLogger("vip5")
 TASKS = ("sequential", "direct", "direct_popular", "direct_whole", "explanation")
@@ -37,7 +37,7 @@ def run_seeds(path: Path, seeds: Sequence[int]) -> dict[str, Any]:
             context = run_stage(module, path, seed)
         results.append(json.loads(context.metrics("evaluate.json").read_text(encoding="utf-8")))
         log.info("seeds: %d is done", seed)
-    found = {"dataset": results[0]["dataset"], "seeds": list(seeds), "leaking": any_leaks(results)}
+    found = {"dataset": results[0]["dataset"], "seeds": list(seeds)} | leaks_of(results)
     found |= {task: spread([result.get(task, {}) for result in results]) for task in TASKS}
     found["baselines"] = spread([result["baselines"] for result in results])
     out = stage.Places(dataset=found["dataset"]).metrics("seeds.json")
@@ -67,9 +67,15 @@ def share_tables(places: stage.Places, root: Path) -> None:
             link.symlink_to(folder.resolve(), target_is_directory=True)
 
 
-def any_leaks(results: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether one of the runs leaks."""
-    return any(bool(result["leakage"]["leaking"]) for result in results)
+def leaks_of(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """`leaking`, the families that leak in one of the runs, and the reasons, each once."""
+    leakage = [result["leakage"] for result in results]
+    reasons = dict.fromkeys(reason for own in leakage for reason in own["reasons"])
+    return {
+        "leaking": any(bool(own["leaking"]) for own in leakage),
+        "leaking_families": [family for family in FAMILIES if any(own[family]["leaks"] for own in leakage)],
+        "leak_reasons": list(reasons),
+    }
 
 
 def spread(blocks: Sequence[Any]) -> dict[str, Any]:
@@ -95,8 +101,8 @@ def spread(blocks: Sequence[Any]) -> dict[str, Any]:
 def table(found: Mapping[str, Any], metrics: Sequence[str] = ("hr@10", "ndcg@10")) -> list[str]:
     """Lines with mean and deviation of every model and task that ranks."""
     lines: list[str] = []
-    mark = "LEAKING " if found["leaking"] else ""
     for task in TASKS[:-1]:
+        mark = "LEAKING " if task.partition("_")[0] in found["leaking_families"] else ""
         rivals = found["baselines"].get(task, {})
         rows = [
             [name, *(f"{block[m]['mean']:.4f} +- {block[m]['deviation']:.4f}" for m in metrics)]
@@ -105,21 +111,15 @@ def table(found: Mapping[str, Any], metrics: Sequence[str] = ("hr@10", "ndcg@10"
         if found[task]:
             title = f"{mark}{task}, {len(found['seeds'])} training seeds"
             lines += [*aligned([[title, *(m.upper() for m in metrics)], *rows]), ""]
-    return lines
+    return lines + [f"LEAKING: {reason}" for reason in found["leak_reasons"]]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Trains and evaluates with several seeds and prints mean and deviation of the results."""
-    parser = argparse.ArgumentParser(prog="python -m modeling.evaluate", description=main.__doc__)
-    parser.add_argument("--seeds", type=int, required=True, help="how many: the seed of params.yaml and those after it")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="parameters (default: %(default)s)")
-    arguments = parser.parse_args(argv)
-    if arguments.seeds < 1:
-        parser.error("--seeds must be at least 1")
+def main(path: Path, count: int) -> int:
+    """`python -m modeling.evaluate --seeds COUNT`: trains, evaluates, prints mean and deviation of the results."""
     stage.configure_logging()
     try:
-        _, context = stage.load(arguments.params, "evaluate", evaluate.Params, evaluate.SECTIONS)
-        found = run_seeds(arguments.params, range(context.seed, context.seed + arguments.seeds))
+        _, context = stage.load(path, "evaluate", evaluate.Params, evaluate.SECTIONS)
+        found = run_seeds(path, range(context.seed, context.seed + count))
     except VIP5Error as error:
         log.error("evaluate: %s", error)
         return error.exit_code

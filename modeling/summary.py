@@ -1,12 +1,14 @@
-"""`python -m modeling.summary`: the results of the last evaluation as one short table, and where the reports lie.
+"""`python -m modeling.summary`: the verdict of the last evaluation in words, one small table, and what to do next.
 
-Enters: `metrics/<dataset>/evaluate.json`. Leaves: lines on standard output. Trade-off: plain columns, so that the table
-can be pasted anywhere.
+Enters: `metrics/<dataset>/evaluate.json`, keys of users and items. Leaves: lines on standard output.
+Trade-off: eight rows in plain words; every other number is on the model page and in `evaluate.json`.
 """
 
 import argparse
 import json
 import logging
+import os
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,159 +17,96 @@ from typing import Any
 from features.errors import InputError, VIP5Error
 from features.params import load_yaml
 from features.stage import Places, configure_logging
+from modeling.result_tables import aligned
+from modeling.verdict import BASELINES, STATES, Finding, best_baseline, findings, main_prompt, per_100
 
 Block = Mapping[str, Any]
-_TITLES = {
-    "sasrec": "SASRec (softmax)", "ridge": "ridge regression (EASE)", "item_knn": "item k-nearest neighbours",
-    "title_bm25": "titles, BM25",
-    "title_embedding": "titles, nearest features", "photo_embedding": "photos, nearest features",
-    "popularity": "popularity", "recent_popularity": "recent popularity",
-    "random": "random", "number_rule": "number rule (largest + 1)",
-}  # fmt: skip
-
-TEXT_TITLES = {
-    "bleu4": "bleu-4", "rouge1": "rouge-1", "rouge2": "rouge-2", "rougeL": "rouge-l", "distinct2": "distinct-2",
-    "feature_match": "feature",
-}  # fmt: skip
+_ROWS = 8
+_COLOURS = dict(zip(STATES, ("32", "33", "31"), strict=True))  # green, amber, red
 
 
-def summary_lines(results: Block, places: Places) -> list[str]:
-    """The lines to print, from the content of `evaluate.json`."""
-    lines = [f"{results['dataset']}: {results['num_users']:,} users, {results['num_items']:,} items, test split", ""]
-    tables = (
-        ("sequential", "sequential (whole catalogue)", ("hr@10", "ndcg@10")),
-        ("direct", "direct (100 candidates)", ("hr@1", "hr@5", "hr@10")),
-        ("direct_popular", "direct (100, drawn by popularity)", ("hr@1", "hr@5", "hr@10")),
-        ("direct_whole", "direct (whole catalogue)", ("hr@1", "hr@5", "hr@10")),
-    )
-    mark = "LEAKING " if results["leakage"]["leaking"] else ""
-    for family, title, columns in tables:
-        rows = family_rows(results, family, columns)
-        if rows:
-            lines += [*aligned([[mark + title, *(name.upper() for name in columns)], *rows]), ""]
-    rows = explanation_rows(results)
-    if rows:
-        lines += [
-            *aligned([[f"{mark}explanation (percent)", *(name.upper() for name in TEXT_TITLES.values())], *rows]),
-            "",
-        ]
-    lines += [*verdicts(results), *unfair_lines(results)]
-    lines += [number_rule_line(results["leakage"]), user_numbers_line(results["leakage"]), ""]
-    lines += [f"{name:<12} {path}" for name, path in report_files(places).items() if path.is_file()]
-    return lines
+def summary_lines(results: Block, places: Places, *, default: str | None = None, coloured: bool = False) -> list[str]:
+    """The lines to print.
 
-
-def family_rows(results: Block, family: str, columns: Sequence[str]) -> list[list[str]]:
-    """A row a model and prompt: the value of each column with its 95 % interval."""
-    rows = []
-    for key, block in results.get(family, {}).items():
-        rows.append([f"VIP5 {key}", *_cells(block, columns)])
-        for title, blocks in (
-            ("without photos", results.get(f"{family}_without_photos", {})),
-            ("text-only backbone", results.get("backbone", {}).get(family, {})),
-        ):
-            if key in blocks:
-                rows.append([f"{title} {key}", *_cells(blocks[key], columns)])
-    unfair = unfair_rivals(results)
-    for name, title in _TITLES.items():
-        if rows and name in results["baselines"][family]:
-            shown = f"{title}, NOT FAIR" if name in unfair else title
-            rows.append([shown, *_cells(results["baselines"][family][name], columns)])
-    return rows
-
-
-def unfair_rivals(results: Block) -> dict[str, list[str]]:
-    """Rivals that are weaker than they should be, by name, and why."""
-    notes = results.get("baseline_notes", {})
-    return {name: list(note["why_not"]) for name, note in notes.items() if not note["fair"]}
-
-
-def unfair_lines(results: Block) -> list[str]:
-    """One line a rival that the comparison is not fair to.
-
-    Example: "SASRec (softmax), NOT FAIR: training ended at its limit of seconds while the valid split still rose"
+    Args:
+        results: the content of `evaluate.json`.
+        places: of its dataset.
+        default: the dataset that commands take without `--dataset`; None if it is this one.
+        coloured: whether each line of the verdict has the colour of its state.
     """
-    return [f"{_TITLES[name]}, NOT FAIR: {'; '.join(reasons)}" for name, reasons in unfair_rivals(results).items()]
+    what = f"{results['dataset']}: {results['num_users']:,} users, {results['num_items']:,} items"
+    lines = [what, "", *(shown(finding, coloured=coloured) for finding in findings(results)), ""]
+    if rows := table_rows(results):
+        lines += [*aligned(rows), "(\N{PLUS-MINUS SIGN}: half of the 95 % interval)", ""]
+    pages = {name: path for name, path in report_files(places).items() if path.is_file()}
+    lines += [f"{name:<12} {path}" for name, path in pages.items()]
+    commands = recommend_commands(places, default)
+    return [*lines, *(["", "Recommendations:", *commands] if commands else [])]
 
 
-def _cells(block: Block, columns: Sequence[str]) -> list[str]:
-    limits = block.get("ci95", {})
-    return [
-        f"{block[name]:.4f}" + (f" [{limits[name][0]:.4f}, {limits[name][1]:.4f}]" if name in limits else "")
-        for name in columns
+def shown(finding: Finding, *, coloured: bool) -> str:
+    """A finding as a line of the terminal."""
+    return f"\033[{_COLOURS[finding.state]}m{finding.text}\033[0m" if coloured else finding.text
+
+
+def table_rows(results: Block) -> list[list[str]]:
+    """A head and at most eight rows: users of 100 whose item is among the first ten, by model and task."""
+    keys = {family: main_prompt(results, family) for family in ("sequential", "direct")}
+    tasks = [family for family, key in keys.items() if key]
+    if not tasks:
+        return []
+    held_out = {"sequential": "A-9", "direct": keys["direct"].replace("B-5", "B-8")}
+    rows = [
+        ["VIP5", *(_cell(results[task].get(keys[task])) for task in tasks)],
+        ["VIP5, held-out prompt", *(_cell(results[task].get(held_out[task])) for task in tasks)],
+        ["VIP5 without photos", *(_cell(results.get(f"{t}_without_photos", {}).get(keys[t])) for t in tasks)],
     ]
+    blocks = {task: results["baselines"].get(task, {}) for task in tasks}
+    wanted = dict.fromkeys((
+        *(best_baseline(results, task) for task in tasks), "sasrec", "item_knn", "title_bm25", "popularity", "random",
+    ))  # fmt: skip
+    names = [name for name in wanted if any(name in own for own in blocks.values())]
+    kept = [*names[: _ROWS - 1 - len(rows)], *(name for name in names[_ROWS - 1 - len(rows) :] if name == "random")]
+    rows += [[_title(results, name), *(_cell(blocks[task].get(name)) for task in tasks)] for name in kept]
+    count = results.get("num_candidates", {}).get("direct", 0)
+    titles = {"sequential": f"next item of {results['num_items']:,}", "direct": f"item of {count:,} candidates"}
+    return [["among the first ten, of 100 users", *(titles[task] for task in tasks)], *(r for r in rows if any(r[1:]))]
 
 
-def explanation_rows(results: Block) -> list[list[str]]:
-    """A row a model and explanation prompt: `TEXT_TITLES` in percent, prompts that give nothing away first.
-
-    The name says what the prompt gives away of the review, such as "VIP5 C-12 (given feature, rating)".
-    """
-    rows: list[tuple[int, list[str]]] = []
-    for title, blocks in (("VIP5", results["explanation"]), ("text-only backbone", results["backbone"]["explanation"])):
-        for key, block in blocks.items():
-            if block["num_examples"]:
-                given = f" (given {', '.join(block['given'])})" if block["given"] else ""
-                row = [f"{title} {key}{given}", *(f"{block.get(name, 0.0):.2f}" for name in TEXT_TITLES)]
-                rows.append((len(block["given"]), row))
-    return [row for _, row in sorted(rows, key=lambda ranked: ranked[0])]
+def _title(results: Block, name: str) -> str:
+    best = any(best_baseline(results, task) == name for task in ("sequential", "direct"))
+    return f"{'best baseline' if best else 'baseline'}: {BASELINES[name]}"
 
 
-def verdicts(results: Block) -> list[str]:
-    """One line a comparison that a reader asks first."""
-    lines: list[str] = []
-    for family, metric in (("sequential", "hr@10"), ("direct", "hr@10")):
-        for key, block in results[family].items():
-            gaps = {name: gap[metric] for name, gap in block["differences"].items() if metric in gap}
-            rivals = {name: gap[0] for name, gap in gaps.items() if name in _TITLES}
-            names = [min(rivals, key=rivals.__getitem__)] if rivals else []
-            names += [name for name in ("without_photos",) if name in gaps]
-            lines += [
-                f"VIP5 {key} minus {name.replace('_', ' ')}, {metric.upper()}: {_gap(gaps[name])}" for name in names
-            ]
-    return lines
+def _cell(block: Block | None) -> str:
+    """Example: "25 \N{PLUS-MINUS SIGN} 3"; empty without a block."""
+    if block is None:
+        return ""
+    limits = block.get("ci95", {}).get("hr@10")
+    return per_100(block["hr@10"]) + (f" \N{PLUS-MINUS SIGN} {per_100((limits[1] - limits[0]) / 2)}" if limits else "")
 
 
-def number_rule_line(leakage: Block) -> str:
-    """What the item numbers give away, as every evaluation, summary and page says it.
+def recommend_commands(places: Places, default: str | None) -> list[str]:
+    """Two commands with keys of this dataset: for one of its users, and for a history; none where it has no tables."""
+    from features import schema
+    from features.tables import read_table
 
-    Example: "number rule (largest number in the history + 1): HR@1 0.0654, HR@10 0.0790 \N{EM DASH} LEAKS (p5)"
-    """
-    verdict = "LEAKS" if leakage["numbers_leak"] else "leak-free numbering"
-    return (
-        f"number rule (largest number in the history + 1): HR@1 {leakage['number_rule_hr@1']:.4f}, "
-        f"HR@10 {leakage['number_rule_hr@10']:.4f} \N{EM DASH} {verdict} ({leakage['numbering']})"
-    )
-
-
-def user_numbers_line(leakage: Block) -> str:
-    """What the users' numbers give away.
-
-    Example: "user neighbours (items of the nearest user numbers): HR@10 0.0699, by chance 0.0022 \N{EM DASH} LEAKS"
-    """
-    verdict = "LEAKS" if leakage["user_numbers_leak"] else "leak-free"
-    return (
-        f"user neighbours (items of the nearest user numbers): HR@10 {leakage['user_neighbours_hr@10']:.4f}, "
-        f"by chance {leakage['user_neighbours_chance_hr@10']:.4f} \N{EM DASH} {verdict}"
-    )
-
-
-def _gap(gap: Sequence[float]) -> str:
-    mean, low, high = gap
-    word = "better" if low > 0 else "worse" if high < 0 else "no clear difference"
-    return f"{mean:+.4f} [{low:+.4f}, {high:+.4f}] {word}"
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows as text lines with columns padded to the same width, the first row underlined.
-
-    Example:
-        >>> aligned([["a", "b"], ["long", "1"]])
-        ['a     b', '----  -', 'long  1']
-    """
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return [lines[0], "  ".join("-" * width for width in widths), *lines[1:]]
+    tables = ("sequences/users", "sequences/items", "sequences/interactions")
+    if not all((places.table(name) / "_manifest.json").is_file() for name in tables):
+        return []
+    users = read_table(places.table(tables[0]), schema.USERS, columns=("user_id", "user_key"))
+    items = read_table(places.table(tables[1]), schema.CATALOGUE, columns=("item_id", "item_key"))
+    bought = read_table(places.table(tables[2]), schema.INTERACTIONS, columns=("user_id", "item_id"))
+    if not users.num_rows or not bought.num_rows:
+        return []
+    keys = dict(zip(*(items[name].to_pylist() for name in ("item_id", "item_key")), strict=True))
+    history = [keys[item] for item in bought["item_id"][:3].to_pylist() if "," not in keys[item]]
+    more = f" --dataset {shlex.quote(places.dataset)}" if default is not None else ""
+    command = f".venv/bin/python -m modeling.recommend{more}"
+    asked = [f"{command} --user {shlex.quote(users['user_key'][0].as_py())}"]
+    if history:
+        asked.append(f"{command} --history {shlex.quote(','.join(history))} --page recommendations.html")
+    return asked
 
 
 def report_files(places: Places) -> dict[str, Path]:
@@ -181,22 +120,26 @@ def report_files(places: Places) -> dict[str, Path]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prints the results of the last evaluation."""
+    """Print what the last evaluation found: a verdict in words, a small table, and where everything else is."""
     parser = argparse.ArgumentParser(prog="python -m modeling.summary", description=main.__doc__)
     parser.add_argument(
-        "--params",
-        type=Path,
-        default=Path("params.yaml"),
+        "--params", type=Path, metavar="FILE", default=Path("params.yaml"),
         help="YAML file that names the dataset (default: %(default)s)",
-    )
+    )  # fmt: skip
     arguments = parser.parse_args(argv)
     configure_logging()
     try:
         places = Places(dataset=str(load_yaml(arguments.params)["dataset"]))
         path = places.metrics("evaluate.json")
         if not path.is_file():
-            raise InputError(f"no {path}", "the metrics of a finished evaluation", "run `dvc repro`")
-        lines = summary_lines(json.loads(path.read_text(encoding="utf-8")), places)
+            raise InputError(f"no {path}", "the metrics of a finished evaluation", "run `.venv/bin/dvc repro`")
+        usual = Path("params.yaml")
+        default = str(load_yaml(usual)["dataset"]) if usual.is_file() else places.dataset
+        lines = summary_lines(
+            json.loads(path.read_text(encoding="utf-8")), places,
+            default=None if default == places.dataset else default,
+            coloured=sys.stdout.isatty() and "NO_COLOR" not in os.environ,
+        )  # fmt: skip
     except VIP5Error as error:
         logging.getLogger("vip5").error("summary: %s", error)
         return error.exit_code

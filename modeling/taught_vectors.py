@@ -10,8 +10,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
+from features.progress import Progress
 from features.seeds import rng
 from modeling.devices import moved
 from modeling.ragged import IntArray, Ragged
@@ -41,13 +41,15 @@ def fit_vectors(vectors: Tensor, train: Ragged, ridge: Ridge, *, steps: int, see
     adam = torch.optim.Adam([fitted, scale], fused=True)
     users = np.flatnonzero(train.lengths > 1)
     generator = rng(seed, "taught vectors")
-    for step in tqdm(range(steps), desc="item vectors", unit="step", mininterval=1.0, disable=None):
-        for group in adam.param_groups:
-            group["lr"] = _RATE * min(1.0, (step + 1) / _WARM_UP) * (1 - step / steps)
-        loss = _loss(fitted, scale, _histories(train, users, len(vectors), generator), ridge)
-        adam.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        adam.step()
+    with Progress(steps, "item vectors", "steps") as bar:
+        for step in range(steps):
+            for group in adam.param_groups:
+                group["lr"] = _RATE * min(1.0, (step + 1) / _WARM_UP) * (1 - step / steps)
+            loss = _loss(fitted, scale, _histories(train, users, len(vectors), generator), ridge)
+            adam.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            adam.step()
+            bar.update()
     with torch.no_grad():
         return (fitted * scale.exp()).to(vectors.device)
 

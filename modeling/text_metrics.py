@@ -45,6 +45,8 @@ def text_metrics(
     metrics["bleu4"] = bleu_of(counts.sum(0))
     metrics |= {name: float(values.mean()) for name, values in rouge.items()}
     metrics |= {f"distinct{n}": distinct(generated, n) for n in (1, 2)}
+    metrics["distinct_sentences"] = 100 * len(set(generated)) / len(generated)
+    metrics["empty"] = 100 * sum(not text.strip() for text in generated) / len(generated)
     metrics["mean_words"] = float(np.mean([len(text.split()) for text in generated]))
     if features is not None:
         metrics["feature_match"] = feature_match(generated, features)

@@ -44,7 +44,7 @@ class Params:
 
 
 def run(params: Params, context: Context) -> int:
-    """Tunes VIP5's own parts on every train prompt and saves them; returns the examples seen."""
+    """Tune VIP5's own parts on every train prompt and save them."""
     import torch
 
     from modeling.batches import Corpus, PhotoTable
@@ -90,7 +90,9 @@ def run(params: Params, context: Context) -> int:
         )
     if rank():
         return history.examples
-    save_trained(context, model, made_from | adapters_and_vision(params.adapters, vision))
+    save_trained(
+        context, model, made_from | adapters_and_vision(params.adapters, vision) | {"training": history.ending()}
+    )
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     total = sum(p.numel() for p in model.parameters())
     write_curve(context, "train", history)

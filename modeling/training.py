@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from features.errors import ParamsError, TrainingError
+from features.progress import Progress
 from features.schema import FAMILIES
 from features.seeds import stable_hash
 from modeling import distributed
@@ -109,17 +109,19 @@ class _Run:
         self.bits = quicken(model.t5) if quick else None
         if params.compile:
             model.compile(dynamic=True)
-        self.history = History()
+        self.history = History(planned=self.num_steps)
         self.choice = Choice(params.select_by, params.patience)
         self.sums = torch.zeros(2, len(FAMILIES), device=self.device)
         self.family_losses: dict[str, float] = {}
+        self.valid: dict[str, str] = {}
         self.saved_at = self.started = time.monotonic()
 
     def go(self) -> History:
         self._resume()
-        with tqdm(
-            total=self.num_steps, initial=self.history.steps, desc=self.stage, unit="step", mininterval=1.0,
-            disable=True if distributed.rank() else None,
+        limit = None if self.params.max_seconds is None else self.params.max_seconds - self.history.seconds
+        with Progress(
+            self.num_steps, self.stage, "steps", done=self.history.steps, limit=limit, hidden=distributed.rank() > 0,
+            keep=True,
         ) as bar:  # fmt: skip
             for step in ready_steps(self._steps(), self.train, self.params, self.device):
                 self.history.seconds = self._seconds()
@@ -138,6 +140,8 @@ class _Run:
                 self._save_if_due()
         self.history.seconds = self._seconds()
         self.history.peak_memory_gb = peak_memory_gb(self.device)
+        if self.history.stopped == "max_seconds" and not distributed.rank():
+            log.warning("%s: %s", self.stage, self.history.ended_early())
         self.choice.restore(self.trained)
         self.model.eval()
         return self.history
@@ -203,7 +207,7 @@ class _Run:
         place = self._save()
         return "" if place is None else f" (the state before it is in {place})"
 
-    def _record(self, epoch: int, rate: float, bar: Any, *, measured: bool) -> None:
+    def _record(self, epoch: int, rate: float, bar: Progress, *, measured: bool) -> None:
         sums, counts = distributed.add_up(self.sums).tolist()
         self.sums.zero_()
         if not np.isfinite(sums).all():
@@ -221,13 +225,8 @@ class _Run:
             row |= self._measured(self.measure)
         self.history.rows.append(row)
         self.history.peak_memory_gb = peak_memory_gb(self.device)
-        bar.set_postfix(beside_the_bar(self.history, self.family_losses), refresh=False)
-        if measured and bar.disable and distributed.rank() == 0:  # no terminal: a line a measurement instead
-            valid = f", valid loss {row['valid_loss']:.3f}" if "valid_loss" in row else ""
-            log.info(
-                "%s: step %d of %d, loss %.3f%s, %s tokens/s", self.stage, self.history.steps, self.num_steps, mean,
-                valid, f"{self.history.speed:,.0f}",
-            )  # fmt: skip
+        self.valid |= {"valid loss": f"{row['valid_loss']:.3f}"} if "valid_loss" in row else {}
+        bar.show(loss=f"{mean:.3f}", **self.valid, **beside_the_bar(self.history, self.family_losses))
 
     def _measured(self, measure: Measure) -> dict[str, float]:
         found = distributed.from_the_first(lambda: measure(self.model))

@@ -71,7 +71,7 @@ WRITES = ("data/${dataset}/explanations",)
 
 
 def run(params: Params, context: Context) -> int:
-    """Extract one opinion sentence and its feature word from every review that has one; returns the rows written."""
+    """Extract one opinion sentence and its feature word from every review that has one."""
     beam = build(BeamParams, context.shared["beam"], where="beam")
     beam.check()
     folder = context.table("explanations").resolve()

@@ -103,7 +103,7 @@ WRITES = tuple(
 
 
 def run(params: Params, context: Context) -> int:
-    """Draw and render the examples of all prompt families; returns the number of rows written."""
+    """Draw and render the examples of all prompt families."""
     check_evaluated(params)
     beam = build(BeamParams, context.shared["beam"], where="beam")
     beam.check()

@@ -1,0 +1,298 @@
+"""What an evaluation says, in words: findings that are good, weak or bad, and the few numbers that people compare.
+
+Enters: the content of `evaluate.json`. Leaves: `Finding`s, their lines, and the content of `summary.json`.
+Trade-off: nothing is left out because it is unpleasant: every comparison with a baseline, a held-out prompt, a slice or
+a limit that goes against the model is a line of its own.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Results = Mapping[str, Any]
+State = Literal["good", "weak", "bad"]
+STATES: tuple[State, ...] = ("good", "weak", "bad")
+BASELINES = {
+    "sasrec": "SASRec", "ridge": "ridge regression (EASE)", "item_knn": "item-kNN", "title_bm25": "titles (BM25)",
+    "title_embedding": "title embeddings", "photo_embedding": "photo embeddings", "popularity": "popularity",
+    "recent_popularity": "recent popularity", "random": "random", "number_rule": "number rule (largest + 1)",
+}  # fmt: skip
+NO_OPPONENT = ("random", "number_rule")  # shown in tables, never called the best baseline
+_GROUPS = {
+    ("target_popularity", "tail"): "rare items", ("target_popularity", "middle"): "items of medium popularity",
+    ("target_popularity", "head"): "popular items", ("target_in_train", "cold"): "cold-start items (none in train)",
+    ("target_photo", "absent"): "items without a photo", ("target_photo", "present"): "items with a photo",
+}  # fmt: skip
+_MUCH_WORSE = 0.8  # share of the trained prompt's hits below which a held-out prompt is called much worse
+_FEWEST_DISTINCT, _MOST_EMPTY = 5.0, 20.0  # percent of an explanation prompt's sentences
+_FEWEST_USERS = 20  # of a slice that is judged
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One sentence and whether it is good, weak or bad news."""
+
+    state: State
+    text: str
+
+
+def findings(results: Results) -> list[Finding]:
+    """All findings, the main result first, then what is bad, weak, good, and whether anything leaks."""
+    found = [
+        *_ranking(results, "sequential"), *_ranking(results, "direct"), *_without_history(results), *_held_out(results),
+        *_photos(results), *_slices(results), *_explanations(results), *_undertrained(results),
+    ]  # fmt: skip
+    first = [finding for finding in found if finding.text.startswith("VIP5 ")]
+    others = [finding for finding in found if finding not in first]
+    others.sort(key=lambda finding: -STATES.index(finding.state))
+    leaks: State = "bad" if results["leakage"]["leaking"] else "good"
+    return [*first, *others, Finding(leaks, leak_line(results))]
+
+
+def verdict_lines(results: Results) -> list[str]:
+    """The findings as lines of text."""
+    return [finding.text for finding in findings(results)]
+
+
+def worst(found: Sequence[Finding]) -> State:
+    """The state of the whole: that of the worst finding."""
+    return max((finding.state for finding in found), key=STATES.index, default="good")
+
+
+def leak_line(results: Results) -> str:
+    """Whether anything leaks, with every reason, or with the prompts that coincide without being a leak.
+
+    Example: "Leaks: none found (explanation: 2 of 228 test prompts (0.9 %) are word for word in train)."
+    """
+    leakage = results["leakage"]
+    if leakage["leaking"]:
+        return f"Leaks: {'; '.join(leakage['reasons'])}."
+    copied = [
+        copies_line(family, leakage[family])
+        for family in ("sequential", "direct", "explanation")
+        if leakage.get(family, {}).get("copied_prompts")
+    ]
+    return f"Leaks: none found ({'; '.join(copied)})." if copied else "Leaks: none found."
+
+
+def copies_line(family: str, counts: Results) -> str:
+    """How many prompts coincide with train prompts.
+
+    Example: "explanation: 2 of 228 test prompts (0.9 %) are word for word in train"
+    """
+    return (
+        f"{family}: {counts['copied_prompts']:,} of {counts['test_prompts']:,} test prompts "
+        f"({100 * counts['copied_share']:.1f} %) are word for word in train"
+    )
+
+
+def summary_numbers(results: Results) -> dict[str, float | int | None]:
+    """The numbers of `summary.json`; None where there is none."""
+    next_key, listed = main_prompt(results, "sequential"), main_prompt(results, "direct")
+    asked, direct = results["sequential"], results["direct"]
+    best = {task: best_baseline(results, task) for task in ("sequential", "direct")}
+    cold = asked.get(next_key, {}).get("slices", {}).get("target_in_train", {}).get("cold", {})
+    told = results["baselines"].get("explanation", {}).values()
+    scores = [own["bleu4"] for own in told if isinstance(own.get("bleu4"), int | float)]
+    return {
+        "next_item_hr10": asked.get(next_key, {}).get("hr@10"),
+        "next_item_held_out_hr10": asked.get("A-9", {}).get("hr@10"),
+        "next_item_no_photos_hr10": results.get("sequential_without_photos", {}).get(next_key, {}).get("hr@10"),
+        "next_item_baseline_hr10": results["baselines"]["sequential"].get(best["sequential"], {}).get("hr@10"),
+        "candidates_hr10": direct.get(listed, {}).get("hr@10"),
+        "candidates_baseline_hr10": results["baselines"]["direct"].get(best["direct"], {}).get("hr@10"),
+        "explanation_bleu4": results["explanation"].get("C-12", {}).get("bleu4"),
+        "explanation_baseline_bleu4": max(scores, default=None),
+        "cold_items_hr10": cold.get("hr@10"),
+        "leaks": int(results["leakage"]["leaking"]),
+    }
+
+
+def main_prompt(results: Results, family: str) -> str:
+    """The prompt that stands for a family: A-3, B-5 with the history, or the first one there is; "" without any."""
+    wanted = {"sequential": ("A-3",), "direct": ("B-5:history", "B-5")}[family]
+    return next((key for key in (*wanted, *results[family]) if key in results[family]), "")
+
+
+def best_baseline(results: Results, family: str, metric: str = "hr@10") -> str:
+    """The name of the baseline that hits most; "" without any."""
+    blocks = results["baselines"].get(family, {})
+    names = [name for name in blocks if name in BASELINES and name not in NO_OPPONENT]
+    return max(names, key=lambda name: blocks[name][metric], default="")
+
+
+def per_100(share: float) -> str:
+    """A share as users of 100: whole from 10 on, with one digit below.
+
+    Example:
+        >>> per_100(0.2462), per_100(0.0587), per_100(0.0)
+        ('25', '5.9', '0')
+    """
+    value = 100 * share
+    return f"{value:.0f}" if abs(value) >= 9.95 else f"{value:.1f}".removesuffix(".0")
+
+
+def task_words(results: Results, family: str) -> tuple[str, str]:
+    """The metric that a family is judged by, and the task in words: what is found, among what."""
+    count = results.get("num_candidates", {}).get("direct", 0)
+    if family == "sequential":
+        return "hr@10", "finds the next item for {} of 100 users among the first ten"
+    if count > 10:
+        return "hr@10", f"has the bought item among its first ten of {count} candidates for {{}} of 100 users"
+    return "hr@1", f"puts the bought item first of {count} candidates for {{}} of 100 users"
+
+
+def _ranking(results: Results, family: str) -> list[Finding]:
+    """The main result of a family, and the baselines that are ahead of it or level with it."""
+    key, best = main_prompt(results, family), ""
+    if not key:
+        return []
+    metric, words = task_words(results, family)
+    block, baselines = results[family][key], results["baselines"].get(family, {})
+    text = f"VIP5 {words.format(per_100(block[metric]))}"
+    if best := best_baseline(results, family, metric):
+        text += f"; best baseline {per_100(baselines[best][metric])} ({BASELINES[best]})"
+    without = results.get(f"{family}_without_photos", {})
+    if key in without and _has_photos(results):
+        text += f"; without photos {per_100(without[key][metric])}"
+    gaps = {
+        name: _gap(block, baselines[name], name, metric)
+        for name in baselines
+        if name in BASELINES and name not in NO_OPPONENT
+    }
+    ahead = sorted((gap, name) for name, gap in gaps.items() if gap[2] < 0)
+    task = "the next item" if family == "sequential" else "the choice among candidates"
+    if ahead:
+        told = ", ".join(f"{BASELINES[name]} by {_lead(gap)}" for gap, name in ahead)
+        return [Finding("bad", f"{text}."), Finding("bad", f"Bad: ahead of VIP5 on {task}: {told} of 100 users.")]
+    level = sorted((gap, name) for name, gap in gaps.items() if gap[1] <= 0)
+    if level:
+        told = ", ".join(f"{BASELINES[name]} ({_span(gap)} of 100 users)" for gap, name in level)
+        return [Finding("weak", f"{text}."), Finding("weak", f"Weak: on {task} not clearly ahead of {told}.")]
+    return [Finding("good", f"{text}.")]
+
+
+def _gap(block: Results, other: Results, name: str, metric: str) -> tuple[float, float, float]:
+    """VIP5 minus a baseline with its paired interval; without intervals the plain difference."""
+    paired = block.get("differences", {}).get(name, {}).get(metric)
+    difference = block[metric] - other[metric]
+    mean, low, high = paired or (difference, difference, difference)
+    return mean, low, high
+
+
+def _lead(gap: tuple[float, float, float]) -> str:
+    return f"{per_100(-gap[0])} ({per_100(-gap[2])} to {per_100(-gap[1])})"
+
+
+def _span(gap: tuple[float, float, float]) -> str:
+    return f"difference {per_100(gap[1])} to {per_100(gap[2])}"
+
+
+def _without_history(results: Results) -> list[Finding]:
+    """Whether the direct prompt without the history knows more than what is popular."""
+    popular = results["baselines"].get("direct", {}).get("popularity")
+    if popular is None or "B-5" not in results["direct"]:
+        return []
+    metric, words = task_words(results, "direct")
+    block = results["direct"]["B-5"]
+    if _gap(block, popular, "popularity", metric)[1] > 0:
+        return []
+    return [
+        Finding(
+            "weak",
+            f"Weak: without the history (prompt B-5) VIP5 {words.format(per_100(block[metric]))}, which is no better "
+            f"than popularity ({per_100(popular[metric])}).",
+        )
+    ]
+
+
+def _held_out(results: Results) -> list[Finding]:
+    """Whether a prompt that training never showed does much worse than its trained counterpart."""
+    pairs = [("sequential", "A-9", "A-3"), ("direct", "B-8:history", "B-5:history"), ("direct", "B-8", "B-5")]
+    found = []
+    for family, held_out, trained in pairs:
+        blocks = results[family]
+        if held_out not in blocks or trained not in blocks:
+            continue
+        metric, _ = task_words(results, family)
+        own, other = blocks[held_out][metric], blocks[trained][metric]
+        high = blocks[held_out].get("ci95", {}).get(metric, (own, own))[1]
+        if own < _MUCH_WORSE * other and high < other:
+            text = f"Weak: held-out prompt {held_out}: {per_100(own)} of 100 users, {per_100(other)} by {trained}."
+            found.append(Finding("weak", text))
+    return found
+
+
+def _has_photos(results: Results) -> bool:
+    """Whether any test item has a photo; True where no slice says so."""
+    parts = results["sequential"].get(main_prompt(results, "sequential"), {}).get("slices", {}).get("target_photo")
+    return not parts or "present" in parts
+
+
+def _photos(results: Results) -> list[Finding]:
+    key = main_prompt(results, "sequential")
+    without = results.get("sequential_without_photos", {}).get(key)
+    if without is None or not _has_photos(results):
+        return []
+    block = results["sequential"][key]
+    gap = _gap(block, without, "without_photos", "hr@10")
+    if gap[1] > 0:
+        return []
+    told = f"{per_100(block['hr@10'])} of 100 users with them, {per_100(without['hr@10'])} without"
+    if gap[2] < 0:
+        return [Finding("bad", f"Bad: photos hurt: {told}.")]
+    return [Finding("weak", f"Weak: photos do not help: {told}.")]
+
+
+def _slices(results: Results) -> list[Finding]:
+    """Groups of users or items for which VIP5 is worse than a random ranking."""
+    slices = results["sequential"].get(main_prompt(results, "sequential"), {}).get("slices", {})
+    chance = min(1.0, 10 / max(1, results["num_items"]))
+    found = []
+    for name, parts in slices.items():
+        for label, block in parts.items():
+            high = block.get("ci95", {}).get("hr@10", (0.0, 2 * block.get("hr@10", 1.0)))[1]
+            if block["num_users"] >= _FEWEST_USERS and high < chance:
+                group = _GROUPS.get((name, label), f"{name.replace('_', ' ')} {label}")
+                found.append(f"{group} ({per_100(block['hr@10'])} of 100 users, {per_100(chance)} at random)")
+    return [Finding("weak", f"Weak: worse than random for {', '.join(found)}.")] if found else []
+
+
+def _explanations(results: Results) -> list[Finding]:
+    """Whether the explanations say the same of everything or nothing at all, and whether a baseline does better."""
+    found: list[str] = []
+    good: list[str] = []
+    for key, block in results["explanation"].items():
+        count, distinct, empty = block["num_examples"], block.get("distinct_sentences"), block.get("empty")
+        if not count or distinct is None or empty is None:
+            continue
+        told = f"{key} writes {max(1, round(distinct * count / 100)):,} different sentences for {count:,} reviews"
+        told += f", {empty:.0f} % of them empty" if empty else ""
+        collapsed = distinct < _FEWEST_DISTINCT or empty > _MOST_EMPTY
+        (found if collapsed else good).append(told)
+    told_bad = [Finding("bad", f"Bad: explanations collapsed: {'; '.join(found)}.")] if found else []
+    numbers = summary_numbers(results)
+    own, best = numbers["explanation_bleu4"], numbers["explanation_baseline_bleu4"]
+    if own is not None and best is not None and own < best:
+        text = f"Bad: explanations (C-12) are further from the reviews than a baseline (BLEU-4 {own:.2f}, {best:.2f})."
+        told_bad.append(Finding("bad", text))
+    return told_bad + ([Finding("good", f"Explanations vary: {'; '.join(good)}.")] if good and not told_bad else [])
+
+
+def undertrained(results: Results) -> dict[str, list[str]]:
+    """Baselines that are weaker than they should be, by name, and why."""
+    notes = results.get("baseline_notes", {})
+    return {name: list(note["why_not"]) for name, note in notes.items() if not note["fair"]}
+
+
+def _undertrained(results: Results) -> list[Finding]:
+    """What ended before it was trained: the model by its time limit, or a baseline."""
+    found = [
+        Finding("weak", f"Weak: undertrained baseline {BASELINES[name]}: {'; '.join(why)}.")
+        for name, why in undertrained(results).items()
+    ]
+    for stage, told in results.get("training", {}).items():
+        if told.get("stopped") == "max_seconds":
+            reached = f"at step {told['steps']:,} of {told['planned_steps']:,}"
+            found.append(Finding("weak", f"Weak: undertrained VIP5: {stage} was ended by its time limit {reached}."))
+    return found
