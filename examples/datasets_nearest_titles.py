@@ -1,6 +1,6 @@
 """Which titles mean nearly the same to the text encoder? Hugging Face `datasets` with NumPy vectors.
 
-python examples/datasets_nearest_titles.py [DATASET]
+.venv/bin/python examples/datasets_nearest_titles.py [DATASET]
 """
 
 import os

@@ -1,6 +1,6 @@
 """Hand the prompts to another trainer: Hugging Face `datasets`, streamed, nothing copied and nothing fetched.
 
-python examples/datasets_training_examples.py [DATASET]
+.venv/bin/python examples/datasets_training_examples.py [DATASET]
 """
 
 import os

@@ -1,6 +1,6 @@
 """For whom does the model work? HR@10 and NDCG@10 by how many items it knows of the user, in pandas.
 
-python examples/pandas_hit_rate_by_history_length.py [DATASET [PROMPT]]
+.venv/bin/python examples/pandas_hit_rate_by_history_length.py [DATASET [PROMPT]]
 Equal to the figures of `metrics/<dataset>/evaluate.json`, because `predictions` holds the top 20 of every user.
 """
 

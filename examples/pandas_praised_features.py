@@ -1,6 +1,6 @@
 """What do buyers praise and complain about? Sentences by aspect word and stars, in pandas.
 
-python examples/pandas_praised_features.py [DATASET]
+.venv/bin/python examples/pandas_praised_features.py [DATASET]
 """
 
 import sys

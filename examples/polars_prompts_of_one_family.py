@@ -1,6 +1,6 @@
 """What does the model read and what must it write? The prompts of one family, with their length, in Polars.
 
-python examples/polars_prompts_of_one_family.py [DATASET [FAMILY]], the family being sequential, direct or explanation.
+.venv/bin/python examples/polars_prompts_of_one_family.py [DATASET [FAMILY]]; FAMILY: sequential, direct or explanation.
 """
 
 import sys

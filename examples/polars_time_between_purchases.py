@@ -1,6 +1,6 @@
 """How long do users wait between two purchases? Polars, lazily: the table is never whole in memory.
 
-python examples/polars_time_between_purchases.py [DATASET]
+.venv/bin/python examples/polars_time_between_purchases.py [DATASET]
 """
 
 import sys

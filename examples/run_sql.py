@@ -1,4 +1,4 @@
-"""Runs one of the .sql files here and prints what it finds: `python examples/run_sql.py examples/best_sold.sql`.
+"""Runs one of the .sql files here and prints what it finds: `.venv/bin/python examples/run_sql.py FILE.sql`.
 
 A second argument names another dataset: the files are written for the sample, by paths below `data/sample/`.
 """
@@ -17,5 +17,5 @@ def found(path: Path, dataset: str = "sample") -> duckdb.DuckDBPyRelation:
 
 if __name__ == "__main__":
     if len(sys.argv) not in {2, 3}:
-        sys.exit("usage: python examples/run_sql.py FILE.sql [DATASET]")
+        sys.exit("usage: .venv/bin/python examples/run_sql.py FILE.sql [DATASET]")
     found(Path(sys.argv[1]), *sys.argv[2:]).show(max_width=160, max_rows=60)

@@ -236,7 +236,7 @@ def prompts(split: str, family: str) -> Table:
         _USER_ID,
         _opt("target_item_id", I32, "the item that is asked for; null in explanations", minimum=1),
         _req("image_item_ids", IDS, "items whose photos stand in the source, in text order"),
-        _opt("candidate_item_ids", IDS, "the 100 candidates in text order; null where there are none"),
+        _opt("candidate_item_ids", IDS, "the candidates in text order; null where there are none"),
         _req("source", STR, "what the encoder reads"),
         _req("target", STR, "what the decoder must write"),
     ))  # fmt: skip

@@ -111,7 +111,7 @@ def score_model(
         {
             key: rank_prompt(
                 model, corpus, rows, catalogue=inputs.catalogue, histories=inputs.histories, search=search,
-                label=f"{label} {key}", popular=inputs.popular if key.endswith(":history") else None, bar=bar,
+                label=f"evaluate, {label} {key}", popular=inputs.popular if key.endswith(":history") else None, bar=bar,
             )
             for key, rows in rows_by_prompt(corpus, family, inputs.users, prompts).items()
         }
@@ -123,7 +123,7 @@ def score_model(
             explained = {
                 key: explain_prompt(
                     model, corpus, rows, batch_size=search.batch_size, max_tokens=explanation_tokens,
-                    label=f"{label} {key}", bar=bar,
+                    label=f"evaluate, {label} {key}", bar=bar,
                 )
                 for key, rows in rows_by_prompt(corpus, 2, inputs.users, prompts).items()
             }  # fmt: skip

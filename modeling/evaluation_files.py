@@ -20,7 +20,8 @@ from features.tables import Provenance, write_table
 from modeling.evaluation import Compared, Scores
 from modeling.ranking_metrics import hits_by_depth
 from modeling.rankings import Rankings
-from modeling.verdict import summary_numbers, verdict_lines
+from modeling.summary_numbers import summary_numbers
+from modeling.verdict import verdict_lines
 
 _DIGITS = 6
 
@@ -37,9 +38,9 @@ def write_all(
     leaking = any(bool(results["leakage"][family]["leaks"]) for family in ranking)
     write_curves(context.plots("ranks.csv"), compared, leaking=leaking)
     written = rounded(results)
-    lines = {"verdict": verdict_lines(written)}
-    write_json(context.metrics("summary.json"), lines | summary_numbers(written))
-    write_json(context.metrics("evaluate.json"), written | lines)
+    written |= {"verdict": verdict_lines(written)}
+    write_json(context.metrics("summary.json"), summary_numbers(written))
+    write_json(context.metrics("evaluate.json"), written)
     return rows
 
 

@@ -61,7 +61,7 @@ def leakage_block(
         seed: of the bootstrap.
 
     Returns:
-        `number_rule_hr@1`, `number_rule_hr@10`, `number_rule_chance_hr@10` (what numbers without meaning would give),
+        `number_rule_hr@1`, `number_rule_hr@10`, and what meaningless numbers would give (`number_rule_chance_...`),
         what `pairs_in_train` finds, `test_prompts_in_train`, `valid_prompts_in_train` and `test_prompts_in_valid`
         (rows with the same source and target), `users_out_of_time_order` (null without timestamps), `numbering`,
         `numbers_leak`, `user_neighbours_hr@10` and its `user_neighbours_chance_hr@10`, `user_numbers_leak`; by family
@@ -76,6 +76,7 @@ def leakage_block(
     found: dict[str, Any] = {
         "number_rule_hr@1": _mean(values["hr@1"]),
         "number_rule_hr@10": _mean(values["hr@10"]),
+        "number_rule_chance_hr@1": chance[1],
         "number_rule_chance_hr@10": chance[10],
         **pairs,
         "test_prompts_in_train": copied_prompts(prompts, "test", "train"),
@@ -131,7 +132,7 @@ def family_verdicts(
                 "and item that train prompts of this family are about (allowed: none)"
             )
         if counts["copied_share"] > max_copied_share:
-            reasons.append(f"{copies_line(family, counts)} (allowed: {max_copied_share:.1%})")
+            reasons.append(f"{copies_line(family, counts)} (allowed: {_percent(max_copied_share)})")
         verdicts[family] = {"leaks": bool(reasons), "reasons": reasons, **counts}
     return verdicts
 
@@ -141,19 +142,21 @@ def ranking_reasons(found: Mapping[str, Any]) -> list[str]:
     reasons = []
     if found["numbers_leak"]:
         reasons.append(
-            f"ranking: item numbers ({found['numbering']}) tell the next item: the largest number of the history + 1 "
-            f"to 10 finds {found['number_rule_hr@10']:.1%}, {found['number_rule_chance_hr@10']:.1%} by chance"
+            f"ranking: item numbers ({found['numbering']}) tell the next item: counting on from the largest number of "
+            f"the history finds {_percent(found['number_rule_hr@1'])} at once and "
+            f"{_percent(found['number_rule_hr@10'])} within ten steps (by chance "
+            f"{_percent(found['number_rule_chance_hr@1'])} and {_percent(found['number_rule_chance_hr@10'])})"
         )
     if found["user_numbers_leak"]:
         reasons.append(
-            "ranking: user numbers tell the next item: items of the nearest numbers find "
-            f"{found['user_neighbours_hr@10']:.1%}, {found['user_neighbours_chance_hr@10']:.1%} by chance"
+            "ranking: user numbers tell the next item: the items of the nearest numbers hold it for "
+            f"{_percent(found['user_neighbours_hr@10'])} (by chance {_percent(found['user_neighbours_chance_hr@10'])})"
         )
     if found["test_pairs_in_train"]:
         shares = found["test_pairs_in_train_by_family"]
-        where = ", ".join(f"{family} {share:.2%}" for family, share in shares.items() if share)
+        where = ", ".join(f"{family} {_percent(share)}" for family, share in shares.items() if share)
         reasons.append(
-            f"ranking: {found['test_pairs_in_train']:.2%} of the test user-item pairs occur in train prompts "
+            f"ranking: {_percent(found['test_pairs_in_train'])} of the test user-item pairs occur in train prompts "
             f"(by family: {where}; allowed: none)"
         )
     if found["users_out_of_time_order"]:
@@ -265,6 +268,11 @@ def out_of_time_order(interactions: pa.Table) -> int | None:
 
 
 _WORDS = ("source", "target")
+
+
+def _percent(share: float) -> str:
+    """Two digits where one would hide that there is something: 0.0003 is "0.03 %"."""
+    return f"{100 * share:.1f} %" if share >= 0.001 or not share else f"{100 * share:.2g} %"
 
 
 def _joined(rows: pa.RecordBatch) -> pa.Array:

@@ -31,8 +31,9 @@ small, .note { opacity: .75; font-weight: 400; }
 .flag { border-radius: .3rem; color: #fff; padding: .1rem .5rem; } .flag.good { background: var(--good); }
 .flag.weak { background: var(--weak); } .flag.bad { background: var(--bad); }
 ul.verdict { list-style: none; padding: 0; } ul.verdict li { border-left: .35rem solid; margin: .4rem 0;
-  padding: .1rem .7rem; } li.good { border-color: var(--good); } li.weak { border-color: var(--weak); }
-li.bad { border-color: var(--bad); } figure { margin: 0 0 1.2rem; max-width: 40rem; } svg { width: 100%; height: auto; }
+  padding: .1rem .7rem; } ul.verdict li.good { border-color: var(--good); }
+ul.verdict li.weak { border-color: var(--weak); } ul.verdict li.bad { border-color: var(--bad); }
+figure { margin: 0 0 1.2rem; max-width: 40rem; } svg { width: 100%; height: auto; }
 .key { display: inline-block; margin-right: .7rem; }
 @media (max-width: 40rem) { svg text { font-size: 19px; } }
 .cards { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(min(20rem, 100%), 1fr)); }

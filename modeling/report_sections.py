@@ -60,38 +60,32 @@ def verdict(results: Results) -> list[str]:
 
 
 def head(results: Results) -> list[str]:
-    """What was evaluated and whether anything leaks, with the reasons, and what was looked for."""
+    """What was evaluated, whether anything leaks, and what was looked for; the verdict names the reasons."""
     leakage = results["leakage"]
     flag, word = ("bad", "leaking") if leakage["leaking"] else ("good", "no leak found")
     what = (
         f"{results['num_users']:,} users, {results['num_items']:,} items; test split, {results['decoding']} decoding."
     )
-    reasons = "".join(f"<li>{escape(reason)}</li>" for reason in leakage["reasons"])
+    checks = "".join(f"<li>{escape(text)}</li>" for text in _looked_for(leakage))
     return [
         f'<p>{escape(what)} <span class="flag {flag}">{word}</span></p>',
-        *([f"<ul>{reasons}</ul>"] if reasons else []),
-        f'<p class="note">{escape(_looked_for(leakage))}</p>',
+        f'<details class="note"><summary>What was looked for</summary><ul>{checks}</ul></details>',
     ]
 
 
-def _looked_for(leakage: Results) -> str:
+def _looked_for(leakage: Results) -> list[str]:
     """Every check for leaks and what it found."""
     disorder = leakage["users_out_of_time_order"]
-    copies = "; ".join(copies_line(family, leakage[family]) for family in ("sequential", "direct", "explanation"))
-    pairs = (
-        f"Test pairs asked for in train prompts: {leakage['test_pairs_in_train_targets']:.2%}; shown there: "
-        f"{leakage['test_pairs_in_train_photos']:.2%}"
-    )
-    parts = [
+    asked, shown = leakage["test_pairs_in_train_targets"], leakage["test_pairs_in_train_photos"]
+    return [
         f"{number_rule_line(leakage)}; by chance HR@10 would be {leakage['number_rule_chance_hr@10']:.4f}",
         user_numbers_line(leakage),
-        pairs,
-        copies,
-        "no timestamps, so the time order was not checked"
+        f"test user-item pairs asked for in train prompts: {asked:.2%}; shown there: {shown:.2%}",
+        *(copies_line(family, leakage[family]) for family in ("sequential", "direct", "explanation")),
+        "time order: not checked, there are no timestamps"
         if disorder is None
-        else f"users out of time order {disorder}",
+        else f"users out of time order: {disorder}",
     ]
-    return f"Looked for: {'. '.join(parts)}."
 
 
 def tables(results: Results, published: publishing.Published) -> list[str]:

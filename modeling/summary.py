@@ -18,7 +18,7 @@ from features.errors import InputError, VIP5Error
 from features.params import load_yaml
 from features.stage import Places, configure_logging
 from modeling.result_tables import aligned
-from modeling.verdict import BASELINES, STATES, Finding, best_baseline, findings, main_prompt, per_100
+from modeling.verdict import BASELINES, STATES, Finding, best_baseline, findings, main_prompt, per_100, task_words
 
 Block = Mapping[str, Any]
 _ROWS = 8
@@ -50,40 +50,44 @@ def shown(finding: Finding, *, coloured: bool) -> str:
 
 
 def table_rows(results: Block) -> list[list[str]]:
-    """A head and at most eight rows: users of 100 whose item is among the first ten, by model and task."""
-    keys = {family: main_prompt(results, family) for family in ("sequential", "direct")}
-    tasks = [family for family, key in keys.items() if key]
-    if not tasks:
+    """A head and at most eight rows: users of 100 whose item is found, by model and task."""
+    keys = {family: key for family in ("sequential", "direct") if (key := main_prompt(results, family))}
+    if not keys:
         return []
-    held_out = {"sequential": "A-9", "direct": keys["direct"].replace("B-5", "B-8")}
+    metrics = {task: task_words(results, task)[0] for task in keys}
+    held_out = {"sequential": "A-9", "direct": keys.get("direct", "").replace("B-5", "B-8")}
+    photos = {task: results.get(f"{task}_without_photos", {}) for task in keys}
     rows = [
-        ["VIP5", *(_cell(results[task].get(keys[task])) for task in tasks)],
-        ["VIP5, held-out prompt", *(_cell(results[task].get(held_out[task])) for task in tasks)],
-        ["VIP5 without photos", *(_cell(results.get(f"{t}_without_photos", {}).get(keys[t])) for t in tasks)],
+        ["VIP5", *(_cell(results[task].get(key), metrics[task]) for task, key in keys.items())],
+        ["VIP5, prompt not seen in training", *(_cell(results[t].get(held_out[t]), metrics[t]) for t in keys)],
+        ["VIP5 without photos", *(_cell(photos[task].get(key), metrics[task]) for task, key in keys.items())],
     ]
-    blocks = {task: results["baselines"].get(task, {}) for task in tasks}
+    blocks = {task: results["baselines"].get(task, {}) for task in keys}
+    best = {best_baseline(results, task, metrics[task]) for task in keys}
     wanted = dict.fromkeys((
-        *(best_baseline(results, task) for task in tasks), "sasrec", "item_knn", "title_bm25", "popularity", "random",
+        *(best_baseline(results, task, metrics[task]) for task in keys), "popularity", "sasrec", "item_knn",
     ))  # fmt: skip
     names = [name for name in wanted if any(name in own for own in blocks.values())]
-    kept = [*names[: _ROWS - 1 - len(rows)], *(name for name in names[_ROWS - 1 - len(rows) :] if name == "random")]
-    rows += [[_title(results, name), *(_cell(blocks[task].get(name)) for task in tasks)] for name in kept]
+    for name in (*names[: _ROWS - len(rows) - 1], "random"):
+        title = f"{'best baseline' if name in best else 'baseline'}: {BASELINES[name]}"
+        rows.append([title, *(_cell(blocks[task].get(name), metrics[task]) for task in keys)])
+    return [["of 100 users", *(_column(results, task) for task in keys)], *(row for row in rows if any(row[1:]))]
+
+
+def _column(results: Block, task: str) -> str:
+    """The head of a column, such as "next item in the first ten of 288"."""
+    if task == "sequential":
+        return f"next item in the first ten of {results['num_items']:,}"
     count = results.get("num_candidates", {}).get("direct", 0)
-    titles = {"sequential": f"next item of {results['num_items']:,}", "direct": f"item of {count:,} candidates"}
-    return [["among the first ten, of 100 users", *(titles[task] for task in tasks)], *(r for r in rows if any(r[1:]))]
+    return f"item {'in the first ten' if task_words(results, task)[0] == 'hr@10' else 'first'} of {count:,} candidates"
 
 
-def _title(results: Block, name: str) -> str:
-    best = any(best_baseline(results, task) == name for task in ("sequential", "direct"))
-    return f"{'best baseline' if best else 'baseline'}: {BASELINES[name]}"
-
-
-def _cell(block: Block | None) -> str:
+def _cell(block: Block | None, metric: str) -> str:
     """Example: "25 \N{PLUS-MINUS SIGN} 3"; empty without a block."""
     if block is None:
         return ""
-    limits = block.get("ci95", {}).get("hr@10")
-    return per_100(block["hr@10"]) + (f" \N{PLUS-MINUS SIGN} {per_100((limits[1] - limits[0]) / 2)}" if limits else "")
+    limits = block.get("ci95", {}).get(metric)
+    return per_100(block[metric]) + (f" \N{PLUS-MINUS SIGN} {per_100((limits[1] - limits[0]) / 2)}" if limits else "")
 
 
 def recommend_commands(places: Places, default: str | None) -> list[str]:

@@ -1,6 +1,6 @@
-"""What an evaluation says, in words: findings that are good, weak or bad, and the few numbers that people compare.
+"""What an evaluation says, in words: findings that are good, weak or bad.
 
-Enters: the content of `evaluate.json`. Leaves: `Finding`s, their lines, and the content of `summary.json`.
+Enters: the content of `evaluate.json`. Leaves: `Finding`s and their lines.
 Trade-off: nothing is left out because it is unpleasant: every comparison with a baseline, a held-out prompt, a slice or
 a limit that goes against the model is a line of its own.
 """
@@ -86,28 +86,6 @@ def copies_line(family: str, counts: Results) -> str:
     )
 
 
-def summary_numbers(results: Results) -> dict[str, float | int | None]:
-    """The numbers of `summary.json`; None where there is none."""
-    next_key, listed = main_prompt(results, "sequential"), main_prompt(results, "direct")
-    asked, direct = results["sequential"], results["direct"]
-    best = {task: best_baseline(results, task) for task in ("sequential", "direct")}
-    cold = asked.get(next_key, {}).get("slices", {}).get("target_in_train", {}).get("cold", {})
-    told = results["baselines"].get("explanation", {}).values()
-    scores = [own["bleu4"] for own in told if isinstance(own.get("bleu4"), int | float)]
-    return {
-        "next_item_hr10": asked.get(next_key, {}).get("hr@10"),
-        "next_item_held_out_hr10": asked.get("A-9", {}).get("hr@10"),
-        "next_item_no_photos_hr10": results.get("sequential_without_photos", {}).get(next_key, {}).get("hr@10"),
-        "next_item_baseline_hr10": results["baselines"]["sequential"].get(best["sequential"], {}).get("hr@10"),
-        "candidates_hr10": direct.get(listed, {}).get("hr@10"),
-        "candidates_baseline_hr10": results["baselines"]["direct"].get(best["direct"], {}).get("hr@10"),
-        "explanation_bleu4": results["explanation"].get("C-12", {}).get("bleu4"),
-        "explanation_baseline_bleu4": max(scores, default=None),
-        "cold_items_hr10": cold.get("hr@10"),
-        "leaks": int(results["leakage"]["leaking"]),
-    }
-
-
 def main_prompt(results: Results, family: str) -> str:
     """The prompt that stands for a family: A-3, B-5 with the history, or the first one there is; "" without any."""
     wanted = {"sequential": ("A-3",), "direct": ("B-5:history", "B-5")}[family]
@@ -133,7 +111,10 @@ def per_100(share: float) -> str:
 
 
 def task_words(results: Results, family: str) -> tuple[str, str]:
-    """The metric that a family is judged by, and the task in words: what is found, among what."""
+    """The metric that a family is judged by, and the task in words: what is found, among what.
+
+    Among ten candidates or fewer every item is among the first ten, so the first place counts.
+    """
     count = results.get("num_candidates", {}).get("direct", 0)
     if family == "sequential":
         return "hr@10", "finds the next item for {} of 100 users among the first ten"
@@ -151,7 +132,7 @@ def _ranking(results: Results, family: str) -> list[Finding]:
     block, baselines = results[family][key], results["baselines"].get(family, {})
     text = f"VIP5 {words.format(per_100(block[metric]))}"
     if best := best_baseline(results, family, metric):
-        text += f"; best baseline {per_100(baselines[best][metric])} ({BASELINES[best]})"
+        text += f"; best baseline {per_100(baselines[best][metric])} by {BASELINES[best]}"
     without = results.get(f"{family}_without_photos", {})
     if key in without and _has_photos(results):
         text += f"; without photos {per_100(without[key][metric])}"
@@ -193,17 +174,12 @@ def _without_history(results: Results) -> list[Finding]:
     popular = results["baselines"].get("direct", {}).get("popularity")
     if popular is None or "B-5" not in results["direct"]:
         return []
-    metric, words = task_words(results, "direct")
+    metric, _ = task_words(results, "direct")
     block = results["direct"]["B-5"]
     if _gap(block, popular, "popularity", metric)[1] > 0:
         return []
-    return [
-        Finding(
-            "weak",
-            f"Weak: without the history (prompt B-5) VIP5 {words.format(per_100(block[metric]))}, which is no better "
-            f"than popularity ({per_100(popular[metric])}).",
-        )
-    ]
+    told = f"{per_100(block[metric])} of 100 users, popularity {per_100(popular[metric])}"
+    return [Finding("weak", f"Weak: among candidates, without the history (B-5), no better than popularity: {told}.")]
 
 
 def _held_out(results: Results) -> list[Finding]:
@@ -266,17 +242,26 @@ def _explanations(results: Results) -> list[Finding]:
         count, distinct, empty = block["num_examples"], block.get("distinct_sentences"), block.get("empty")
         if not count or distinct is None or empty is None:
             continue
-        told = f"{key} writes {max(1, round(distinct * count / 100)):,} different sentences for {count:,} reviews"
-        told += f", {empty:.0f} % of them empty" if empty else ""
+        different = max(1, round(distinct * count / 100))
+        told = (
+            f"{key} writes {different:,} different {'sentences' if different > 1 else 'sentence'} for {count:,} reviews"
+        )
+        told += f", {empty:.0f} % empty" if empty else ""
         collapsed = distinct < _FEWEST_DISTINCT or empty > _MOST_EMPTY
         (found if collapsed else good).append(told)
     told_bad = [Finding("bad", f"Bad: explanations collapsed: {'; '.join(found)}.")] if found else []
-    numbers = summary_numbers(results)
-    own, best = numbers["explanation_bleu4"], numbers["explanation_baseline_bleu4"]
+    own, best = explanation_scores(results)
     if own is not None and best is not None and own < best:
         text = f"Bad: explanations (C-12) are further from the reviews than a baseline (BLEU-4 {own:.2f}, {best:.2f})."
         told_bad.append(Finding("bad", text))
     return told_bad + ([Finding("good", f"Explanations vary: {'; '.join(good)}.")] if good and not told_bad else [])
+
+
+def explanation_scores(results: Results) -> tuple[float | None, float | None]:
+    """BLEU-4 of C-12, and of the best baseline that explains; None where there is none."""
+    blocks = results["baselines"].get("explanation", {}).values()
+    scores = [block["bleu4"] for block in blocks if isinstance(block.get("bleu4"), int | float)]
+    return results["explanation"].get("C-12", {}).get("bleu4"), max(scores, default=None)
 
 
 def undertrained(results: Results) -> dict[str, list[str]]:

@@ -141,12 +141,12 @@ def test_a_second_run_writes_the_same_bytes(evaluated: tuple[Context, dict[str, 
     assert place.metrics("evaluate.json").read_bytes() == evaluated[0].metrics("evaluate.json").read_bytes()
 
 
-def test_the_run_ends_with_the_number_rule(place: Context, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_run_ends_with_whether_anything_leaks_and_why(place: Context, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="vip5"):
         evaluate.run(evaluate.Params(**QUICK, max_users=5, prompts=("A-3",)), place)
-    assert caplog.messages[-1].startswith("number rule (largest number in the history + 1): HR@1 ")
-    assert caplog.messages[-1].endswith("LEAKS (random)")
     results = metrics_of(place)
+    assert caplog.messages[-1] == f"evaluate: Leaks: {'; '.join(results['leakage']['reasons'])}."
+    assert "counting on from the largest number of the history finds" in caplog.messages[-1]
     assert results["sequential"]["A-3"]["num_users"] == 5
     assert results["direct"] == {}
     assert results["explanation"] == {}
@@ -272,21 +272,22 @@ def test_the_summary_prints_models_baselines_and_reports(
     params.write_text(yaml.safe_dump({"dataset": "tiny"}), encoding="utf-8")
     assert summary.main(["--params", str(params)]) == 0
     printed = capsys.readouterr().out
-    block = results["sequential"]["A-3"]
-    (line,) = (line for line in printed.splitlines() if line.startswith("VIP5 A-3  "))
-    assert line.split("  ")[-2:] == [
-        f"{block[name]:.4f} [{block['ci95'][name][0]:.4f}, {block['ci95'][name][1]:.4f}]"
-        for name in ("hr@10", "ndcg@10")
+    lines = printed.splitlines()
+    assert lines[2 : 2 + len(results["verdict"])] == results["verdict"]
+    written = json.loads(place.metrics("summary.json").read_text(encoding="utf-8"))
+    assert next(iter(written)) == "verdict"
+    assert written["verdict"] == results["verdict"]
+    assert (written["leaks"], written["next_item_hr10"]) == (1, results["sequential"]["A-3"]["hr@10"])
+    rule = next(number for number, line in enumerate(lines) if line.startswith("---"))
+    table = lines[
+        rule + 1 : next(number for number, line in enumerate(lines) if line.startswith("(\N{PLUS-MINUS SIGN}"))
     ]
-    for words in (
-        "without photos A-3",
-        "text-only backbone B-5",
-        "item k-nearest",
-        "VIP5 C-3 (given rating)",
-        "LEAKS (random)",
-        "evaluate.json",
-    ):
-        assert words in printed
+    assert 3 <= len(table) <= 8
+    listed = results["num_candidates"]["direct"]
+    assert lines[rule - 1].split("  ")[-1] == f"item first of {listed} candidates"  # all are among the first ten
+    assert ".venv/bin/python -m modeling.recommend --user U1" in lines
+    assert lines[-1].startswith(".venv/bin/python -m modeling.recommend --history B")
+    assert lines[-1].endswith(" --page recommendations.html")
     params.write_text(yaml.safe_dump({"dataset": "absent"}), encoding="utf-8")
     assert summary.main(["--params", str(params)]) == 3
 

@@ -68,7 +68,7 @@ def test_a_second_run_writes_the_same_bytes(place: Context) -> None:
 def test_it_shows_the_users_asked_for_and_says_that_numbers_leak(place: Context) -> None:
     text = text_of(place)
     assert text.count('class="card"') == 4
-    assert '<span class="flag leak">leaking</span>' in text
+    assert '<span class="flag bad">leaking</span>' in text
     assert "number rule (largest number in the history + 1): HR@1 " in text
     assert " \N{EM DASH} LEAKS (random); by chance HR@10 would be " in text
     assert "VIP5 A-3" in text
@@ -158,7 +158,7 @@ def test_published_figures_stand_beside_ours_only_on_their_own_split(place: Cont
 
 
 def test_every_row_of_ours_says_whether_it_leaks(place: Context) -> None:
-    rows = re.findall(r'<tr class="own"><td>VIP5 (\S+)</td><td>(yes|no)</td>', text_of(place))
+    rows = re.findall(r'<tr class="own"><td>VIP5 (\S+)</td><td>(yes|none found)</td>', text_of(place))
     assert rows[:2] == [("A-3", "yes"), ("B-5", "yes")]  # the world's items are numbered in the order of the histories
 
 
