@@ -196,12 +196,15 @@ def results_of(
         "explanation": _explanations(compared.vip5, inputs, how),
         "slices": {"sequential": {}, "direct": {}},
     }
-    for family in ("sequential", "direct"):
-        for key, rankings in getattr(compared.vip5, family).items():
+    ranked = [(family, key) for family in ("sequential", "direct") for key in getattr(compared.vip5, family)]
+    with Progress(len(ranked), "evaluate, intervals", "prompts") as bar:
+        for family, key in ranked:
+            rankings = getattr(compared.vip5, family)[key]
             masks = inputs.slices(rankings)
             results[family][key] = compared.block(family, key, masks, **how)
             models = {"VIP5": rankings.ranks} | compared.ranks(family, key)
             results["slices"][family][key] = slices_by_model(models, masks, **how)
+            bar.update()
     for name, scores in compared.others.items():
         blocks = {family: _rankings(getattr(scores, family), how) for family in ("sequential", "direct")}
         if name == "without_photos":
@@ -213,8 +216,14 @@ def results_of(
         for task, ranks in compared.rivals.ranks.items()
     }
     results["baseline_notes"] = compared.rivals.notes
+    results["leakage"] = _leakage(inputs, context, max_copied_share=max_copied_share, **how)
+    return results
+
+
+def _leakage(inputs: Inputs, context: Context, *, max_copied_share: float, resamples: int, seed: int) -> dict[str, Any]:
+    """The block `leakage`: every check on the tables of this dataset."""
     everyone = np.flatnonzero(inputs.histories.targets > 0)
-    results["leakage"] = leakage_block(
+    return leakage_block(
         rule_ranks=base.number_rule_ranks(inputs.histories, everyone),
         rule_targets=inputs.histories.targets[everyone],
         neighbours=(
@@ -227,9 +236,9 @@ def results_of(
         prompts=context.table("prompts"),
         numbering=inputs.numbering,
         max_copied_share=max_copied_share,
-        **how,
+        resamples=resamples,
+        seed=seed,
     )
-    return results
 
 
 def _rankings(rankings: Mapping[str, Rankings], how: Mapping[str, int]) -> dict[str, Any]:
