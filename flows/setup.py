@@ -1,8 +1,8 @@
 """Checks what `make` needs, then brings `.venv` to the versions of requirements.lock: `make setup`.
 
 Enters: requirements.lock, the Python that runs this. Leaves: `.venv`, with the digest of the lock in `.installed`.
-It imports the standard library only. Trade-off: the content of the lock tells what is installed, not the times of files,
-so that a copied or linked `.venv` is taken as it is; a package that somebody changed by hand is not noticed.
+It imports the standard library only. Trade-off: the content of the lock tells what is installed, not the times of
+files, so that a copied or linked `.venv` is taken as it is; a package that somebody changed by hand is not noticed.
 """
 
 import argparse
@@ -76,7 +76,8 @@ def _starts(environment: Path) -> bool:
         return False
     with script.open("rb") as opened:
         first = opened.readline().strip()
-    return os.access(os.fsdecode(first[2:]), os.X_OK) and os.access(environment / "bin" / "python", os.X_OK)
+    begins = first.startswith(b"#!") and os.access(os.fsdecode(first[2:]), os.X_OK)
+    return begins and os.access(environment / "bin" / "python", os.X_OK)
 
 
 def install(root: Path) -> None:
@@ -121,7 +122,7 @@ def _cache(environment: Path, spare: str) -> dict[str, str]:
     """
     own = os.environ.get("UV_CACHE_DIR")
     caches = os.environ.get("XDG_CACHE_HOME") or Path(os.environ.get("HOME", "/"), ".cache")
-    home = Path(own if own else Path(caches, "uv")).absolute()
+    home = Path(own or Path(caches, "uv")).absolute()
     exists = next(folder for folder in (home, *home.parents) if folder.exists())
     other_disk = exists.stat().st_dev != environment.stat().st_dev
     full = other_disk and shutil.disk_usage(exists).free < ENVIRONMENT_BYTES

@@ -2,7 +2,7 @@
 # Finds a Python that this project runs under and hands on to `python -m flows.setup`: that of PYTHON=, else that of a
 # complete .venv, else the first that fits on PATH. Programs that only promise a version (pyenv's shims) are tried out.
 set -u
-fits() { "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; }
+fits() { "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1; }
 
 if [ -n "${PYTHON:-}" ]; then
     names=("$PYTHON")

@@ -90,8 +90,11 @@ def clone(tmp_path: Path, home: Path) -> Person:
 
 @pytest.fixture(scope="session")
 def demo_text(shared: Path, home: Path) -> tuple[Path, str]:
-    """The clone in which `make demo` has run on the small sample, and what it printed. Not to be changed: copy it."""
-    folder, printed = shared / "prepared", shared / "prepared.txt"
+    """The clone in which `make demo` has run on the small sample, and what it printed. Not to be changed: copy it.
+
+    Its path has a blank, as many people's have.
+    """
+    folder, printed = shared / "prepared clone", shared / "prepared.txt"
     with FileLock(shared / "prepared.lock"):
         if not printed.is_file():
             make_small(fresh_clone(folder))

@@ -7,7 +7,15 @@ from pathlib import Path
 
 from markdown_it import MarkdownIt
 
-REASONS = ("network", "GPU", "cluster", "hours", "service manager")
+REASONS = (
+    "network",
+    "GPU",
+    "cluster",
+    "hours",
+    "service manager",
+    "root",
+    "CI",
+)  # CI: what runs the journeys themselves
 _SHELLS = {"bash", "sh", "shell", "console"}
 _MARK = re.compile(r"<!--\s*not run here:\s*(.*?)\s*-->")
 
@@ -49,7 +57,7 @@ def documented_lines(page: Path, root: Path) -> list[Line]:
 def typed_lines(folder: Path) -> set[str]:
     """The first argument of every call of `types` and `starts` in the journeys: literal lines of the documentation."""
     found: set[str] = set()
-    for path in sorted(folder.glob("test_*.py")):
+    for path in sorted(folder.glob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             called = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
             if called and node.func.attr in {"types", "starts"} and node.args:  # type: ignore[attr-defined]
