@@ -3,7 +3,6 @@
 # first on PATH for what it starts (flows/venv_start.py).
 SHELL := /bin/bash
 RUN := .venv/bin/python -m
-export PYTHON
 export DO_NOT_TRACK := 1
 export DVC_NO_ANALYTICS := 1
 export TOKENIZERS_PARALLELISM := false

@@ -95,7 +95,7 @@ def test_what_the_readme_has_after_the_demo_works_as_pasted(after_demo: Callable
     person.types(".venv/bin/python -m modeling.recommend --history KEY,KEY --page page.html", KEY=items)
     assert "<html" in (person.folder / "page.html").read_text(encoding="utf-8")
 
-    assert "> python -m" not in person.types(".venv/bin/dvc repro").text
+    assert "python -m modeling.train" not in person.types(".venv/bin/dvc repro").text
     assert "evaluate" in person.types(".venv/bin/dvc repro --dry").text
     assert "up to date" in person.types(".venv/bin/dvc status").text
     assert "metrics/sample" in person.types(".venv/bin/dvc metrics show").text
