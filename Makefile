@@ -23,8 +23,7 @@ setup: ready  ## check what is needed, create .venv and install the pinned set
 	@echo "setup: .venv holds requirements.lock; next: make demo"
 
 demo: ready  ## run the whole pipeline on the embedded sample and print the results
-	@.venv/bin/dvc repro
-	@$(RUN) modeling.summary
+	@$(RUN) flows.demo
 
 run: ready  ## PROFILE=NAME: the whole pipeline for a dataset brought in by flows.ingest
 	@$(RUN) flows.profile $(PROFILE)
