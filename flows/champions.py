@@ -3,85 +3,26 @@
 Enters: the workspace of a finished run. Leaves: `models/<dataset>/champions/<digest>/`, which mirrors the repository's
 layout and can be read as a root of its own, and `models/<dataset>/champion.json`, which names one of them.
 Trade-off: files are copied, not linked, so that nothing that a stage writes can reach a champion; that costs its size.
+`modeling.promoted` is the reading side.
 """
 
 import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from features.errors import InputError, ModelError
 from features.manifests import file_digest
-from features.params import digest
+from features.templates import OWN_TEMPLATES
+from modeling.promoted import MANIFEST, TEMPLATES, Champion, about_paths, check, home, pointer_path
 
-MANIFEST = "champion_manifest.json"
 _NEEDED = ("models/{name}/train", "metrics/{name}/evaluate.json")
 _CONTENT = (
     "models/{name}/pretrain", "data/{name}/identifiers", "data/{name}/sequences/users", "data/{name}/sequences/items",
     "data/{name}/sequences/interactions", "data/{name}/images/embeddings", "data/{name}/predictions",
 )  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True)
-class Champion:
-    """A sealed folder and what its pointer says."""
-
-    name: str
-    digest: str
-    folder: Path
-    """Below the root: models/<name>/champions/<digest>."""
-    about: Mapping[str, Any]
-    """params, metrics, data (digests), git, model (digest of the trained files), promoted_at."""
-
-
-def pointer_path(name: str, root: Path = Path()) -> Path:
-    """`models/<name>/champion.json`."""
-    return root / "models" / name / "champion.json"
-
-
-def home(name: str, root: Path = Path()) -> Path:
-    """`models/<name>/champions`, where the sealed folders lie."""
-    return root / "models" / name / "champions"
-
-
-def current(name: str, root: Path = Path()) -> Champion | None:
-    """The champion that the pointer names, its manifest and the sizes of its files checked; None before the first.
-
-    Raises:
-        ModelError: the pointer or its folder is damaged.
-    """
-    path = pointer_path(name, root)
-    if not path.is_file():
-        return None
-    try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-        folder = home(name, root) / said["digest"]
-    except (ValueError, KeyError) as error:
-        raise ModelError(f"{path} that cannot be read", "a pointer as flows.retrain writes it", "restore it") from error
-    check(folder)
-    return Champion(name=name, digest=said["digest"], folder=folder, about=said["about"])
-
-
-def check(folder: Path, *, whole: bool = False) -> dict[str, Any]:
-    """The manifest of a sealed folder; `whole` reads every byte, else only sizes are compared.
-
-    Raises:
-        ModelError: the manifest is not that of the folder's name, or a file is not as it says.
-    """
-    path = folder / MANIFEST
-    if not path.is_file() or file_digest(path)[:16] != folder.name:
-        raise ModelError(f"{folder} without the manifest it is named by", "a sealed champion", "promote again")
-    manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    for name, entry in manifest["files"].items():
-        file = folder / name
-        if not file.is_file() or file.stat().st_size != entry["bytes"]:
-            raise ModelError(f"{file} that is not as it was sealed", f"{entry['bytes']} bytes", "promote again")
-        if whole and file_digest(file) != entry["sha256"]:
-            raise ModelError(f"{file} with other bytes than were sealed", entry["sha256"], "promote again")
-    return manifest
 
 
 def stage(name: str, root: Path = Path()) -> Path:
@@ -97,7 +38,7 @@ def stage(name: str, root: Path = Path()) -> Path:
         source = root / part
         if not source.exists():
             if pattern in _NEEDED:
-                raise ModelError(f"no {part}", "a line that ran to its end", "run `dvc repro`")
+                raise ModelError(f"no {part}", "a pipeline that ran to its end", "run `.venv/bin/dvc repro`")
             continue
         (staging / part).parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
@@ -110,9 +51,13 @@ def stage(name: str, root: Path = Path()) -> Path:
 def seal(name: str, staging: Path, params: Mapping[str, Any], root: Path = Path()) -> tuple[str, Path]:
     """Names a staged folder by its content and puts it in its place; returns the digest and the folder.
 
-    The parameters become `params.yaml` (JSON, which is YAML) in it. Sealing the same content again changes nothing.
+    The parameters become `params.yaml` (JSON, which is YAML) in it, the prompt templates `templates.yaml`. Sealing the
+    same content again changes nothing.
     """
     (staging / "params.yaml").write_text(json.dumps(params, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    if "prompts" in params:
+        own = params["prompts"].get("templates")
+        shutil.copyfile(OWN_TEMPLATES if own is None else root / own, staging / TEMPLATES)
     files = sorted(path for path in staging.rglob("*") if path.is_file() and path.name != MANIFEST)
     entries = {
         path.relative_to(staging).as_posix(): {"bytes": path.stat().st_size, "sha256": file_digest(path)}
@@ -144,41 +89,49 @@ def promote(name: str, found: str, about: Mapping[str, Any], root: Path = Path()
     return Champion(name=name, digest=found, folder=folder, about=about)
 
 
-def use(name: str, found: str, root: Path = Path()) -> Champion:
-    """Points at a folder that was champion before.
+def use(name: str, prefix: str, root: Path = Path()) -> Champion:
+    """Points at a model that was promoted before, by the first digits of its digest.
 
     Raises:
-        InputError: no such champion; those that there are are named.
+        InputError: no promoted model begins so, or several do; those that there are are named.
         ModelError: its folder is damaged.
     """
-    path = _about_path(home(name, root) / found)
-    if not path.is_file():
-        known = ", ".join(known_champions(name, root)) or "none"
-        raise InputError(f"no champion {found!r} of {name}", f"one of: {known}", "name one of them")
-    return promote(name, found, json.loads(path.read_text(encoding="utf-8")), root)
+    known = [champion.digest for champion in promoted_models(name, root)]
+    found = [digest for digest in known if prefix and digest.startswith(prefix)]
+    if not found:
+        one_of = f"one of: {', '.join(known)}" if known else "a promoted model; there is none yet"
+        raise InputError(f"no champion {prefix!r} of {name}", one_of, "name one of them by its first digits")
+    if len(found) > 1:
+        raise InputError(
+            f"{len(found)} champions of {name} that begin with {prefix!r}", f"one of: {', '.join(found)}",
+            "write more digits",
+        )  # fmt: skip
+    about = json.loads(_about_path(home(name, root) / found[0]).read_text(encoding="utf-8"))
+    return promote(name, found[0], about, root)
 
 
-def known_champions(name: str, root: Path = Path()) -> list[str]:
-    """Digests of all that were promoted, oldest first."""
-    paths = home(name, root).glob("*.about.json")
-    said = {path.name.partition(".")[0]: json.loads(path.read_text(encoding="utf-8")) for path in paths}
-    return sorted(said, key=lambda found: (said[found]["promoted_at"], found))
+def promoted_models(name: str, root: Path = Path()) -> list[Champion]:
+    """All models that were promoted, oldest first; their folders are not checked.
+
+    Raises:
+        ModelError: what is known of one cannot be read.
+    """
+    models = []
+    for path in about_paths(name, root):
+        found = path.name.partition(".")[0]
+        try:
+            about = json.loads(path.read_text(encoding="utf-8"))
+            about["promoted_at"] = str(about["promoted_at"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ModelError(
+                f"{path} that cannot be read", "what flows.retrain wrote of a champion", "restore or delete it"
+            ) from error
+        models.append(Champion(name=name, digest=found, folder=home(name, root) / found, about=about))
+    return sorted(models, key=lambda model: (model.about["promoted_at"], model.digest))
 
 
 def _about_path(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.about.json")
-
-
-def model_digest(name: str, root: Path = Path()) -> str:
-    """16 hex digits for the trained files of the workspace, or of a champion's folder given as root."""
-    places = [root / "models" / name / part for part in ("pretrain", "train")]
-    files = sorted(path for place in places for path in place.rglob("*") if path.is_file())
-    return digest([(path.relative_to(root).as_posix(), file_digest(path)) for path in files])
-
-
-def as_json(champion: Champion) -> dict[str, Any]:
-    """The champion for a report."""
-    return asdict(champion) | {"folder": champion.folder.as_posix()}
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:

@@ -1,12 +1,14 @@
-"""Whom to recommend to, and out of what: a user of the dataset or somebody new, the catalogue, the line's settings.
+"""Whom to recommend to, and out of what: a known or a cold-start user, the catalogue, the settings of the model.
 
-Enters: parameters, a user's key or item keys, the tables of `sequences`. Leaves: `Line`, `Person`, `Catalogue`.
+Enters: parameters, a user's key or item keys, the champion or the last trained model, the tables of `sequences`.
+Leaves: `Line`, `Person`, `Catalogue`.
 Trade-off: keys are looked up in whole columns, which is seconds for the largest dump and needs no index beside it.
 """
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from features.errors import InputError, ParamsError
 from features.params import build, load_yaml, nearest
 from features.stage import Places
 from features.tables import read_table
+from modeling import promoted
+from modeling.promoted import Champion
 
 NEW_NAME = "a customer"
 """What stands in a prompt for the name of a person without a number (docs/decisions/0014-somebody-new.md)."""
@@ -27,10 +31,14 @@ _COLUMNS = ("item_id", "item_key", "title")
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """What is read of the parameters: where the dataset lies and how its prompts were written."""
+    """Which model answers, where its tables lie, and how its prompts were written."""
 
     places: Places
-    dataset: Dataset
+    """The workspace, or the sealed folder of the champion, which has the same layout."""
+    champion: Champion | None
+    """None: the last trained model of the workspace answers."""
+    photos: Path | None
+    """The dump's photo folder, or None."""
     templates: Path | None
     max_history: int | None
     history_kept: str
@@ -41,15 +49,20 @@ class Line:
         most = len(history) if self.max_history is None else self.max_history
         return tuple(history[-most:] if self.history_kept == "newest" else history[:most])
 
-    @property
-    def photos(self) -> Path | None:
-        """The dump's photo folder, or None."""
-        return None if self.dataset.photos is None else self.places.raw / self.dataset.photos
+    @cached_property
+    def model(self) -> str:
+        """Which model answers, in words.
+
+        Example: "champion 5e8c43498de2f07e, promoted 2026-11-28 19:30 UTC"
+        """
+        if self.champion is None:
+            return promoted.last_trained(self.places.dataset)
+        return f"champion {self.champion.digest}, promoted {self.champion.promoted_at}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Person:
-    """Whom to recommend to; `user_id` is None for somebody new."""
+    """Whom to recommend to; `user_id` is None for a cold-start user."""
 
     label: str
     user_id: int | None
@@ -78,37 +91,56 @@ class Catalogue:
         return str(self.rows[item_id]["title"] or self.rows[item_id]["item_key"])
 
 
-def load_line(params: Path, dataset: str | None = None) -> Line:
-    """The line that `params` describes; with `dataset`, that of the profile run of that name where `params` is another.
+def load_line(params: Path, dataset: str | None = None, *, challenger: bool = False) -> Line:
+    """The champion of a dataset, with its own parameters and tables; the last trained model where there is none.
+
+    Args:
+        params: names the dataset, and describes the pipeline of the last trained model.
+        dataset: another one, which a profile was run for or which has a champion.
+        challenger: the last trained model even where there is a champion.
 
     Raises:
         ParamsError: no such file or dataset, or a key that this command reads is absent.
+        ModelError: the champion is damaged.
     """
+    name = dataset or str(load_yaml(params).get("dataset"))
+    champion = None if challenger else promoted.current(name)
+    if champion is not None:
+        return _line(champion.folder / "params.yaml", name, champion)
+    return _line(params if dataset is None else _params_of(dataset, params), name, None)
+
+
+def _params_of(dataset: str, params: Path) -> Path:
+    """`params` where it is about `dataset`, else the parameters that its profile was run with."""
+    own = str(load_yaml(params).get("dataset"))
+    profile = params.parent / "work" / "profiles" / dataset / "params.yaml"
+    if own == dataset or profile.is_file():
+        return params if own == dataset else profile
+    known = {own, *(path.parent.name for path in profile.parents[1].glob("*/params.yaml"))}
+    known |= {path.parent.name for path in Path("models").glob("*/champion.json")}
+    raise ParamsError(
+        f"dataset {dataset!r} without a run", nearest(dataset, sorted(known)),
+        f"run `make run PROFILE={dataset}`, or name its parameters with --params",
+    )  # fmt: skip
+
+
+def _line(params: Path, name: str, champion: Champion | None) -> Line:
     whole = load_yaml(params)
-    if dataset is not None and whole.get("dataset") != dataset:
-        profile = params.parent / "work" / "profiles" / dataset / "params.yaml"
-        if not profile.is_file():
-            known = [
-                str(whole.get("dataset")),
-                *sorted(path.parent.name for path in profile.parents[1].glob("*/*.yaml")),
-            ]
-            raise ParamsError(
-                f"dataset {dataset!r} without a run", nearest(dataset, sorted(set(known))),
-                f"run `make run PROFILE={dataset}`, or name its parameters with --params",
-            )  # fmt: skip
-        whole, params = load_yaml(profile), profile
-    name = str(whole.get("dataset"))
     try:
-        prompts, entry = whole["prompts"], whole["datasets"][name]
+        prompts, entry = whole["prompts"], build(Dataset, whole["datasets"][name], where=f"datasets.{name}")
         templates, most, kept = prompts["templates"], prompts["max_history"], prompts["history_kept"]
         beam = whole["evaluate"]["beam"]
     except KeyError as error:
         raise ParamsError(
-            f"no key {error} in {params}", "the parameters of a line", "name them with --params"
+            f"no key {error} in {params}", "the parameters of a pipeline", "name them with --params"
         ) from error
+    sealed = None if champion is None else champion.folder / promoted.TEMPLATES
+    if sealed is not None and sealed.is_file():
+        templates = sealed
     return Line(
-        places=Places(dataset=name),
-        dataset=build(Dataset, entry, where=f"datasets.{name}"),
+        places=Places(dataset=name) if champion is None else champion.places,
+        champion=champion,
+        photos=None if entry.photos is None else Places(dataset=name).raw / entry.photos,
         templates=None if templates is None else Path(templates),
         max_history=most,
         history_kept=kept,
@@ -125,9 +157,10 @@ def known_person(places: Places, key: str, *, held_out: bool = False) -> Person:
     users = read_table(places.table("sequences/users"), schema.USERS, columns=("user_id", "user_key", "name", "number"))
     row = users.filter(pc.equal(users["user_key"], key)).to_pylist()
     if not row:
+        newer = ", or ask the last trained model by --challenger" if (places.root / promoted.MANIFEST).is_file() else ""
         raise InputError(
             f"no user {key!r} in {places.table('sequences/users')}", near(key, users["user_key"].to_pylist()),
-            "name a user of the table by its key, or give --history",
+            f"name a user of the table by its key, or give --history{newer}",
         )  # fmt: skip
     user_id, name = row[0]["user_id"], rendering.plain(row[0]["name"] or "") or key
     columns = ("user_id", "item_id", "split")
@@ -138,7 +171,7 @@ def known_person(places: Places, key: str, *, held_out: bool = False) -> Person:
 
 
 def new_person(catalogue: Catalogue, keys: Sequence[str]) -> Person:
-    """Somebody who bought the items `keys`, oldest first.
+    """A cold-start user, who bought the items `keys`, oldest first.
 
     Raises:
         InputError: an item is not in the catalogue (near keys are named), or there is none.
@@ -151,7 +184,7 @@ def new_person(catalogue: Catalogue, keys: Sequence[str]) -> Person:
                 f"no item {key!r} in the catalogue", near(key, catalogue.ids), "name items of sequences/items by key"
             )
     history = tuple(catalogue.ids[key] for key in keys)
-    return Person(label="somebody new", user_id=None, number=None, name=NEW_NAME, history=history)
+    return Person(label="a cold-start user", user_id=None, number=None, name=NEW_NAME, history=history)
 
 
 def near(key: str, known: Iterable[str]) -> str:

@@ -1,7 +1,8 @@
-"""`python -m modeling.recommend`: what the trained model recommends to one user, or to somebody new with a history.
+"""`python -m modeling.recommend`: what the model recommends to one user, or to a cold-start user with a history.
 
-Enters: a user's key, or item keys oldest first; the tables and the trained model of a dataset. Leaves: the top items
-with titles and log-probabilities on standard output and, on request, as a page.
+Enters: a user's key, or item keys oldest first; the champion of a dataset, or its last trained model, with the tables
+that it was trained on. Leaves: the top items with titles and log-probabilities on standard output and, on request, as a
+page; both say which model answered.
 Trade-off: the prompt is rendered here anew, by the same functions as the prompts stage, so that any history can be
 asked about; the model is loaded for one question, which costs seconds.
 """
@@ -44,12 +45,12 @@ class Answer:
 
 
 def chosen_prompt(prompts: Sequence[Prompt], person: "Person", wanted: str | None) -> Prompt:
-    """The prompt to ask with: `wanted`; else A-3 for a user and, for somebody new, A-6, which has A-3's words.
+    """The prompt to ask with: `wanted`; else A-3 for a user and, for a cold-start user, A-6, which has A-3's words.
 
     Where the templates are others and these do not fit, the first trained prompt that fits.
 
     Raises:
-        ParamsError: no prompt fits, or `wanted` does not: it must ask for an item, and somebody new has no number.
+        ParamsError: no prompt fits, or `wanted` does not: it must ask for an item, and a cold-start user has no number.
     """
     fitting = {
         prompt.id: prompt
@@ -113,10 +114,10 @@ def _row(prompt: Prompt, source: str, shown: Sequence[int], target: str) -> "pa.
 
 
 def lines(line: "Line", person: "Person", answer: Answer, catalogue: "Catalogue") -> list[str]:
-    """What is printed: who was asked about, then rank, log-probability, key and title of every item."""
+    """What is printed: who was asked about, which model answers, then rank, log-probability, key and title of items."""
     known, shown = len(person.history), len(answer.shown)
     told = f"{known} items known, {shown} of them shown to the model, prompt {answer.prompt.id}"
-    found = [f"{line.places.dataset}, {person.label}: {told}"]
+    found = [f"{line.places.dataset}, {person.label}: {told}", f"model: {line.model}"]
     width = max((len(catalogue.rows[item]["item_key"]) for item in answer.items), default=0)
     for rank, (item, score) in enumerate(zip(answer.items, answer.scores, strict=True), start=1):
         key, title = catalogue.rows[item]["item_key"], catalogue.rows[item]["title"]
@@ -132,14 +133,18 @@ def write_page(path: Path, line: "Line", person: "Person", answer: Answer, catal
     """
     from modeling import model_page as html
 
-    store = None if line.photos is None else PhotoStore(line.photos)
+    store = None
+    if line.photos is not None and line.photos.is_dir():
+        store = PhotoStore(line.photos)
+    elif line.photos is not None:
+        log.warning("recommend: no photo folder %s: the page shows no photos", line.photos)
 
     def item(item_id: int) -> html.Item:
         data = store.bytes(catalogue.rows[item_id]["item_key"]) if store else None
         return html.Item(label=catalogue.label(item_id), photo=data)
 
     parts = html.recommendation(
-        person=f"{person.label}, dataset {line.places.dataset}",
+        person=f"{person.label}, dataset {line.places.dataset}; model: {line.model}",
         prompt=f"{answer.prompt.id}: {answer.source}",
         history=[item(i) for i in person.history],
         num_shown=len(answer.shown),
@@ -152,13 +157,13 @@ def write_page(path: Path, line: "Line", person: "Person", answer: Answer, catal
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prints the best items for one user of the dataset, or for somebody new."""
+    """Prints the best items for one user of the dataset, or for a cold-start user."""
     arguments = _parser().parse_args(argv)
     configure_logging()
     from modeling import persons
 
     try:
-        line = persons.load_line(arguments.params, arguments.dataset)
+        line = persons.load_line(arguments.params, arguments.dataset, challenger=arguments.challenger)
         catalogue = persons.Catalogue.load(line.places)
         if arguments.user is not None:
             person = persons.known_person(line.places, arguments.user, held_out=arguments.held_out)
@@ -181,7 +186,7 @@ def _parser() -> argparse.ArgumentParser:
     who = parser.add_mutually_exclusive_group(required=True)
     who.add_argument("--user", metavar="KEY", help="a user of the dataset, by the dump's own key")
     who.add_argument(
-        "--history", metavar="KEY,KEY,...", help="item keys, oldest first, of somebody who is not in the dataset"
+        "--history", metavar="KEY,KEY,...", help="item keys, oldest first, of a person who is not in the dataset"
     )
     parser.add_argument(
         "--held-out", action="store_true", help="leave the test item out of --user's history, as `evaluate` does"
@@ -189,12 +194,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--top-k", type=_positive, default=10, metavar="N", help="items named (default: %(default)s)")
     parser.add_argument("--prompt", metavar="ID", help="a sequential prompt that asks for an item, such as A-3")
     parser.add_argument("--page", type=Path, metavar="FILE", help="write the same as a page, with photos")
+    add_model_arguments(parser)
+    return parser
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that say which model answers, as this command and `recommend_all` have them."""
+    parser.add_argument(
+        "--challenger", action="store_true", help="ask the last trained model even where there is a champion"
+    )
     parser.add_argument(
         "--params", type=Path, default=Path("params.yaml"),
-        help="YAML file of the line's parameters (default: %(default)s)",
+        help="YAML file that names the dataset; a champion has parameters of its own (default: %(default)s)",
     )  # fmt: skip
-    parser.add_argument("--dataset", metavar="NAME", help="a dataset that `make run PROFILE=...` has run for")
-    return parser
+    parser.add_argument("--dataset", metavar="NAME", help="a dataset that has a champion or that a profile was run for")
 
 
 def _positive(text: str) -> int:

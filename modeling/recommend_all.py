@@ -1,8 +1,9 @@
 """`python -m modeling.recommend_all`: the top items of every user, by the complete histories, as one table.
 
-Enters: the tables and the trained model below `--root`. Leaves: `data/<dataset>/recommendations/` there, with the
-columns of `predictions`. Trade-off: the test item is part of the history here, because this is for use and not for
-evaluation; `predictions` is the table that may be compared with what users bought.
+Enters: the champion of a dataset, or its last trained model, with the tables that it was trained on. Leaves:
+`data/<dataset>/recommendations/`, with the columns of `predictions`. Trade-off: the test item is part of the history
+here, because this is for use and not for evaluation; `predictions` is the table that may be compared with what users
+bought.
 """
 
 import argparse
@@ -17,17 +18,21 @@ import numpy as np
 import pyarrow as pa
 
 from features import rendering, schema
-from features.errors import VIP5Error
+from features.errors import TableError, VIP5Error
+from features.manifests import MANIFEST, file_digest
 from features.stage import Places, configure_logging
 from features.tables import Provenance, from_rows, read_table, write_table
 from features.templates import Prompt, load_templates
-from modeling.persons import Line, load_line
+from modeling.persons import Line, Person, load_line
+from modeling.recommend import add_model_arguments, chosen_prompt
 
 if TYPE_CHECKING:
     from modeling.histories import Histories
 
 log = logging.getLogger("vip5")
 _USER_COLUMNS = ("user_id", "user_key", "name", "number")
+_NUMBERED = ("sequences/users", "sequences/items", "sequences/interactions", "identifiers")
+_EVERYBODY = Person(label="all users", user_id=0, number=0, name="", history=())
 
 
 def recommend_all(line: Line, prompt: Prompt, *, top_k: int, batch_size: int) -> pa.Table:
@@ -94,31 +99,70 @@ def _rows(line: Line, prompt: Prompt, histories: "Histories", identifiers: pa.Ta
     return from_rows(schema.prompts("test", prompt.family), found)
 
 
+def output_folder(line: Line, out: Path | None) -> Path:
+    """Where the table goes: `out`, else `data/<dataset>/recommendations` where users and items have these numbers.
+
+    Raises:
+        TableError: the champion's users and items are numbered in another way than those of the workspace.
+    """
+    if out is not None:
+        return out
+    if line.champion is None:
+        return line.places.table("recommendations")
+    here = Places(dataset=line.places.dataset)
+    for name in _NUMBERED:
+        ours, own = here.table(name) / MANIFEST, line.places.table(name) / MANIFEST
+        if not ours.is_file() or file_digest(ours) != file_digest(own):
+            raise TableError(
+                f"a champion with other {name} than {here.table(name)}", "the same numbers of users and items",
+                f"read {line.places.table('recommendations')}, or give --out FOLDER, or --challenger",
+            )  # fmt: skip
+    return here.table("recommendations")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Writes the top items of every user of the dataset."""
-    parser = argparse.ArgumentParser(prog="python -m modeling.recommend_all", description=main.__doc__)
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="YAML file of the line's parameters")
-    parser.add_argument("--root", type=Path, default=Path(), help="folder with models/ and data/ (default: here)")
-    parser.add_argument("--prompt", default="A-3", help="sequential prompt to ask with (default: %(default)s)")
-    parser.add_argument("--top-k", type=int, default=20, metavar="N", help="items a user (default: %(default)s)")
-    parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="users a batch (default: %(default)s)")
-    arguments = parser.parse_args(argv)
+    arguments = _parser().parse_args(argv)
     configure_logging()
+    own_root: Path | None = arguments.root
     try:
-        line = load_line(arguments.params)
-        line = replace(line, places=Places(dataset=line.places.dataset, root=arguments.root))
-        prompt = next(prompt for prompt in load_templates(line.templates) if prompt.id == arguments.prompt)
+        challenger = arguments.challenger or own_root is not None
+        line = load_line(arguments.params, arguments.dataset, challenger=challenger)
+        if own_root is not None:
+            line = replace(line, places=Places(dataset=line.places.dataset, root=own_root))
+        else:
+            log.info("recommend_all: model: %s", line.model)
+        folder = output_folder(line, arguments.out)
+        prompt = chosen_prompt(load_templates(line.templates), _EVERYBODY, arguments.prompt)
         found = recommend_all(line, prompt, top_k=arguments.top_k, batch_size=arguments.batch_size)
         provenance = Provenance(
             stage="recommend_all", params={"prompt": prompt.id, "top_k": arguments.top_k},
             inputs={name: line.places.table(name) for name in ("sequences/interactions", "identifiers")},
         )  # fmt: skip
-        rows = write_table(line.places.table("recommendations"), schema.PREDICTIONS, found, provenance)
+        rows = write_table(folder, schema.PREDICTIONS, found, provenance)
     except VIP5Error as error:
         log.error("recommend_all: %s", error)
         return error.exit_code
-    log.info("recommend_all: %s rows", f"{rows:,}")
+    log.info("recommend_all: %s rows%s", f"{rows:,}", "" if own_root else f" in {folder}")
     return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m modeling.recommend_all", description=main.__doc__)
+    add_model_arguments(parser)
+    parser.add_argument(
+        "--root",
+        type=Path,
+        metavar="FOLDER",
+        help="read models/ and data/ there and write there, whatever the champion",
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="folder of the table (default: data/<dataset>/recommendations)"
+    )
+    parser.add_argument("--prompt", metavar="ID", help="sequential prompt to ask with (default: A-3)")
+    parser.add_argument("--top-k", type=int, default=20, metavar="N", help="items a user (default: %(default)s)")
+    parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="users a batch (default: %(default)s)")
+    return parser
 
 
 if __name__ == "__main__":

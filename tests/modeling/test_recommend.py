@@ -1,9 +1,11 @@
-"""The command `recommend` on the tiny evaluated world: the answers of `evaluate`, of anybody, and its errors."""
+"""The command `recommend` on the tiny evaluated world: the answers of `evaluate`, of a champion, and its errors."""
 
+import json
 import re
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
@@ -13,8 +15,11 @@ from features.errors import ParamsError
 from features.stage import Context
 from features.tables import read_table
 from features.templates import OWN_TEMPLATES, load_templates
-from modeling import evaluate, recommend
-from modeling.persons import NEW_NAME, Person, known_person, load_line, near
+from flows import champions
+from flows.gate import Baseline
+from modeling import evaluate, promoted, recommend
+from modeling.persons import NEW_NAME, Catalogue, Person, known_person, load_line, near
+from modeling.promoted import Champion
 from tests.modeling.evaluated import write_evaluated
 from tests.modeling.world import NUM_ITEMS, exit_code
 
@@ -49,9 +54,9 @@ def place(evaluated: Context, monkeypatch: pytest.MonkeyPatch) -> Context:
 
 
 def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[list[str]]:
-    """The words of every printed line after the first."""
+    """The words of every printed line after those that say who was asked about and which model answered."""
     assert recommend.main(arguments) == 0
-    return [line.split(None, 3) for line in capsys.readouterr().out.splitlines()[1:]]
+    return [line.split(None, 3) for line in capsys.readouterr().out.splitlines()[2:]]
 
 
 def history_of(place: Context, user_id: int) -> list[dict[str, Any]]:
@@ -77,13 +82,14 @@ def test_nothing_that_a_user_has_is_recommended(place: Context, capsys: pytest.C
     assert keys == {f"B{item}" for item in range(1, NUM_ITEMS + 1)} - own
 
 
-def test_somebody_new_is_asked_for_by_a_prompt_without_a_number(
+def test_a_cold_start_user_is_asked_for_by_a_prompt_without_a_number(
     place: Context, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     page = tmp_path / "page.html"
     assert recommend.main(["--history", "B4, B9", "--top-k", "3", "--page", str(page)]) == 0
-    first, *found = capsys.readouterr().out.splitlines()
-    assert first == "tiny, somebody new: 2 items known, 2 of them shown to the model, prompt A-6"
+    first, model, *found = capsys.readouterr().out.splitlines()
+    assert first == "tiny, a cold-start user: 2 items known, 2 of them shown to the model, prompt A-6"
+    assert model == "model: the last trained model, which the gate has not judged; no model was promoted yet"
     keys = [line.split()[2] for line in found]
     assert len(set(keys)) == 3
     assert not {"B4", "B9"} & set(keys)
@@ -104,7 +110,7 @@ def test_somebody_new_is_asked_for_by_a_prompt_without_a_number(
         (["--user", "U1", "--dataset", "toys"], "found dataset 'toys' without a run"),
         (["--user", "U1", "--params", "none.yaml"], "found no file none.yaml"),
         (["--user", "U1", "--params", "short.yaml"], "found no key 'prompts' in short.yaml"),
-        (["--history", "B1", "--prompt", "A-3"], "found prompt A-3 for somebody new; expected one of: A-4, A-5, A-6"),
+        (["--history", "B1", "--prompt", "A-3"], "found prompt A-3 for a cold-start user; expected one of: A-4, A-5"),
         (["--user", "U1", "--prompt", "B-5"], "found prompt B-5 for user U1; expected one of: A-1, A-2, A-3"),
         (["--history", "B1", "--page", "no/such/folder/page.html"], "(No such file or directory)"),
     ],
@@ -157,7 +163,7 @@ def test_a_history_is_cut_as_the_prompts_were(place: Context) -> None:
 
 def test_templates_without_a_nameless_prompt_are_told() -> None:
     numbered = [prompt for prompt in load_templates() if "{user_id}" in prompt.source]
-    person = Person(label="somebody new", user_id=None, number=None, name=NEW_NAME, history=(1,))
+    person = Person(label="a cold-start user", user_id=None, number=None, name=NEW_NAME, history=(1,))
     with pytest.raises(ParamsError, match="none fits"):
         recommend.chosen_prompt(numbered, person, None)
 
@@ -173,3 +179,96 @@ def test_near_keys_of_a_large_table_share_the_first_letters() -> None:
     keys = [f"A{number:06}" for number in range(60_000)]
     assert near("A012345x", keys).startswith("A012345")
     assert near("ZZZ", keys) == "a key such as A000000, A000001, A000002"
+
+
+@pytest.fixture
+def champion(evaluated: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Champion:
+    """A copy of the world whose model is champion, with histories cut to 2; nothing of the workspace is left as it was.
+
+    The workspace has other templates and parameters now, and another model that cannot even be read.
+    """
+    root = Path(shutil.copytree(evaluated.root, tmp_path / "promoted"))
+    monkeypatch.chdir(root)
+    whole = parameters(evaluated)
+    whole["prompts"] |= {"max_history": 2}
+    digest, _ = champions.seal("tiny", champions.stage("tiny"), whole)
+    about = {"promoted_at": "2026-11-28T19:30:00+00:00", "model": promoted.model_digest("tiny")}
+    found = champions.promote("tiny", digest, about)
+    (root / "own.yaml").write_text("prompts: []")
+    (root / "models/tiny/train/trained.safetensors").write_bytes(b"another model")
+    shutil.rmtree(root / "data/tiny/sequences")
+    return found
+
+
+def test_the_champion_answers_with_its_own_parameters_templates_and_tables(
+    champion: Champion, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    page = tmp_path / "page.html"
+    assert recommend.main(["--user", "U17", "--page", str(page)]) == 0
+    first, model, *found = capsys.readouterr().out.splitlines()
+    known = re.fullmatch(r"tiny, user U17: (\d+) items known, 2 of them shown to the model, prompt A-3", first)
+    assert known
+    assert model == f"model: champion {champion.digest}, promoted 2026-11-28 19:30 UTC"
+    assert len(found) == NUM_ITEMS - int(known[1])
+    assert "A-3: Here is what user_" in page.read_text()
+    assert f"champion {champion.digest}" in page.read_text()
+    assert recommend.main(["--user", "U17", "--dataset", "tiny", "--params", "no/such.yaml"]) == 0
+
+
+def test_the_last_trained_model_answers_where_it_is_asked_for(
+    champion: Champion, evaluated: Context, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert recommend.main(["--user", "U17", "--challenger"]) == 4
+    assert "no table at data/tiny/sequences/items" in caplog.text
+    shutil.copytree(evaluated.table("sequences"), "data/tiny/sequences")
+    standing = load_line(Path("params.yaml"), challenger=True).model
+    assert standing == f"the last trained model, which the gate has not judged; the champion is {champion.digest}"
+    verdict = {"model": promoted.model_digest("tiny"), "decision": "refuse", "reason": "leakage: leaks: 3 of 30 pairs"}
+    promoted.verdict_path("tiny").write_text(json.dumps(verdict))
+    standing = load_line(Path("params.yaml"), challenger=True).model
+    assert standing.startswith("the last trained model, which the gate refused (leakage: leaks: 3 of 30 pairs); the")
+    promoted.verdict_path("tiny").write_text("{")
+    assert (
+        "the gate may have judged (metrics/tiny/gate.json cannot be read)"
+        in load_line(Path("params.yaml"), challenger=True).model
+    )
+
+
+@pytest.mark.parametrize("part", ["champion_manifest.json", "data/tiny/identifiers/_manifest.json", ""])
+def test_a_damaged_champion_is_one_line_and_nothing_answers_in_its_place(
+    champion: Champion, part: str, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damaged = champion.folder / part
+    damaged.rename(damaged.with_name("away"))
+    assert recommend.main(["--user", "U17"]) == 5
+    (message,) = caplog.messages
+    assert message.startswith("recommend: found ")
+    assert champion.digest in message
+    assert message.endswith("use another champion (.venv/bin/python -m flows.champion tiny --use DIGEST) or retrain")
+    assert capsys.readouterr().out == ""
+
+
+def test_a_user_whom_the_champion_does_not_know_may_be_known_to_the_last_model(
+    champion: Champion, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert recommend.main(["--user", "U31"]) == 3
+    assert "or give --history, or ask the last trained model by --challenger" in caplog.text
+
+
+def test_photos_come_from_the_dump_and_are_not_missed(
+    champion: Champion, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    line = replace(load_line(Path("params.yaml")), photos=Path("data/raw/tiny/photos"))
+    catalogue = Catalogue.load(line.places)
+    person = known_person(line.places, "U17")
+    prompt = recommend.chosen_prompt(load_templates(line.templates), person, None)
+    answer = recommend.recommend(line, person, prompt=prompt, top_k=2)
+    recommend.write_page(tmp_path / "page.html", line, person, answer, catalogue)
+    assert "no photo folder data/raw/tiny/photos: the page shows no photos" in caplog.text
+    assert "<img" not in (tmp_path / "page.html").read_text()
+
+
+def test_every_baseline_that_was_measured_can_be_named_to_the_gate(evaluated: Context) -> None:
+    measured = json.loads(evaluated.metrics("evaluate.json").read_text())["baselines"]["sequential"]
+    assert {"popularity", "item_knn", "title_bm25"} <= set(measured)
+    assert set(measured) - {"number_rule"} <= set(get_args(Baseline))

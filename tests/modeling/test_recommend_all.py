@@ -1,5 +1,6 @@
 """The top items of every user are those that `recommend` names one by one."""
 
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from features import schema
 from features.stage import Context
 from features.tables import read_table
 from features.templates import OWN_TEMPLATES, load_templates
+from flows import champions
 from modeling import evaluate, recommend, recommend_all
 from modeling.persons import known_person, load_line
 from tests.modeling.evaluated import DATASET, write_evaluated
@@ -47,3 +49,37 @@ def test_the_table_names_what_each_user_would_be_told(
         assert [row["item_id"] for row in own] == list(answer.items)
         assert [row["score"] for row in own] == pytest.approx(list(answer.scores), abs=1e-4)
         assert not {row["item_id"] for row in own} & set(person.history)
+
+
+def test_the_table_of_a_champion_goes_where_users_and_items_have_its_numbers(
+    evaluated: Context, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = Path(shutil.copytree(evaluated.root, tmp_path / "promoted"))
+    monkeypatch.chdir(root)
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    metrics = evaluated.metrics("evaluate.json").relative_to(evaluated.root)
+    metrics.parent.mkdir(parents=True, exist_ok=True)
+    metrics.write_text("{}")
+    digest, _ = champions.seal("tiny", champions.stage("tiny"), params)
+    champions.promote("tiny", digest, {"promoted_at": "2026-11-28T19:30:00+00:00"})
+    with caplog.at_level("INFO", logger="vip5"):
+        assert recommend_all.main(["--top-k", "2"]) == 0
+    assert f"model: champion {digest}, promoted 2026-11-28 19:30 UTC" in caplog.text
+    rows = read_table(root / "data/tiny/recommendations", schema.PREDICTIONS).num_rows
+    assert rows == 2 * read_table(evaluated.table("sequences/users"), schema.USERS).num_rows
+    manifest = root / "data/tiny/identifiers/_manifest.json"
+    manifest.write_text(manifest.read_text() + " ")
+    assert recommend_all.main(["--top-k", "2"]) == 4
+    assert (
+        "found a champion with other identifiers than data/tiny/identifiers; expected the same numbers" in caplog.text
+    )
+    assert recommend_all.main(["--top-k", "2", "--out", str(tmp_path / "out")]) == 0
+    assert read_table(tmp_path / "out", schema.PREDICTIONS).num_rows == rows
+
+
+def test_a_prompt_that_asks_for_no_item_is_told(
+    evaluated: Context, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(evaluated.root)
+    assert recommend_all.main(["--prompt", "B-5"]) == 2
+    assert "found prompt B-5 for all users; expected one of: A-1" in caplog.text
