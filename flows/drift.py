@@ -1,11 +1,23 @@
 """How the tables changed since the champion: who came and went, what is rated how, which photos there are.
 
 Enters: the tables of two roots (a champion's folder and the workspace). Leaves: a JSON-able report.
-Trade-off: a handful of numbers that a person can read, none of which blocks a run: whether the model got worse is for
-the gate to say.
+Trade-off: a handful of numbers that a person can read, each with a judgement, none of which blocks a run: whether the
+model got worse is for the gate to say.
+
+Judgements, by the thresholds in `LIMITS`:
+- ratings and photo states: the population stability index PSI = sum (new - old) ln(new / old) over shares, with the
+  usual reading (N. Siddiqi, Credit Risk Scorecards, Wiley 2006): below 0.1 stable, below 0.25 moved, else another
+  population.
+- users and items: the larger of two shares, that of today's which are new and that of the champion's which are gone,
+  with the same two figures; that is a convention of this project.
+- photo features: the distance of the two mean features over the spread of the champion's, which is a standardised mean
+  difference, read as J. Cohen (Statistical Power Analysis, 1988) reads it: up to 0.2 small, from 0.5 medium.
+- photo features of the same items: one minus the mean cosine. It is 0 where photo and encoder stayed; from 0.01 some
+  photos were exchanged, from 0.1 the encoder is another one (a convention of this project).
 """
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -20,13 +32,19 @@ from features.vectors import read_vectors
 log = logging.getLogger("vip5")
 _STARS = (1, 2, 3, 4, 5)
 _TINY = 1e-4
+VERDICTS = ("stable", "moved", "another population")
+LIMITS = {
+    "users": (0.1, 0.25), "items": (0.1, 0.25), "ratings": (0.1, 0.25), "photo states": (0.1, 0.25),
+    "photo features": (0.2, 0.5), "photo features of the same items": (0.01, 0.1),
+}  # fmt: skip
+"""What is judged: from the first figure on it has moved, from the second on it is another population."""
 
 
 def drift_between(old: Places, new: Places) -> dict[str, Any]:
-    """Every comparison whose tables are on both sides, and a `summary` of one number each.
+    """Every comparison whose tables are on both sides; `judged`, a row for each; `verdict`, the worst; and a `summary`.
 
-    `population_stability` is the index PSI = sum (new - old) ln(new / old) over shares: below 0.1 is usually read as
-    stable, above 0.25 as another population.
+    The summary has one number for each comparison and the verdict; `not_compared` names the tables that the champion
+    lacks or has in the schema of an older version.
     """
     report: dict[str, Any] = {}
     old_tables = ("sequences/users", "sequences/items", "sequences/interactions", "images/embeddings")
@@ -40,8 +58,63 @@ def drift_between(old: Places, new: Places) -> dict[str, Any]:
     if not {"images/embeddings", "sequences/items"} & set(older) and _there(new, "images/embeddings"):
         report["photos"] = _photos(old, new)
         report["features"] = _features(old, new)
-    report["summary"] = _summary(report)
+    report["not_compared"] = older
+    report["judged"] = judged(report)
+    found = {row["verdict"] for row in report["judged"]}
+    report["verdict"] = max(found, key=VERDICTS.index, default="not compared")
+    report["summary"] = {"verdict": report["verdict"]} | _summary(report)
     return report
+
+
+def judged(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One row for each comparison of a report: `what`, `found` in words, `value` (see `LIMITS`) and `verdict`."""
+    rows: list[tuple[str, float | None, str]] = []
+    for what in ("users", "items"):
+        if what in report:
+            one = report[what]
+            value = max(one["came"] / max(one["new"], 1), one["went"] / max(one["old"], 1))
+            rows.append((what, value, f"{one['came']:,} came, {one['went']:,} went, {one['new']:,} now"))
+    if report.get("ratings"):
+        value = report["ratings"]["population_stability"]
+        rows.append(("ratings", value, f"population stability index {value:.4f}"))
+    if "photos" in report:
+        old, new = (list(report["photos"][side].values()) for side in ("old", "new"))
+        shares = (
+            f"{report['photos']['new']['ok']:.1%} of the items with a photo, {report['photos']['old']['ok']:.1%} before"
+        )
+        value = stability(old, new)
+        rows.append(("photo states", value, f"population stability index {value:.4f}; {shares}"))
+    rows += _judged_features(report.get("features") or {})
+    return [
+        {"what": what, "found": found, "value": value and round(value, 6), "verdict": verdict(what, value)}
+        for what, value, found in rows
+    ]
+
+
+def _judged_features(features: Mapping[str, Any]) -> list[tuple[str, float | None, str]]:
+    if "widths" in features:
+        old, new = features["widths"]
+        return [("photo features", None, f"{new} numbers for a photo, {old} before: another encoder")]
+    if not features:
+        return []
+    shift, cosine, num_same = (features[key] for key in ("cloud_shift", "same_items_cosine", "same_items"))
+    rows: list[tuple[str, float | None, str]] = [
+        ("photo features", shift, f"the mean moved by {shift:.4f} of the spread")
+    ]
+    if num_same:
+        found = f"mean cosine {cosine:.4f} of {num_same:,} items"
+        rows.append(("photo features of the same items", 1 - cosine, found))
+    return rows
+
+
+def verdict(what: str, value: float | None) -> str:
+    """The judgement of one value; None is what cannot be compared because it is another thing.
+
+    Example:
+        >>> verdict("ratings", 0.05), verdict("ratings", 0.1), verdict("ratings", 0.3)
+        ('stable', 'moved', 'another population')
+    """
+    return VERDICTS[-1 if value is None else sum(value >= limit for limit in LIMITS[what])]
 
 
 def comparable(old: Places, table: str) -> bool:
@@ -108,15 +181,18 @@ def _photos(old: Places, new: Places) -> dict[str, dict[str, float]]:
     return sides
 
 
-def _features(old: Places, new: Places) -> dict[str, float] | None:
+def _features(old: Places, new: Places) -> dict[str, Any] | None:
     """How far the photo features moved: of items on both sides (it should be 0), and the whole cloud.
 
     `cloud_shift` is the distance of the two means over the spread of the old cloud; `same_items_cosine` the mean cosine
-    of an item's old and new feature, 1 where photo and encoder are the same.
+    of an item's old and new feature, 1 where photo and encoder are the same. Features of different lengths cannot be
+    compared: `widths` has both lengths. None where a side has no photos.
     """
     before, now = _vectors(old), _vectors(new)
-    if before is None or now is None or before[1].shape[1] != now[1].shape[1]:
+    if before is None or now is None:
         return None
+    if before[1].shape[1] != now[1].shape[1]:
+        return {"widths": [before[1].shape[1], now[1].shape[1]]}
     (old_keys, old_vectors), (new_keys, new_vectors) = before, now
     spread = float(np.sqrt(((old_vectors - old_vectors.mean(0)) ** 2).sum(1).mean())) or 1.0
     shift = float(np.linalg.norm(new_vectors.mean(0) - old_vectors.mean(0)))
@@ -151,6 +227,6 @@ def _summary(report: dict[str, Any]) -> dict[str, float]:
         found["ratings_population_stability"] = report["ratings"]["population_stability"]
     if "photos" in report:
         found["photo_coverage_change"] = round(report["photos"]["new"]["ok"] - report["photos"]["old"]["ok"], 6)
-    if report.get("features"):
-        found |= {key: report["features"][key] for key in ("cloud_shift", "same_items_cosine")}
+    features = report.get("features") or {}
+    found |= {key: features[key] for key in ("cloud_shift", "same_items_cosine") if key in features}
     return found

@@ -1,6 +1,7 @@
-"""The quality gate: whether a challenger replaces the champion.
+"""The quality gate: whether a challenger is promoted.
 
-Enters: both metrics files, both rankings user by user, the state of the tables. Leaves: a verdict with every check.
+Enters: both metrics files, both rankings user by user, the state of the tables. Leaves: a verdict with every check. The
+challenger is compared with the champion and with simple baselines of its own run.
 Trade-off: users whose held-out item is the same on both sides are compared pair by pair, which sees a gap that two
 separate intervals hide; where fewer than a stated share are the same, the two intervals have to do.
 """
@@ -22,6 +23,11 @@ from modeling.intervals import differences
 from modeling.ranking_metrics import by_user
 
 Block = Mapping[str, Any]
+Baseline = Literal[
+    "random", "popularity", "recent_popularity", "item_knn", "title_bm25", "title_embedding", "photo_embedding",
+    "ridge", "sasrec",
+]  # fmt: skip
+"""Baselines that `evaluate` measures for every family of prompts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +40,10 @@ class GateParams:
     """Key of the prompt in the metrics file."""
     metric: Literal["hr@5", "hr@10", "ndcg@5", "ndcg@10", "mrr@10"] = "ndcg@10"
     """What must be better, by more than its 95 % noise."""
+    baselines: tuple[Baseline, ...] = ("popularity", "item_knn", "title_bm25")
+    """Baselines of the same run that a model must not lose to: a paired 95 % interval that is wholly below 0."""
+    may_lose_to: tuple[Baseline, ...] = ()
+    """Those of `baselines` that a promoted model may lose to, or that its run may lack; the verdict still says so."""
     largest_slice_fall: float = 0.2
     """Share of the champion's value that a slice may lose."""
     smallest_slice: int = 100
@@ -48,6 +58,8 @@ class GateParams:
             raise ValueError("largest_slice_fall in [0, 1] and smallest_overlap in (0, 1] must hold")
         if self.smallest_slice < 1 or self.resamples < 100:
             raise ValueError("smallest_slice of at least 1 and resamples of at least 100 must hold")
+        if others := [name for name in self.may_lose_to if name not in self.baselines]:
+            raise ValueError(f"may_lose_to names {', '.join(others)}, which baselines does not name")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,12 +71,16 @@ class Check:
     found: str
     needed: str
     kind: Literal["sound", "better"]
-    """sound: a model that fails it must not be promoted; better: then the champion is simply kept."""
+    """sound: a model that fails it is refused; better: a model that fails it is only not promoted."""
+    allowed: bool = False
+    """It holds only because a parameter of the gate allows it."""
+    baseline: str | None = None
+    """The baseline that the model is compared with, if it is one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """promote; keep (the challenger is sound but not better); refuse (it is not sound)."""
+    """promote; keep (the challenger is sound but not good enough); refuse (it is not sound)."""
 
     decision: Literal["promote", "keep", "refuse"]
     checks: Sequence[Check]
@@ -73,9 +89,10 @@ class Verdict:
 
     @property
     def reason(self) -> str:
-        """The checks that failed, in one line."""
+        """The checks that failed, in one line; where all passed, what only a parameter allowed."""
         failed = [f"{check.name}: {check.found}, needed {check.needed}" for check in self.checks if not check.passed]
-        return "; ".join(failed) or "every check passed"
+        allowed = [f"{check.name}: {check.found}" for check in self.checks if check.allowed]
+        return "; ".join(failed) or "; ".join(["every check passed", *allowed])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,13 +112,13 @@ def judge(
 
     Args:
         challenger: its `evaluate.json`.
-        champion: the champion's; None where there is none yet: a sound challenger is then promoted.
+        champion: the champion's; None where there is none yet: the baselines alone decide.
         paired: the comparison user by user; None where it cannot be made.
         tables: the checks of the tables.
         params: of the gate.
     """
     block = _block(challenger, params)
-    checks = [*tables, _leak_check(challenger)]
+    checks = [*tables, _leak_check(challenger), *_baseline_checks(challenger, params)]
     new, old = float(block[params.metric]), None
     if champion is not None:
         before = _block(champion, params)
@@ -124,10 +141,54 @@ def _block(metrics: Block, params: GateParams) -> Block:
 
 
 def _leak_check(challenger: Block) -> Check:
+    """What leaks, as `evaluate` gives its reasons."""
     leak: Block = challenger["leakage"]
-    told = [f"{key} {value}" for key, value in leak.items() if key != "leaking" and not key.startswith("number_rule")]
-    found = "leaks (" + ", ".join(told) + ")" if leak["leaking"] else "nothing leaks"
+    plain = [f"{key} {value}" for key, value in leak.items() if isinstance(value, int | float | str) and value]
+    reasons = list(leak.get("reasons", [])) or [
+        entry for entry in plain if not entry.startswith(("leaking", "number_rule"))
+    ]
+    found = f"leaks: {'; '.join(reasons)}" if leak["leaking"] else "nothing leaks"
     return Check(name="leakage", passed=not leak["leaking"], found=found, needed="nothing leaks", kind="sound")
+
+
+def _baseline_checks(challenger: Block, params: GateParams) -> list[Check]:
+    """The challenger beside each of `params.baselines`, by the paired intervals of its own metrics file."""
+    block, measured = _block(challenger, params), challenger.get("baselines", {}).get(params.family, {})
+    checks = []
+    for name in params.baselines:
+        gap, allowed = block.get("differences", {}).get(name, {}).get(params.metric), name in params.may_lose_to
+        if gap is None:
+            why = "without intervals (evaluate.bootstrap_resamples)" if name in measured else "without this baseline"
+            found, holds = f"not compared, a run {why}", False
+        else:
+            values = f"{block[params.metric]:.4f}, the baseline {block[params.metric] - gap[0]:.4f}"
+            found, holds = f"{comparison(gap)} ({values})", gap[2] >= 0
+        excused = allowed and not holds
+        checks.append(
+            Check(
+                name=f"{params.prompt} {params.metric} against {name}", passed=holds or allowed, kind="better",
+                found=found + (", which retrain.gate.may_lose_to allows" if excused else ""),
+                needed="no loss", allowed=excused, baseline=name,
+            )
+        )  # fmt: skip
+    return checks
+
+
+def comparison(gap: Sequence[float]) -> str:
+    """A paired difference [mean, low, high] in words.
+
+    Example:
+        >>> comparison([-0.15, -0.19, -0.1])
+        'loses by 0.1500 [0.1000, 0.1900]'
+        >>> comparison([0.01, -0.02, 0.04])
+        'no clear difference, +0.0100 [-0.0200, +0.0400]'
+    """
+    mean, low, high = gap
+    if high < 0:
+        return f"loses by {-mean:.4f} [{-high:.4f}, {-low:.4f}]"
+    if low > 0:
+        return f"wins by {mean:.4f} [{low:.4f}, {high:.4f}]"
+    return f"no clear difference, {mean:+.4f} [{low:+.4f}, {high:+.4f}]"
 
 
 def _metric_check(block: Block, before: Block, paired: Paired | None, params: GateParams) -> Check:

@@ -3,9 +3,9 @@
 Enters: a data set's name. Leaves: `models/NAME/champion.json`, a line in `metrics/history.jsonl`, an exit code.
 Trade-off: the record in Prefect is worth less than the work: where its server does not answer, the run goes on without.
 
-Exit codes: 0 the run ended (promoted, kept the champion, or nothing new); 2 parameters; 3 input; 4 tables; 5 models;
-6 training; 7 the challenger leaks or breaks a contract; 8 another run has the workspace; 9 DVC ended with an error;
-130 interrupted; 143 terminated.
+Exit codes: 0 the run ended (promoted, not promoted, or nothing new: the last line says which); 2 parameters; 3 input;
+4 tables; 5 models; 6 training; 7 the challenger leaks or breaks a contract; 8 another run has the workspace; 9 DVC
+ended with an error; 130 interrupted; 143 terminated.
 """
 
 import argparse
@@ -66,11 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         log.error("retrain: interrupted; the champion stays")
         return 130
-    log.info("retrain: %s: %s (%s)", arguments.name, _WORDS[result.decision], result.reason)
+    log.info("retrain: %s: %s (%s)", arguments.name, result.outcome, result.reason)
     return 0
-
-
-_WORDS = {"promote": "promoted", "keep": "the champion stays", "unchanged": "nothing new", "missed": "skipped"}
 
 
 def _terminate(_number: int, _frame: object) -> None:

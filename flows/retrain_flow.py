@@ -24,6 +24,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.context import FlowRunContext
 from prefect.logging import get_run_logger
 
+from flows.findings import drift_rows, gate_rows
 from flows.locks import only_one
 from flows.pictures import interval_plot
 from flows.retrain import table, timed
@@ -97,21 +98,16 @@ def overtaken(run: Run, due: datetime | None) -> bool:
 def show(run: Run, result: Result) -> None:
     """The result as artifacts: gate, plot, drift, links to the pages."""
     champion = result.champion.digest if result.champion else "none"
-    lines = [f"## {run.name}: {result.decision}", "", result.reason, "", f"Champion: `{champion}`"]
+    lines = [f"## {run.name}: {result.outcome}", "", result.reason, "", f"Champion: `{champion}`"]
     create_markdown_artifact("\n".join(lines), key=_key(run, "result"), description=f"Retrain of {run.name}")
     if result.verdict is not None:
-        rows = [
-            {"check": check.name, "passed": "yes" if check.passed else "NO", "found": check.found,
-             "needed": check.needed}
-            for check in result.verdict.checks
-        ]  # fmt: skip
-        create_table_artifact(rows, key=_key(run, "gate"), description="What the gate found")
+        create_table_artifact(gate_rows(result.verdict), key=_key(run, "gate"), description="What the gate found")
     picture = interval_plot(run.places, run.how.gate)
     if picture is not None:
         create_image_artifact(image_url=picture, key=_key(run, "plot"), description="VIP5 beside the baselines")
     if result.drift:
-        drift = [{"what": key, "change": value} for key, value in result.drift["summary"].items()]
-        create_table_artifact(drift, key=_key(run, "drift"), description="The tables since the champion")
+        since = f"The data since champion {result.drift['champion']}: {result.drift['verdict']}"
+        create_table_artifact(drift_rows(result.drift), key=_key(run, "drift"), description=since)
     for page in ("model.html", "data.html"):
         path = run.places.report(page)
         if path.is_file():

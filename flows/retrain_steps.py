@@ -1,13 +1,14 @@
 """The steps of a retrain as plain functions, and their order: everything that can fail comes before the pointer moves.
 
-Enters: a data set's name and `params.yaml`. Leaves: a new champion or the old one, and a line in
-`metrics/history.jsonl`. Trade-off: the challenger is sealed with its predictions, and pushed, before it is promoted, so
-that a champion is never without them; a challenger that then fails leaves a folder that nobody points at.
+Enters: a dataset's name and `params.yaml`. Leaves: a new champion or the old one, the gate's verdict in
+`metrics/<name>/gate.json`, and a line in `metrics/history.jsonl`. Trade-off: the challenger is sealed with its
+predictions, and pushed, before it is promoted, so that a champion is never without them; a challenger that then fails
+leaves a folder that nobody points at.
 """
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,14 +17,15 @@ from typing import Any
 from features.errors import GateError, InputError, ModelError, VIP5Error
 from features.params import load_yaml
 from features.stage import Places
-from flows import champions, dumps, profile, sources
-from flows.champions import Champion
+from flows import champions, dumps, findings, profile, sources
 from flows.commands import dvc, stream
 from flows.drift import comparable, drift_between
 from flows.gate import Verdict, compare, judge, table_checks
 from flows.provenance import data_digests, git_state
 from flows.retrain_run import Run
 from flows.run_log import append_history
+from modeling import promoted
+from modeling.promoted import Champion
 
 StepRunner = Callable[..., Any]
 """Called as step(name, function, *arguments); runs the function and returns what it returns."""
@@ -38,6 +40,16 @@ class Result:
     champion: Champion | None
     verdict: Verdict | None = None
     drift: Mapping[str, Any] | None = None
+
+    @property
+    def outcome(self) -> str:
+        """How it ended, for people."""
+        if self.decision == "keep" and self.champion is None:
+            return "not promoted; there is no champion yet"
+        return {
+            "promote": "promoted", "keep": "not promoted; the champion stays", "refuse": "refused",
+            "unchanged": "nothing new", "missed": "skipped",
+        }[self.decision]  # fmt: skip
 
 
 def retrain(run: Run, step: StepRunner) -> Result:
@@ -55,9 +67,10 @@ def retrain(run: Run, step: StepRunner) -> Result:
         raise
     step("report", report, run, started, result)
     if result.decision == "refuse":
+        stays = "no model was promoted" if result.champion is None else "the champion stays"
         raise GateError(
-            f"a model that is not sound ({result.reason})", "a sound one", "mend the data or the line; "
-            "the champion stays",
+            f"a model that must not be promoted ({result.reason})", "one that neither leaks nor breaks a contract",
+            f"correct the data or the pipeline, then retrain; {stays}",
         )  # fmt: skip
     return result
 
@@ -67,7 +80,7 @@ def _steps(run: Run, step: StepRunner) -> Result:
     if run.how.photos:
         step("photos", bring_photos, run)
     step("reproduce", reproduce, run)
-    before = champions.current(run.name, run.root)
+    before = promoted.current(run.name, run.root)
     drift = step("drift", find_drift, run, before)
     if before is not None and _same(run, before):
         return Result(decision="unchanged", reason="the same model as the champion", champion=before, drift=drift)
@@ -85,8 +98,8 @@ def _steps(run: Run, step: StepRunner) -> Result:
 
 def _same(run: Run, before: Champion) -> bool:
     """Whether model and metrics are the champion's; the same model with other metrics must pass the gate again."""
-    old = Places(dataset=run.name, root=before.folder)
-    model = before.about["model"] == champions.model_digest(run.name, run.root)
+    old = before.places
+    model = before.about["model"] == promoted.model_digest(run.name, run.root)
     return model and _metrics(old) == _metrics(run.places)
 
 
@@ -133,10 +146,10 @@ def reproduce(run: Run, target: str | None = None) -> None:
 
 def _kept_numbers(run: Run) -> dict[str, Any]:
     """The parameters that make the champion's users and items keep their numbers and codes."""
-    before = champions.current(run.name, run.root) if run.how.keep_numbers else None
+    before = promoted.current(run.name, run.root) if run.how.keep_numbers else None
     if before is None:
         return {}
-    places = Places(dataset=run.name, root=before.folder)
+    places = before.places
     for table in ("sequences/items", "sequences/users"):
         if places.table(table).is_dir() and not comparable(places, table):
             raise ModelError(
@@ -175,7 +188,7 @@ def find_drift(run: Run, before: Champion | None) -> dict[str, Any] | None:
     """How the tables differ from the champion's; also written to `reports/<name>/drift.json`."""
     if before is None:
         return None
-    drift = drift_between(Places(dataset=run.name, root=before.folder), run.places)
+    drift = {"champion": before.digest, **drift_between(before.places, run.places)}
     path = run.places.report("drift.json")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(drift, indent=1) + "\n", encoding="utf-8")
@@ -185,7 +198,7 @@ def find_drift(run: Run, before: Champion | None) -> dict[str, Any] | None:
 def gate(run: Run, before: Champion | None) -> Verdict:
     """The verdict on what the workspace holds."""
     new = _metrics(run.places)
-    old = None if before is None else _metrics(Places(dataset=run.name, root=before.folder))
+    old = None if before is None else _metrics(before.places)
     paired = None if before is None else compare(run.name, before.folder, run.root, run.how.gate)
     checks = table_checks(run.name, tables_of(run), run.root)
     return judge(new, old, paired, checks, run.how.gate)
@@ -235,7 +248,7 @@ def promote(run: Run, digest: str, verdict: Verdict) -> Champion:
     about = {
         "run": run.run_id,
         "promoted_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "model": champions.model_digest(run.name, run.root),
+        "model": promoted.model_digest(run.name, run.root),
         "metrics": {params.family: metrics[params.family], "leakage": metrics["leakage"]},
         "gate": [asdict(check) for check in verdict.checks],
         "params": run.params,
@@ -247,16 +260,24 @@ def promote(run: Run, digest: str, verdict: Verdict) -> Champion:
 
 
 def report(run: Run, started: datetime, result: Result) -> dict[str, Any]:
-    """Writes the line in the history and returns it."""
+    """Says what was found, writes the verdict to `metrics/<name>/gate.json` and the line in the history; returns it."""
     line = _line(run, started, result.decision, result.reason)
     if result.verdict is not None:
         line |= {"metric": f"{run.how.gate.prompt} {run.how.gate.metric}", "challenger": result.verdict.challenger,
                  "champion": result.verdict.champion}  # fmt: skip
+        findings.write_verdict(run.name, run.root, line, result.verdict)
+        _tell(run, findings.gate_lines(result.verdict))
     if result.drift is not None:
-        line["drift"] = result.drift.get("summary")
+        line["drift"] = result.drift["summary"]
+        _tell(run, findings.drift_lines(result.drift, result.drift["champion"]))
     line["digest"] = result.champion.digest if result.champion else None
     append_history(run.root, line)
     return line
+
+
+def _tell(run: Run, lines: Sequence[str]) -> None:
+    for line in lines:
+        run.tell(line)
 
 
 def _line(run: Run, started: datetime, decision: str, reason: str) -> dict[str, Any]:

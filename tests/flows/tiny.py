@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,16 @@ folder.mkdir(parents=True)
 value = params["train"]["quality"]
 block = {"ndcg@10": value, "hr@10": value, "num_users": 500, "ci95": {"ndcg@10": [value - 0.01, value + 0.01]},
          "slices": {"history_length": {"1-4": {"ndcg@10": value, "hr@10": value, "num_users": 300}}}}
+baseline = params["train"]["baseline"]
+names = ("popularity", "item_knn", "title_bm25")
+gap = value - baseline
+block["differences"] = {name: {"ndcg@10": [gap, gap - 0.01, gap + 0.01]} for name in names}
+baselines = {name: {"ndcg@10": baseline, "hr@10": baseline} for name in names}
 metrics = pathlib.Path("metrics/tiny/evaluate.json")
 metrics.parent.mkdir(parents=True, exist_ok=True)
-metrics.write_text(json.dumps({"sequential": {"A-3": block}, "leakage": {"leaking": params["train"]["leaks"]},
-                               "num_users": 500}))
+reasons = ["7 of 500 test pairs are in train prompts"] if params["train"]["leaks"] else []
+metrics.write_text(json.dumps({"sequential": {"A-3": block}, "baselines": {"sequential": baselines}, "num_users": 500,
+                               "leakage": {"leaking": params["train"]["leaks"], "reasons": reasons}}))
 with open("runs.txt", "a") as log:
     log.write("train\\n")
 """
@@ -40,26 +47,29 @@ PIPELINE: dict[str, Any] = {
         },
         "train": {
             "cmd": "python train.py", "deps": ["data/prepared.txt", "train.py"],
-            "params": ["train.quality", "train.leaks"], "outs": ["models/tiny/train", "metrics/tiny/evaluate.json"],
+            "params": ["train.quality", "train.leaks", "train.baseline"],
+            "outs": ["models/tiny/train", "metrics/tiny/evaluate.json"],
         },
     },
     "metrics": ["metrics/tiny/evaluate.json"],
 }  # fmt: skip
 
 
-def params(quality: float = 0.1, *, leaks: bool = False) -> dict[str, Any]:
+def params(
+    quality: float = 0.1, *, leaks: bool = False, baseline: float = 0.05, may_lose_to: Sequence[str] = ()
+) -> dict[str, Any]:
     return {
         "dataset": "tiny",
         "datasets": {"tiny": {"format": "amazon2014", "reviews": ["r.json.gz"], "metadata": []}},
         "tokenizers": {},
         "sequences": {},
-        "retrain": {"recommend": False},
-        "train": {"quality": quality, "leaks": leaks},
+        "retrain": {"recommend": False, "gate": {"may_lose_to": list(may_lose_to)}},
+        "train": {"quality": quality, "leaks": leaks, "baseline": baseline},
     }
 
 
-def set_params(folder: Path, quality: float, *, leaks: bool = False) -> None:
-    (folder / "params.yaml").write_text(yaml.safe_dump(params(quality, leaks=leaks), sort_keys=False))
+def set_params(folder: Path, quality: float, **more: Any) -> None:
+    (folder / "params.yaml").write_text(yaml.safe_dump(params(quality, **more), sort_keys=False))
 
 
 def git(folder: Path, *words: str) -> str:
