@@ -12,7 +12,8 @@ import yaml
 
 from features.errors import BusyError, GateError, InputError, ParamsError
 from features.params import load_yaml
-from flows import champions, retrain, serve
+from flows import retrain, serve
+from modeling import promoted
 from tests.flows import tiny
 from tests.flows.test_ingest import PARAMS, source  # noqa: F401 - a fixture
 from tests.flows.web import Page, serving
@@ -84,7 +85,7 @@ def test_a_retrain_promotes_refuses_and_skips_with_its_record_on_the_server(
 
     monkeypatch.chdir(tiny.make(tmp_path / "tiny", root))
     assert flow("tiny").decision == "promote"
-    champion = champions.current("tiny")
+    champion = promoted.current("tiny")
     assert champion is not None
     assert artifacts() == {
         "tiny-run": "markdown", "tiny-result": "markdown", "tiny-gate": "table", "tiny-plot": "image"
@@ -92,7 +93,7 @@ def test_a_retrain_promotes_refuses_and_skips_with_its_record_on_the_server(
     tiny.set_params(Path(), 0.9, leaks=True)
     with pytest.raises(GateError, match="the champion stays"):
         flow("tiny")
-    assert champions.current("tiny") == champion
+    assert promoted.current("tiny") == champion
     run = prepare("tiny", run_id="x")
     assert overtaken(run, datetime.now(UTC) - timedelta(days=7))
     assert not overtaken(run, datetime.now(UTC) + timedelta(seconds=1))

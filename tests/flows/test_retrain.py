@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 
 from features import schema, tables
-from features.errors import BusyError, CommandError, GateError, ModelError
+from features.errors import BusyError, CommandError, GateError, InputError, ModelError, ParamsError
 from features.params import load_yaml
-from flows import champion, champions, commands, retrain_steps
+from flows import champion, champion_report, champions, commands, retrain_steps
 from flows.locks import only_one
 from flows.retrain import run_plainly
 from flows.retrain_run import Run, prepare
 from flows.run_log import read_history
+from modeling import promoted as promoted_models
 from tests.flows import tiny
 from tests.flows.test_profile import put_dump
 
@@ -49,9 +50,9 @@ def retrain(folder: Path, run_id: str = "r1") -> retrain_steps.Result:
 
 def quality(folder: Path) -> float:
     """That of the champion, read as a consumer would: pointer, then folder, every byte checked."""
-    now = champions.current("tiny", folder)
+    now = promoted_models.current("tiny", folder)
     assert now is not None
-    champions.check(now.folder, whole=True)
+    promoted_models.check(now.folder, whole=True)
     metrics = json.loads((now.folder / "metrics/tiny/evaluate.json").read_text())
     assert metrics["sequential"] == now.about["metrics"]["sequential"]
     return float(metrics["sequential"]["A-3"]["ndcg@10"])
@@ -63,7 +64,7 @@ pytestmark = pytest.mark.dvc
 def test_the_first_sound_model_becomes_champion(promoted: Path) -> None:
     pointer = json.loads((promoted / "models/tiny/champion.json").read_text())
     assert (promoted / "models/tiny" / pointer["folder"]).name == pointer["digest"]
-    assert pointer["about"]["params"]["train"] == {"quality": 0.1, "leaks": False}
+    assert pointer["about"]["params"]["train"] == {"quality": 0.1, "leaks": False, "baseline": 0.05}
     assert pointer["about"]["git"] == {"revision": tiny.git(promoted, "rev-parse", "HEAD").strip(), "dirty": False}
     assert set(pointer["about"]["data"]) == {"raw"}
     assert quality(promoted) == 0.1
@@ -98,9 +99,12 @@ def test_a_model_that_is_not_better_leaves_the_champion(
 
 def test_a_leaking_model_is_refused_and_on_record(folder: Path) -> None:
     tiny.set_params(folder, 0.9, leaks=True)
-    with pytest.raises(GateError, match="leakage: leaks"):
+    told = "leakage: leaks: 7 of 500 test pairs are in train prompts, needed nothing leaks"
+    with pytest.raises(GateError, match=told):
         retrain(folder)
     assert quality(folder) == 0.1
+    verdict = json.loads((folder / "metrics/tiny/gate.json").read_text())
+    assert (verdict["decision"], verdict["model"]) == ("refuse", promoted_models.model_digest("tiny", folder))
     assert read_history(folder)[-1]["decision"] == "refuse"
 
 
@@ -182,7 +186,7 @@ def kill_at_change(folder: Path, number: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     run = run_in(folder, "killed")
-    verdict = retrain_steps.gate(run, champions.current("tiny", folder))
+    verdict = retrain_steps.gate(run, promoted_models.current("tiny", folder))
     sys.addaudithook(audit)
     retrain_steps.promote(run, retrain_steps.seal(run), verdict)
 
@@ -198,7 +202,7 @@ def test_killed_at_any_change_of_a_file_the_pointer_names_a_whole_champion(ready
         if code == 0:
             break
         run = run_in(folder)
-        verdict = retrain_steps.gate(run, champions.current("tiny", folder))
+        verdict = retrain_steps.gate(run, promoted_models.current("tiny", folder))
         retrain_steps.promote(run, retrain_steps.seal(run), verdict)
         assert quality(folder) == 0.2
     assert code == 0
@@ -226,25 +230,102 @@ def test_a_failure_in_any_step_leaves_the_champion(
 
 
 def test_an_earlier_champion_can_be_used_again(
-    ready: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ready: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     folder = Path(shutil.copytree(ready, tmp_path / "copy"))
     without_dvc(monkeypatch)
     retrain(folder)
     monkeypatch.chdir(folder)
-    first, second = champions.known_champions("tiny")
+    first, second = (model.digest for model in champions.promoted_models("tiny"))
     assert quality(folder) == 0.2
-    caplog.clear()
     assert champion.main(["tiny"]) == 0
-    assert [line.split()[:2] for line in caplog.messages] == [["-", first], ["*", second]]
-    assert champion.main(["tiny", "--use", first]) == 0
+    assert [line for line in capsys.readouterr().out.splitlines() if line[:1] in "*-" and line] == [
+        f"- {first}", f"* {second}  the champion"
+    ]  # fmt: skip
+    few = next(first[:length] for length in range(1, 17) if first[:length] != second[:length])
+    assert champion.main(["tiny", "--use", few]) == 0
+    assert f"* {first}  the champion" in capsys.readouterr().out
     assert quality(folder) == 0.1
     assert champion.main(["tiny", "--use", "nosuch"]) == 3
-    assert "found no champion 'nosuch' of tiny; expected one of: " in caplog.text
+    assert f"found no champion 'nosuch' of tiny; expected one of: {first}, {second}; " in caplog.text
+    assert champion.main(["tiny", "--use", ""]) == 3
+    assert quality(folder) == 0.1
+
+
+def test_digits_that_two_champions_begin_with_are_refused(tmp_path: Path) -> None:
+    home = promoted_models.home("tiny", tmp_path)
+    home.mkdir(parents=True)
+    for digest in ("ab12" * 4, "ab34" * 4):
+        (home / f"{digest}.about.json").write_text('{"promoted_at": "2026-11-28T19:30:00+00:00"}')
+    told = (
+        r"found 2 champions of tiny that begin with 'ab'; expected one of: (ab12){4}, (ab34){4}; do: write more digits"
+    )
+    with pytest.raises(InputError, match=told):
+        champions.use("tiny", "ab", tmp_path)
+
+
+def test_a_promoted_model_is_listed_with_code_metric_and_best_baseline(promoted: Path) -> None:
+    now = promoted_models.current("tiny", promoted)
+    assert now is not None
+    revision = tiny.git(promoted, "rev-parse", "HEAD").strip()
+    assert champion_report.report("tiny", promoted) == [
+        "tiny: 1 promoted model, oldest first", "", f"* {now.digest}  the champion",
+        f"    promoted   {now.promoted_at}, run first", f"    code       git {revision[:12]}",
+        f"    data       500 users (dump {now.about['data']['raw'][:8]})",
+        "    metric     A-3 ndcg@10 0.1000 [0.0900, 0.1100]",
+        "    baseline   popularity 0.0500, the best of 3; the model against it: wins by 0.0500 [0.0400, 0.0600]",
+    ]  # fmt: skip
+
+
+def test_names_that_no_dataset_has_are_told_with_the_nearest(promoted: Path) -> None:
+    champion.check_name("tiny", promoted)
+    with pytest.raises(ParamsError, match="found dataset 'tony'; expected tiny "):
+        champion.check_name("tony", promoted)
+
+
+def test_a_first_model_that_loses_to_a_baseline_is_not_promoted_unless_it_is_allowed(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tiny.make(tmp_path / "weak", root)
+    tiny.set_params(folder, 0.1, baseline=0.3)
+    result = retrain(folder)
+    assert (result.decision, result.outcome) == ("keep", "not promoted; there is no champion yet")
+    assert (
+        "A-3 ndcg@10 against item_knn: loses by 0.2000 [0.1900, 0.2100] (0.1000, the baseline 0.3000)" in result.reason
+    )
+    assert not (folder / "models/tiny/champion.json").exists()
+    monkeypatch.chdir(folder)
+    standing = promoted_models.last_trained("tiny")
+    assert standing.startswith("the last trained model, which the gate did not promote (A-3 ndcg@10 against popularity")
+    assert standing.endswith("; no model was promoted yet")
+    without_dvc(monkeypatch)
+    tiny.set_params(folder, 0.1, baseline=0.3, may_lose_to=["popularity", "item_knn", "title_bm25"])
+    result = retrain(folder)
+    assert result.decision == "promote"
+    assert result.reason.count("which retrain.gate.may_lose_to allows") == 3
+    assert quality(folder) == 0.1
+    assert promoted_models.last_trained("tiny").startswith("the last trained model, which is the champion ")
+    promoted_models.pointer_path("tiny").unlink()
+    assert promoted_models.last_trained("tiny").endswith("; no champion is chosen of the 1 that were promoted")
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", '{"digest": "x", "about": {}}', '{"digest": "../../../../x", "about": {}}']
+)
+def test_a_pointer_that_names_no_champion_is_one_line(tmp_path: Path, content: str) -> None:
+    path = promoted_models.pointer_path("tiny", tmp_path)
+    path.parent.mkdir(parents=True)
+    path.write_text(content)
+    with pytest.raises(ModelError, match=r"champion\.json that .* --use DIGEST\) or retrain"):
+        promoted_models.current("tiny", tmp_path)
 
 
 def test_a_champion_that_was_tampered_with_is_noticed(folder: Path) -> None:
-    now = champions.current("tiny", folder)
+    now = promoted_models.current("tiny", folder)
     assert now is not None
     model = now.folder / "models/tiny/train/model.txt"
     assert model.stat().st_mode & 0o222 == 0
@@ -252,10 +333,10 @@ def test_a_champion_that_was_tampered_with_is_noticed(folder: Path) -> None:
     model.chmod(0o644)
     model.write_text("x" * size)
     with pytest.raises(ModelError, match="with other bytes than were sealed"):
-        champions.check(now.folder, whole=True)
+        promoted_models.check(now.folder, whole=True)
     model.write_text("short")
     with pytest.raises(ModelError, match="that is not as it was sealed"):
-        champions.current("tiny", folder)
+        promoted_models.current("tiny", folder)
 
 
 def hold(folder: Path, seconds: float) -> None:
@@ -349,8 +430,8 @@ def test_a_profile_keeps_the_numbers_and_codes_of_its_champion(
 
     def kept_from(**changes: dict[str, str]) -> dict[str, list[str]]:
         params = {section: run.params[section] | changes.get(section, {}) for section in ("sequences", "identifiers")}
-        other = champions.Champion(name="toys", digest=digest, folder=folder, about=about | {"params": params})
-        monkeypatch.setattr(champions, "current", lambda *_: other)
+        other = promoted_models.Champion(name="toys", digest=digest, folder=folder, about=about | {"params": params})
+        monkeypatch.setattr(promoted_models, "current", lambda *_: other)
         return {section: list(values) for section, values in retrain_steps._kept_numbers(run).items()}
 
     both = ["previous_items", "previous_users"]
