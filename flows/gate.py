@@ -118,7 +118,7 @@ def judge(
         params: of the gate.
     """
     block = _block(challenger, params)
-    checks = [*tables, _leak_check(challenger), *_baseline_checks(challenger, params)]
+    checks = [*tables, _leak_check(challenger, params), *_baseline_checks(challenger, params)]
     new, old = float(block[params.metric]), None
     if champion is not None:
         before = _block(champion, params)
@@ -140,15 +140,21 @@ def _block(metrics: Block, params: GateParams) -> Block:
     return found
 
 
-def _leak_check(challenger: Block) -> Check:
-    """What leaks, as `evaluate` gives its reasons."""
+def _leak_check(challenger: Block, params: GateParams) -> Check:
+    """What leaks, as `evaluate` gives its reasons; a leak of the family that decides makes a model unsound.
+
+    A leak of another family is told beside it. A metrics file that does not tell families apart counts as a whole.
+    """
     leak: Block = challenger["leakage"]
     plain = [f"{key} {value}" for key, value in leak.items() if isinstance(value, int | float | str) and value]
     reasons = list(leak.get("reasons", [])) or [
         entry for entry in plain if not entry.startswith(("leaking", "number_rule"))
     ]
-    found = f"leaks: {'; '.join(reasons)}" if leak["leaking"] else "nothing leaks"
-    return Check(name="leakage", passed=not leak["leaking"], found=found, needed="nothing leaks", kind="sound")
+    leaks = bool(leak.get(params.family, {}).get("leaks", leak["leaking"]))
+    found = f"leaks: {'; '.join(reasons)}" if leaks else "nothing leaks"
+    if leak["leaking"] and not leaks:
+        found = f"nothing leaks in {params.family} prompts (elsewhere: {'; '.join(reasons)})"
+    return Check(name="leakage", passed=not leaks, found=found, needed="nothing leaks", kind="sound")
 
 
 def _baseline_checks(challenger: Block, params: GateParams) -> list[Check]:

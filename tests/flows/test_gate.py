@@ -121,6 +121,18 @@ def test_a_leak_is_refused_with_its_reasons() -> None:
     assert verdict.reason.startswith("leakage: leaks: sequential: 3 of 200 test pairs are in train prompts, needed ")
 
 
+def test_a_leak_of_another_family_is_told_and_does_not_refuse() -> None:
+    results = metrics(0.9, leaking=True)
+    reason = "explanation: 30 of 228 test prompts are word for word in train"
+    results["leakage"] |= {"sequential": {"leaks": False}, "explanation": {"leaks": True}, "reasons": [reason]}
+    verdict = judge(results, None, None, GOOD, PARAMS)
+    assert verdict.decision == "promote"
+    (check,) = [check for check in verdict.checks if check.name == "leakage"]
+    assert check.found == f"nothing leaks in sequential prompts (elsewhere: {reason})"
+    results["leakage"]["sequential"]["leaks"] = True
+    assert judge(results, None, None, GOOD, PARAMS).decision == "refuse"
+
+
 def test_the_gate_is_told_as_lines_and_as_rows() -> None:
     verdict = judge(against(item_knn=LOST), None, None, GOOD, replace(PARAMS, may_lose_to=("popularity",)))
     lines = gate_lines(verdict)
