@@ -33,6 +33,7 @@ READS = (
 )
 WRITES = (
     "metrics/${dataset}/evaluate.json",
+    "metrics/${dataset}/summary.json",
     "data/${dataset}/predictions",
     "data/${dataset}/explanations_generated",
     "plots/${dataset}/ranks.csv",

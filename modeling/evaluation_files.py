@@ -20,6 +20,7 @@ from features.tables import Provenance, write_table
 from modeling.evaluation import Compared, Scores
 from modeling.ranking_metrics import hits_by_depth
 from modeling.rankings import Rankings
+from modeling.summary_numbers import summary_numbers
 
 _DIGITS = 6
 
@@ -33,9 +34,10 @@ def write_all(
     rows = write_predictions(context.table("predictions"), compared.vip5, provenance)
     write_generated(context.table("explanations_generated"), compared.vip5, provenance)
     write_curves(context.plots("ranks.csv"), compared, leaking=bool(results["leakage"]["leaking"]))
-    path = context.metrics("evaluate.json")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(rounded(results), indent=1) + "\n", encoding="utf-8")
+    for name, content in {"summary.json": summary_numbers(results), "evaluate.json": results}.items():
+        path = context.metrics(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(rounded(content), indent=1) + "\n", encoding="utf-8")
     return rows
 
 
