@@ -25,8 +25,7 @@ $(STAMP): requirements.lock pyproject.toml
 setup: $(STAMP)  ## create .venv and install the pinned set
 
 demo: setup  ## run the whole line on the embedded sample and print the results
-	@dvc repro
-	@python -m modeling.summary
+	@python -m flows.demo
 
 run: setup  ## PROFILE=NAME: the whole line for a dataset brought in by flows.ingest
 	@python -m flows.profile $(PROFILE)

@@ -169,7 +169,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     choice = parser.add_mutually_exclusive_group(required=True)
     choice.add_argument("--check", action="store_true", help="exit with an error and a diff where they differ")
-    choice.add_argument("--write", action="store_true", help="rewrite the blocks deps, params and outs, and params.yaml")
+    choice.add_argument("--write", action="store_true", help="rewrite the blocks deps, params and outs; params.yaml")
     arguments = parser.parse_args(argv)
     configure_logging()
     path = Path("dvc.yaml")

@@ -15,18 +15,18 @@ _ROUNDS = 4
 
 
 def as_dvc_writes(text: str) -> str:
-    """`text` as `dvc exp run -S` writes it when it changes no value.
+    r"""`text` as `dvc exp run -S` writes it when it changes no value.
 
     Example:
-        >>> as_dvc_writes("a: [1, 2]\\nb: null   # nothing\\n")
-        'a:\\n- 1\\n- 2\\nb:         # nothing\\n'
+        >>> as_dvc_writes("a: [1, 2]\nb: null   # nothing\n")
+        'a:\n- 1\n- 2\nb:        # nothing\n'
 
     Raises:
         ParamsError: an anchor, which DVC's writer would change in two places at once, or a comment that it would drop.
     """
     from dvc.utils.hydra import apply_overrides
 
-    anchors = [event.anchor for event in yaml.parse(text) if getattr(event, "anchor", None)]
+    anchors = [token.value for token in yaml.scan(text) if isinstance(token, yaml.AnchorToken)]
     if anchors:
         raise ParamsError(
             f"the anchor {anchors[0]!r} in params.yaml", "values written out (dvc exp run -S would change both places)",

@@ -1,8 +1,8 @@
-"""The pictures that `dvc plots show` and `dvc plots diff` put side by side: at most five named curves each, as SVG files.
+"""The pictures that `dvc plots show` and `dvc plots diff` put on a page: at most five named curves each, as SVG files.
 
-Enters: the curves of training and of the evaluation. Leaves: `plots/<dataset>/*.svg`, which need no script and no network.
-Trade-off: pictures instead of DVC's templates, whose page fetches its drawing library from a network; two revisions stand
-beside each other and are not drawn into one frame.
+Enters: the curves of training and of the evaluation. Leaves: `plots/<dataset>/*.svg`, without a script or an address.
+Trade-off: pictures instead of DVC's templates, whose page fetches its drawing library from a network; two revisions
+stand beside each other and are not drawn into one frame.
 """
 
 import csv
@@ -81,7 +81,8 @@ def best(rows: Sequence[Mapping[str, str]], family: str) -> dict[str, Points]:
         for prompt in prompts[:1] for model in dict.fromkeys(map(_model, own))
     }  # fmt: skip
     baselines = sorted(
-        (model for model in curves if model not in _NOT_BASELINES), key=lambda model: -dict(curves[model]).get(10.0, 0.0)
+        (model for model in curves if model not in _NOT_BASELINES),
+        key=lambda model: -dict(curves[model]).get(10.0, 0.0),
     )
     shown = ("VIP5", "without_photos", *baselines[:2], "random")
     return {_LABELS.get(model, model): curves[model] for model in shown if curves.get(model)}
