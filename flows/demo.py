@@ -57,7 +57,7 @@ def reproduce(*, borrowed: bool, root: Path = Path()) -> int:
     if not borrowed:
         return _dvc(["repro"], root, dvc_settings(root))
     code = _dvc(["repro", *_BEFORE_IT], root, without_git(root))
-    return code or _dvc(["repro", "--no-commit", _LAST], root, without_git(root))
+    return code or _dvc(["repro", "--single-item", "--no-commit", _LAST], root, without_git(root))
 
 
 def _dvc(words: Sequence[str], root: Path, settings: Mapping[str, str]) -> int:
