@@ -49,7 +49,7 @@ def modules(pipeline: Mapping[str, Any]) -> dict[str, str]:
     """The stages of a loaded `dvc.yaml` and the modules that they run, in the order of the file.
 
     Example:
-        >>> modules({"stages": {"records": {"cmd": "python -m pipelines.records"}}})
+        >>> modules({"stages": {"records": {"cmd": "sh bin/python -m pipelines.records"}}})
         {'records': 'pipelines.records'}
     """
     return {name: stage["cmd"].split("python -m ")[1].split()[0] for name, stage in pipeline["stages"].items()}

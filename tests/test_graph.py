@@ -34,7 +34,7 @@ def test_the_graph_has_the_stages_of_the_design_in_the_order_of_the_data() -> No
 def test_stage_module_section_and_test_have_one_name(stage: str, root: Path) -> None:
     part, module = STAGES[stage].split(".")
     assert module == stage
-    assert PIPELINE["stages"][stage]["cmd"] == f"python -m {part}.{stage}"
+    assert PIPELINE["stages"][stage]["cmd"] == f"sh bin/python -m {part}.{stage}"
     assert stage in load_yaml(root / "params.yaml")
     assert (root / "tests" / part / f"test_{stage}.py").is_file()
     assert PIPELINE["stages"][stage]["desc"]
