@@ -24,7 +24,7 @@ _GRACE_SECONDS = 20.0
 
 
 def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment of a child: this Python (for `bin/python` and on PATH), a user name, no telemetry, no buffering."""
+    """The environment of a child: this Python for `bin/python` and on PATH, a user name, no telemetry, no buffering."""
     return os.environ | _user_name() | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         "VIP5_PYTHON": sys.executable,
