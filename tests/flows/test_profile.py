@@ -11,6 +11,7 @@ import yaml
 from features.errors import InputError, ParamsError
 from features.params import load_yaml
 from flows import profile
+from flows.commands import environment
 
 PIPELINE: dict[str, Any] = {
     "stages": {
@@ -165,10 +166,15 @@ def test_dvc_runs_a_line_in_the_ignored_folder_and_leaves_the_roots_alone(root: 
     (home / "params.yaml").write_text("dataset: toys\n")
     derived = profile.derive(pipeline, {"dataset": "toys"}, "work/profiles/toys/params.yaml")
     (home / "dvc.yaml").write_text(yaml.safe_dump(derived))
-    (workspace / "work/profiles/config").mkdir()
-    (workspace / "work/profiles/config/config").write_text("[core]\n    no_scm = true\n")
+    profile.write_settings()
     assert profile.reproduce(Path("work/profiles/toys/dvc.yaml"), dry=False) == 0
     assert (workspace / "data/toys/out").read_text() == "toys"
     assert (home / "dvc.lock").is_file()
     assert (workspace / "dvc.lock").read_bytes() == lock
     assert (workspace / "data/sample/out").read_text() == "sample"
+    for words in (["checkout"], ["gc", "--workspace", "--force"]):
+        subprocess.run([sys.executable, "-m", "dvc", *words, "-q"], check=True, cwd=workspace, env=environment())
+    assert (workspace / "data/toys/out").read_text() == "toys"
+    done = [sys.executable, "-m", "dvc", "status", "work/profiles/toys/dvc.yaml"]
+    said = subprocess.run(done, check=True, env=environment(profile.settings()), capture_output=True, text=True)
+    assert "up to date" in said.stdout
