@@ -1,3 +1,4 @@
+import hashlib
 import json
 import shutil
 import subprocess
@@ -10,8 +11,10 @@ import yaml
 
 from features.errors import InputError, ParamsError
 from features.params import load_yaml
-from flows import profile
+from features.stage import Places
+from flows import champions, kept_numbers, profile
 from flows.commands import environment
+from flows.provenance import data_digests
 
 PIPELINE: dict[str, Any] = {
     "stages": {
@@ -83,7 +86,7 @@ def copy(root: Path, workspace: Path) -> Path:
 
 def put_dump(name: str, files: list[str], root: Path) -> None:
     folder = root / "data/raw" / name
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for file in files:
         (folder / file).write_text("x")
     manifest = [{"name": file, "bytes": 1, "sha256": "0" * 64} for file in files]
@@ -144,6 +147,35 @@ def test_tracked_files_are_only_read(copy: Path, name: str) -> None:
     assert list(stages) == [stage for stage in load_yaml(Path("dvc.yaml"))["stages"] if stage != "sample"]
     assert ("data/raw/t5_tokenizer" in stages["pretrain"]["deps"]) == (name == "musical_instruments")
     assert "${dataset}" not in line.read_text()
+
+
+def test_a_champion_made_of_this_dump_these_parameters_and_this_code_is_made_again_the_same_way(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_dump("toys", ["r.json.gz"], copy)
+    params = {"dataset": "toys", "sequences": {"previous_items": None}, "identifiers": {}}
+    code = copy / "pipelines/sequences.py"
+    code.parent.mkdir()
+    code.write_text("x = 1")
+    md5 = hashlib.md5(code.read_bytes(), usedforsecurity=False).hexdigest()
+    lock = {"stages": {"sequences": {"deps": [{"path": "pipelines/sequences.py", "md5": md5}]}}}
+    (copy / "work/profiles/toys").mkdir(parents=True)
+    (copy / "work/profiles/toys/dvc.lock").write_text(yaml.safe_dump(lock))
+    folder = Path("models/toys/champions/0123")
+    (folder / "data/toys/sequences/items").mkdir(parents=True)
+    about = {"params": params, "data": data_digests(Places(dataset="toys"), ()), "numbers_kept_from": {}}
+    champion = champions.Champion(name="toys", digest="0123", folder=folder, about=about)
+    monkeypatch.setattr(champions, "current", lambda *_: champion)
+    monkeypatch.setattr(kept_numbers, "comparable", lambda *_: True)
+    kept = {"sequences": {"previous_items": f"{folder}/data/toys/sequences/items"}}
+    assert kept_numbers.kept_numbers(params) == {}
+    assert kept_numbers.kept_numbers(params | {"sequences": {"previous_items": None, "k_core": 3}}) == kept
+    code.write_text("x = 2")
+    assert kept_numbers.kept_numbers(params) == kept
+    code.write_text("x = 1")
+    put_dump("toys", ["more.json.gz"], copy)
+    assert kept_numbers.kept_numbers(params) == kept
+    assert kept_numbers.kept_numbers(params | {"retrain": {"keep_numbers": False}}) == {}
 
 
 @pytest.mark.dvc
