@@ -4,6 +4,7 @@ Enters: a command line. Leaves: its exit code; DVC's "busy" as `BusyError`.
 Trade-off: output is read line by line from a pipe, so progress bars (which need a terminal) fall away.
 """
 
+import getpass
 import logging
 import os
 import signal
@@ -23,12 +24,35 @@ _GRACE_SECONDS = 20.0
 
 
 def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment of a child: this Python first on PATH, no telemetry, lines as they come."""
-    return os.environ | {
+    """The environment of a child: this Python first on PATH, a user name, no telemetry, no buffering."""
+    return os.environ | _user_name() | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         "DVC_NO_ANALYTICS": "1",
         "PYTHONUNBUFFERED": "1",
     } | dict(more or {})  # fmt: skip
+
+
+def _user_name() -> dict[str, str]:
+    """A name where the user id has none (`docker run --user 1234`): DVC asks for one and ends with a traceback."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        return {"LOGNAME": f"user-{os.getuid()}"}
+    return {}
+
+
+def without_git(root: Path = Path()) -> dict[str, str]:
+    """The environment in which DVC asks nothing of Git, in place of the user's global DVC configuration."""
+    folder = (root / "work" / "no_git").absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config").write_text("[core]\n    no_scm = true\n", encoding="utf-8")
+    return {"DVC_GLOBAL_CONFIG_DIR": str(folder)}
+
+
+def dvc_settings(root: Path = Path()) -> dict[str, str]:
+    """What DVC needs in the environment where the root is no Git clone, such as an unpacked archive; nothing in one."""
+    here = root.absolute()
+    return {} if any((folder / ".git").exists() for folder in (here, *here.parents)) else without_git(root)
 
 
 def stream(command: Sequence[str], root: Path, tell: Tell, more: Mapping[str, str] | None = None) -> int:
@@ -87,7 +111,7 @@ def _dvc(words: Sequence[str], root: Path, tell: Tell, more: Mapping[str, str] |
         said.append(line)
         tell(line)
 
-    code = stream([sys.executable, "-m", "dvc", *words], root, listen, more)
+    code = stream([sys.executable, "-m", "dvc", *words], root, listen, dvc_settings(root) | dict(more or {}))
     if code == 0:
         return
     if any(mark in line for line in said for mark in _BUSY):

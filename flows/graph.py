@@ -23,6 +23,7 @@ import yaml
 from features.errors import VIP5Error
 from features.params import load_yaml
 from features.stage import configure_logging
+from flows import params_form
 
 log = logging.getLogger("vip5")
 PACKAGES = ("pipelines", "features", "modeling", "flows")
@@ -162,11 +163,13 @@ def _reads_seed(path: Path) -> bool:
 def main(argv: Sequence[str] | None = None) -> int:
     """Compares `dvc.yaml` with the code, or rewrites it; returns the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m flows.graph", description="Check that dvc.yaml says what the stages read, import and write."
+        prog="python -m flows.graph",
+        description="Check that dvc.yaml says what the stages read, import and write, "
+        "and that params.yaml has the form that DVC writes.",
     )
     choice = parser.add_mutually_exclusive_group(required=True)
     choice.add_argument("--check", action="store_true", help="exit with an error and a diff where they differ")
-    choice.add_argument("--write", action="store_true", help="rewrite the blocks deps, params and outs")
+    choice.add_argument("--write", action="store_true", help="rewrite the blocks deps, params and outs; params.yaml")
     arguments = parser.parse_args(argv)
     configure_logging()
     path = Path("dvc.yaml")
@@ -183,13 +186,14 @@ def _main(path: Path, *, write: bool) -> int:
     before = path.read_text(encoding="utf-8")
     after = fill(before, {stage: needs(stage, module) for stage, module in stages.items()})
     yaml.safe_load(after)
+    same = params_form.check(Path("params.yaml"), write=write)
     if write:
         path.write_text(after, encoding="utf-8")
-        log.warning("graph: %s", "rewritten" if after != before else "unchanged")
+        log.warning("graph: %s", "unchanged" if same and after == before else "rewritten")
         return 0
     if after != before:
         sys.stdout.writelines(difflib.unified_diff(before.splitlines(True), after.splitlines(True), "dvc.yaml", "code"))
-        raise GraphError("dvc.yaml that differs from the code", "the same", "python -m flows.graph --write")
+        raise GraphError("dvc.yaml that differs from the code", "the same", ".venv/bin/python -m flows.graph --write")
     return 0
 
 

@@ -2,9 +2,11 @@
 
 Enters: `profiles/NAME.yaml` (several are laid one over the other), `params.yaml`, `dvc.yaml`. Leaves: the
 tables, models, metrics and reports of the profile's dataset, and `work/profiles/<dataset>/` with the merged parameters,
-the derived `dvc.yaml` and its lock. The tracked `params.yaml`, `dvc.yaml` and `dvc.lock` are only read.
+the derived `dvc.yaml` and its lock. The tracked `params.yaml` and `dvc.yaml` are only read.
 Trade-off: the graph is derived, never restated; because Git ignores `work/`, DVC accepts a pipeline there only with
-`core.no_scm`, so such a run reads that setting in place of the user's global DVC configuration.
+`core.no_scm`, so such a run reads that setting in place of the user's global DVC configuration. DVC's state and cache
+of profiles lie in `work/dvc`: `dvc checkout` and `dvc gc -w` in the root do not know the profiles, and delete whatever
+of theirs stands in the root's state and cache.
 """
 
 import argparse
@@ -26,10 +28,12 @@ from features.stage import configure_logging
 from flows.commands import environment
 from flows.dumps import check_arrived
 from flows.graph import DATASET, modules
+from flows.kept_numbers import kept_numbers
 from modeling import summary
 
 log = logging.getLogger("vip5")
 _HOME = Path("work/profiles")
+_DVC = Path("work/dvc")
 _MADE_UP = "sample"
 
 
@@ -118,13 +122,14 @@ def _resolved(values: Any, dataset: str) -> Any:
     return [_resolved(value, dataset) for value in values] if isinstance(values, list) else values
 
 
-def write_line(names: Sequence[str], root: Path = Path(), over: Mapping[str, Any] | None = None) -> Path:
+def write_line(names: Sequence[str], root: Path = Path()) -> Path:
     """Checks the profiles and writes their parameters and graph; returns the path of the derived `dvc.yaml`.
 
-    `over` is laid over the profiles: what a run decides by itself, such as `sequences.previous_items`.
+    Where the dataset has a champion, parameters that keep its numbers are laid over the profiles.
     """
-    params, pipeline = merge(merged(names, root), over or {}), load_yaml(root / "dvc.yaml")
+    params, pipeline = merged(names, root), load_yaml(root / "dvc.yaml")
     check(params, pipeline, root)
+    params = merge(params, kept_numbers(params, root))
     folder = _HOME / str(params["dataset"])
     (root / folder).mkdir(parents=True, exist_ok=True)
     derived = derive(pipeline, params, (folder / "params.yaml").as_posix(), root)
@@ -133,9 +138,16 @@ def write_line(names: Sequence[str], root: Path = Path(), over: Mapping[str, Any
         temporary = root / folder / f".{name}.tmp"
         temporary.write_text(notice + _dumped(content), encoding="utf-8")
         temporary.rename(root / folder / name)
-    (root / _HOME / "config").mkdir(exist_ok=True)
-    (root / _HOME / "config" / "config").write_text("[core]\n    no_scm = true\n", encoding="utf-8")
+    write_settings(root)
     return folder / "dvc.yaml"
+
+
+def write_settings(root: Path = Path()) -> None:
+    """Writes the DVC configuration of derived lines, read in place of the user's global one."""
+    (root / _DVC).mkdir(parents=True, exist_ok=True)
+    cache = (root / _DVC / "cache").absolute()
+    text = f'[core]\n    no_scm = true\n[cache]\n    dir = "{cache}"\n'
+    (root / _DVC / "config").write_text(text, encoding="utf-8")
 
 
 def _dumped(content: Mapping[str, Any]) -> str:
@@ -144,8 +156,9 @@ def _dumped(content: Mapping[str, Any]) -> str:
 
 
 def settings(root: Path = Path()) -> dict[str, str]:
-    """What the environment of DVC needs for a derived line."""
-    return {"DVC_GLOBAL_CONFIG_DIR": str((root / _HOME / "config").absolute())}
+    """What the environment of DVC needs for a derived line: its own configuration, cache and state."""
+    home = (root / _DVC).absolute()
+    return {"DVC_GLOBAL_CONFIG_DIR": str(home), "DVC_SITE_CACHE_DIR": str(home / "state")}
 
 
 def reproduce(line: Path, *, dry: bool, root: Path = Path()) -> int:

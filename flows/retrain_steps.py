@@ -14,13 +14,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from features.errors import GateError, InputError, ModelError, VIP5Error
+from features.errors import GateError, InputError, VIP5Error
 from features.params import load_yaml
 from features.stage import Places
 from flows import champions, dumps, findings, profile, sources
 from flows.commands import dvc, stream
-from flows.drift import comparable, drift_between
+from flows.drift import drift_between
 from flows.gate import Verdict, compare, judge, table_checks
+from flows.kept_numbers import used_in_last_run
 from flows.provenance import data_digests, git_state
 from flows.retrain_run import Run
 from flows.run_log import append_history
@@ -139,44 +140,9 @@ def reproduce(run: Run, target: str | None = None) -> None:
     if run.is_root_line:
         dvc(["repro", *([target] if target else [])], run.root, run.tell, more=more)
         return
-    line = profile.write_line([run.name], run.root, _kept_numbers(run))
+    line = profile.write_line([run.name], run.root)
     words = [f"{line.as_posix()}:{target}"] if target else [line.as_posix()]
     dvc(["repro", *words], run.root, run.tell, more=more | profile.settings(run.root))
-
-
-def _kept_numbers(run: Run) -> dict[str, Any]:
-    """The parameters that make the champion's users and items keep their numbers and codes."""
-    before = promoted.current(run.name, run.root) if run.how.keep_numbers else None
-    if before is None:
-        return {}
-    places = before.places
-    for table in ("sequences/items", "sequences/users"):
-        if places.table(table).is_dir() and not comparable(places, table):
-            raise ModelError(
-                f"a champion {before.digest} with {table} of an older version", "today's schema, to keep its numbers",
-                "set retrain.keep_numbers to false for one run: users and items are then numbered afresh",
-            )  # fmt: skip
-    old, new = before.about["params"], run.params
-    kept: dict[str, dict[str, str]] = {"sequences": {}, "identifiers": {}}
-    if _agree(old, new, "sequences", "numbering"):  # numbers of another rule may leak
-        kept["sequences"]["previous_items"] = "sequences/items"
-        if _agree(old, new, "identifiers", "scheme", "levels"):  # codes of another kind cannot be kept
-            kept["identifiers"]["previous"] = "identifiers"
-    if _agree(old, new, "sequences", "user_numbers"):
-        kept["sequences"]["previous_users"] = "sequences/users"
-    over = {
-        section: {
-            key: places.table(table).relative_to(run.root).as_posix()
-            for key, table in tables.items()
-            if key in new.get(section, {}) and places.table(table).is_dir()
-        }
-        for section, tables in kept.items()
-    }
-    return {section: values for section, values in over.items() if values}
-
-
-def _agree(old: Mapping[str, Any], new: Mapping[str, Any], section: str, *keys: str) -> bool:
-    return all(old.get(section, {}).get(key) == new.get(section, {}).get(key) for key in keys)
 
 
 def stage_log(run: Run) -> Path:
@@ -252,7 +218,7 @@ def promote(run: Run, digest: str, verdict: Verdict) -> Champion:
         "metrics": {params.family: metrics[params.family], "leakage": metrics["leakage"]},
         "gate": [asdict(check) for check in verdict.checks],
         "params": run.params,
-        "numbers_kept_from": {} if run.is_root_line else _kept_numbers(run),  # the pointer has not moved yet
+        "numbers_kept_from": {} if run.is_root_line else used_in_last_run(run.params, run.root),
         "data": data_digests(run.places, tables_of(run)),
         "git": git_state(run.root),
     }

@@ -1,7 +1,7 @@
-"""The curve and the final numbers of a training run as plain files that `dvc plots` and `dvc metrics` read.
+"""The curve and the final numbers of a training run as plain files.
 
 Enters: a `History`. Leaves: `plots/<dataset>/<stage>.csv` and `metrics/<dataset>/<stage>.json`.
-Trade-off: seconds and speeds are written too, so the metrics file of a repeated run differs in those keys only.
+Trade-off: seconds, speed and memory are told in the log only, so that a repeated run leaves the same bytes.
 """
 
 import csv
@@ -32,16 +32,11 @@ def write_metrics(places: Places, stage: str, history: History, **more: Any) -> 
     """Writes the final numbers; `more` is what the stage knows besides, such as parameter counts."""
     path = places.metrics(f"{stage}.json")
     path.parent.mkdir(parents=True, exist_ok=True)
-    seconds = max(history.seconds, 1e-9)
     numbers = {
         "steps": history.steps,
         "examples": history.examples,
         "source_tokens": history.source_tokens,
         "padding_share": round(history.padding_share, 4),
-        "seconds": round(history.seconds, 2),
-        "examples_per_second": round(history.examples / seconds, 1),
-        "source_tokens_per_second": round(history.source_tokens / seconds, 1),
-        "peak_memory_gb": round(history.peak_memory_gb, 2),
         "stopped": history.stopped,
         "best_step": history.best_step,
         "best": {name: round(value, 6) for name, value in history.best.items()},

@@ -1,6 +1,7 @@
 """Stage `model_report`: one page about the trained model: results beside those of others, curves, users to look at.
 
-Enters: metrics, predictions, curves, tables, photos. Leaves: `reports/<dataset>/model.html`, self-contained.
+Enters: metrics, predictions, curves, tables, photos. Leaves: `reports/<dataset>/model.html`, self-contained, and the
+pictures of `dvc plots show`.
 Trade-off: photos are put into the page as they are, so the gallery is small (a dozen users); nothing is fetched.
 """
 
@@ -28,7 +29,13 @@ READS = (
     "data/${dataset}/sequences/users",
     "data/raw/${dataset}",
 )
-WRITES = ("reports/${dataset}/model.html",)
+WRITES = (
+    "reports/${dataset}/model.html",
+    "plots/${dataset}/loss.svg",
+    "plots/${dataset}/validation.svg",
+    "plots/${dataset}/next_item.svg",
+    "plots/${dataset}/candidates.svg",
+)
 _TOP = 10
 
 
@@ -50,6 +57,7 @@ def run(params: Params, context: Context) -> int:
     """Write the page about the trained model."""
     from modeling import model_page as html
     from modeling import report_sections as sections
+    from modeling.curve_plots import write_plots
     from modeling.gallery import cards
     from modeling.published import load_published
 
@@ -70,6 +78,7 @@ def run(params: Params, context: Context) -> int:
     page = context.report("model.html")
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(html.page(f"VIP5 on {context.dataset}", parts), encoding="utf-8")
+    write_plots(context)
     return len(shown)
 
 

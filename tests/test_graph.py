@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from dvc.utils.hydra import apply_overrides
 
+from features.errors import ParamsError
 from features.params import load_yaml
-from flows import graph
+from flows import graph, params_form
 
 ROOT = Path(__file__).parents[1]
 PIPELINE = load_yaml(ROOT / "dvc.yaml")
@@ -63,9 +66,41 @@ def test_what_is_read_is_a_raw_dump_or_what_another_stage_writes(stage: str) -> 
 
 def test_metrics_and_curves_are_shown_by_dvc() -> None:
     written = {path for stage in PIPELINE["stages"].values() for path in paths(stage["outs"])}
-    shown = json.dumps(PIPELINE["plots"])
-    assert {path for path in written if path.startswith("metrics/")} == set(PIPELINE["metrics"])
-    assert [path for path in written if path.endswith(".csv") and path not in shown] == []
+    assert PIPELINE["metrics"] == ["metrics/${dataset}/summary.json"]
+    assert set(PIPELINE["metrics"]) < written
+    assert set(PIPELINE["plots"]) == {path for path in written if path.endswith(".svg")}
+
+
+def test_dvc_gives_params_yaml_back_as_it_is(root: Path) -> None:
+    text = (root / "params.yaml").read_text(encoding="utf-8")
+    assert params_form.as_dvc_writes(text) == text
+
+
+def test_an_override_changes_one_line_and_one_section(root: Path, tmp_path: Path) -> None:
+    before = (root / "params.yaml").read_text(encoding="utf-8")
+    path = tmp_path / "params.yaml"
+    for key, value in (("pretrain.loop.epochs", 3), ("evaluate.ridge.penalty", 5.0), ("train.loop.max_steps", 9)):
+        path.write_text(before, encoding="utf-8")
+        apply_overrides(path, [f"{key}={value}"])
+        after = path.read_text(encoding="utf-8")
+        assert sum(old != new for old, new in zip(before.splitlines(), after.splitlines(), strict=True)) == 1
+        old, new = yaml.safe_load(before), yaml.safe_load(after)
+        part = new
+        for name in (names := key.split("."))[:-1]:
+            part = part[name]
+        assert part.pop(names[-1]) == value
+        for name in names[:-1]:
+            old = old[name]
+        old.pop(names[-1])
+        assert part == old
+
+
+@pytest.mark.parametrize(
+    ("text", "found"), [("a: &x {b: 1}\nc: *x\n", "the anchor 'x'"), ("a:\n- 1\n# why\nb: 2\n", "'why'")]
+)
+def test_what_dvc_would_change_or_drop_is_refused(text: str, found: str) -> None:
+    with pytest.raises(ParamsError, match=found):
+        params_form.as_dvc_writes(text)
 
 
 @pytest.mark.parametrize("package", graph.PACKAGES)

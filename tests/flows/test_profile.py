@@ -1,3 +1,4 @@
+import hashlib
 import json
 import shutil
 import subprocess
@@ -10,7 +11,10 @@ import yaml
 
 from features.errors import InputError, ParamsError
 from features.params import load_yaml
-from flows import profile
+from features.stage import Places
+from flows import champions, kept_numbers, profile
+from flows.commands import environment
+from flows.provenance import data_digests
 
 PIPELINE: dict[str, Any] = {
     "stages": {
@@ -82,7 +86,7 @@ def copy(root: Path, workspace: Path) -> Path:
 
 def put_dump(name: str, files: list[str], root: Path) -> None:
     folder = root / "data/raw" / name
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for file in files:
         (folder / file).write_text("x")
     manifest = [{"name": file, "bytes": 1, "sha256": "0" * 64} for file in files]
@@ -145,6 +149,35 @@ def test_tracked_files_are_only_read(copy: Path, name: str) -> None:
     assert "${dataset}" not in line.read_text()
 
 
+def test_a_champion_made_of_this_dump_these_parameters_and_this_code_is_made_again_the_same_way(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_dump("toys", ["r.json.gz"], copy)
+    params = {"dataset": "toys", "sequences": {"previous_items": None}, "identifiers": {}}
+    code = copy / "pipelines/sequences.py"
+    code.parent.mkdir()
+    code.write_text("x = 1")
+    md5 = hashlib.md5(code.read_bytes(), usedforsecurity=False).hexdigest()
+    lock = {"stages": {"sequences": {"deps": [{"path": "pipelines/sequences.py", "md5": md5}]}}}
+    (copy / "work/profiles/toys").mkdir(parents=True)
+    (copy / "work/profiles/toys/dvc.lock").write_text(yaml.safe_dump(lock))
+    folder = Path("models/toys/champions/0123")
+    (folder / "data/toys/sequences/items").mkdir(parents=True)
+    about = {"params": params, "data": data_digests(Places(dataset="toys"), ()), "numbers_kept_from": {}}
+    champion = champions.Champion(name="toys", digest="0123", folder=folder, about=about)
+    monkeypatch.setattr(champions, "current", lambda *_: champion)
+    monkeypatch.setattr(kept_numbers, "comparable", lambda *_: True)
+    kept = {"sequences": {"previous_items": f"{folder}/data/toys/sequences/items"}}
+    assert kept_numbers.kept_numbers(params) == {}
+    assert kept_numbers.kept_numbers(params | {"sequences": {"previous_items": None, "k_core": 3}}) == kept
+    code.write_text("x = 2")
+    assert kept_numbers.kept_numbers(params) == kept
+    code.write_text("x = 1")
+    put_dump("toys", ["more.json.gz"], copy)
+    assert kept_numbers.kept_numbers(params) == kept
+    assert kept_numbers.kept_numbers(params | {"retrain": {"keep_numbers": False}}) == {}
+
+
 @pytest.mark.dvc
 @pytest.mark.slow
 def test_dvc_runs_a_line_in_the_ignored_folder_and_leaves_the_roots_alone(root: Path, workspace: Path) -> None:
@@ -165,10 +198,15 @@ def test_dvc_runs_a_line_in_the_ignored_folder_and_leaves_the_roots_alone(root: 
     (home / "params.yaml").write_text("dataset: toys\n")
     derived = profile.derive(pipeline, {"dataset": "toys"}, "work/profiles/toys/params.yaml")
     (home / "dvc.yaml").write_text(yaml.safe_dump(derived))
-    (workspace / "work/profiles/config").mkdir()
-    (workspace / "work/profiles/config/config").write_text("[core]\n    no_scm = true\n")
+    profile.write_settings()
     assert profile.reproduce(Path("work/profiles/toys/dvc.yaml"), dry=False) == 0
     assert (workspace / "data/toys/out").read_text() == "toys"
     assert (home / "dvc.lock").is_file()
     assert (workspace / "dvc.lock").read_bytes() == lock
     assert (workspace / "data/sample/out").read_text() == "sample"
+    for words in (["checkout"], ["gc", "--workspace", "--force"]):
+        subprocess.run([sys.executable, "-m", "dvc", *words, "-q"], check=True, cwd=workspace, env=environment())
+    assert (workspace / "data/toys/out").read_text() == "toys"
+    done = [sys.executable, "-m", "dvc", "status", "work/profiles/toys/dvc.yaml"]
+    said = subprocess.run(done, check=True, env=environment(profile.settings()), capture_output=True, text=True)
+    assert "up to date" in said.stdout

@@ -15,6 +15,7 @@ from features import schema, tables
 from features.errors import BusyError, CommandError, GateError, InputError, ModelError, ParamsError
 from features.params import load_yaml
 from flows import champion, champion_report, champions, commands, retrain_steps
+from flows.kept_numbers import kept_numbers
 from flows.locks import only_one
 from flows.retrain import run_plainly
 from flows.retrain_run import Run, prepare
@@ -432,7 +433,7 @@ def test_a_profile_keeps_the_numbers_and_codes_of_its_champion(
         params = {section: run.params[section] | changes.get(section, {}) for section in ("sequences", "identifiers")}
         other = promoted_models.Champion(name="toys", digest=digest, folder=folder, about=about | {"params": params})
         monkeypatch.setattr(promoted_models, "current", lambda *_: other)
-        return {section: list(values) for section, values in retrain_steps._kept_numbers(run).items()}
+        return {section: list(values) for section, values in kept_numbers(run.params).items()}
 
     both = ["previous_items", "previous_users"]
     assert kept_from() == {"sequences": both, "identifiers": ["previous"]}

@@ -1,0 +1,108 @@
+"""`python -m flows.demo` (`make demo`): runs the pipeline of `params.yaml` and prints its results.
+
+Enters: the workspace. Leaves: what the stages write, DVC's run cache, `work/demo/dvc.lock`; a table on standard output.
+Trade-off: figures differ in their last digits between processors, so a `dvc.lock` in Git would be true on one machine.
+This run keeps its lock in `work/`, and `git status` stays clean. A `dvc.lock` of your own, made by `dvc repro`, is used
+and updated in its place. See docs/decisions/0028-the-lock-of-the-demo.md.
+"""
+
+import argparse
+import logging
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from features.errors import BusyError, InputError, VIP5Error
+from features.stage import configure_logging
+from flows.commands import dvc_settings, environment, without_git
+from modeling import summary
+
+log = logging.getLogger("vip5")
+_LOCK = Path("dvc.lock")
+_HOME = Path("work/demo")
+_LAST = "model_report"
+_BEFORE_IT = ("data_report", "evaluate")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the pipeline, prints its results and returns DVC's exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.demo", description="Run the pipeline of params.yaml and print its results (make demo)."
+    )
+    parser.parse_args(argv)
+    configure_logging()
+    try:
+        if not Path(".dvc").is_dir():
+            raise InputError(f"no .dvc in {Path.cwd().name}", "the repository root", "change folder")
+        with borrowed_lock() as borrowed:
+            code = reproduce(borrowed=borrowed)
+        return code or summary.main([])
+    except VIP5Error as error:
+        log.error("demo: %s", error)
+        return error.exit_code
+    except KeyboardInterrupt:  # DVC got the signal too and has said so
+        return 130
+
+
+def reproduce(*, borrowed: bool, root: Path = Path()) -> int:
+    """`dvc repro`; returns DVC's exit code.
+
+    With a borrowed lock the last stage is not committed to the cache: `dvc checkout` without a lock takes all outputs
+    for superfluous and deletes them, but refuses to while one of them could not be restored.
+    """
+    if not borrowed:
+        return _dvc(["repro"], root, dvc_settings(root))
+    code = _dvc(["repro", *_BEFORE_IT], root, without_git(root))
+    return code or _dvc(["repro", "--single-item", "--no-commit", _LAST], root, without_git(root))
+
+
+def _dvc(words: Sequence[str], root: Path, settings: Mapping[str, str]) -> int:
+    command = [sys.executable, "-m", "dvc", *words]
+    return subprocess.run(command, env=environment(settings), cwd=root, check=False).returncode  # noqa: S603 - our own words
+
+
+@contextmanager
+def borrowed_lock(root: Path = Path()) -> Iterator[bool]:
+    """Puts the demo's `dvc.lock` into its place while the block runs, and gives whether it did.
+
+    A lock that somebody else put into the root is left alone; a mark tells one from the other after a kill.
+
+    Raises:
+        BusyError: another demo runs here.
+    """
+    lock, kept, mark = root / _LOCK, root / _HOME / _LOCK, root / _HOME / "running"
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with _only_one(root):
+        if lock.is_file() and not mark.is_file():
+            yield False
+            return
+        mark.touch()
+        if kept.is_file() and not lock.is_file():
+            kept.rename(lock)
+        try:
+            yield True
+        finally:
+            if lock.is_file():
+                lock.replace(kept)
+            mark.unlink(missing_ok=True)
+
+
+@contextmanager
+def _only_one(root: Path) -> Iterator[None]:
+    held = FileLock(root / _HOME / "lock")
+    try:
+        held.acquire(timeout=0)
+    except Timeout as error:
+        raise BusyError("another `make demo` in this folder", "one at a time", "let it end") from error
+    try:
+        yield
+    finally:
+        held.release()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
