@@ -16,7 +16,6 @@ Judgements, by the thresholds in `LIMITS`:
   photos were exchanged, from 0.1 the encoder is another one (a convention of this project).
 """
 
-import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,12 +23,11 @@ import numpy as np
 import polars as pl
 
 from features import schema
-from features.errors import TableError
 from features.stage import Places
-from features.tables import MANIFEST, read_table
+from features.tables import read_table
 from features.vectors import read_vectors
+from flows.sealed_tables import comparable, is_there
 
-log = logging.getLogger("vip5")
 _STARS = (1, 2, 3, 4, 5)
 _TINY = 1e-4
 VERDICTS = ("stable", "moved", "another population")
@@ -50,12 +48,12 @@ def drift_between(old: Places, new: Places) -> dict[str, Any]:
     old_tables = ("sequences/users", "sequences/items", "sequences/interactions", "images/embeddings")
     older = [table for table in old_tables if not comparable(old, table)]
     for key, table, column in (("users", "sequences/users", "user_key"), ("items", "sequences/items", "item_key")):
-        if table not in older and _there(new, table):
+        if table not in older and is_there(new, table):
             report[key] = _membership(_column(old, table, column), _column(new, table, column))
-    if "sequences/interactions" not in older and _there(new, "sequences/interactions"):
+    if "sequences/interactions" not in older and is_there(new, "sequences/interactions"):
         report["interactions"] = _counts(old, new)
         report["ratings"] = _ratings(old, new)
-    if not {"images/embeddings", "sequences/items"} & set(older) and _there(new, "images/embeddings"):
+    if not {"images/embeddings", "sequences/items"} & set(older) and is_there(new, "images/embeddings"):
         report["photos"] = _photos(old, new)
         report["features"] = _features(old, new)
     report["not_compared"] = older
@@ -115,19 +113,6 @@ def verdict(what: str, value: float | None) -> str:
         ('stable', 'moved', 'another population')
     """
     return VERDICTS[-1 if value is None else sum(value >= limit for limit in LIMITS[what])]
-
-
-def comparable(old: Places, table: str) -> bool:
-    """Whether a champion has `table`, in today's schema: one that was sealed by an older version cannot be compared."""
-    try:
-        return _there(old, table) and read_table(old.table(table), schema.by_name(table)) is not None
-    except TableError as error:
-        log.warning("the champion's %s is left out: %s", table, error.found)
-        return False
-
-
-def _there(places: Places, table: str) -> bool:
-    return (places.table(table) / MANIFEST).is_file()
 
 
 def _column(places: Places, table: str, column: str) -> pl.Series:

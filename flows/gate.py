@@ -18,7 +18,7 @@ from features import schema
 from features.errors import TableError
 from features.stage import Places
 from features.tables import MANIFEST, read_table
-from flows.drift import comparable
+from flows.sealed_tables import comparable
 from modeling.intervals import differences
 from modeling.ranking_metrics import by_user
 

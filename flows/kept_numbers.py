@@ -13,8 +13,8 @@ from typing import Any
 from features.errors import ModelError
 from features.params import load_yaml
 from features.stage import Places
-from flows.drift import comparable
 from flows.provenance import data_digests
+from flows.sealed_tables import comparable
 from modeling import promoted
 from modeling.promoted import Champion
 

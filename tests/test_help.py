@@ -35,7 +35,7 @@ def test_help_is_help(name: str) -> None:
     assert not LEAKED.search(done.stdout)
     for option in re.findall(r"^  (-\S.*)$", done.stdout, re.MULTILINE):
         words = re.split(r"\s{2,}", option)
-        following = done.stdout.partition(option)[2].splitlines()[1:2]
+        following = done.stdout.partition(f"\n  {option}\n")[2].splitlines()[:1]
         assert len(words) > 1 or following[0].startswith(" " * 10), f"{option} has no help"
     spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     assert spent < 1.0, f"{spent:.2f} s of processor time"

@@ -12,9 +12,10 @@ import yaml
 from features.errors import InputError, ParamsError
 from features.params import load_yaml
 from features.stage import Places
-from flows import champions, kept_numbers, profile
+from flows import kept_numbers, profile
 from flows.commands import environment
 from flows.provenance import data_digests
+from modeling import promoted
 
 PIPELINE: dict[str, Any] = {
     "stages": {
@@ -164,8 +165,8 @@ def test_a_champion_made_of_this_dump_these_parameters_and_this_code_is_made_aga
     folder = Path("models/toys/champions/0123")
     (folder / "data/toys/sequences/items").mkdir(parents=True)
     about = {"params": params, "data": data_digests(Places(dataset="toys"), ()), "numbers_kept_from": {}}
-    champion = champions.Champion(name="toys", digest="0123", folder=folder, about=about)
-    monkeypatch.setattr(champions, "current", lambda *_: champion)
+    champion = promoted.Champion(name="toys", digest="0123", folder=folder, about=about)
+    monkeypatch.setattr(promoted, "current", lambda *_: champion)
     monkeypatch.setattr(kept_numbers, "comparable", lambda *_: True)
     kept = {"sequences": {"previous_items": f"{folder}/data/toys/sequences/items"}}
     assert kept_numbers.kept_numbers(params) == {}
