@@ -16,6 +16,7 @@ from pathlib import Path
 import tenacity
 
 from features.errors import BusyError, CommandError
+from flows.prefect_env import KEPT, with_loopback
 
 log = logging.getLogger("vip5")
 Tell = Callable[[str], None]
@@ -24,8 +25,9 @@ _GRACE_SECONDS = 20.0
 
 
 def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment of a child: this Python first on PATH, a user name, no telemetry, no buffering."""
-    return os.environ | _user_name() | {
+    """The environment of a child: this Python first on PATH, a user name, no telemetry, no buffering, no proxy to us."""
+    hosts = os.environ.get(KEPT, os.environ.get("no_proxy", os.environ.get("NO_PROXY", "")))
+    return os.environ | _user_name() | dict.fromkeys(("NO_PROXY", "no_proxy"), with_loopback(hosts)) | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         "DVC_NO_ANALYTICS": "1",
         "PYTHONUNBUFFERED": "1",

@@ -3,28 +3,29 @@
 Enters: the name of an entry of `datasets` or `tokenizers` in `params.yaml`, and a folder that holds its files or the
 addresses in the entry.
 Leaves: the files, photos packed into tar shards, and `manifest.json`; or nothing, and one line that says why.
-Trade-off: Prefect's own server starts for a few seconds of copying, so that retries and the record of runs are the same
-for a laptop and a schedule; everything that can be wrong with the input is therefore found before it starts.
+Trade-off: the same plain functions run with and without Prefect. A run that is typed by hand starts no server, which
+would take ten times as long as the copying; where a server is configured and answers, it has the record of the run.
 """
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from features.errors import InputError, VIP5Error
 from features.params import load_yaml, merge
 from features.stage import configure_logging
+from flows import prefect_env
+
+if TYPE_CHECKING:
+    from flows.dumps import Arrival, Entry, Transfer
 
 log = logging.getLogger("vip5")
-_QUIET = {
-    "DO_NOT_TRACK": "1",
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
-}
+MADE_UP = "sample"
+"""The data set that the pipeline's first stage makes."""
+MADE_UP_LINE = f"nothing to bring in: the pipeline makes {MADE_UP} itself, in its first stage"
 
 
 def dump_params(name: str, root: Path = Path()) -> dict[str, Any]:
@@ -39,10 +40,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m flows.ingest",
         description="Bring a dump into data/raw/NAME/ with a manifest of sizes and sha256.",
-        epilog="Examples: python -m flows.ingest gift_cards fetches by the addresses in params.yaml; "
-        "python -m flows.ingest toys --from ../downloads/toys copies; a tokenizer comes the same way: "
-        "python -m flows.ingest t5_tokenizer --from ../downloads/t5. Running it again changes nothing where the files "
-        "are the same; what was broken off is resumed.",
+        epilog="Examples: .venv/bin/python -m flows.ingest gift_cards fetches by the addresses in params.yaml; "
+        ".venv/bin/python -m flows.ingest toys --from ../downloads/toys copies; a tokenizer comes the same way: "
+        ".venv/bin/python -m flows.ingest t5_tokenizer --from ../downloads/t5. Running it again changes nothing where "
+        "the files are the same; what was broken off is resumed. No server is needed; where PREFECT_API_URL or "
+        "Prefect's profile names one that answers, it has the record of the run.",
     )
     parser.add_argument("name", metavar="NAME", help="an entry of `datasets` or of `tokenizers` in params.yaml")
     choice = parser.add_mutually_exclusive_group()
@@ -61,6 +63,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except VIP5Error as error:
         log.error("ingest: %s", error)
         return error.exit_code
+    except KeyboardInterrupt:
+        log.error("ingest: interrupted; data/raw/%s is as it was before", arguments.name)
+        return 130
     except OSError as error:  # a full disk or a forbidden folder
         log.error("ingest: found %s; expected room and rights to copy; do: mend it and run again", error)
         return InputError.exit_code
@@ -86,32 +91,64 @@ def check(name: str, source: Path | None, params: Mapping[str, Any], *, photos: 
 
 def _ingest(name: str, source: Path | None, *, photos: bool) -> int:
     params = dump_params(name)
+    if not photos and is_made_up(name, source, params):
+        log.info("ingest: %s", MADE_UP_LINE)
+        return 0
     check(name, source, params, photos=photos)
-    quiet_prefect()
-    from flows.dumps import raw_folder
-    from flows.ingest_flow import ingest, ingest_photos
+    if not prefect_env.use_server("ingest"):
+        found = bring(name, source, params, photos=photos)
+    else:
+        prefect_env.prepare()
+        from flows.ingest_flow import ingest, ingest_photos
 
-    changed, entries = ingest_photos(name, params) if photos else ingest(name, source, params)
-    total = sum(entry.bytes for entry in entries)
-    state = f"{len(changed)} new or changed" if changed else "unchanged"
-    log.info("ingest: %s in %s, %d files, %s bytes: %s", name, raw_folder(name), len(entries), f"{total:,}", state)
+        found = ingest_photos(name, params) if photos else ingest(name, source, params)
+    log.info("ingest: %s", told(name, *found))
     return 0
 
 
-def quiet_prefect(level: str = "CRITICAL") -> None:
-    """Settings of Prefect that must stand before it is imported: no telemetry, no second log beside ours.
-
-    `level` is what Prefect keeps of a run's log on its page; nothing of it is written to the terminal.
-    """
-    for key, value in (_QUIET | {"PREFECT_LOGGING_LEVEL": level}).items():
-        os.environ.setdefault(key, value)
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(_is_ours)
+def is_made_up(name: str, source: Path | None, params: Mapping[str, Any]) -> bool:
+    """Whether there is nothing to bring, because the pipeline itself makes the data set."""
+    return name == MADE_UP and source is None and not params["datasets"].get(name, {}).get("urls")
 
 
-def _is_ours(record: logging.LogRecord) -> bool:
-    """Whether a record is not one of Prefect's, which has its own copy of a run's lines."""
-    return not record.name.startswith("prefect")
+def told(name: str, changed: Sequence[str], entries: "Sequence[Entry]") -> str:
+    """What an ingest left, in one line."""
+    from flows.dumps import raw_folder
+
+    total = sum(entry.bytes for entry in entries)
+    state = f"{len(changed)} new or changed" if changed else "unchanged"
+    return f"{name} in {raw_folder(name)}, {len(entries)} files, {total:,} bytes: {state}"
+
+
+def bring(
+    name: str, source: Path | None, params: Mapping[str, Any], *, photos: bool = False
+) -> "tuple[list[str], list[Entry]]":
+    """Brings a dump from a folder, or it or its photos by address; returns the names that changed and the manifest."""
+    from flows import dumps, sources
+
+    if photos:
+        sources.fetch_photos(name, params)
+    elif source is None:
+        sources.fetch_files(name, params)
+    dumps.discard_staging(name)
+    transfers = sources.plan_fetched(name, params) if source is None else dumps.plan(name, source, params)
+    arrivals = [_copied(transfer, name) for transfer in transfers]
+    return dumps.publish(name, arrivals), dumps.read_manifest(dumps.raw_folder(name))
+
+
+def _copied(transfer: "Transfer", name: str) -> "Arrival":
+    """One file in the staging folder, compared with its source; a disk that fails for a moment is tried again."""
+    import tenacity
+
+    from flows import dumps
+
+    tries = tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(OSError), stop=tenacity.stop_after_attempt(3),
+        wait=tenacity.wait_fixed(1), reraise=True,
+    )  # fmt: skip
+    arrival = tries(dumps.fetch, transfer, name)
+    dumps.verify(transfer, arrival)
+    return arrival
 
 
 if __name__ == "__main__":

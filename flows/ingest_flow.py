@@ -13,10 +13,14 @@ from typing import Any
 from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State, TaskRun
+from prefect.context import FlowRunContext
+from prefect.logging import get_run_logger
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import dumps, sources
+from flows import ingest as by_hand
 from flows.ingest import dump_params
+from flows.telling import told
 
 _WORKERS: Any = ThreadPoolTaskRunner(max_workers=2)
 
@@ -80,10 +84,21 @@ def ingest(
         source: the folder that holds its files; None fetches them by their addresses.
         params: the merged parameters; None reads params.yaml and the profile of that name.
     """
-    params = dump_params(name) if params is None else params
-    if source is None:
-        download(name, params)
-    return _bring(name, source, params)
+    context = FlowRunContext.get()
+    assert context is not None  # noqa: S101 - inside a flow there is one
+    page = get_run_logger().info
+    with told(f"ingest-{name}", context.flow_run, page, stopped="the dump is as it was before") as terminal:
+        params = dump_params(name) if params is None else params
+        if by_hand.is_made_up(name, source, params):
+            terminal.lines = [by_hand.MADE_UP_LINE]
+            return [], []
+        by_hand.check(name, source, params)
+        if source is None:
+            download(name, params)
+        changed, entries = _bring(name, source, params)
+        terminal.lines = [by_hand.told(name, changed, entries)]
+        terminal.page(terminal.lines[0])
+        return changed, entries
 
 
 @flow(name="ingest photos", flow_run_name="ingest photos {name}", task_runner=_WORKERS)

@@ -1,7 +1,8 @@
-"""`python -m flows.retrain NAME`: new data in, the line again, and a new champion only if it is better.
+"""`python -m flows.retrain NAME`: new data in, the pipeline again, and a new champion only if it is better.
 
 Enters: a data set's name. Leaves: `models/NAME/champion.json`, a line in `metrics/history.jsonl`, an exit code.
-Trade-off: the record in Prefect is worth less than the work: where its server does not answer, the run goes on without.
+Trade-off: the record in Prefect is worth less than the work: a run typed by hand starts no server, and where the one
+that is configured (PREFECT_API_URL, or Prefect's profile) does not answer, the run goes on without.
 
 Exit codes: 0 the run ended (promoted, not promoted, or nothing new: the last line says which); 2 parameters; 3 input;
 4 tables; 5 models; 6 training; 7 the challenger leaks or breaks a contract; 8 another run has the workspace; 9 DVC
@@ -9,8 +10,8 @@ ended with an error; 130 interrupted; 143 terminated.
 """
 
 import argparse
+import json
 import logging
-import os
 import signal
 import sys
 import time
@@ -18,12 +19,10 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-from urllib.error import URLError
-from urllib.request import urlopen
 
 from features.errors import VIP5Error
 from features.stage import configure_logging
-from flows.ingest import quiet_prefect
+from flows import prefect_env
 from flows.run_log import read_lines, summary
 
 if TYPE_CHECKING:
@@ -37,13 +36,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Retrains one data set and returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m flows.retrain",
-        description="Bring in what is new, run the line, promote the model if it is better than the champion.",
+        description="Bring in what is new, run the pipeline, promote the model if it is better than the champion.",
         epilog=(__doc__ or "").partition("\n\n")[2],
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("name", metavar="NAME", help="the dataset of params.yaml, or a profile")
     parser.add_argument("--wait", type=float, metavar="SECONDS", help="wait so long for a run that is under way")
-    parser.add_argument("--plain", action="store_true", help="without Prefect: no server, no artifacts")
+    parser.add_argument("--plain", action="store_true", help="without Prefect, even where a server answers")
     arguments = parser.parse_args(argv)
     configure_logging()
     signal.signal(signal.SIGTERM, _terminate)
@@ -53,10 +52,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         run = prepare(arguments.name, run_id=uuid.uuid4().hex[:12])
         if arguments.wait is not None:
             run = replace(run, how=replace(run.how, wait_seconds=arguments.wait))
-        if arguments.plain or not server_answers():
+        if arguments.plain or not prefect_env.use_server("retrain"):
             result = run_plainly(run)
         else:
-            quiet_prefect(level="INFO")
+            prefect_env.prepare(level="INFO")
             from flows.retrain_flow import retrain as flow
 
             result = flow(run.name, wait_seconds=run.how.wait_seconds)
@@ -66,31 +65,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         log.error("retrain: interrupted; the champion stays")
         return 130
-    log.info("retrain: %s: %s (%s)", arguments.name, result.outcome, result.reason)
+    for line in ending(result, verdict_lines(run)):
+        log.info("retrain: %s: %s", arguments.name, line)
     return 0
+
+
+def ending(result: "Result", verdict: Sequence[str]) -> list[str]:
+    """How a run ended, in lines: what was decided and why, and the verdict on the model."""
+    return [f"{result.outcome} ({result.reason})", *verdict]
+
+
+def verdict_lines(run: "Run") -> list[str]:
+    """What the last evaluation says of the model in words; none where it says nothing."""
+    path = run.places.metrics("evaluate.json")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")).get("verdict")
+    except (OSError, ValueError):
+        return []
+    return [str(line) for line in found] if isinstance(found, list) else []
 
 
 def _terminate(_number: int, _frame: object) -> None:
     log.error("retrain: terminated; the champion stays")
     raise SystemExit(143)
-
-
-def server_answers() -> bool:
-    """Whether Prefect can be used: no server is configured (one is then started for the run), or it answers."""
-    address = os.environ.get("PREFECT_API_URL")
-    if not address or answers(address):
-        return True
-    log.warning("retrain: no Prefect server at %s: the run goes on without its record there", address)
-    return False
-
-
-def answers(address: str) -> bool:
-    """Whether a Prefect server answers at this API address."""
-    try:
-        with urlopen(f"{address.rstrip('/')}/health", timeout=5) as response:  # noqa: S310 - the operator's own server
-            return bool(response.status == 200)
-    except (URLError, OSError, ValueError):
-        return False
 
 
 def run_plainly(run: "Run") -> "Result":
@@ -107,11 +104,11 @@ def run_plainly(run: "Run") -> "Result":
                 log.info("%s", line)
 
 
-def timed(steps: list[dict[str, Any]]) -> Callable[..., Any]:
-    """A step runner that notes name, seconds and state of each step in `steps`."""
+def timed(steps: list[dict[str, Any]], who: str = "retrain") -> Callable[..., Any]:
+    """A step runner that notes name, seconds and state of each step in `steps`, and tells that it begins."""
 
     def step(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
-        log.info("retrain: %s", name)
+        log.info("%s: %s", who, name)
         started, state = time.monotonic(), "failed"
         try:
             found = function(*arguments)

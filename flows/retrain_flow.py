@@ -1,13 +1,12 @@
 """The Prefect flow of a retrain: each step a task, and what came of it as artifacts.
 
-Enters: a data set's name. Leaves: the result of `flows.retrain_steps`, and on Prefect's page a table of the gate, a
-plot, a drift report and links. Trade-off: a task is made around each plain function as it is called, so the order of
-the steps stands in one place only.
+Enters: a data set's name. Leaves: the result of `flows.retrain_steps`; on Prefect's page the verdict, a table of the
+gate, a plot, a drift report and links; in the terminal of `flows.serve` the beginning and the end.
+Trade-off: a task is made around each plain function as it is called, so the order of the steps stands in one place.
 """
 
 # ruff: noqa: TID253 - this module is the door to Prefect; flows.retrain imports it late
-import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -24,16 +23,16 @@ from prefect.cache_policies import NO_CACHE
 from prefect.context import FlowRunContext
 from prefect.logging import get_run_logger
 
+from features.errors import GateError
 from flows.findings import drift_rows, gate_rows
 from flows.locks import only_one
 from flows.pictures import interval_plot
-from flows.retrain import table, timed
+from flows.retrain import ending, table, timed, verdict_lines
 from flows.retrain_run import Run, prepare
 from flows.retrain_steps import Result
 from flows.retrain_steps import retrain as run_steps
 from flows.run_log import read_history
-
-log = logging.getLogger("vip5")
+from flows.telling import Told, told
 
 
 @flow(name="retrain", flow_run_name="retrain {name}")
@@ -47,31 +46,41 @@ def retrain(name: str, wait_seconds: float | None = None) -> Result:
     context = FlowRunContext.get()
     assert context is not None  # noqa: S101 - inside a flow there is one
     assert context.flow_run is not None  # noqa: S101
-    logger = get_run_logger()
+    page = get_run_logger().info
+    with told(f"retrain-{name}", context.flow_run, page, stopped="the champion stays") as terminal:
+        run = prepare(name, run_id=context.flow_run.id.hex[-12:], tell=terminal.log)
+        if wait_seconds is not None:
+            run = replace(run, how=replace(run.how, wait_seconds=wait_seconds))
+        if overtaken(run, context.flow_run.expected_start_time):
+            reason = "a run that began after this one was due has ended"
+            result = Result(decision="missed", reason=reason, champion=None)
+            terminal.lines = ending(result, [])
+            return result
+        try:
+            result = _retrain(run, terminal)
+        except GateError as error:
+            terminal.lines = verdict_lines(run)
+            show_words(run, ["refused", str(error)], terminal.lines)
+            raise
+        verdict = verdict_lines(run)
+        show(run, result, verdict)
+        terminal.lines = ending(result, verdict)
+        return result
 
-    def tell(line: str) -> None:
-        log.info("%s", line)
-        logger.info(line)
 
-    run = prepare(name, run_id=context.flow_run.id.hex[-12:], tell=tell)
-    if wait_seconds is not None:
-        run = replace(run, how=replace(run.how, wait_seconds=wait_seconds))
-    if overtaken(run, context.flow_run.expected_start_time):
-        return Result(decision="missed", reason="a run that began after this one was due has ended", champion=None)
+def _retrain(run: Run, terminal: Told) -> Result:
+    """Every step as a task, one retrain at a time; the table of the steps at its end, however that is."""
     steps: list[dict[str, Any]] = []
     with only_one(run.run_id, run.name, run.root, wait_seconds=run.how.wait_seconds):
         try:
-            result = run_steps(run, _as_tasks(timed(steps)))
+            return run_steps(run, _as_tasks(timed(steps, terminal.who if terminal.served else "retrain")))
         finally:
-            for line in table(run, steps):
-                tell(line)
+            lines = table(run, steps)
+            for line in lines:
+                terminal.aside(line)
             create_markdown_artifact(
-                "\n".join(["```", *table(run, steps), "```"]),
-                key=_key(run, "run"),
-                description=f"Steps of {run.run_id}",
+                "\n".join(["```", *lines, "```"]), key=_key(run, "run"), description=f"Steps of {run.run_id}"
             )
-    show(run, result)
-    return result
 
 
 def _as_tasks(step: Callable[..., Any]) -> Callable[..., Any]:
@@ -95,11 +104,17 @@ def overtaken(run: Run, due: datetime | None) -> bool:
     return any(datetime.fromisoformat(line["started"]) > due for line in ended)
 
 
-def show(run: Run, result: Result) -> None:
-    """The result as artifacts: gate, plot, drift, links to the pages."""
+def show_words(run: Run, words: Sequence[str], verdict: Sequence[str]) -> None:
+    """The result in words: the verdict on the model first, then what was decided."""
+    first, *rest = words
+    lines = [*verdict, f"## {run.name}: {first}", *rest]
+    create_markdown_artifact("\n\n".join(lines), key=_key(run, "result"), description=f"Retrain of {run.name}")
+
+
+def show(run: Run, result: Result, verdict: Sequence[str]) -> None:
+    """The result as artifacts: words, gate, plot, drift, links to the pages."""
     champion = result.champion.digest if result.champion else "none"
-    lines = [f"## {run.name}: {result.outcome}", "", result.reason, "", f"Champion: `{champion}`"]
-    create_markdown_artifact("\n".join(lines), key=_key(run, "result"), description=f"Retrain of {run.name}")
+    show_words(run, [result.outcome, result.reason, f"Champion: `{champion}`"], verdict)
     if result.verdict is not None:
         create_table_artifact(gate_rows(result.verdict), key=_key(run, "gate"), description="What the gate found")
     picture = interval_plot(run.places, run.how.gate)

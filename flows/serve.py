@@ -1,145 +1,143 @@
-"""`python -m flows.serve --cron "0 3 * * 1"`: ingest and retrain as Prefect deployments, run by this process.
+"""`python -m flows.serve --cron "0 3 * * 1"`: ingest and retrain as Prefect deployments, until it is told to stop.
 
-Enters: data sets and a schedule. Leaves: runs, for as long as it runs.
-Trade-off: one process on one machine, with a server of its own where none is configured; `prefect.yaml` is the same
-for a work pool.
+Enters: data sets and a schedule. Leaves: runs, for as long as it runs; exit code 0 after Ctrl-C or SIGTERM.
+Trade-off: this process only watches two others, Prefect's server and the one that starts the runs, so that both find
+their settings before they import Prefect, a signal reaches them in order, and none outlives it; `prefect.yaml` offers
+the same deployments to a work pool.
 """
 
 import argparse
 import logging
 import os
-import subprocess
+import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from features.errors import BusyError, ParamsError, VIP5Error
-from features.params import load_yaml
+from features.errors import ParamsError, VIP5Error
+from features.params import load_yaml, nearest
 from features.stage import configure_logging
-from flows.ingest import quiet_prefect
-from flows.retrain import answers
+from flows import prefect_env
+from flows.prefect_server import (
+    Child,
+    check_home,
+    check_port,
+    end,
+    only_one_server,
+    start,
+    start_server,
+    wait_for,
+)
+from flows.profile import merged
+from flows.schedule import next_due
 
 log = logging.getLogger("vip5")
+_GRACE_SECONDS = 40.0
+EXAMPLES = """\
+Examples:
+  .venv/bin/python -m flows.serve --cron "0 3 * * 1"                 retrain every Monday at three, UTC
+  .venv/bin/python -m flows.serve toys beauty --cron "0 3 * * *" --timezone Europe/Zurich
+  .venv/bin/prefect deployment run retrain/retrain-sample            now; typed in the same folder while it serves
+
+With no PREFECT_API_URL (nor a profile of Prefect that sets it) a server is started on 127.0.0.1; its database is in
+.prefect/, nothing leaves the machine. Of one data set one retrain runs at a time; one that is due meanwhile is
+cancelled. Exit codes: 0 stopped (Ctrl-C, SIGTERM); 2 a wrong schedule, time zone or data set; 3 a folder without rights
+to write; 8 the port or the folder is in use, or the configured server does not answer; 9 a part of it ended by itself.
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serves until interrupted; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m flows.serve", description=(__doc__ or "").partition(": ")[2])
-    parser.add_argument("names", metavar="NAME", nargs="*", help="datasets (default: that of params.yaml)")
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.serve", epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Offer ingest and retrain as Prefect deployments and run them: on schedule, and when triggered.",
+    )  # fmt: skip
+    parser.add_argument("names", metavar="NAME", nargs="*", help="data sets (default: that of params.yaml)")
     parser.add_argument("--cron", required=True, metavar="CRON", help='when to retrain, such as "0 3 * * 1"')
-    parser.add_argument("--timezone", default="UTC", help="of the schedule (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=4200, help="of the server that is started where none is configured")
+    parser.add_argument("--timezone", default="UTC", metavar="ZONE", help="of the schedule (default: %(default)s)")
+    parser.add_argument(
+        "--port", type=int, default=4200,
+        help="of the server that is started where none is configured (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument(
         "--patience", type=float, default=300, metavar="SECONDS",
-        help="how long a configured server may be silent at the start (default: %(default)s)",
+        help="how long a server may be silent at the start (default: %(default)s)",
     )  # fmt: skip
     arguments = parser.parse_args(argv)
     configure_logging()
-    quiet_prefect(level="INFO")
     try:
-        check_cron(arguments.cron)
-        names = arguments.names or [load_yaml(Path("params.yaml"))["dataset"]]
-        with a_server(arguments.port, arguments.patience):
-            _serve(deployments(names, arguments.cron, arguments.timezone))
+        names = checked_names(arguments.names)
+        next_due(arguments.cron, arguments.timezone)
+        with only_one_server():
+            _serve(names, arguments)
     except VIP5Error as error:
         log.error("serve: %s", error)
         return error.exit_code
-    except KeyboardInterrupt:
-        return 130
     return 0
 
 
-def check_cron(cron: str) -> None:
-    """Raises ParamsError unless Prefect can read the schedule."""
-    from prefect.client.schemas.schedules import CronSchedule
-
-    try:
-        CronSchedule(cron=cron)
-    except ValueError as error:
-        raise ParamsError(f"schedule {cron!r}", "five fields of cron", 'write it as "0 3 * * 1"') from error
-
-
-def deployments(names: Sequence[str], cron: str, timezone: str = "UTC") -> list[Any]:
-    """Of every data set an ingest, run on demand, and a retrain on schedule, of which one runs at a time.
-
-    A retrain that is due while another of the same data set runs is cancelled at once: the schedule comes again.
-    """
-    from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
-    from prefect.schedules import Cron
-
-    from flows.ingest_flow import ingest
-    from flows.retrain_flow import retrain
-    from flows.retrain_run import prepare
-
-    alone = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
-    made: list[Any] = []
-    for name in names:
-        prepare(name, run_id="check")  # tells a wrong name or parameter now, not at three in the morning
-        told = {"name": name}
-        made += [
-            ingest.to_deployment(f"ingest-{name}", parameters=told, concurrency_limit=alone),
-            retrain.to_deployment(
-                f"retrain-{name}", parameters=told, concurrency_limit=alone, schedule=Cron(cron, timezone=timezone)
-            ),
-        ]
-    return made
-
-
-def _serve(made: Sequence[Any]) -> None:
-    from prefect import serve
-
-    log.info("serve: %s; the page is %s", ", ".join(one.name for one in made), _page())
-    serve(*made, pause_on_shutdown=False, print_starting_message=False, limit=2)
-
-
-def _page() -> str:
-    return os.environ["PREFECT_API_URL"].removesuffix("/api")
-
-
-@contextmanager
-def a_server(port: int, patience: float) -> Iterator[None]:
-    """A Prefect server: the configured one once it answers, else one on this machine that ends with the block.
+def checked_names(names: Sequence[str]) -> list[str]:
+    """The data sets to serve, each once; that of params.yaml where none is named.
 
     Raises:
-        BusyError: it did not answer in time; a supervisor then starts this process again.
+        ParamsError: no such data set or profile.
     """
-    address = os.environ.get("PREFECT_API_URL")
-    if address:
-        wait_for(address, patience)
-        yield
-        return
-    address = f"http://127.0.0.1:{port}/api"
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    child = subprocess.Popen(  # noqa: S603 - our own words
-        command,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-        env=os.environ | {"PREFECT_SERVER_UI_API_URL": address},  # else the page asks port 4200 whatever --port says
-    )
-    os.environ["PREFECT_API_URL"] = address
+    own = load_yaml(Path("params.yaml"))
+    found = list(dict.fromkeys(names or [own["dataset"]]))
+    for name in found:
+        params = own if name == own["dataset"] else merged([name])
+        if name not in params["datasets"]:
+            raise ParamsError(f"dataset {name!r}", nearest(name, params["datasets"]), "add it to `datasets`")
+    return found
+
+
+def _serve(names: Sequence[str], arguments: argparse.Namespace) -> None:
+    """Watches the server, if it is ours, and the process that starts the runs, until a signal says to stop."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+    children: list[Child] = []
     try:
-        wait_for(address, patience)
-        yield
+        _start(names, arguments, children)
+        while True:
+            for child in children:
+                child.check()
+            time.sleep(0.3)
+    except KeyboardInterrupt:
+        log.info("serve: stopping; a run that is under way is interrupted")
     finally:
-        del os.environ["PREFECT_API_URL"]
-        child.terminate()
-        child.wait(30)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        for child in reversed(children):
+            end(child, _GRACE_SECONDS)
+    log.info("serve: stopped")
 
 
-def wait_for(address: str, patience: float) -> None:
-    """Returns when the server answers; tells once that it is waiting."""
-    deadline, told = time.monotonic() + patience, False
-    while not answers(address):
-        if time.monotonic() > deadline:
-            raise BusyError(f"no Prefect server at {address} for {patience:g} s", "an answer", "start it, then this")
-        if not told:
-            log.warning("serve: waiting for the Prefect server at %s", address)
-            told = True
-        time.sleep(min(1.0, patience / 10))
+def _start(names: Sequence[str], arguments: argparse.Namespace, children: list[Child]) -> None:
+    """Fills `children`, once everything that can be wrong has been looked at."""
+    from flows.retrain_run import prepare
+
+    address, wanted = prefect_env.configured_address()
+    own = not (address and wanted)
+    if own:
+        check_port(arguments.port)
+        check_home()
+        address = f"http://127.0.0.1:{arguments.port}/api"
+    for name in names:
+        prepare(name, run_id="check")  # tells a wrong parameter now, not at three in the morning
+    assert address is not None  # noqa: S101 - configured, or our own
+    os.environ[prefect_env.ADDRESS] = address
+    prefect_env.prepare(level="INFO")
+    if own:
+        log.info("serve: starting a Prefect server on port %d (up to a minute the first time)", arguments.port)
+        children.append(start_server(arguments.port, address))
+    wait_for(address, arguments.patience, children[0] if own else None)
+    words = ["flows.deployments", *names, "--cron", arguments.cron, "--timezone", arguments.timezone]
+    children.append(start("the process that starts the runs", [*words, *(["--own"] if own else [])], {}))
+
+
+def _stop(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":
