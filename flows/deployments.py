@@ -15,17 +15,27 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+from uuid import UUID
 
-from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterId,
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy, StateType
 from prefect.runner import Runner
 from prefect.schedules import Cron
 from prefect.settings import PREFECT_API_URL, Profile, load_profiles, save_profiles
+from prefect.states import Crashed
 
-from features.stage import configure_logging
 from flows import prefect_env
 from flows.ingest_flow import ingest
 from flows.retrain_flow import retrain
 from flows.schedule import next_due
+from flows.telling import write_to_terminal
 
 log = logging.getLogger("vip5")
 _AT_ONCE = 2
@@ -40,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--timezone", required=True)
     parser.add_argument("--own", action="store_true", help="the server was started by flows.serve")
     arguments = parser.parse_args(argv)
-    configure_logging()
+    write_to_terminal()
     prefect_env.prepare(level="INFO")
     made = deployments(arguments.names, arguments.cron, arguments.timezone)
     poll = _OWN_POLL_SECONDS if arguments.own else None
@@ -82,8 +92,9 @@ class _Runner(Runner):
 async def _serve(made: Sequence[Any], poll: float | None, opening: Sequence[str]) -> None:
     runner = _Runner(pause_on_shutdown=False, limit=_AT_ONCE, query_seconds=poll)
     signal.signal(signal.SIGTERM, runner.handle_sigterm)
-    for one in made:
-        await runner.aadd_deployment(one)
+    ids = [await runner.aadd_deployment(one) for one in made]
+    if poll is not None:
+        await _end_dead_runs(ids)
     work = asyncio.create_task(runner.start())
     told = asyncio.create_task(runner.told.wait())
     for line in opening:
@@ -95,6 +106,22 @@ async def _serve(made: Sequence[Any], poll: float | None, opening: Sequence[str]
         await runner.astop()
     told.cancel()
     await work
+
+
+async def _end_dead_runs(ids: Sequence[UUID]) -> None:
+    """Tells our own server that the runs which it believes to be under way died with the flows.serve before this one.
+
+    A run that is killed tells nobody; its slot would be taken until its lease expires, and its page would say
+    "running" for good.
+    """
+    under_way = FlowRunFilterStateType(any_=[StateType.PENDING, StateType.RUNNING, StateType.CANCELLING])
+    async with get_client() as client:
+        runs = await client.read_flow_runs(
+            flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=under_way)),
+            deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=list(ids))),
+        )
+        for run in runs:
+            await client.set_flow_run_state(run.id, Crashed(message="flows.serve was killed during it"), force=True)
 
 
 @contextmanager
@@ -131,9 +158,7 @@ def _opening(arguments: argparse.Namespace) -> list[str]:
         lines += [f"retrain-{name}: {when}", f"ingest-{name}: when it is triggered"]
     page = os.environ[prefect_env.ADDRESS].removesuffix("/").removesuffix("/api")
     first = arguments.names[0]
-    trigger = f".venv/bin/prefect deployment run retrain/retrain-{first}"
-    if not arguments.own:
-        trigger = f"{prefect_env.ADDRESS}={os.environ[prefect_env.ADDRESS]} {trigger}"
+    trigger = f".venv/bin/python -m flows.trigger retrain {first}"
     return [*lines, f"trigger a run: {trigger}", f"ready; the page is {page}; Ctrl-C ends it"]
 
 

@@ -108,18 +108,24 @@ def configured_address() -> tuple[str | None, bool]:
     return address, bool(address) and active != SERVED
 
 
-def use_server(command: str) -> bool:
-    """Whether a Prefect server is configured and answers; it then stands in the environment, for Prefect to find.
-
-    No server is started for a run typed by hand: one that does not answer costs the record and never the run.
-    """
+def find_server() -> tuple[str | None, bool]:
+    """The address of Prefect's server, and whether it answers; one that does stands in the environment for Prefect."""
     address, wanted = configured_address()
     if address and answers(address):
         os.environ[ADDRESS] = address
-        return True
-    if wanted:
+        return address, True
+    return address if wanted else None, False
+
+
+def use_server(command: str) -> bool:
+    """Whether a Prefect server is configured and answers.
+
+    No server is started for a run typed by hand: one that does not answer costs the record and never the run.
+    """
+    address, there = find_server()
+    if address and not there:
         log.warning("%s: no Prefect server answers at %s: the run goes on without its record there", command, address)
-    return False
+    return there
 
 
 def answers(address: str, seconds: float = 5.0) -> bool:

@@ -57,10 +57,14 @@ class Child:
 
 
 def start(what: str, words: Sequence[str], env: Mapping[str, str], log_file: Path | None = None) -> Child:
-    """Starts `python -m WORDS` out of reach of the terminal's Ctrl-C; it ends when this process is gone."""
+    """Starts `python -m WORDS` out of reach of the terminal's Ctrl-C; it ends when this process is gone.
+
+    One with a log file, the server, does so last: the others have their ends to tell it.
+    """
     output: IO[bytes] | None = log_file.open("wb") if log_file else None
+    patience = "15" if log_file else "0"
     process = subprocess.Popen(  # noqa: S603 - our own words
-        [sys.executable, "-m", "flows.guarded", *words], stdin=subprocess.PIPE, stdout=output, stderr=output,
+        [sys.executable, "-m", "flows.guarded", patience, *words], stdin=subprocess.PIPE, stdout=output, stderr=output,
         start_new_session=True, env=os.environ | env,
     )  # fmt: skip
     if output is not None:
@@ -116,7 +120,7 @@ def check_port(port: int) -> None:
             there = f", or use the Prefect server that is there: PREFECT_API_URL={address}"
             raise BusyError(
                 f"port {port} that cannot be listened on ({error.strerror})", "a free port",
-                f"choose another with --port{there if answers(address, seconds=1) else ''}",
+                f"choose another with --port{there if answers(address, seconds=0.5) else ''}",
             ) from error  # fmt: skip
 
 

@@ -34,11 +34,12 @@ from flows.schedule import next_due
 
 log = logging.getLogger("vip5")
 _GRACE_SECONDS = 40.0
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 EXAMPLES = """\
 Examples:
   .venv/bin/python -m flows.serve --cron "0 3 * * 1"                 retrain every Monday at three, UTC
   .venv/bin/python -m flows.serve toys beauty --cron "0 3 * * *" --timezone Europe/Zurich
-  .venv/bin/prefect deployment run retrain/retrain-sample            now; typed in the same folder while it serves
+  .venv/bin/python -m flows.trigger retrain sample --watch           now; typed in the same folder while it serves
 
 With no PREFECT_API_URL (nor a profile of Prefect that sets it) a server is started on 127.0.0.1; its database is in
 .prefect/, nothing leaves the machine. Of one data set one retrain runs at a time; one that is due meanwhile is
@@ -94,8 +95,9 @@ def checked_names(names: Sequence[str]) -> list[str]:
 
 def _serve(names: Sequence[str], arguments: argparse.Namespace) -> None:
     """Watches the server, if it is ours, and the process that starts the runs, until a signal says to stop."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
+    for number in _ENDING:
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores it
+            signal.signal(number, _stop)
     children: list[Child] = []
     try:
         _start(names, arguments, children)
@@ -106,7 +108,7 @@ def _serve(names: Sequence[str], arguments: argparse.Namespace) -> None:
     except KeyboardInterrupt:
         log.info("serve: stopping; a run that is under way is interrupted")
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in _ENDING:
             signal.signal(number, signal.SIG_IGN)
         for child in reversed(children):
             end(child, _GRACE_SECONDS)
@@ -115,14 +117,14 @@ def _serve(names: Sequence[str], arguments: argparse.Namespace) -> None:
 
 def _start(names: Sequence[str], arguments: argparse.Namespace, children: list[Child]) -> None:
     """Fills `children`, once everything that can be wrong has been looked at."""
-    from flows.retrain_run import prepare
-
     address, wanted = prefect_env.configured_address()
     own = not (address and wanted)
     if own:
         check_port(arguments.port)
         check_home()
         address = f"http://127.0.0.1:{arguments.port}/api"
+    from flows.retrain_run import prepare
+
     for name in names:
         prepare(name, run_id="check")  # tells a wrong parameter now, not at three in the morning
     assert address is not None  # noqa: S101 - configured, or our own

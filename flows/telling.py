@@ -53,7 +53,7 @@ def told(who: str, flow_run: Any, page: Callable[[str], Any], *, stopped: str) -
     if not this.served:
         yield this
         return
-    _write_to_terminal()
+    write_to_terminal()
     cause = f"due at {_clock(flow_run.expected_start_time)}" if flow_run.auto_scheduled else "triggered"
     log.info("%s: began at %s (%s, run %s)", who, _clock(datetime.now().astimezone()), cause, flow_run.id.hex[-12:])
     started = time.monotonic()
@@ -92,7 +92,7 @@ def _clock(moment: datetime | None) -> str:
     return moment.astimezone().strftime("%H:%M:%S") if moment is not None else "once"
 
 
-def _write_to_terminal() -> None:
+def write_to_terminal() -> None:
     """One line a message on standard error; the process of a served run has no logging of ours yet."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter())

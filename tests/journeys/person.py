@@ -55,8 +55,13 @@ class Running:
             time.sleep(0.1)
 
     def stops(self, number: int = signal.SIGINT, *, within: float = 30) -> int:
-        """Sends a signal to the process, as a terminal or systemd does, and returns the exit code."""
+        """Sends a signal to the process, as `kill` does, and returns the exit code."""
         self.child.send_signal(number)
+        return self.child.wait(within)
+
+    def presses_ctrl_c(self, *, within: float = 30) -> int:
+        """Interrupts the process and everything in its process group, as a terminal does; returns the exit code."""
+        os.killpg(self.child.pid, signal.SIGINT)
         return self.child.wait(within)
 
 
@@ -121,6 +126,8 @@ class Person:
                     os.killpg(child.pid, signal.SIGKILL)
                     child.wait(10)
             reader.join(5)
+            if child.stdout is not None and not reader.is_alive():
+                child.stdout.close()
 
 
 def filled(documented: str, fills: dict[str, str]) -> str:
