@@ -90,7 +90,8 @@ class _Runner(Runner):
 
 
 async def _serve(made: Sequence[Any], poll: float | None, opening: Sequence[str]) -> None:
-    runner = _Runner(pause_on_shutdown=False, limit=_AT_ONCE, query_seconds=poll)
+    runner = _Runner(pause_on_shutdown=False, limit=_AT_ONCE, query_seconds=poll, prefetch_seconds=1)
+    logging.getLogger("prefect.runner.state_proposer").addFilter(_tell_cancelled)
     signal.signal(signal.SIGTERM, runner.handle_sigterm)
     ids = [await runner.aadd_deployment(one) for one in made]
     if poll is not None:
@@ -106,6 +107,14 @@ async def _serve(made: Sequence[Any], poll: float | None, opening: Sequence[str]
         await runner.astop()
     told.cancel()
     await work
+
+
+def _tell_cancelled(record: logging.LogRecord) -> bool:
+    """Tells the terminal of a run that Prefect cancels before it begins; nobody else would."""
+    if isinstance(record.args, tuple) and len(record.args) == 2 and record.args[1] == StateType.CANCELLED.value:
+        run = str(record.args[0]).replace("-", "")[-12:]
+        log.info("serve: run %s was cancelled: another one of the same kind and data set is under way", run)
+    return True
 
 
 async def _end_dead_runs(ids: Sequence[UUID]) -> None:
