@@ -51,8 +51,7 @@ def spare_loopback(address: str | None) -> None:
     Where Prefect's server is on loopback too, no proxy at all is left to Prefect: its HTTP library makes ready for each
     proxy that is named, and ends where one is of a kind that it does not know (`socks5://`), whether it is used or not.
     """
-    own = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
-    os.environ.setdefault(KEPT, own)
+    own = os.environ.setdefault(KEPT, os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or "")
     everything = address is None or is_loopback(address)
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = "*" if everything else with_loopback(own)
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from features.errors import BusyError, GateError, InputError, ParamsError
+from features.errors import BusyError, GateError, InputError
 from features.params import load_yaml
-from flows import retrain, serve
+from flows import prefect_env, prefect_server
 from modeling import promoted
 from tests.flows import tiny
 from tests.flows.test_ingest import PARAMS, source  # noqa: F401 - a fixture
@@ -40,6 +40,20 @@ def artifacts() -> dict[str, str]:
             return list(await client.read_artifacts())
 
     return {found.key: found.type for found in asyncio.run(read()) if found.key}
+
+
+def artifact_data(key: str) -> str:
+    """What the newest artifact of this key holds."""
+    from prefect import get_client
+    from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+    from prefect.client.schemas.sorting import ArtifactSort
+
+    async def read() -> Any:
+        async with get_client() as client:
+            newest = ArtifactFilter(key=ArtifactFilterKey(any_=[key]))
+            return (await client.read_artifacts(artifact_filter=newest, sort=ArtifactSort.CREATED_DESC))[0].data
+
+    return str(asyncio.run(read()))
 
 
 @pytest.mark.usefixtures("server")
@@ -101,21 +115,25 @@ def test_a_retrain_promotes_refuses_and_skips_with_its_record_on_the_server(
 
 
 def test_a_server_that_is_down_costs_the_record_and_not_the_run(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
-    assert not retrain.server_answers()
+    assert not prefect_env.use_server("retrain")
     assert "the run goes on without its record there" in caplog.text
     with pytest.raises(BusyError, match="no Prefect server at"):
-        serve.wait_for("http://127.0.0.1:9/api", 0.05)
+        prefect_server.wait_for("http://127.0.0.1:9/api", 0.05)
     monkeypatch.delenv("PREFECT_API_URL")
-    assert retrain.server_answers()
+    caplog.clear()
+    assert not prefect_env.use_server("retrain")
+    assert caplog.text == ""
 
 
 def test_deployments_say_what_prefect_yaml_says(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows.deployments import deployments
+
     monkeypatch.chdir(root)
     written = load_yaml(root / "prefect.yaml")["deployments"]
-    made = serve.deployments(["sample"], "0 3 * * 1")
+    made = deployments(["sample"], "0 3 * * 1")
     for own, other in zip(made, written, strict=True):
         assert own.name == other["name"]
         assert own.parameters == other["parameters"]
@@ -123,7 +141,19 @@ def test_deployments_say_what_prefect_yaml_says(root: Path, monkeypatch: pytest.
         path, _, function = other["entrypoint"].partition(":")
         assert f"def {function}(" in (root / path).read_text()
     assert [schedule.schedule.cron for schedule in made[1].schedules] == [written[1]["schedules"][0]["cron"]]
-    with pytest.raises(ParamsError, match="found schedule 'weekly'"):
-        serve.check_cron("weekly")
-    with pytest.raises(ParamsError, match="found profile"):
-        serve.deployments(["nosuch"], "0 3 * * 1")
+
+
+@pytest.mark.dvc
+@pytest.mark.usefixtures("server")
+def test_the_verdict_heads_the_result_artifact(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from prefect import flow
+
+    from flows.retrain_flow import show_words
+    from flows.retrain_run import prepare
+
+    monkeypatch.chdir(tiny.make(tmp_path / "tiny", root))
+    run = prepare("tiny", run_id="x")
+    flow(lambda: show_words(run, ["keep", "not better", "Champion: `none`"], ["VIP5 finds it.", "Leaks: none."]))()
+    assert artifact_data("tiny-result") == (
+        "VIP5 finds it.\n\nLeaks: none.\n\n## tiny: keep\n\nnot better\n\nChampion: `none`"
+    )
