@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -74,15 +74,16 @@ def start(what: str, words: Sequence[str], env: Mapping[str, str], log_file: Pat
 
 def end(child: Child, seconds: float) -> None:
     """Asks a child to end, and kills it and what it started if it does not in time."""
-    if child.process.poll() is None:
-        child.process.terminate()
+    pipe = child.process.stdin
+    assert pipe is not None  # noqa: S101 - `start` made it
+    with suppress(OSError):  # it has ended already
+        pipe.write(b".")
+        pipe.close()
     try:
         child.process.wait(seconds)
     except subprocess.TimeoutExpired:
         os.killpg(child.process.pid, signal.SIGKILL)
         child.process.wait()
-    if child.process.stdin is not None:
-        child.process.stdin.close()
 
 
 def start_server(port: int, address: str) -> Child:

@@ -16,6 +16,7 @@ COMMANDS = [
     "flows.ingest",
     "flows.retrain",
     "flows.serve",
+    "flows.trigger",
     "flows.remote",
     "flows.champion",
     "flows.profile",
