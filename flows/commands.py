@@ -25,7 +25,8 @@ _GRACE_SECONDS = 20.0
 
 
 def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment of a child: this Python first on PATH, a user name, no telemetry, no buffering, no proxy here."""
+    """The environment of a child: this Python first on PATH, a user name, no telemetry, no buffering."""
+    # loopback never goes through a proxy; other addresses do as the operator wants
     hosts = os.environ.get(KEPT, os.environ.get("no_proxy", os.environ.get("NO_PROXY", "")))
     return os.environ | _user_name() | dict.fromkeys(("NO_PROXY", "no_proxy"), with_loopback(hosts)) | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",

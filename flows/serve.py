@@ -19,6 +19,7 @@ from features.errors import ParamsError, VIP5Error
 from features.params import load_yaml, nearest
 from features.stage import configure_logging
 from flows import prefect_env
+from flows.ingest import dump_params
 from flows.prefect_server import (
     Child,
     check_home,
@@ -29,7 +30,6 @@ from flows.prefect_server import (
     start_server,
     wait_for,
 )
-from flows.profile import merged
 from flows.schedule import next_due
 
 log = logging.getLogger("vip5")
@@ -87,7 +87,10 @@ def checked_names(names: Sequence[str]) -> list[str]:
     own = load_yaml(Path("params.yaml"))
     found = list(dict.fromkeys(names or [own["dataset"]]))
     for name in found:
-        params = own if name == own["dataset"] else merged([name])
+        known = sorted(path.stem for path in Path("profiles").glob("*.yaml"))
+        if name != own["dataset"] and name not in known:
+            raise ParamsError(f"profile {name!r}", nearest(name, known), f"write profiles/{name}.yaml, or choose one")
+        params = dump_params(name)
         if name not in params["datasets"]:
             raise ParamsError(f"dataset {name!r}", nearest(name, params["datasets"]), "add it to `datasets`")
     return found
