@@ -192,7 +192,7 @@ def by_trigger(person: Person, dump: Path) -> None:
         person.types(".venv/bin/python -m flows.trigger ingest NAME --watch", NAME="gift_cards", within=60)
         serving.reads(r"ingest-gift_cards: ended after \d+ s: gift_cards in .* 2 new or changed", within=5)
         assert arrived(person, dump)
-        serving.reads(r"retrain-sample: ended after \d+ s: (promoted|the champion stays) \(.+\)", within=90)
+        serving.reads(r"retrain-sample: ended after \d+ s: (promoted|not promoted).* \(.+\)", within=90)
         until(lambda: ("retrain sample", "Completed", False) in runs(port), within=15)
         assert serving.presses_ctrl_c() == 0
     assert left_behind(person.folder) == []
@@ -209,7 +209,7 @@ def by_schedule(person: Person, dump: Path) -> None:
         person.types(".venv/bin/python -m flows.trigger ingest NAME --watch", NAME="sample", within=60)
         person.types(".venv/bin/python -m flows.ingest NAME --from FOLDER", NAME="gift_cards", FOLDER=str(dump))
         serving.reads(r"retrain-sample: began at \S+ \(due at ", within=75)
-        serving.reads(r"retrain-sample: ended after \d+ s: (the champion stays|nothing new) \(.+\)", within=90)
+        serving.reads(r"retrain-sample: ended after \d+ s: (not promoted|nothing new).* \(.+\)", within=90)
         until(lambda: ("retrain sample", "Completed", True) in runs(port), within=15)
         found = runs(port)
         verdict = json.loads((person.folder / "metrics/sample/evaluate.json").read_text()).get("verdict", [])
