@@ -54,8 +54,13 @@ def without_git(root: Path = Path()) -> dict[str, str]:
 
 def dvc_settings(root: Path = Path()) -> dict[str, str]:
     """What DVC needs in the environment where the root is no Git clone, such as an unpacked archive; nothing in one."""
+    return {} if in_git(root) else without_git(root)
+
+
+def in_git(root: Path = Path()) -> bool:
+    """Whether the root lies in a Git clone."""
     here = root.absolute()
-    return {} if any((folder / ".git").exists() for folder in (here, *here.parents)) else without_git(root)
+    return any((folder / ".git").exists() for folder in (here, *here.parents))
 
 
 def stream(command: Sequence[str], root: Path, tell: Tell, more: Mapping[str, str] | None = None) -> int:

@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 
 from features.errors import BusyError, InputError, VIP5Error
 from features.stage import configure_logging
-from flows.commands import dvc_settings, environment, without_git
+from flows.commands import dvc_settings, environment, in_git, without_git
 from modeling import summary
 
 log = logging.getLogger("vip5")
@@ -69,7 +69,8 @@ def _dvc(words: Sequence[str], root: Path, settings: Mapping[str, str]) -> int:
 def borrowed_lock(root: Path = Path()) -> Iterator[bool]:
     """Puts the demo's `dvc.lock` into its place while the block runs, and gives whether it did.
 
-    A lock that somebody else put into the root is left alone; a mark tells one from the other after a kill.
+    A lock that somebody else put into the root is left alone; a mark tells one from the other after a kill. Without Git
+    there is no status to keep clean: the lock then stays in the root.
 
     Raises:
         BusyError: another demo runs here.
@@ -77,7 +78,8 @@ def borrowed_lock(root: Path = Path()) -> Iterator[bool]:
     lock, kept, mark = root / _LOCK, root / _HOME / _LOCK, root / _HOME / "running"
     kept.parent.mkdir(parents=True, exist_ok=True)
     with _only_one(root):
-        if lock.is_file() and not mark.is_file():
+        own = lock.is_file() and not mark.is_file()
+        if own or not in_git(root):
             yield False
             return
         mark.touch()

@@ -8,6 +8,14 @@ import pytest
 from features.errors import BusyError
 from flows import commands, demo
 
+
+@pytest.fixture(autouse=True)
+def clone(workspace: Path) -> Path:
+    """An empty folder that Git knows."""
+    (workspace / ".git").mkdir()
+    return workspace
+
+
 LOCK, KEPT, MARK = Path("dvc.lock"), Path("work/demo/dvc.lock"), Path("work/demo/running")
 
 
@@ -29,6 +37,14 @@ def test_a_lock_of_the_users_own_stays_where_it_is(workspace: Path) -> None:
         assert not borrowed
     assert LOCK.read_text() == "own"
     assert not KEPT.exists()
+
+
+def test_without_git_the_lock_stays(workspace: Path) -> None:
+    (workspace / ".git").rmdir()
+    with demo.borrowed_lock() as borrowed:
+        assert not borrowed
+        LOCK.write_text("first")
+    assert (LOCK.read_text(), KEPT.exists()) == ("first", False)
 
 
 def test_what_a_killed_demo_left_is_taken_away_by_the_next(workspace: Path) -> None:
@@ -59,6 +75,7 @@ def test_two_demos_do_not_run_at_once(workspace: Path) -> None:
 
 
 def test_git_is_asked_only_where_there_is_one(workspace: Path) -> None:
+    (workspace / ".git").rmdir()
     (workspace / "clone" / ".git").mkdir(parents=True)
     assert commands.dvc_settings(workspace / "clone") == {}
     (folder,) = commands.dvc_settings(workspace).values()

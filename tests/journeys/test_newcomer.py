@@ -17,14 +17,6 @@ from tests.journeys.person import Person
 OFFLINE = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "", "UV_OFFLINE": "1"}
 NO_NAME = "unshare --user --map-user=54321 --map-group=54321 env -u USER -u LOGNAME -u LNAME -u USERNAME HOME=/proc"
 TOOLS = ("bash", "cat", "env", "git", "grep", "make", "sed", "sort")
-FILES = "reviews: [reviews_Sample_5.json.gz], metadata: [meta_Sample.json.gz]"
-ENTRY = f"  mine: {{format: amazon2014, {FILES}, photos: photos}}"
-PROFILE = """dataset: mine
-pretrain: {loop: {max_steps: 5}}
-train: {loop: {max_steps: 5}}
-evaluate: {bootstrap_resamples: 50, sasrec: {epochs: 1}}
-"""
-
 Demo = tuple[Path, str]
 
 
@@ -127,23 +119,6 @@ def test_what_contributors_type_works_as_pasted_and_make_clean_leaves_what_git_h
     left = clone.types("git status --porcelain --ignored").text
     assert "M " not in left
     assert ".venv" not in left
-
-
-def test_a_category_of_ones_own_needs_no_code(after_demo: Callable[[], Person]) -> None:
-    person = after_demo()
-    params = person.folder / "params.yaml"
-    params.write_text(
-        re.sub(r"(\ndatasets:.*\n)", rf"\g<1>{ENTRY}\n", params.read_text(encoding="utf-8")), encoding="utf-8"
-    )
-    (person.folder / "profiles/mine.yaml").write_text(PROFILE, encoding="utf-8")
-    tracked = [(person.folder / name).read_bytes() for name in person.types("git ls-files").text.split()]
-
-    said = person.types(".venv/bin/python -m flows.ingest NAME --from FOLDER", NAME="mine", FOLDER="data/raw/sample")
-    assert "new or changed" in said.text
-    person.types("make run PROFILE=NAME", NAME="mine")
-    assert (person.folder / "reports/mine/model.html").is_file()
-    assert (person.folder / "metrics/mine/evaluate.json").is_file()
-    assert tracked == [(person.folder / name).read_bytes() for name in person.types("git ls-files").text.split()]
 
 
 # --- other people's machines ---------------------------------------------------------------------------------------
