@@ -4,7 +4,7 @@ Enters: a folder of JPEGs. Leaves: `count` JPEGs, P000000.jpg and so on, and one
 Trade-off: a process for every core, each of which decodes an original once for all its crops; it is a command of its
 own, so that these processes import nothing but PIL.
 
-    python -m benchmarks.crops FOLDER INTO --count 50000 [--enlarge 1] [--workers 0]
+    .venv/bin/python -m benchmarks.crops FOLDER INTO --count 50000 [--enlarge 1] [--workers 0]
 """
 
 import argparse

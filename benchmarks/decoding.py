@@ -6,9 +6,9 @@ Trade-off: made-up users with the history lengths of the published measurement (
 many steps as the identifiers have tokens. CPU-seconds (all threads) are the measure because the machine may be shared,
 and a fixed float32 matrix product is timed before and after. On a GPU users a second of the clock count.
 
-    python -m benchmarks.decoding --tokenizer FOLDER [--users 128] [--threads 1] [--tokens-per-batch 4096]
-    python -m benchmarks.decoding --tokenizer FOLDER --device cuda --dtype bfloat16 --users 19412 --items 11924 \
-        --batch-size 1024 --tokens-per-batch 65536 --prompts A-9
+    .venv/bin/python -m benchmarks.decoding --tokenizer FOLDER [--users 128] [--threads 1] [--tokens-per-batch 4096]
+    .venv/bin/python -m benchmarks.decoding --tokenizer FOLDER --device cuda --dtype bfloat16 --users 19412 \
+        --items 11924 --batch-size 1024 --tokens-per-batch 65536 --prompts A-9
 """
 
 import argparse

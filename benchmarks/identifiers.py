@@ -5,7 +5,8 @@ Leaves: `work/identifiers/<dataset>/<scheme>/` with `found.json`, a table and on
 Trade-off: seconds of training are fixed, not steps, so that a scheme with longer texts pays for them as it would in
 practice; models are taken as they are at the end, because only one-token schemes can select by a valid hit rate.
 
-    python -m benchmarks.identifiers --profile toys [--pretrain-seconds 300] [--train-seconds 180] [--max-users 3000]
+    .venv/bin/python -m benchmarks.identifiers --profile toys [--pretrain-seconds 300] [--train-seconds 180] \
+        [--max-users 3000]
 
 A free search is the published one, 20 beams over the whole vocabulary: its valid share is that of strings that name an
 item. The constrained search, whose hit rates are shown, can name nothing else. Codebook use is, level by level, how

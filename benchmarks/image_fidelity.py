@@ -4,8 +4,8 @@ Enters: a folder of real photos. Leaves: one JSON object on standard output.
 Trade-off: weights are untrained, so draft decoding is judged by pixels as well, and by features less their mean beside
 the distance of two different photos: the common part of untrained features would flatter any shortcut.
 
-    python -m benchmarks.image_fidelity FOLDER aliases     # 3 GB of memory for ViT-L-14
-    python -m benchmarks.image_fidelity FOLDER draft
+    .venv/bin/python -m benchmarks.image_fidelity FOLDER aliases     # 3 GB of memory for ViT-L-14
+    .venv/bin/python -m benchmarks.image_fidelity FOLDER draft
 """
 
 import argparse

@@ -13,8 +13,8 @@ on one prepared batch. Decoders are started and measured alone beforehand, and s
 preprocessing is the same. The weights are untrained, which costs the same arithmetic. At the end one batch of photos
 from all over the table is decoded and encoded again, one photo after the other, and compared.
 
-    python -m benchmarks.images FOLDER [--count 2048] [--model vitb32] [--batch-size 64] [--threads 0]
-    python -m benchmarks.images FOLDER --count 50000 --model vitb32 vitl14 --batch-size 256 --turn 32 \
+    .venv/bin/python -m benchmarks.images FOLDER [--count 2048] [--model vitb32] [--batch-size 64] [--threads 0]
+    .venv/bin/python -m benchmarks.images FOLDER --count 50000 --model vitb32 vitl14 --batch-size 256 --turn 32 \
         --decoders processes --photos-in /dev/shm --seconds 90 --peak 990
 """
 

@@ -5,7 +5,7 @@ on standard output. Trade-off: the folder is read here in a few lines and its it
 the stages do, so that a figure costs minutes and not the whole line; features of titles and photos are left out,
 because they need an encoder.
 
-    python -m benchmarks.rivals --data FOLDER --dataset toys [--seed 2022] [--threads 1] [--without-sasrec]
+    .venv/bin/python -m benchmarks.rivals --data FOLDER --dataset toys [--seed 2022] [--threads 1] [--without-sasrec]
 """
 
 import argparse

@@ -10,9 +10,9 @@ The mix (one epoch of the original on 5,000 users): 41 % next-item and yes/no pr
 23 % yes/no prompts of one item, 17 % picks from 100 candidates, 19 % explanations; 2 visual tokens a photo, features of
 512 numbers, items written as numbers; about 140 source tokens an example.
 
-    python -m benchmarks.training [--tokenizer FOLDER] [--steps 6] [--threads 1] [--kernels stock]
-    python -m benchmarks.training --device cuda --dtype bfloat16 --mixing lengths --batch-size 512 --examples 94200 \
-        --epochs 5 --steps 0 --tokens-per-batch 65536
+    .venv/bin/python -m benchmarks.training [--tokenizer FOLDER] [--steps 6] [--threads 1] [--kernels stock]
+    .venv/bin/python -m benchmarks.training --device cuda --dtype bfloat16 --mixing lengths --batch-size 512 \
+        --examples 94200 --epochs 5 --steps 0 --tokens-per-batch 65536
 """
 
 import argparse

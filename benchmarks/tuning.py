@@ -5,7 +5,7 @@ way on standard output: trained numbers, CPU-seconds an epoch, peak memory, what
 Trade-off: a few hundred steps of each way in a process of its own, with the learning rate of `params.yaml`; ways
 differ in how soon they learn, so this is where they stand after the same number of steps, not where they end.
 
-    python -m benchmarks.tuning [--params params.yaml] [--steps 300] [--only lora,parts]
+    .venv/bin/python -m benchmarks.tuning [--params params.yaml] [--steps 300] [--only lora,parts]
 """
 
 import argparse

@@ -139,7 +139,7 @@ def _clustered(params: Params, context: stage.Context, item_ids: np.ndarray, inp
         ids, vectors = read_vectors(inputs[name], table)
         if not np.array_equal(ids, item_ids):
             raise TableError(
-                f"{name} with {len(ids)} items", f"the {len(item_ids)} of sequences/items", "run `dvc repro`"
+                f"{name} with {len(ids)} items", f"the {len(item_ids)} of sequences/items", "run `.venv/bin/dvc repro`"
             )
         parts.append((vectors, weight))
     return residual_codes(blocks(parts), params.levels, size, seed, iterations)

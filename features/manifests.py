@@ -49,7 +49,7 @@ def input_digest(path: Path) -> str:
     if path.is_file():
         return file_digest(path)[:16]
     if not path.is_dir():
-        raise TableError(f"no input {path}", "a table, file or folder", "run `dvc repro`")
+        raise TableError(f"no input {path}", "a table, file or folder", "run `.venv/bin/dvc repro`")
     files = sorted(entry for entry in path.rglob("*") if entry.is_file())
     return digest([(str(entry.relative_to(path)), file_digest(entry)) for entry in files])
 
@@ -59,12 +59,14 @@ def _load(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         state = "a half-written table" if folder.exists() else "no table"
         raise TableError(
-            f"{state} at {folder}", f"a folder with {MANIFEST}", "run `dvc repro` (it makes what is missing)"
+            f"{state} at {folder}", f"a folder with {MANIFEST}", "run `.venv/bin/dvc repro` (it makes what is missing)"
         )
     try:
         loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise TableError(f"{path} that is not JSON ({error})", "a whole manifest", "run `dvc repro`") from error
+        raise TableError(
+            f"{path} that is not JSON ({error})", "a whole manifest", "run `.venv/bin/dvc repro`"
+        ) from error
     return loaded
 
 
@@ -79,7 +81,7 @@ def _check_inputs(root: Path, manifest: dict[str, Any], seen: set[str]) -> None:
             raise TableError(
                 f"stale {manifest['table']}: made from {name} {recorded}, which is now {found}",
                 "tables made from those beside them",
-                f"run `dvc repro` (by hand: the stage {manifest['stage']}, then what follows it)",
+                f"run `.venv/bin/dvc repro` (by hand: the stage {manifest['stage']}, then what follows it)",
             )
         seen.add(name)
         _check_inputs(root, _load(path.parent), seen)
@@ -98,5 +100,5 @@ def _check_siblings(root: Path, name: Path, manifest: dict[str, Any]) -> None:
         if other["stage"] == manifest["stage"] and any(other[key] != manifest[key] for key in _OF_ONE_RUN):
             raise TableError(
                 f"{manifest['table']} and {other['table']} of two runs of the stage {manifest['stage']}",
-                "tables of one run", f"run `dvc repro`, or the stage {manifest['stage']} once more",
+                "tables of one run", f"run `.venv/bin/dvc repro`, or the stage {manifest['stage']} once more",
             )  # fmt: skip

@@ -267,14 +267,14 @@ def _listed(folder: Path, manifest: Mapping[str, Any]) -> list[tuple[Path, dict[
 
 def _changed(path: Path, part: Mapping[str, Any]) -> TableError:
     expected = f"{part['bytes']} bytes of SHA-256 {part['sha256'][:16]}"
-    return TableError(f"part {path} changed since its manifest", expected, "run `dvc repro`")
+    return TableError(f"part {path} changed since its manifest", expected, "run `.venv/bin/dvc repro`")
 
 
 def _check_schema(folder: Path, table: Table, manifest: Mapping[str, Any]) -> None:
     if manifest["schema_digest"] != schema_digest(table):
         raise TableError(
             f"schema {manifest['schema_digest']} in {folder}", f"{schema_digest(table)} ({table.name})",
-            "run `dvc repro` to renew it",
+            "run `.venv/bin/dvc repro` to renew it",
         )  # fmt: skip
 
 

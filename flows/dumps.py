@@ -209,7 +209,7 @@ def read_manifest(folder: Path) -> list[Entry]:
 def check_arrived(name: str, files: Sequence[str], root: Path = Path()) -> None:
     """Raises InputError, with the command to type, unless dump `name` lies in its place as its manifest says."""
     folder = raw_folder(name, root)
-    action = f"python -m flows.ingest {name} --from FOLDER"
+    action = f".venv/bin/python -m flows.ingest {name} --from FOLDER"
     listed = {entry.name: entry.bytes for entry in read_manifest(folder)}
     if not listed:
         state = "an unfinished dump (no manifest.json)" if folder.exists() else "no dump"

@@ -60,7 +60,8 @@ def check(params: Mapping[str, Any], pipeline: Mapping[str, Any], root: Path = P
     if dataset == own:
         raise ParamsError(
             f"a profile of dataset {dataset}, which is that of params.yaml", "another dataset",
-            "name a profile that sets `dataset` first (PROFILE='toys paper'), or edit params.yaml and run `dvc repro`",
+            "name a profile that sets `dataset` first (PROFILE='toys paper'), or edit params.yaml and run "
+            "`.venv/bin/dvc repro`",
         )  # fmt: skip
     if dataset not in params["datasets"]:
         raise ParamsError(f"dataset {dataset!r}", nearest(dataset, params["datasets"]), "add it to `datasets`")
@@ -175,7 +176,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m flows.profile",
         description="Run the whole line for a profile (make run PROFILE=NAME).",
-        epilog="Several names are laid one over the other: python -m flows.profile toys paper.",
+        epilog="Several names are laid one over the other: .venv/bin/python -m flows.profile toys paper.",
     )
     parser.add_argument(
         "names", metavar="NAME", nargs="+", help="profiles/NAME.yaml; the dataset must have been ingested"

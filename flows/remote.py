@@ -23,7 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m flows.remote",
         description="Make a folder, or an address such as s3://bucket/line, this clone's default DVC remote.",
-        epilog="Then: dvc push, and in another clone python -m flows.remote FOLDER and dvc pull.",
+        epilog="Then: .venv/bin/dvc push, and in another clone .venv/bin/python -m flows.remote FOLDER and "
+        ".venv/bin/dvc pull.",
     )
     parser.add_argument("place", metavar="FOLDER", help="made where it does not exist")
     arguments = parser.parse_args(argv)

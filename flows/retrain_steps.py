@@ -173,7 +173,7 @@ def gate(run: Run, before: Champion | None) -> Verdict:
 def _metrics(places: Places) -> dict[str, Any]:
     path = places.metrics("evaluate.json")
     if not path.is_file():
-        raise InputError(f"no metrics file {path}", "a line that ran to its end", "run `dvc repro`")
+        raise InputError(f"no metrics file {path}", "a line that ran to its end", "run `.venv/bin/dvc repro`")
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return found
 

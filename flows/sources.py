@@ -56,7 +56,8 @@ def check_addresses(name: str, params: Mapping[str, Any]) -> Dataset:
         InputError: a file has no address, or the dump is a tokenizer.
     """
     action = (
-        f"add them to datasets.{name}.urls, or download the files and run python -m flows.ingest {name} --from FOLDER"
+        f"add them to datasets.{name}.urls, or download the files and run "
+        f".venv/bin/python -m flows.ingest {name} --from FOLDER"
     )
     if name in params["tokenizers"]:
         raise InputError(f"no --from for the tokenizer {name}", "a folder: tokenizers have no addresses", action)
@@ -95,7 +96,8 @@ def plan_fetched(name: str, params: Mapping[str, Any], root: Path = Path()) -> t
     for file in sorted(wanted):
         path = wanted[file] if wanted[file].is_file() else place / file
         if not path.is_file():
-            raise InputError(f"no file {file} of {name}", "a dump that was ingested", f"python -m flows.ingest {name}")
+            command = f".venv/bin/python -m flows.ingest {name}"
+            raise InputError(f"no file {file} of {name}", "a dump that was ingested", command)
         transfers.append(Transfer(name=file, sources=(path,), ours=True))
     return tuple(transfers)
 
@@ -126,7 +128,7 @@ def photo_addresses(name: str, root: Path = Path()) -> dict[str, str]:
     if not (places.table("records/items") / MANIFEST).is_file():
         raise InputError(
             f"no table data/{name}/records/items, which holds the photos' addresses", "the stage `records` done",
-            f"make run PROFILE={name}, or python -m flows.retrain {name}, which does both in turn",
+            f"make run PROFILE={name}, or .venv/bin/python -m flows.retrain {name}, which does both in turn",
         )  # fmt: skip
     rows = read_table(places.table("records/items"), ITEMS, columns=("item_key", "image_url"))
     addresses: dict[str, str] = {}

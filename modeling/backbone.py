@@ -143,7 +143,7 @@ def load_t5(folder: Path, *, dropout: float = 0.0) -> tuple[Any, dict[str, torch
 
     for name in (CONFIG_FILE, WEIGHTS_FILE):
         if not (folder / name).is_file():
-            raise ModelError(f"no {folder / name}", "a trained backbone", "run `dvc repro pretrain`")
+            raise ModelError(f"no {folder / name}", "a trained backbone", "run `.venv/bin/dvc repro pretrain`")
     config = T5Config.from_pretrained(folder, dropout_rate=dropout)
     with seeded(0, "overwritten by the checkpoint"):
         t5 = T5ForConditionalGeneration(config)
@@ -155,6 +155,6 @@ def load_t5(folder: Path, *, dropout: float = 0.0) -> tuple[Any, dict[str, torch
         raise ModelError(
             f"{folder / WEIGHTS_FILE} without {absent[:3]} and with unknown {unexpected[:3]}",
             "the tensors of its config.json",
-            "run `dvc repro pretrain`",
+            "run `.venv/bin/dvc repro pretrain`",
         )
     return t5, tensors

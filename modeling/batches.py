@@ -255,12 +255,13 @@ class Corpus:
             row = int(np.argmin(exact))
             raise TableError(
                 f"{placeholders[row]} placeholders for {images[row]} photos in {self.source_texts[row].as_py()[:80]!r}",
-                f"{ratio} placeholders a photo", "run `dvc repro`; a title or name must not contain <extra_id_0>",
+                f"{ratio} placeholders a photo",
+                "run `.venv/bin/dvc repro`; a title or name must not contain <extra_id_0>",
             )  # fmt: skip
         if self.photos is not None and self.image_ids.values.max(initial=0) >= len(self.photos.present):
             raise TableError(
                 f"photos of item {self.image_ids.values.max()}", f"items up to {len(self.photos.present) - 1}",
-                "run `dvc repro`: prompts and images are of different runs",
+                "run `.venv/bin/dvc repro`: prompts and images are of different runs",
             )  # fmt: skip
         return ratio
 

@@ -83,7 +83,7 @@ def load_vip5(places: Places, *, device: torch.device | str = "cpu") -> tuple[VI
         raise ModelError(
             f"{places.model('train')} trained on backbone {manifest['backbone_digest']}",
             f"backbone {found} ({weights})",
-            "run `dvc repro train`",
+            "run `.venv/bin/dvc repro train`",
         )
     vision = build(VisionParams, manifest["vision"], where="vision") if manifest["vision"] else None
     adapters = build(AdapterParams, manifest["adapters"], where="adapters") if manifest["adapters"] else None
@@ -92,7 +92,9 @@ def load_vip5(places: Places, *, device: torch.device | str = "cpu") -> tuple[VI
     parameters = dict(model.named_parameters())
     if set(tensors) != set(manifest["tensors"]) or not set(tensors) <= set(parameters):
         odd = sorted(set(tensors) ^ set(manifest["tensors"]) | set(tensors) - set(parameters))[:3]
-        raise ModelError(f"tensors {odd} in {places.model('train')}", "those of its manifest", "run `dvc repro train`")
+        raise ModelError(
+            f"tensors {odd} in {places.model('train')}", "those of its manifest", "run `.venv/bin/dvc repro train`"
+        )
     with torch.no_grad():
         for name, tensor in tensors.items():
             parameters[name].copy_(tensor)
@@ -131,7 +133,9 @@ def open_model(
     tokens = Tokens.load(folder, max_source_tokens=limits["max_source_tokens"], truncate=limits["truncate"])
     if tokens.size != t5.config.vocab_size:
         raise ModelError(
-            f"{tokens.size} tokens in {folder}", f"{t5.config.vocab_size} as in the model", "run `dvc repro pretrain`"
+            f"{tokens.size} tokens in {folder}",
+            f"{t5.config.vocab_size} as in the model",
+            "run `.venv/bin/dvc repro pretrain`",
         )
     return model, tokens
 
@@ -144,20 +148,20 @@ def read_manifest(places: Places, stage: str) -> dict[str, Any]:
     """
     path = places.model(stage) / MANIFEST_FILE
     if not path.is_file():
-        raise ModelError(f"no {path}", "a trained model", f"run `dvc repro {stage}`")
+        raise ModelError(f"no {path}", "a trained model", f"run `.venv/bin/dvc repro {stage}`")
     manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if manifest["dataset"] != places.dataset:
         raise ModelError(
             f"{path.parent} of dataset {manifest['dataset']!r}",
             f"dataset {places.dataset!r}",
-            f"run `dvc repro {stage}`",
+            f"run `.venv/bin/dvc repro {stage}`",
         )
     identifiers = input_digest(places.table("identifiers"))
     if manifest["identifiers_digest"] != identifiers:
         raise ModelError(
             f"{path.parent} trained with identifiers {manifest['identifiers_digest']}",
             f"identifiers {identifiers} ({places.table('identifiers')})",
-            f"run `dvc repro {stage}`",
+            f"run `.venv/bin/dvc repro {stage}`",
         )
     return manifest
 

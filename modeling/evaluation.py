@@ -68,7 +68,9 @@ def check_candidates(direct: Mapping[str, Rankings], inputs: Inputs) -> None:
     """Raises TableError if a direct prompt lists anything but the test item and the user's fixed negatives."""
     for key, rankings in direct.items():
         if rankings.candidates is None:
-            raise TableError(f"no candidates in {key}", "a list of items in every row", "run `dvc repro prompts`")
+            raise TableError(
+                f"no candidates in {key}", "a list of items in every row", "run `.venv/bin/dvc repro prompts`"
+            )
         without = np.where(rankings.candidates == rankings.targets[:, None], 0, rankings.candidates)
         listed = np.sort(without, 1)
         fixed = inputs.negatives.padded(rankings.user_ids, fill=0)
@@ -80,7 +82,7 @@ def check_candidates(direct: Mapping[str, Rankings], inputs: Inputs) -> None:
                 f"{int((~same).sum())} rows of {key} with other candidates, such as user "
                 f"{int(rankings.user_ids[np.argmin(same)])}",
                 "the test item once and the negatives of the table candidates",
-                "run `dvc repro prompts`",
+                "run `.venv/bin/dvc repro prompts`",
             )
 
 

@@ -106,7 +106,7 @@ def noted(context: Context, table: str, key: str) -> Any:
         raise TableError(
             f"no note {key} in {table}",
             f"a table of today's {manifest['stage']}",
-            f"run `dvc repro {manifest['stage']}`",
+            f"run `.venv/bin/dvc repro {manifest['stage']}`",
         )
     return manifest["notes"][key]
 
@@ -156,5 +156,5 @@ def check_vision(model: VIP5, inputs: Inputs) -> None:
         raise ModelError(
             f"a model for image features of {width} numbers",
             f"{inputs.photos.width} numbers, as in images/embeddings",
-            "run `dvc repro train`",
+            "run `.venv/bin/dvc repro train`",
         )

@@ -63,7 +63,7 @@ def run(params: Params, context: Context) -> int:
 
     path = context.metrics("evaluate.json")
     if not path.is_file():
-        raise InputError(f"no {path}", "the metrics of `evaluate`", "run `dvc repro evaluate`")
+        raise InputError(f"no {path}", "the metrics of `evaluate`", "run `.venv/bin/dvc repro evaluate`")
     results = json.loads(path.read_text(encoding="utf-8"))
     dataset = build(Dataset, context.shared["datasets"], where=f"datasets.{context.dataset}")
     photos = None if dataset.photos is None else context.raw / dataset.photos

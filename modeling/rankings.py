@@ -96,7 +96,9 @@ def catalogue_of(identifiers: pa.Table, tokens: Tokens) -> Catalogue:
     """The prefix tree of `identifiers` (item_id, text), which must hold items 1 to I."""
     texts = identifiers["text"].to_pylist()
     if identifiers["item_id"].to_pylist() != list(range(1, len(texts) + 1)):
-        raise TableError("identifiers with gaps in item_id", "items 1 to I, each once", "run `dvc repro identifiers`")
+        raise TableError(
+            "identifiers with gaps in item_id", "items 1 to I, each once", "run `.venv/bin/dvc repro identifiers`"
+        )
     sequences = [ids[:-1].tolist() for ids in tokens.encode_targets(texts, 64)]
     tree = build_tree(sequences, eos_id=tokens.eos_id)
     return Catalogue(texts=texts, tree=tree, item_of={text: item for item, text in enumerate(texts, start=1)})

@@ -87,7 +87,9 @@ class Tokens:
 
         path = folder / TOKENIZER_FILE
         if not path.is_file():
-            raise ModelError(f"no {path}", "a tokenizer in the format of the tokenizers library", "run `dvc repro`")
+            raise ModelError(
+                f"no {path}", "a tokenizer in the format of the tokenizers library", "run `.venv/bin/dvc repro`"
+            )
         return cls(Tokenizer.from_file(str(path)), max_source_tokens=max_source_tokens, truncate=truncate)
 
     def save(self, folder: Path) -> None:

@@ -77,7 +77,7 @@ def run(params: Params, context: Context) -> int:
     if train.num_visual_tokens not in {0, visual_tokens}:
         raise TableError(
             f"{train.num_visual_tokens} placeholders a photo in the prompts",
-            f"num_visual_tokens = {visual_tokens}", "run `dvc repro prompts`",
+            f"num_visual_tokens = {visual_tokens}", "run `.venv/bin/dvc repro prompts`",
         )  # fmt: skip
     rows = fixed_rows(valid, train.prompt_ids.unique().to_pylist(), params.loop.valid_rows, context.seed)
     measure = Measure(valid, rows) if len(rows) else None

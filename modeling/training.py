@@ -73,7 +73,7 @@ def fit(
     if params.epochs == 0:
         return History()
     if not len(train):
-        raise TrainingError("no train prompts", "at least one", "run `dvc repro prompts`")
+        raise TrainingError("no train prompts", "at least one", "run `.venv/bin/dvc repro prompts`")
     keep_heap()
     if params.word_noise:
         train = with_word_noise(train, params.word_noise, seed=seed, stage=stage)

@@ -72,7 +72,7 @@ def _found(context: stage.Context, name: str) -> Path:
         )
     if not path.is_file():
         found = f"no file {path}" if context.raw.is_dir() else f"no folder {context.raw}"
-        bring = f"python -m flows.ingest {context.dataset} --from FOLDER"
+        bring = f".venv/bin/python -m flows.ingest {context.dataset} --from FOLDER"
         action = "dvc repro sample" if context.dataset == "sample" else bring
         raise InputError(found, f"{name}, a file of dataset {context.dataset}", f"`{action}`")
     dump_lines.check_gzip(path)

@@ -171,7 +171,9 @@ def _by_id(table: pa.Table, key: str, column: str, count: int, name: str) -> lis
     ids = table[key].to_numpy()
     if len(ids) != count or (count and (ids[0] != 1 or ids[-1] != count)):
         raise TableError(
-            f"{len(ids)} rows of {name}, {key} up to {max(ids, default=0)}", f"{key} 1 to {count}", "run `dvc repro`"
+            f"{len(ids)} rows of {name}, {key} up to {max(ids, default=0)}",
+            f"{key} 1 to {count}",
+            "run `.venv/bin/dvc repro`",
         )
     return [None, *table[column].to_pylist()]
 

@@ -188,7 +188,7 @@ def list_candidates(found: Sequence[Draw], split: str, sources: Sources, num_can
             if stored.starts[user_id] < 0:
                 raise TableError(
                     f"no candidates of user {user_id} in {split}", "one row a user and split",
-                    "run `dvc repro candidates`",
+                    "run `.venv/bin/dvc repro candidates`",
                 )  # fmt: skip
         lists = candidate_lists.shuffled_lists(keys, targets, [stored[user_id] for user_id in user_ids])
     for draw, candidates in zip(listing, lists, strict=True):
