@@ -125,7 +125,9 @@ def test_a_missing_dump_is_told_before_dvc_starts(copy: Path) -> None:
 
 def test_a_missing_tokenizer_is_told_before_dvc_starts(copy: Path) -> None:
     put_dump("musical_instruments", ["reviews_Musical_Instruments_5.json.gz", "meta_Musical_Instruments.json.gz"], copy)
-    with pytest.raises(InputError, match=r"data/raw/t5_tokenizer; .* do: python -m flows\.ingest t5_tokenizer --from"):
+    with pytest.raises(
+        InputError, match=r"data/raw/t5_tokenizer; .* do: \.venv/bin/python -m flows\.ingest t5_tokenizer --from"
+    ):
         profile.write_line(["musical_instruments"])
 
 

@@ -59,7 +59,9 @@ def test_the_backbone_folder_is_a_stock_t5(trained: Context) -> None:
 
 def test_a_model_of_another_dataset_is_refused(place: Context) -> None:
     shutil.copytree(place.root / "models" / "tiny", place.root / "models" / "toys")
-    with pytest.raises(ModelError, match=r"of dataset 'tiny'; expected dataset 'toys'; do: run `dvc repro train`"):
+    with pytest.raises(
+        ModelError, match=r"of dataset 'tiny'; expected dataset 'toys'; do: run `.venv/bin/dvc repro train`"
+    ):
         load_vip5(replace(place, dataset="toys"))
 
 
@@ -80,7 +82,7 @@ def test_a_model_of_other_identifiers_is_refused(place: Context) -> None:
 def test_an_absent_model_is_told(place: Context) -> None:
     shutil.rmtree(place.model("train"))
     with pytest.raises(
-        ModelError, match=r"no .*train/manifest\.json; expected a trained model; do: run `dvc repro train`"
+        ModelError, match=r"no .*train/manifest\.json; expected a trained model; do: run `.venv/bin/dvc repro train`"
     ):
         load_vip5(place)
     (place.model("pretrain") / "model.safetensors").unlink()

@@ -106,7 +106,7 @@ def test_metrics_that_are_not_there_are_told(place: Context, caplog: pytest.LogC
     place.metrics("evaluate.json").unlink()
     with caplog.at_level(logging.ERROR, logger="vip5"):
         assert exit_code(model_report, PARAMS, place) == 3
-    assert "do: run `dvc repro evaluate`" in caplog.text
+    assert "do: run `.venv/bin/dvc repro evaluate`" in caplog.text
     assert not place.report("model.html").exists()
 
 

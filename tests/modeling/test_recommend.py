@@ -133,7 +133,7 @@ def test_a_missing_model_says_what_to_run(place: Context, caplog: pytest.LogCapt
         assert recommend.main(["--history", "B1"]) == 5
     finally:
         folder.with_name("away").rename(folder)
-    assert "expected a trained model; do: run `dvc repro train`" in caplog.text
+    assert "expected a trained model; do: run `.venv/bin/dvc repro train`" in caplog.text
 
 
 @pytest.mark.parametrize("arguments", [[], ["--user", "U1", "--history", "B1"], ["--user", "U1", "--top-k", "0"]])

@@ -238,7 +238,7 @@ def test_a_table_of_an_older_schema_is_one_clear_line(tmp_path):
         schema.REVIEWS, columns=schema.REVIEWS.columns[:-1], key=("source", "line"), unique=False
     )
     write(tmp_path, older, [])
-    with pytest.raises(TableError, match="run `dvc repro"):
+    with pytest.raises(TableError, match=r"run `\.venv/bin/dvc repro"):
         data_report.run(data_report.Params(), context)
 
 
