@@ -4,7 +4,7 @@ Enters: a data set's name. Leaves: `models/NAME/champion.json`, a line in `metri
 Trade-off: the record in Prefect is worth less than the work: a run typed by hand starts no server, and where the one
 that is configured (PREFECT_API_URL, or Prefect's profile) does not answer, the run goes on without.
 
-Exit codes: 0 the run ended (promoted, not promoted, or nothing new: the last line says which); 2 parameters; 3 input;
+Exit codes: 0 the run ended (promoted, not promoted, or nothing new: the last lines say which); 2 parameters; 3 input;
 4 tables; 5 models; 6 training; 7 the challenger leaks or breaks a contract; 8 another run has the workspace; 9 DVC
 ended with an error; 130 interrupted; 143 terminated.
 """

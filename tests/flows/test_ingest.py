@@ -231,7 +231,7 @@ def test_the_dumps_own_place_is_no_source(source: Path, tmp_path: Path) -> None:
 def test_check_arrived_says_what_to_type(source: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         dumps.check_arrived("shirts", ["r.json.gz"], tmp_path)
-    assert str(caught.value).endswith("expected r.json.gz; do: python -m flows.ingest shirts --from FOLDER")
+    assert str(caught.value).endswith("expected r.json.gz; do: .venv/bin/python -m flows.ingest shirts --from FOLDER")
     bring("shirts", source, tmp_path)
     dumps.check_arrived("shirts", ["r.json.gz"], tmp_path)
     (tmp_path / "data/raw/shirts/r.json.gz").write_bytes(b"cut")

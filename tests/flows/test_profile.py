@@ -118,7 +118,7 @@ def test_a_missing_dump_is_told_before_dvc_starts(copy: Path) -> None:
         profile.write_line(["toys"])
     assert str(caught.value) == (
         "found no dump in data/raw/toys; expected sequential_data.txt, datamaps.json, items.jsonl.gz; "
-        "do: python -m flows.ingest toys --from FOLDER"
+        "do: .venv/bin/python -m flows.ingest toys --from FOLDER"
     )
     assert not (copy / "work").exists()
 

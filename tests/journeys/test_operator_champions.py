@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Callable
 
-from tests.journeys.person import Person
+from tests.journeys.person import Person, Said
 from tests.journeys.test_wants_recommendations import column
 
 NUMBER = r"[+-]?\d\.\d{4}"
@@ -54,8 +54,13 @@ def loses_to_baselines(operator: Person) -> None:
     lost = rf"NO +A-3 ndcg@10 against item_knn +loses by 0\.\d{{4}} {INTERVAL} \(0\.\d{{4}}, the baseline 0\.\d{{4}}\)"
     assert re.search(lost, said.text), said.text
     assert "write in params.yaml: retrain.gate.may_lose_to: [item_knn, title_bm25]" in said.text
-    assert said.lines[-1].startswith("retrain: sample: not promoted; there is no champion yet (A-3 ndcg@10 against ")
+    assert decision(said).startswith("retrain: sample: not promoted; there is no champion yet (A-3 ndcg@10 against ")
     assert not (operator.folder / "models/sample/champion.json").exists()
+
+
+def decision(said: Said) -> str:
+    """The line in which a retrain says what was decided; the verdict on the model follows it."""
+    return next(line for line in said.lines if re.match(r"retrain: \w+: (not )?promoted", line))
 
 
 def promoted_by_name(operator: Person) -> str:
@@ -66,7 +71,7 @@ def promoted_by_name(operator: Person) -> str:
     assert told.startswith("retrain: found retrain.gate.may_lose_to[1] = 'title_bm'; expected title_bm25, ")
     write_params(operator, "may_lose_to:", "may_lose_to: [item_knn, title_bm25]")
     said = operator.types(".venv/bin/python -m flows.retrain NAME --plain", NAME="sample")
-    assert re.search(r"retrain: sample: promoted \(every check passed; A-3 .* loses by .* allows\)", said.lines[-1])
+    assert re.search(r"retrain: sample: promoted \(every check passed; A-3 .* loses by .* allows\)", decision(said))
     said = operator.types(".venv/bin/python -m flows.champion NAME", NAME="sample")
     entry = [
         r"sample: 1 promoted model, oldest first", r"\* [0-9a-f]{16}  the champion",
@@ -90,7 +95,7 @@ def promoted_because_better(operator: Person, first: str) -> str:
     drift = said.text.partition(f"data since champion {first}: stable\n")[2].splitlines()
     assert re.fullmatch(r"  stable +users +0 came, 0 went, 160 now", drift[0])
     assert re.fullmatch(r"  stable +ratings +population stability index 0\.0000", drift[2])
-    assert said.lines[-1] == "retrain: sample: promoted (every check passed)"
+    assert decision(said) == "retrain: sample: promoted (every check passed)"
     assert json.loads((operator.folder / "reports/sample/drift.json").read_text())["verdict"] == "stable"
     last = (operator.folder / "metrics/history.jsonl").read_text().splitlines()[-1]
     assert json.loads(last)["drift"]["verdict"] == "stable"
