@@ -1,6 +1,6 @@
 # From a fresh clone: `make demo` (the whole pipeline on the embedded sample), `make test`.
 # Paths are relative: the folder's own path may contain blanks. Nothing is activated: every Python of .venv puts .venv/bin
-# first on PATH for what it starts (flows/venv_start.py).
+# first on PATH for what it starts (flows/installing/venv_start.py).
 SHELL := /bin/bash
 RUN := .venv/bin/python -m
 export DO_NOT_TRACK := 1
@@ -14,7 +14,7 @@ help:  ## list what can be typed here
 	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | sort
 
 ready:
-	@bash flows/setup.sh $(CHECKED)
+	@bash flows/installing/setup.sh $(CHECKED)
 
 setup demo: CHECKED = --outputs
 run: CHECKED = --profiles $(PROFILE)

@@ -22,8 +22,8 @@ import yaml
 
 from benchmarks import dumps
 from benchmarks.measured import Cost, measure, python
-from features import stage
-from features.params import load_yaml
+from features.runtime import stage
+from features.runtime.params import load_yaml
 
 REPOSITORY = Path(__file__).parents[1]
 STAGES = ("records", "sequences", "candidates")

@@ -23,20 +23,20 @@ import pyarrow as pa
 import torch
 
 from benchmarks.training import NUM_ITEMS, PHOTO, WIDTH, measure_product, small_vip5
-from features.rendering import COMMA, item_with_photo, render_source
+from features.prompts.rendering import COMMA, item_with_photo, render_source
+from features.prompts.templates import load_templates
+from features.runtime.seeds import rng
 from features.schema import prompts
-from features.seeds import rng
-from features.tables import from_rows
-from features.templates import load_templates
-from modeling.batches import Corpus, PhotoTable
-from modeling.heap import keep_heap
-from modeling.histories import Histories
-from modeling.prefix_tree import build_tree
-from modeling.quick import quicken
-from modeling.ragged import Ragged
-from modeling.rankings import Catalogue, Rankings, Search, rank_prompt
-from modeling.tokens import Tokens
-from modeling.vip5 import VIP5
+from features.store.tables import from_rows
+from modeling.data.prompt_dataset import Corpus, PhotoTable
+from modeling.data.ragged import Ragged
+from modeling.data.tokenizer import Tokens
+from modeling.data.user_histories import Histories
+from modeling.decoding.prefix_tree import build_tree
+from modeling.evaluation.rank_prompts import Catalogue, Rankings, Search, rank_prompt
+from modeling.kernels.fused_modules import quicken
+from modeling.models.vip5 import VIP5
+from modeling.runtime.malloc import keep_heap
 
 # The original, its own code on a like machine (torch 2.13, two threads): users a CPU-second, loading, its greedy pass
 # and 20 beams together. About 75 GFLOP a CPU-second is what a float32 matrix product reached there.

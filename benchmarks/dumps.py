@@ -18,7 +18,9 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from features import schema, stage, tables
+from features import schema
+from features.runtime import stage
+from features.store import tables
 
 REVIEWS, METADATA = "reviews_Bench_5.json.gz", "meta_Bench.json.gz"
 BLOCK = 50_000

@@ -28,22 +28,23 @@ import torch
 import yaml
 
 from benchmarks.measured import measure, python
-from features import stage
 from features.errors import InputError
 from features.identifiers import enough_values
-from features.params import merge
+from features.runtime import stage
+from features.runtime.params import merge
+from features.runtime.profiles import merged
+from features.runtime.seeds import rng
 from features.schema import IDENTIFIERS
-from features.seeds import rng
-from features.tables import read_manifest, read_table
-from flows.profile import merged
+from features.store.tables import read_manifest, read_table
 from modeling import evaluate
-from modeling.checkpoints import load_vip5
-from modeling.evaluation_inputs import load_inputs, test_corpus
-from modeling.heap import keep_heap
-from modeling.intervals import intervals
-from modeling.ranking_metrics import by_user
-from modeling.rankings import Search, rank_prompt, rows_by_prompt
-from modeling.result_tables import aligned
+from modeling.config.evaluate import Params as EvaluateParams
+from modeling.evaluation.inputs import load_inputs, test_corpus
+from modeling.evaluation.rank_prompts import Search, rank_prompt, rows_by_prompt
+from modeling.evaluation.result_tables import aligned
+from modeling.metrics.bootstrap import intervals
+from modeling.metrics.ranking import by_user
+from modeling.models.checkpoints import load_vip5
+from modeling.runtime.malloc import keep_heap
 
 SCHEMES = ("number", "token", "semantic", "collaborative")
 SHARED = ("sequences", "explanations", "candidates", "images", "texts")
@@ -106,7 +107,7 @@ def codebook(context: stage.Context, params: Mapping[str, Any]) -> dict[str, Any
     return found
 
 
-def rank(context: stage.Context, settings: Settings, params: evaluate.Params) -> dict[str, Any]:
+def rank(context: stage.Context, settings: Settings, params: EvaluateParams) -> dict[str, Any]:
     """Ranks the users with the trained VIP5: metrics with intervals, shares of a free search, users a CPU-second."""
     model, tokens = load_vip5(context)
     inputs = load_inputs(context, tokens, max_users=None)
@@ -152,7 +153,7 @@ def compare(params: Mapping[str, Any], schemes: Sequence[str], root: Path, setti
             name = module.rpartition(".")[2]
             cost = measure(python("-m", module, "--params", "params.yaml"), folder, folder / f"{name}.log")
             costs[name] = {"seconds": round(cost.seconds, 1), "cpu_seconds": round(cost.cpu_seconds, 1)}
-        own, context = stage.load(folder / "params.yaml", "evaluate", evaluate.Params, evaluate.SECTIONS)
+        own, context = stage.load(folder / "params.yaml", "evaluate", EvaluateParams, evaluate.SECTIONS)
         context = replace(context, root=folder)
         training = {name: json.loads(context.metrics(f"{name}.json").read_bytes()) for name in ("pretrain", "train")}
         found[scheme] = {

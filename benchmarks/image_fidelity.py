@@ -22,10 +22,10 @@ import open_clip
 import torch
 from PIL import Image
 
-from features.clip import Encoder, load_encoder
-from features.clip_config import ClipParams
-from features.clip_names import ALIASES
-from features.decoding import Decoded, PhotoLimits, decode
+from features.encoders.clip import Encoder, load_encoder
+from features.encoders.config import ClipParams
+from features.encoders.registry import ALIASES
+from features.vision.image_decoding import Decoded, PhotoLimits, decode
 
 TILES = 4  # photos along each side of a mosaic: real texture at a size that the photos themselves do not have
 NUM_MOSAICS = 12

@@ -38,19 +38,19 @@ import torch
 
 from benchmarks.arithmetic import counted, product_rate
 from benchmarks.measured import python
-from features.clip import Encoder, cores, load_encoder
-from features.clip_config import ClipParams
-from features.decoding import PhotoLimits
-from features.encoding import Filing, encode_photos
-from features.feeding import Feeder, Job, Recipe, prepare
+from features.encoders.clip import Encoder, cores, load_encoder
+from features.encoders.config import ClipParams
+from features.encoders.embedding_cache import Shards
+from features.encoders.encode_loop import Filing, encode_photos
 from features.images import Params
-from features.photo_plan import Features, Look, Seen, merge
-from features.photos import PhotoStore
-from features.pixels import normalised
 from features.schema import embeddings
-from features.shards import Shards
-from features.tables import Provenance, write_table
-from features.vectors import vector_table
+from features.store.embeddings import vector_table
+from features.store.tables import Provenance, write_table
+from features.vision.image_decoding import PhotoLimits
+from features.vision.image_loader import Feeder, Job, Recipe, prepare
+from features.vision.photo_index import Features, Look, Seen, merge
+from features.vision.photo_store import PhotoStore
+from features.vision.preprocessing import normalised
 
 
 class Clock:

@@ -21,7 +21,7 @@ from typing import Any
 
 import orjson
 
-from pipelines import literals
+from pipelines.parsing import python_literals
 
 _WORDS = (
     "the", "lid", "player's", '12"', '"new"', "it's", "Caf\u00e9", "&amp;", "\\", "\\n", "\n", "\t", "a/b",
@@ -96,7 +96,7 @@ def verdict(source: str) -> str:
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         expected = verdict
     try:
-        found = literals.parse(source)
+        found = python_literals.parse(source)
     except ValueError:
         return "both refuse" if expected is verdict else "only ast reads it"
     if expected is verdict:
@@ -163,7 +163,7 @@ def main() -> int:
     for name, lines in sets.items():
         size = sum(map(len, lines)) / len(lines) / 1000
         as_json = [orjson.dumps(ast.literal_eval(source)).decode() for source in lines]
-        ours, slow = lines_per_second(literals.parse, lines), lines_per_second(ast.literal_eval, lines[:500])
+        ours, slow = lines_per_second(python_literals.parse, lines), lines_per_second(ast.literal_eval, lines[:500])
         print(f"{name:<10}{size:>8.1f}{ours:>10,.0f}{slow:>14,.0f}{lines_per_second(orjson.loads, as_json):>16,.0f}")
     return 0 if not arguments.fuzz or fuzz(arguments.fuzz, arguments.seed) else 1
 

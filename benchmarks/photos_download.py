@@ -23,9 +23,9 @@ import numpy as np
 from aiohttp import web
 from PIL import Image
 
-from features.seeds import rng
-from flows.fetching import Fetching, PhotoLimits
-from flows.photo_downloads import Wanted, fetch_photos
+from features.runtime.seeds import rng
+from flows.download.http_client import Fetching, PhotoLimits
+from flows.download.photo_download import Wanted, fetch_photos
 
 
 def photo(number: int, side: int) -> bytes:
@@ -93,7 +93,7 @@ async def bare_httpx(urls: list[str], width: int) -> int:
 
 
 def ours(urls: list[str], width: int, folder: Path) -> int:
-    """Photos fetched by flows.photo_downloads into `folder`, written and on record."""
+    """Photos fetched by flows.download.photo_download into `folder`, written and on record."""
     limits = PhotoLimits(per_host=width, rate=0)
     how = Fetching(private_hosts=("127.0.0.1",), spare_bytes=0, photos=limits)
     wanted = [Wanted(item_key=f"B{number:09d}", url=url) for number, url in enumerate(urls)]
@@ -121,7 +121,7 @@ def main() -> None:
         "bare aiohttp": lambda _: asyncio.run(bare_aiohttp(urls, arguments.width)),
         "bare aiohttp, to files": lambda folder: asyncio.run(bare_aiohttp(urls, arguments.width, folder)),
         "bare httpx": lambda _: asyncio.run(bare_httpx(urls, arguments.width)),
-        "flows.photo_downloads": lambda folder: ours(urls, arguments.width, folder),
+        "flows.download.photo_download": lambda folder: ours(urls, arguments.width, folder),
     }
     if arguments.no_httpx:
         del clients["bare httpx"]
@@ -140,10 +140,9 @@ def main() -> None:
             f"{name:24} {np.median(rates[name]):8,.0f} photos/s {np.median(cpu[name]):8,.0f} CPU-microseconds a photo"
         )
     for name in [name for name in clients if name.startswith("bare")]:
-        ratios = [ours_ / bare for ours_, bare in zip(rates["flows.photo_downloads"], rates[name], strict=True)]
-        print(
-            f"flows.photo_downloads / {name}: {np.median(ratios):.2f} ({', '.join(f'{ratio:.2f}' for ratio in ratios)})"
-        )
+        ratios = [ours_ / bare for ours_, bare in zip(rates["flows.download.photo_download"], rates[name], strict=True)]
+        told = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+        print(f"flows.download.photo_download / {name}: {np.median(ratios):.2f} ({told})")
 
 
 if __name__ == "__main__":

@@ -17,9 +17,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from features import rendering, schema, stage, tables
-from features.templates import load_templates
-from pipelines import candidates, prompt_units, prompts
+from features import schema
+from features.prompts import rendering
+from features.prompts.templates import load_templates
+from features.runtime import stage
+from features.store import tables
+from pipelines import candidates, prompts
+from pipelines.prompting import render_unit
 
 NUM_USERS, NUM_ITEMS = 5000, 3000
 
@@ -84,16 +88,16 @@ def cpu_seconds(call: Callable[[], object], repeats: int) -> tuple[float, float]
     return min(found), statistics.median(found)
 
 
-def measure(name: str, job: prompt_units.Job, units: list[prompt_units.Unit], repeats: int) -> None:
+def measure(name: str, job: render_unit.Job, units: list[render_unit.Unit], repeats: int) -> None:
     """Prints one line: rows a CPU-second, drawn and rendered, and with the Parquet parts written too."""
     rows: list[pa.Table] = []
 
     def render() -> None:
-        rows[:] = [prompt_units.render_rows(job, unit) for unit in units]
+        rows[:] = [render_unit.render_rows(job, unit) for unit in units]
 
     def write() -> None:
         for unit in units:
-            prompt_units.render_unit(job, unit)
+            render_unit.render_unit(job, unit)
 
     rendered = cpu_seconds(render, repeats)
     count = sum(table.num_rows for table in rows)

@@ -24,9 +24,10 @@ import numpy as np
 import orjson
 
 from benchmarks.literals import made_up
-from features import stage
-from pipelines import dump_lines, records
-from pipelines.records_config import Params
+from features.runtime import stage
+from pipelines import records
+from pipelines.parsing import line_blocks
+from pipelines.parsing.config import Params
 
 REVIEWS, METADATA, TWIN = "reviews_Bench_5.json.gz", "meta_Bench.json.gz", "meta_as_json.json.gz"
 BLOCK = 20_000
@@ -87,7 +88,7 @@ def floor_share(folder: Path, place: int, num_processes: int) -> int:
     """Inflates both files and parses every n-th block of them; returns the lines parsed."""
     num_lines = 0
     for name in (REVIEWS, TWIN):
-        for block in dump_lines.blocks(folder / name, BLOCK, 1 << 20):
+        for block in line_blocks.blocks(folder / name, BLOCK, 1 << 20):
             if block.number % num_processes == place:
                 num_lines += len(block.lines)
                 for line in block.lines:

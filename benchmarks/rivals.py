@@ -21,18 +21,18 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from features.seeds import rng
-from features.stage import configure_logging
-from modeling.batches import PhotoTable
-from modeling.histories import Histories, known_before_test
-from modeling.popular_negatives import popular_candidates
-from modeling.ragged import Ragged
-from modeling.rankings import Rankings
-from modeling.result_blocks import ranking_block
-from modeling.result_tables import aligned
-from modeling.rivals import Content, Rivals, score_rivals
-from modeling.sasrec_settings import SasRecParams
-from modeling.settings import RidgeParams
+from features.runtime.seeds import rng
+from features.runtime.stage import configure_logging
+from modeling.baselines.run_baselines import Content, Rivals, score_rivals
+from modeling.config.sasrec import SasRecParams
+from modeling.config.settings import RidgeParams
+from modeling.data.prompt_dataset import PhotoTable
+from modeling.data.ragged import Ragged
+from modeling.data.user_histories import Histories, known_before_test
+from modeling.evaluation.popularity_negatives import popular_candidates
+from modeling.evaluation.rank_prompts import Rankings, listed_candidates
+from modeling.evaluation.result_tables import aligned
+from modeling.metrics.blocks import ranking_block
 
 
 def read_folder(folder: Path, seed: int) -> tuple[pa.Table, list[str | None]]:
@@ -84,8 +84,8 @@ def measure(arguments: argparse.Namespace) -> Rivals:
     popular = popular_candidates(histories, users, counts, num_negatives=99, seed=arguments.seed)
     own = uniform_candidates(histories, num_items, arguments.seed)
     return score_rivals(
-        [own],
-        [own],
+        users={"sequential": own.user_ids, "direct": own.user_ids},
+        candidates=listed_candidates([own], own.user_ids),
         popular=Ragged.from_rows([[], *popular.tolist()]),
         histories=histories,
         interactions=interactions,

@@ -17,7 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from features import contracts, schema, tables
+from features import schema
+from features.store import tables, validation
 
 
 def interactions(num_rows: int) -> pa.Table:
@@ -78,9 +79,9 @@ def main() -> None:
         }
     for column in table.columns:
         name = f"rules of {column.name}"
-        measured[name] = cpu_seconds(lambda column=column: contracts.check_column(data, table, column))  # type: ignore[misc]
-    measured["order and uniqueness of the key"] = cpu_seconds(lambda: contracts.check_order(data, table))
-    measured["all rules"] = cpu_seconds(lambda: contracts.check_rows(data, table))
+        measured[name] = cpu_seconds(lambda column=column: validation.check_column(data, table, column))  # type: ignore[misc]
+    measured["order and uniqueness of the key"] = cpu_seconds(lambda: validation.check_order(data, table))
+    measured["all rules"] = cpu_seconds(lambda: validation.check_rows(data, table))
     if importlib.util.find_spec("dataframely"):
         measured["the rules by dataframely, order left out"] = cpu_seconds(dataframely_check(data))
     print(f"{data.num_rows:,} rows, {num_bytes:,} bytes on disk")

@@ -28,19 +28,19 @@ import pyarrow as pa
 import torch
 
 from benchmarks.arithmetic import product_rate
+from features.runtime.seeds import rng
 from features.schema import prompts
-from features.seeds import rng
-from features.tables import from_rows
-from modeling.backbone import new_t5, seeded
-from modeling.batches import Corpus, PhotoTable
-from modeling.history import peak_memory_gb
-from modeling.sampler import padding_share
-from modeling.settings import AdapterParams, LoopParams, Scratch, VisionParams
-from modeling.steps import epoch_steps, passes_of
-from modeling.tokenizer_training import train_tokenizer
-from modeling.tokens import Tokens
-from modeling.training import fit
-from modeling.vip5 import VIP5, set_trainable
+from features.store.tables import from_rows
+from modeling.config.settings import AdapterParams, LoopParams, Scratch, VisionParams
+from modeling.data.length_batching import padding_share
+from modeling.data.prompt_dataset import Corpus, PhotoTable
+from modeling.data.tokenizer import Tokens
+from modeling.data.train_tokenizer import train_tokenizer
+from modeling.models.t5 import new_t5, seeded
+from modeling.models.vip5 import VIP5, set_trainable
+from modeling.training.loop import fit
+from modeling.training.step_planner import epoch_steps, passes_of
+from modeling.training.training_log import peak_memory_gb
 
 NUM_USERS, NUM_ITEMS, WIDTH, PHOTO = 5000, 3000, 512, "<extra_id_0> <extra_id_0>"
 WORDS = ("a", "good", "toy", "for", "kids", "with", "great", "colour", "and", "very", "nice", "quality", "our")

@@ -23,11 +23,11 @@ from typing import Any
 
 import yaml
 
-from features.params import load_yaml
-from features.stage import load
-from modeling.pretrain import prompt_tables
-from modeling.settings import AdapterParams
+from features.runtime.params import load_yaml
+from features.runtime.stage import load
+from modeling.config.settings import AdapterParams
 from modeling.train import SECTIONS, Params
+from modeling.training.run_files import prompt_tables
 
 WAYS: dict[str, tuple[str, dict[str, Any]]] = {
     "parts, reduction 8": ("parts", {}),
@@ -48,13 +48,13 @@ def measure(path: Path, way: str, steps: int) -> dict[str, Any]:
     """One way, in this process."""
     import torch
 
-    from modeling.batches import Corpus, PhotoTable
-    from modeling.checkpoints import open_model
-    from modeling.settings import VisionParams
-    from modeling.steps import epoch_steps
-    from modeling.training import fit
-    from modeling.validation import Measure, fixed_rows
-    from modeling.vip5 import set_trainable
+    from modeling.config.settings import VisionParams
+    from modeling.data.prompt_dataset import Corpus, PhotoTable
+    from modeling.models.checkpoints import open_model
+    from modeling.models.vip5 import set_trainable
+    from modeling.training.loop import fit
+    from modeling.training.step_planner import epoch_steps
+    from modeling.training.validation import Measure, fixed_rows
 
     params, context = load(path, "train", Params, SECTIONS)
     tune, changes = WAYS[way]

@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from features import stage
 from features.errors import TableError
+from features.runtime import stage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,7 @@ WRITES = ("data/${dataset}/identifiers",)
 def run(params: Params, context: stage.Context) -> int:
     """Give every item of the catalogue its identifier."""
     from features.schema import CATALOGUE, IDENTIFIERS
-    from features.tables import Provenance, from_rows, read_table, write_table
+    from features.store.tables import Provenance, from_rows, read_table, write_table
 
     item_ids = read_table(context.table("sequences/items"), CATALOGUE, columns=["item_id"])["item_id"].to_numpy()
     collisions = 0
@@ -86,13 +86,13 @@ def run(params: Params, context: stage.Context) -> int:
     if params.scheme in {"token", "number"}:
         codes: list[list[int]] = [[int(item_id)] for item_id in item_ids]
     else:
-        from features.codes import with_collisions_resolved
+        from features.item_codes.residual_kmeans import with_collisions_resolved
 
         found = _clustered(params, context, item_ids, inputs)
         if params.previous is None:
             found, collisions = with_collisions_resolved(found)
         else:
-            from features.kept_codes import beside
+            from features.item_codes.stable_codes import beside
 
             known = read_table(context.root / params.previous, IDENTIFIERS)["code"].to_pylist()
             found, collisions = beside(found, known)
@@ -114,10 +114,16 @@ def run(params: Params, context: stage.Context) -> int:
 
 def _clustered(params: Params, context: stage.Context, item_ids: np.ndarray, inputs: dict[str, Any]) -> np.ndarray:
     """Codes (I, levels), of content or of co-purchases; names in `inputs` the tables it read."""
-    from features.codes import blocks, co_purchases, hierarchical_codes, residual_codes, spectral_rows
+    from features.item_codes.residual_kmeans import (
+        blocks,
+        co_purchases,
+        hierarchical_codes,
+        residual_codes,
+        spectral_rows,
+    )
     from features.schema import INTERACTIONS, embeddings, text_embeddings
-    from features.tables import read_table
-    from features.vectors import read_vectors
+    from features.store.embeddings import read_vectors
+    from features.store.tables import read_table
 
     inputs["sequences/interactions"] = context.table("sequences/interactions")
     bought = read_table(inputs["sequences/interactions"], INTERACTIONS, columns=["user_id", "item_id", "split"])

@@ -18,26 +18,26 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from features import stage
-from features.clip import cores, describe, feature_width, load_encoder
-from features.clip_config import ClipParams
-from features.datasets import Dataset
-from features.decoding import PhotoLimits
-from features.encoding import Filing, encode_photos, filed_under
+from features.encoders.clip import cores, describe, feature_width, load_encoder
+from features.encoders.config import ClipParams
+from features.encoders.embedding_cache import Shards
+from features.encoders.encode_loop import Filing, encode_photos, filed_under
+from features.encoders.precomputed import given_features
+from features.encoders.rank_partition import share, wait_until_none
 from features.errors import TableError
-from features.feeding import Feeder, Job, Recipe
-from features.given_vectors import given_features
-from features.params import build
-from features.photo_plan import Features, Look, merge
-from features.photos import PhotoStore
-from features.shards import Shards
-from features.sharing import share, wait_until_none
-from features.vectors import centred, vector_table
+from features.runtime import stage
+from features.runtime.datasets import Dataset
+from features.runtime.params import build
+from features.store.embeddings import centred, vector_table
+from features.vision.image_decoding import PhotoLimits
+from features.vision.image_loader import Feeder, Job, Recipe
+from features.vision.photo_index import Features, Look, merge
+from features.vision.photo_store import PhotoStore
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from features.tables import Provenance
+    from features.store.tables import Provenance
 
 log = logging.getLogger("vip5")
 
@@ -89,7 +89,7 @@ WRITES = ("data/${dataset}/images/embeddings", "data/${dataset}/images/rejects")
 def run(params: Params, context: stage.Context) -> int:
     """Encode the photo of every item of the catalogue and say which photos could not be used."""
     from features.schema import CATALOGUE
-    from features.tables import Provenance, read_table
+    from features.store.tables import Provenance, read_table
 
     clip = build(ClipParams, context.shared["clip"], where="clip")
     dataset = build(Dataset, context.shared["datasets"], where=f"datasets.{context.dataset}")
@@ -191,7 +191,7 @@ def _counts(features: Features) -> dict[str, int]:
         raise TableError(
             f"{counts}, {used} items with photos in use and {len(silent)} rejected ones without a reason for "
             f"{len(features.vectors)} items", "ok + missing + rejected = items, a reason for each rejected one",
-            "report this: features/photo_plan.py has lost a photo",
+            "report this: features/vision/photo_index.py has lost a photo",
         )  # fmt: skip
     return {"items": len(features.vectors)} | counts
 
@@ -208,7 +208,7 @@ def _notes(features: Features) -> dict[str, Any]:
 
 def _write(item_ids: "pa.ChunkedArray", features: Features, context: stage.Context, provenance: "Provenance") -> int:
     from features.schema import PHOTO_REJECTS, embeddings
-    from features.tables import from_rows, write_table
+    from features.store.tables import from_rows, write_table
 
     numbers = item_ids.to_pylist()
     rejects = [

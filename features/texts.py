@@ -12,13 +12,13 @@ from hashlib import sha256
 
 import numpy as np
 
-from features import stage
-from features.clip import describe, feature_width, load_encoder
-from features.clip_config import ClipParams
-from features.encoding import Filing, encode_titles, filed_under
-from features.params import build
-from features.shards import Shards
-from features.sharing import share, wait_until_none
+from features.encoders.clip import describe, feature_width, load_encoder
+from features.encoders.config import ClipParams
+from features.encoders.embedding_cache import Shards
+from features.encoders.encode_loop import Filing, encode_titles, filed_under
+from features.encoders.rank_partition import share, wait_until_none
+from features.runtime import stage
+from features.runtime.params import build
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +48,8 @@ WRITES = ("data/${dataset}/texts",)
 def run(params: Params, context: stage.Context) -> int:
     """Encode the title of every item of the catalogue."""
     from features.schema import CATALOGUE, text_embeddings
-    from features.tables import Provenance, read_table, write_table
-    from features.vectors import centred, vector_table
+    from features.store.embeddings import centred, vector_table
+    from features.store.tables import Provenance, read_table, write_table
 
     clip = build(ClipParams, context.shared["clip"], where="clip")
     items = read_table(context.table("sequences/items"), CATALOGUE, columns=["item_id", "title"])

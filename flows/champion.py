@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from features.errors import ParamsError, VIP5Error
-from features.params import load_yaml, nearest
-from features.stage import configure_logging
-from flows import champions
-from modeling import promoted
+from features.runtime.params import load_yaml, nearest
+from features.runtime.stage import configure_logging
+from flows.registry import model_registry
+from modeling.serving import promoted_model
 
 log = logging.getLogger("vip5")
 
@@ -33,14 +33,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     arguments = parser.parse_args(argv)
     configure_logging()
-    from flows.champion_report import report
+    from flows.registry.champion_report import report
 
     try:
         check_name(arguments.name)
         if arguments.use is not None:
-            champions.use(arguments.name, arguments.use)
+            model_registry.use(arguments.name, arguments.use)
         sys.stdout.write("\n".join(report(arguments.name)) + "\n")
-        promoted.current(arguments.name)
+        promoted_model.current(arguments.name)
     except VIP5Error as error:
         log.error("champion: %s", error)
         return error.exit_code

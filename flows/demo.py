@@ -17,8 +17,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from features.errors import BusyError, InputError, VIP5Error
-from features.stage import configure_logging
-from flows.commands import dvc_settings, environment, in_git, without_git
+from features.runtime.stage import configure_logging
+from flows.execution.subprocesses import dvc_settings, environment, in_git, without_git
 from modeling import summary
 
 log = logging.getLogger("vip5")

@@ -1,7 +1,8 @@
 """The generated pages: `docs/prompts.md`, `docs/tables.md` and `docs/data-flow.md`, written or compared.
 
-Enters: features/prompts.yaml, features/schema.py, dvc.yaml. Leaves: Markdown; with `--check`, an exit code and one
-line on the first page that differs. Trade-off: a page is rebuilt whole (milliseconds), so it is never half out of date.
+Enters: features/prompts/prompts.yaml, features/schema.py, dvc.yaml. Leaves: Markdown; with `--check`, an exit code and
+one line on the first page that differs. Trade-off: a page is rebuilt whole (milliseconds), so it is never half out of
+date.
 """
 
 import argparse
@@ -12,12 +13,13 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from features import rendering, schema
+from features import schema
 from features.errors import InputError, VIP5Error
-from features.params import load_yaml
-from features.stage import configure_logging
-from features.templates import FAMILY_SIZES, SLOTS, Prompt, load_templates
-from flows.docs_flow import data_flow
+from features.prompts import rendering
+from features.prompts.templates import FAMILY_SIZES, SLOTS, Prompt, load_templates
+from features.runtime.params import load_yaml
+from features.runtime.stage import configure_logging
+from flows.docgen.data_flow_page import data_flow
 
 log = logging.getLogger("vip5")
 
@@ -62,7 +64,7 @@ def prompts_page(prompts: Sequence[Prompt]) -> str:
     lines = [
         "# Prompts",
         "",
-        "The 29 prompts of VIP5 in our words (`features/prompts.yaml`), with made-up examples; three",
+        "The 29 prompts of VIP5 in our words (`features/prompts/prompts.yaml`), with made-up examples; three",
         "candidates stand for the hundred. `prompts.templates` in `params.yaml` may name another file of these keys.",
         "",
         "| slot | what fills it |",

@@ -10,29 +10,15 @@ would take ten times as long as the copying; where a server is configured and an
 import argparse
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from features.errors import InputError, VIP5Error
-from features.params import load_yaml, merge
-from features.stage import configure_logging
-from flows import prefect_env
-
-if TYPE_CHECKING:
-    from flows.dumps import Arrival, Entry, Transfer
+from features.runtime.profiles import dump_params
+from features.runtime.stage import configure_logging
+from flows.orchestration import prefect_env
 
 log = logging.getLogger("vip5")
-MADE_UP = "sample"
-"""The data set that the pipeline's first stage makes."""
-MADE_UP_LINE = f"nothing to bring in: the pipeline makes {MADE_UP} itself, in its first stage"
-
-
-def dump_params(name: str, root: Path = Path()) -> dict[str, Any]:
-    """`params.yaml` with `profiles/<name>.yaml` laid over it where there is one."""
-    params = {"datasets": {}, "tokenizers": {}} | load_yaml(root / "params.yaml")
-    profile = root / "profiles" / f"{name}.yaml"
-    return merge(params, load_yaml(profile)) if profile.is_file() else params
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -71,84 +57,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         return InputError.exit_code
 
 
-def check(name: str, source: Path | None, params: Mapping[str, Any], *, photos: bool = False) -> None:
-    """Raises what is wrong with the request before any server starts or any byte is fetched."""
-    from flows import sources
-    from flows.dumps import plan
-
-    if photos:
-        sources.dataset_of(name, params)
-        sources.fetching(params)
-        sources.photo_addresses(name)
-    elif source is None:
-        if name not in {**params["datasets"], **params["tokenizers"]}:
-            plan(name, Path(), params)  # raises, with the nearest known name
-        sources.check_addresses(name, params)
-        sources.fetching(params)
-    else:
-        plan(name, source, params)
-
-
 def _ingest(name: str, source: Path | None, *, photos: bool) -> int:
+    from flows.download import ingest_steps as steps
+
     params = dump_params(name)
-    if not photos and is_made_up(name, source, params):
-        log.info("ingest: %s", MADE_UP_LINE)
+    if not photos and steps.is_made_up(name, source, params):
+        log.info("ingest: %s", steps.MADE_UP_LINE)
         return 0
-    check(name, source, params, photos=photos)
+    steps.check(name, source, params, photos=photos)
     if not prefect_env.use_server("ingest"):
-        found = bring(name, source, params, photos=photos)
+        found = steps.bring(name, source, params, photos=photos)
     else:
         prefect_env.prepare()
-        from flows.ingest_flow import ingest, ingest_photos
+        from flows.download.prefect_flow import ingest, ingest_photos
 
         found = ingest_photos(name, params) if photos else ingest(name, source, params)
-    log.info("ingest: %s", told(name, *found))
+    log.info("ingest: %s", steps.told(name, *found))
     return 0
-
-
-def is_made_up(name: str, source: Path | None, params: Mapping[str, Any]) -> bool:
-    """Whether there is nothing to bring, because the pipeline itself makes the data set."""
-    return name == MADE_UP and source is None and not params["datasets"].get(name, {}).get("urls")
-
-
-def told(name: str, changed: Sequence[str], entries: "Sequence[Entry]") -> str:
-    """What an ingest left, in one line."""
-    from flows.dumps import raw_folder
-
-    total = sum(entry.bytes for entry in entries)
-    state = f"{len(changed)} new or changed" if changed else "unchanged"
-    return f"{name} in {raw_folder(name)}, {len(entries)} files, {total:,} bytes: {state}"
-
-
-def bring(
-    name: str, source: Path | None, params: Mapping[str, Any], *, photos: bool = False
-) -> "tuple[list[str], list[Entry]]":
-    """Brings a dump from a folder, or it or its photos by address; returns the names that changed and the manifest."""
-    from flows import dumps, sources
-
-    if photos:
-        sources.fetch_photos(name, params)
-    elif source is None:
-        sources.fetch_files(name, params)
-    dumps.discard_staging(name)
-    transfers = sources.plan_fetched(name, params) if source is None else dumps.plan(name, source, params)
-    arrivals = [_copied(transfer, name) for transfer in transfers]
-    return dumps.publish(name, arrivals), dumps.read_manifest(dumps.raw_folder(name))
-
-
-def _copied(transfer: "Transfer", name: str) -> "Arrival":
-    """One file in the staging folder, compared with its source; a disk that fails for a moment is tried again."""
-    import tenacity
-
-    from flows import dumps
-
-    tries = tenacity.Retrying(
-        retry=tenacity.retry_if_exception_type(OSError), stop=tenacity.stop_after_attempt(3),
-        wait=tenacity.wait_fixed(1), reraise=True,
-    )  # fmt: skip
-    arrival = tries(dumps.fetch, transfer, name)
-    dumps.verify(transfer, arrival)
-    return arrival
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from features.errors import InputError, VIP5Error
-from features.stage import configure_logging
-from flows.commands import dvc
+from features.runtime.stage import configure_logging
+from flows.execution.subprocesses import dvc
 
 log = logging.getLogger("vip5")
 

@@ -10,24 +10,21 @@ ended with an error; 130 interrupted; 143 terminated.
 """
 
 import argparse
-import json
 import logging
 import signal
 import sys
-import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from features.errors import VIP5Error
-from features.stage import configure_logging
-from flows import prefect_env
-from flows.run_log import read_lines, summary
+from features.runtime.stage import configure_logging
+from flows.orchestration import prefect_env
 
 if TYPE_CHECKING:
-    from flows.retrain_run import Run
-    from flows.retrain_steps import Result
+    from flows.retraining.config import Run
+    from flows.retraining.steps import Result
 
 log = logging.getLogger("vip5")
 
@@ -47,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     configure_logging()
     signal.signal(signal.SIGTERM, _terminate)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a job of a script's background starts with it ignored
-    from flows.retrain_run import prepare
+    from flows.retraining.config import prepare
 
     try:
         run = prepare(arguments.name, run_id=uuid.uuid4().hex[:12])
@@ -57,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             result = run_plainly(run)
         else:
             prefect_env.prepare(level="INFO")
-            from flows.retrain_flow import retrain as flow
+            from flows.retraining.prefect_flow import retrain as flow
 
             result = flow(run.name, wait_seconds=run.how.wait_seconds)
     except VIP5Error as error:
@@ -66,24 +63,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         log.error("retrain: interrupted; the champion stays")
         return 130
+    from flows.retraining.step_timer import ending, verdict_lines
+
     for line in ending(result, verdict_lines(run)):
         log.info("retrain: %s: %s", arguments.name, line)
     return 0
-
-
-def ending(result: "Result", verdict: Sequence[str]) -> list[str]:
-    """How a run ended, in lines: what was decided and why, and the verdict on the model."""
-    return [f"{result.outcome} ({result.reason})", *verdict]
-
-
-def verdict_lines(run: "Run") -> list[str]:
-    """What the last evaluation says of the model in words; none where it says nothing."""
-    path = run.places.metrics("evaluate.json")
-    try:
-        found = json.loads(path.read_text(encoding="utf-8")).get("verdict")
-    except (OSError, ValueError):
-        return []
-    return [str(line) for line in found] if isinstance(found, list) else []
 
 
 def _terminate(_number: int, _frame: object) -> None:
@@ -93,8 +77,9 @@ def _terminate(_number: int, _frame: object) -> None:
 
 def run_plainly(run: "Run") -> "Result":
     """Every step in turn, timed, without Prefect; the table of the run is logged at its end, however that is."""
-    from flows.locks import only_one
-    from flows.retrain_steps import retrain
+    from flows.execution.workspace_lock import only_one
+    from flows.retraining.step_timer import table, timed
+    from flows.retraining.steps import retrain
 
     steps: list[dict[str, Any]] = []
     with only_one(run.run_id, run.name, run.root, wait_seconds=run.how.wait_seconds):
@@ -103,29 +88,6 @@ def run_plainly(run: "Run") -> "Result":
         finally:
             for line in table(run, steps):
                 log.info("%s", line)
-
-
-def timed(steps: list[dict[str, Any]], who: str = "retrain") -> Callable[..., Any]:
-    """A step runner that notes name, seconds and state of each step in `steps`, and tells that it begins."""
-
-    def step(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
-        log.info("%s: %s", who, name)
-        started, state = time.monotonic(), "failed"
-        try:
-            found = function(*arguments)
-            state = "done"
-            return found
-        finally:
-            steps.append({"step": name, "seconds": time.monotonic() - started, "state": state})
-
-    return step
-
-
-def table(run: "Run", steps: Sequence[dict[str, Any]]) -> list[str]:
-    """The lines of the run's summary table."""
-    from flows.retrain_steps import stage_log
-
-    return summary(steps, read_lines(stage_log(run)))
 
 
 if __name__ == "__main__":

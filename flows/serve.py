@@ -16,11 +16,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from features.errors import ParamsError, VIP5Error
-from features.params import load_yaml, nearest
-from features.stage import configure_logging
-from flows import prefect_env
-from flows.ingest import dump_params
-from flows.prefect_server import (
+from features.runtime.params import load_yaml, nearest
+from features.runtime.profiles import dump_params
+from features.runtime.stage import configure_logging
+from flows.orchestration import prefect_env
+from flows.orchestration.prefect_server import (
     Child,
     check_home,
     check_port,
@@ -30,7 +30,7 @@ from flows.prefect_server import (
     start_server,
     wait_for,
 )
-from flows.schedule import next_due
+from flows.scheduling.schedule import next_due
 
 log = logging.getLogger("vip5")
 _GRACE_SECONDS = 40.0
@@ -126,7 +126,7 @@ def _start(names: Sequence[str], arguments: argparse.Namespace, children: list[C
         check_port(arguments.port)
         check_home()
         address = f"http://127.0.0.1:{arguments.port}/api"
-    from flows.retrain_run import prepare
+    from flows.retraining.config import prepare
 
     for name in names:
         prepare(name, run_id="check")  # tells a wrong parameter now, not at three in the morning
@@ -137,7 +137,7 @@ def _start(names: Sequence[str], arguments: argparse.Namespace, children: list[C
         log.info("serve: starting a Prefect server on port %d (up to a minute the first time)", arguments.port)
         children.append(start_server(arguments.port, address))
     wait_for(address, arguments.patience, children[0] if own else None)
-    words = ["flows.deployments", *names, "--cron", arguments.cron, "--timezone", arguments.timezone]
+    words = ["flows.scheduling.deployments", *names, "--cron", arguments.cron, "--timezone", arguments.timezone]
     children.append(start("the process that starts the runs", [*words, *(["--own"] if own else [])], {}))
 
 

@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from flows.preflight import ENVIRONMENT_BYTES, Stop, check
+from flows.installing.preflight import ENVIRONMENT_BYTES, Stop, check
 
 log = logging.getLogger("vip5.setup")
 _STAMP = ".installed"
@@ -152,8 +152,8 @@ def _run(command: Sequence[str], more: Mapping[str, str] | None = None) -> None:
 
 
 def write_start(root: Path) -> None:
-    """Copies `flows/venv_start.py` into `.venv`, and a line of a .pth file that every Python of it runs."""
-    source = (root / "flows" / "venv_start.py").read_text(encoding="utf-8")
+    """Copies `flows/installing/venv_start.py` into `.venv`, and a line of a .pth file that every Python of it runs."""
+    source = (root / "flows" / "installing" / "venv_start.py").read_text(encoding="utf-8")
     for packages in (root / ".venv" / "lib").glob("python3.*/site-packages"):
         for name, content in ((f"{_START}.py", source), (f"{_START}.pth", f"import {_START}\n")):
             path = packages / name

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from features.errors import BusyError
-from features.stage import configure_logging
-from flows import prefect_env
+from features.runtime.stage import configure_logging
+from flows.orchestration import prefect_env
 
 log = logging.getLogger("vip5")
 

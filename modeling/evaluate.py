@@ -6,23 +6,23 @@ items masked, so that a baseline cannot be weaker by accident; that costs three 
 """
 
 import logging
+import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from features import schema, stage
-from features.progress import Progress
-from features.stage import Context
-from modeling.sasrec_settings import SasRecParams
-from modeling.settings import RidgeParams
+from features import schema
+from features.runtime import stage
+from features.runtime.progress import Progress
+from features.runtime.stage import Context
+from modeling.config.evaluate import Params
 
 if TYPE_CHECKING:
-    from modeling.evaluation import Scores
-    from modeling.evaluation_inputs import Inputs
-    from modeling.tokens import Tokens
-    from modeling.vip5 import VIP5
+    from modeling.data.tokenizer import Tokens
+    from modeling.evaluation.comparison import Scores
+    from modeling.evaluation.inputs import Inputs
+    from modeling.models.vip5 import VIP5
 
 log = logging.getLogger("vip5")
 
@@ -47,76 +47,27 @@ WRITES = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Params:
-    """Parameters of the stage `evaluate`."""
-
-    decoding: Literal["constrained", "unconstrained"] = "constrained"
-    """constrained: existing, unseen items by a prefix tree, direct by exact likelihood; unconstrained: as the paper."""
-    beam: int = 20
-    """Beams a user; without effect where identifiers are one token (the whole catalogue is then ranked exactly)."""
-    top_k: int = 20
-    """Items kept a user and prompt."""
-    batch_size: int = 64
-    """Users a batch at most."""
-    tokens_per_batch: int = 8192
-    """Source tokens a batch at most, padding included; attention over more is slower on a CPU, faster on a GPU."""
-    prompts: tuple[str, ...] = ()
-    """Prompt ids to evaluate, such as [A-3, B-5]; empty for all that the test tables hold."""
-    ablation_prompts: tuple[str, ...] = ("A-3", "A-9", "B-5", "C-3")
-    """Which of them VIP5 without photos and the backbone answer too; empty for all."""
-    max_users: int | None = None
-    """Users drawn by the seed, for a quick look; null for all."""
-    bootstrap_resamples: int = 1000
-    """Resamples of the users behind every 95 % interval; 0 leaves intervals out."""
-    recent_share: float = 0.1
-    """Share of the newest train interactions that the baseline recent_popularity counts."""
-    sasrec: SasRecParams | None = field(default_factory=SasRecParams)
-    """The baseline that is trained in the same run; null leaves it out."""
-    ridge: RidgeParams | None = field(default_factory=RidgeParams)
-    """The baseline that is solved in closed form in the same run; null leaves it out."""
-    max_copied_share: float = 0.05
-    """Share of a family's test prompts that may be word for word in train (a person who pastes one review under several
-    items); above it the family is called leaking. A prompt about the same user and item counts whatever its share."""
-    explanation_max_tokens: int = 32
-    """Longest generated explanation, tokens, </s> included (the paper's saved run: 20)."""
-    device: str = "auto"
-    """auto (a GPU where there is one), cpu, cuda or cuda:N."""
-    num_threads: int | None = None
-    """CPU threads; null leaves torch's choice."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Arithmetic of the models' passes; bfloat16 pays on hardware that has units for it."""
-
-    def __post_init__(self) -> None:
-        for name in ("beam", "top_k", "batch_size", "tokens_per_batch", "explanation_max_tokens"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1")
-        if self.max_users is not None and self.max_users < 1:
-            raise ValueError("max_users must be at least 1, or null")
-        if self.bootstrap_resamples < 0 or not 0 < self.recent_share <= 1:
-            raise ValueError("bootstrap_resamples must be at least 0 and recent_share in (0, 1]")
-        if not 0 <= self.max_copied_share <= 1:
-            raise ValueError("max_copied_share must lie in [0, 1]")
-
-
 def run(params: Params, context: Context) -> int:
     """Score VIP5 and the baselines on the test prompts and write metrics, predictions and explanations."""
-    from modeling import evaluation as ev
-    from modeling import evaluation_files as files
-    from modeling import evaluation_inputs as read
-    from modeling.checkpoints import load_vip5
-    from modeling.devices import device_of
-    from modeling.heap import keep_heap
-    from modeling.rivals import score_rivals
-    from modeling.verdict import leak_line
+    from modeling.baselines.run_baselines import score_rivals
+    from modeling.evaluation import comparison as ev
+    from modeling.evaluation import inputs as read
+    from modeling.evaluation import outputs as files
+    from modeling.evaluation.rank_prompts import listed_candidates, users_of
+    from modeling.evaluation.verdict import leak_line
+    from modeling.models.checkpoints import load_vip5
+    from modeling.runtime.devices import device_of
+    from modeling.runtime.malloc import keep_heap
 
     model, tokens = load_vip5(context, device=device_of(params))
     inputs = read.load_inputs(context, tokens, max_users=params.max_users)
     read.check_vision(model, inputs)
     keep_heap()
     vip5, others = _scores(params, context, model, tokens, inputs)
+    users = {family: users_of(getattr(vip5, family).values()) for family in ("sequential", "direct")}
     rivals = score_rivals(
-        vip5.sequential.values(), vip5.direct.values(), popular=inputs.popular, histories=inputs.histories,
+        users=users, candidates=listed_candidates(vip5.direct.values(), users["direct"]), popular=inputs.popular,
+        histories=inputs.histories,
         interactions=inputs.interactions, content=inputs.content, recent_share=params.recent_share,
         sasrec=params.sasrec, ridge=params.ridge, dataset=context.dataset, seed=context.seed,
     )  # fmt: skip
@@ -134,11 +85,11 @@ def _scores(
     params: Params, context: Context, model: "VIP5", tokens: "Tokens", inputs: "Inputs"
 ) -> "tuple[Scores, dict[str, Scores]]":
     """What VIP5, VIP5 without photos and the backbone answer, under one progress bar."""
-    from modeling import evaluation as ev
-    from modeling.checkpoints import load_backbone_only
-    from modeling.devices import device_of
-    from modeling.evaluation_inputs import test_corpus
-    from modeling.rankings import Search
+    from modeling.evaluation import comparison as ev
+    from modeling.evaluation.inputs import test_corpus
+    from modeling.evaluation.rank_prompts import Search
+    from modeling.models.checkpoints import load_backbone_only
+    from modeling.runtime.devices import device_of
 
     search = Search(
         decoding=params.decoding, beam=params.beam, top_k=params.top_k, batch_size=params.batch_size,
@@ -168,7 +119,7 @@ def _scores(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command `python -m modeling.evaluate`; with `--seeds N` it trains and evaluates N times."""
+    """The command `python -m modeling.evaluate`; `--seeds N` hands on to `python -m modeling.repeat`."""
     parser = stage.parser_of("evaluate", run)
     parser.add_argument(
         "--seeds", type=int, metavar="N",
@@ -180,9 +131,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return stage.execute("evaluate", Params, SECTIONS, run, arguments.params)
     if arguments.seeds < 1:
         parser.error("--seeds must be at least 1")
-    from modeling import seeds
-
-    return seeds.main(arguments.params, arguments.seeds)
+    command = [
+        sys.executable,
+        "-m",
+        "modeling.repeat",
+        "--params",
+        str(arguments.params),
+        "--seeds",
+        str(arguments.seeds),
+    ]
+    return subprocess.run(command, check=False).returncode  # noqa: S603 - our own words
 
 
 if __name__ == "__main__":

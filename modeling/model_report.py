@@ -10,11 +10,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from features import stage
-from features.datasets import Dataset
 from features.errors import InputError
-from features.params import build
-from features.stage import Context
+from features.runtime import stage
+from features.runtime.datasets import Dataset
+from features.runtime.params import build
+from features.runtime.stage import Context
 
 SECTIONS = ("datasets",)
 READS = (
@@ -55,11 +55,10 @@ class Params:
 
 def run(params: Params, context: Context) -> int:
     """Write the page about the trained model."""
-    from modeling import model_page as html
-    from modeling import report_sections as sections
-    from modeling.curve_plots import write_plots
-    from modeling.gallery import cards
-    from modeling.published import load_published
+    from modeling.reporting import html, sections
+    from modeling.reporting.curve_plots import write_plots
+    from modeling.reporting.published_results import load_published
+    from modeling.reporting.user_gallery import cards
 
     path = context.metrics("evaluate.json")
     if not path.is_file():

@@ -7,22 +7,23 @@ history; the whole-word ids of the other tokens stay what `train` will show.
 
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from features import schema, stage
-from features.params import build, digest
-from features.stage import Context
-from modeling.settings import RUN_ONLY, BackboneParams, LoopParams, TeacherParams
+from features import schema
+from features.runtime import stage
+from features.runtime.params import build
+from features.runtime.stage import Context
+from modeling.config.settings import BackboneParams, LoopParams, TeacherParams
+from modeling.training.run_files import checkpoints_of, manifest_of, prompt_tables
 
 if TYPE_CHECKING:
     import torch
 
-    from modeling.ragged import IntArray, Ragged
-    from modeling.ridge import Ridge
-    from modeling.tokens import Tokens
+    from modeling.collaborative.ease import Ridge
+    from modeling.data.ragged import IntArray, Ragged
+    from modeling.data.tokenizer import Tokens
 
 SECTIONS = ("backbone",)
 _PROMPTS = tuple(f"prompts/{split}/{family}" for split in ("train", "valid") for family in schema.FAMILIES)
@@ -64,17 +65,17 @@ def run(params: Params, context: Context) -> int:
     """Fine-tune all of a T5 on the text of every train prompt and save it."""
     import torch
 
-    from modeling.backbone import open_t5, seeded
-    from modeling.batches import Corpus
-    from modeling.checkpoints import save_backbone
-    from modeling.curves import write_curve, write_metrics
-    from modeling.devices import device_of
-    from modeling.distributed import joined, rank
-    from modeling.recent_start import start_recent
-    from modeling.teacher import Teacher
-    from modeling.training import fit
-    from modeling.validation import Measure, fixed_rows
-    from modeling.vip5 import VIP5, set_trainable
+    from modeling.data.prompt_dataset import Corpus
+    from modeling.models.checkpoints import save_backbone
+    from modeling.models.init_recency import start_recent
+    from modeling.models.t5 import open_t5, seeded
+    from modeling.models.vip5 import VIP5, set_trainable
+    from modeling.runtime.devices import device_of
+    from modeling.runtime.distributed import joined, rank
+    from modeling.training.curves import write_curve, write_metrics
+    from modeling.training.distillation import Teacher
+    from modeling.training.loop import fit
+    from modeling.training.validation import Measure, fixed_rows
 
     backbone = build(BackboneParams, context.shared["backbone"], where="backbone")
     device = device_of(params.loop)
@@ -121,7 +122,7 @@ def run(params: Params, context: Context) -> int:
 
 def _start_items(params: Params, context: Context, t5: Any, tokens: "Tokens") -> None:
     """Identifier tokens start from the train split's purchases, and from titles on request."""
-    from modeling.item_start import start_items
+    from modeling.models.init_item_embeddings import start_items
 
     texts, train, words = _bought(context, with_words=params.item_vectors == "titles")
     start_items(t5.shared.weight, tokens, texts, train, spread=params.item_spread, seed=context.seed, words=words)
@@ -133,8 +134,8 @@ def _fit_to_teacher(
     """The token of each item and the teacher's regression; the item vectors are fitted to it where that is asked."""
     import torch
 
-    from modeling.taught_vectors import fit_vectors
-    from modeling.teacher import make_ridge, tokens_of_items
+    from modeling.models.distill_item_embeddings import fit_vectors
+    from modeling.training.distillation import make_ridge, tokens_of_items
 
     if not params.teacher.is_asked:
         return None
@@ -154,9 +155,9 @@ def _fit_to_teacher(
 
 def _bought(context: Context, *, with_words: bool) -> "tuple[list[str], Ragged, Ragged | None]":
     """The identifier of each item, the train items of each user, and the items by title word."""
-    from features.tables import read_table
-    from modeling.histories import known_before_test
-    from modeling.title_words import items_by_word
+    from features.store.tables import read_table
+    from modeling.data.title_vocabulary import items_by_word
+    from modeling.data.user_histories import known_before_test
 
     identifiers = read_table(context.table("identifiers"), schema.IDENTIFIERS, columns=("item_id", "text"))
     texts = identifiers.sort_by("item_id")["text"].to_pylist()
@@ -167,17 +168,12 @@ def _bought(context: Context, *, with_words: bool) -> "tuple[list[str], Ragged, 
     return texts, train, items_by_word(catalogue.sort_by("item_id")["title"].to_pylist())
 
 
-def prompt_tables(context: Context, split: str) -> list[Path]:
-    """The prompt tables of a split, one a family."""
-    return [context.table(f"prompts/{split}/{family}") for family in schema.FAMILIES]
-
-
 def make_tokens(backbone: BackboneParams, context: Context) -> "Tokens":
     """The backbone's tokenizer, or one trained on the train prompts, with the dataset's identifiers added."""
-    from features.tables import read_table
-    from modeling.backbone import tokenizer_folder
-    from modeling.tokenizer_training import train_tokenizer
-    from modeling.tokens import Tokens
+    from features.store.tables import read_table
+    from modeling.data.tokenizer import Tokens
+    from modeling.data.train_tokenizer import train_tokenizer
+    from modeling.models.t5 import tokenizer_folder
 
     limits: dict[str, Any] = {"max_source_tokens": backbone.max_source_tokens, "truncate": backbone.truncate}
     folder = tokenizer_folder(backbone)
@@ -191,26 +187,6 @@ def make_tokens(backbone: BackboneParams, context: Context) -> "Tokens":
         tokens = Tokens.load(folder, **limits)
     identifiers = read_table(context.table("identifiers"), schema.IDENTIFIERS, columns=("text",))
     return tokens.with_identifiers(identifiers["text"].to_pylist())
-
-
-def manifest_of(params: object, context: Context, tables: Sequence[str]) -> dict[str, Any]:
-    """What both training stages write into their manifests."""
-    from features.tables import input_digest
-
-    return {
-        "params_digest": digest(params),
-        "params": asdict(params),  # type: ignore[call-overload]  # every Params is a dataclass
-        "seed": context.seed,
-        "tables": {name: input_digest(context.table(name)) for name in tables},
-    }
-
-
-def checkpoints_of(context: Context, stage: str, loop: LoopParams, made_from: Mapping[str, Any]) -> Path:
-    """Where states of this run lie: a folder named by all that decides what is trained."""
-    how = {name: getattr(loop, name) for name in RUN_ONLY}
-    own = made_from["params"] | {"loop": {k: v for k, v in made_from["params"]["loop"].items() if k not in how}}
-    inputs = {key: value for key, value in made_from.items() if key not in {"params", "params_digest"}}
-    return context.checkpoints(digest({"stage": stage, "params": own, "dataset": context.dataset, **inputs}))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

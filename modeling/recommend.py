@@ -15,17 +15,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from features import rendering, schema
+from features import schema
 from features.errors import InputError, ParamsError, VIP5Error
-from features.photos import PhotoStore
-from features.stage import configure_logging
-from features.tables import from_rows, read_table
-from features.templates import Prompt, load_templates
+from features.prompts import rendering
+from features.prompts.templates import Prompt, load_templates
+from features.runtime.stage import configure_logging
+from features.store.tables import from_rows, read_table
+from features.vision.photo_store import PhotoStore
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from modeling.persons import Catalogue, Line, Person
+    from modeling.serving.request import Catalogue, Line, Person
 
 log = logging.getLogger("vip5")
 
@@ -73,10 +74,10 @@ def recommend(line: "Line", person: "Person", *, prompt: Prompt, top_k: int) -> 
     """The `top_k` best items for `person`, by the constrained search over everything that is not in the history."""
     import numpy as np
 
-    from modeling.batches import Corpus, PhotoTable
-    from modeling.checkpoints import load_vip5, read_manifest
-    from modeling.decoding import constrained_beam_search
-    from modeling.rankings import catalogue_of
+    from modeling.data.prompt_dataset import Corpus, PhotoTable
+    from modeling.decoding.constrained_search import constrained_beam_search
+    from modeling.evaluation.rank_prompts import catalogue_of
+    from modeling.models.checkpoints import load_vip5, read_manifest
 
     photo = rendering.photo(max(1, read_manifest(line.places, "train")["num_visual_tokens"]))
     model, tokens = load_vip5(line.places)
@@ -131,7 +132,7 @@ def write_page(path: Path, line: "Line", person: "Person", answer: Answer, catal
     Raises:
         InputError: the page cannot be written there.
     """
-    from modeling import model_page as html
+    from modeling.reporting import html
 
     store = None
     if line.photos is not None and line.photos.is_dir():
@@ -160,16 +161,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Prints the best items for one user of the dataset, or for a cold-start user."""
     arguments = _parser().parse_args(argv)
     configure_logging()
-    from modeling import persons
+    from modeling.serving import request
 
     try:
-        line = persons.load_line(arguments.params, arguments.dataset, challenger=arguments.challenger)
-        catalogue = persons.Catalogue.load(line.places)
+        line = request.load_line(arguments.params, arguments.dataset, challenger=arguments.challenger)
+        catalogue = request.Catalogue.load(line.places)
         if arguments.user is not None:
-            person = persons.known_person(line.places, arguments.user, held_out=arguments.held_out)
+            person = request.known_person(line.places, arguments.user, held_out=arguments.held_out)
         else:
             keys = [key.strip() for key in arguments.history.split(",") if key.strip()]
-            person = persons.new_person(catalogue, keys)
+            person = request.new_person(catalogue, keys)
         prompt = chosen_prompt(load_templates(line.templates), person, arguments.prompt)
         answer = recommend(line, person, prompt=prompt, top_k=arguments.top_k)
         sys.stdout.write("\n".join(lines(line, person, answer, catalogue)) + "\n")

@@ -17,17 +17,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from features import rendering, schema
+from features import schema
 from features.errors import TableError, VIP5Error
-from features.manifests import MANIFEST, file_digest
-from features.stage import Places, configure_logging
-from features.tables import Provenance, from_rows, read_table, write_table
-from features.templates import Prompt, load_templates
-from modeling.persons import Line, Person, load_line
+from features.prompts import rendering
+from features.prompts.templates import Prompt, load_templates
+from features.runtime.stage import Places, configure_logging
+from features.store.manifests import MANIFEST, file_digest
+from features.store.tables import Provenance, from_rows, read_table, write_table
 from modeling.recommend import add_model_arguments, chosen_prompt
+from modeling.serving.request import Line, Person, load_line
 
 if TYPE_CHECKING:
-    from modeling.histories import Histories
+    from modeling.data.user_histories import Histories
 
 log = logging.getLogger("vip5")
 _USER_COLUMNS = ("user_id", "user_key", "name", "number")
@@ -37,9 +38,9 @@ _EVERYBODY = Person(label="all users", user_id=0, number=0, name="", history=())
 
 def recommend_all(line: Line, prompt: Prompt, *, top_k: int, batch_size: int) -> pa.Table:
     """The `top_k` best items of every user, none of which the user has; rows of the table `predictions`."""
-    from modeling.batches import Corpus, PhotoTable
-    from modeling.checkpoints import load_vip5, read_manifest
-    from modeling.rankings import Search, catalogue_of, rank_prompt
+    from modeling.data.prompt_dataset import Corpus, PhotoTable
+    from modeling.evaluation.rank_prompts import Search, catalogue_of, rank_prompt
+    from modeling.models.checkpoints import load_vip5, read_manifest
 
     model, tokens = load_vip5(line.places)
     identifiers = read_table(line.places.table("identifiers"), schema.IDENTIFIERS, columns=("item_id", "text"))
@@ -67,8 +68,8 @@ def recommend_all(line: Line, prompt: Prompt, *, top_k: int, batch_size: int) ->
 
 def complete_histories(places: Places) -> "Histories":
     """Every user's items in time order, the test item included, which the ranking then leaves out."""
-    from modeling.histories import Histories
-    from modeling.ragged import Ragged, offsets_of
+    from modeling.data.ragged import Ragged, offsets_of
+    from modeling.data.user_histories import Histories
 
     columns = ("user_id", "item_id")
     rows = read_table(places.table("sequences/interactions"), schema.INTERACTIONS, columns=columns)

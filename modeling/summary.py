@@ -15,10 +15,19 @@ from pathlib import Path
 from typing import Any
 
 from features.errors import InputError, VIP5Error
-from features.params import load_yaml
-from features.stage import Places, configure_logging
-from modeling.result_tables import aligned
-from modeling.verdict import BASELINES, STATES, Finding, best_baseline, findings, main_prompt, per_100, task_words
+from features.runtime.params import load_yaml
+from features.runtime.stage import Places, configure_logging
+from modeling.evaluation.result_tables import aligned
+from modeling.evaluation.verdict import (
+    BASELINES,
+    STATES,
+    Finding,
+    best_baseline,
+    findings,
+    main_prompt,
+    per_100,
+    task_words,
+)
 
 Block = Mapping[str, Any]
 _ROWS = 8
@@ -93,7 +102,7 @@ def _cell(block: Block | None, metric: str) -> str:
 def recommend_commands(places: Places, default: str | None) -> list[str]:
     """Two commands with keys of this dataset: for one of its users, and for a history; none where it has no tables."""
     from features import schema
-    from features.tables import read_table
+    from features.store.tables import read_table
 
     tables = ("sequences/users", "sequences/items", "sequences/interactions")
     if not all((places.table(name) / "_manifest.json").is_file() for name in tables):

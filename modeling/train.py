@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
-from features import schema, stage
+from features import schema
 from features.errors import TableError
-from features.stage import Context
-from modeling.pretrain import checkpoints_of, manifest_of, prompt_tables
-from modeling.settings import AdapterParams, LoopParams, VisionParams
+from features.runtime import stage
+from features.runtime.stage import Context
+from modeling.config.settings import AdapterParams, LoopParams, VisionParams
+from modeling.training.run_files import checkpoints_of, manifest_of, prompt_tables
 
 SECTIONS = ("num_visual_tokens",)
 _PROMPTS = tuple(f"prompts/{split}/{family}" for split in ("train", "valid") for family in schema.FAMILIES)
@@ -47,14 +48,14 @@ def run(params: Params, context: Context) -> int:
     """Tune VIP5's own parts on every train prompt and save them."""
     import torch
 
-    from modeling.batches import Corpus, PhotoTable
-    from modeling.checkpoints import adapters_and_vision, open_model, read_manifest, save_trained
-    from modeling.curves import write_curve, write_metrics
-    from modeling.devices import device_of
-    from modeling.distributed import joined, rank
-    from modeling.training import fit
-    from modeling.validation import Measure, fixed_rows
-    from modeling.vip5 import set_trainable
+    from modeling.data.prompt_dataset import Corpus, PhotoTable
+    from modeling.models.checkpoints import adapters_and_vision, open_model, read_manifest, save_trained
+    from modeling.models.vip5 import set_trainable
+    from modeling.runtime.devices import device_of
+    from modeling.runtime.distributed import joined, rank
+    from modeling.training.curves import write_curve, write_metrics
+    from modeling.training.loop import fit
+    from modeling.training.validation import Measure, fixed_rows
 
     device = device_of(params.loop)
     photos = PhotoTable.load(context.table("images/embeddings"))

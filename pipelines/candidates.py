@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from features import stage
 from features.errors import TableError
-from features.seeds import rng, stable_hash
-from pipelines.negatives import unseen_items, unseen_rows
+from features.runtime import stage
+from features.runtime.seeds import rng, stable_hash
+from pipelines.negatives.unseen_items import unseen_items, unseen_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -46,7 +46,8 @@ def run(params: Params, context: stage.Context) -> int:
     """Draw the fixed unseen negatives of every user for validation and test."""
     import shutil
 
-    from features import schema, tables
+    from features import schema
+    from features.store import tables
 
     inputs = {name: context.table(name) for name in ("sequences/items", "sequences/interactions")}
     parts = tables.checked_parts(inputs["sequences/interactions"], schema.INTERACTIONS)

@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from features import stage
-from features.datasets import dataset
-from pipelines.data_report_config import Params
+from features.runtime import stage
+from features.runtime.datasets import dataset
+from pipelines.reporting.config import Params
 
-TEMPLATES = Path(__file__).with_name("data_report_pages")
+TEMPLATES = Path(__file__).parent / "reporting" / "pages"
 
 SECTIONS = ("datasets", "sequences")
 READS = (
@@ -35,13 +35,13 @@ WRITES = ("reports/${dataset}/data.html", "reports/${dataset}/photos.html")
 
 def run(params: Params, context: stage.Context) -> int:
     """Write the pages that show the data: counts, rejects, distributions, sequences and photos."""
-    from features.photos import PhotoStore
-    from pipelines import data_report_numbers, data_report_photos
+    from features.vision.photo_store import PhotoStore
+    from pipelines.reporting import data_summary, photo_gallery
 
     photos = dataset(context.shared, context.dataset).photos
     store = None if photos is None else PhotoStore(context.raw / photos)
-    data = data_report_numbers.collect(params, context)
-    sheet = data_report_photos.collect(params, context, store)
+    data = data_summary.collect(params, context)
+    sheet = photo_gallery.collect(params, context, store)
     write_page(context.report("data.html"), "data.html", {"dataset": context.dataset} | data)
     write_page(context.report("photos.html"), "photos.html", {"dataset": context.dataset} | sheet)
     return int(data["num_items"])

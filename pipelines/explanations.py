@@ -15,11 +15,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from features import schema, stage, tables
-from features.params import build
-from features.stage import Context
-from pipelines import explanation_units
-from pipelines.beam import BeamParams, run_units
+from features import schema
+from features.runtime import stage
+from features.runtime.params import build
+from features.runtime.stage import Context
+from features.store import tables
+from pipelines.aspects import two_passes
+from pipelines.beam.runner import BeamParams, run_units
 
 log = logging.getLogger("vip5")
 
@@ -45,7 +47,8 @@ class Params:
     max_title_share: float = 0.5
     """Of the train reviews with the noun, the greatest share whose item's title holds it, 0 to 1."""
     min_score: float = 2.5
-    """Least evidence of a sentence (pipelines/aspects.py: 2 to 3 for the pattern, up to 2 for agreement and length)."""
+    """Least evidence of a sentence (pipelines/aspects/extraction.py: 2 to 3 for the pattern, up to 2 for agreement and
+    length)."""
     reviews_per_unit: int = 5000
     """Reviews that one unit of work reads."""
 
@@ -84,9 +87,9 @@ def run(params: Params, context: Context) -> int:
         tables.begin_table(folder)
         if units:
             ledger = scratch / "counts.json"
-            run_units("explanations", units, functools.partial(explanation_units.find_mentions, job), beam, ledger)
+            run_units("explanations", units, functools.partial(two_passes.find_mentions, job), beam, ledger)
             job = dataclasses.replace(job, aspect_words=count_aspects(params, scratch, num_train))
-            run_units("explanations", units, functools.partial(explanation_units.write_explanations, job), beam, ledger)
+            run_units("explanations", units, functools.partial(two_passes.write_explanations, job), beam, ledger)
             log.info("explanations: %d aspects, such as %s", len(job.aspect_words or ()), _sample(job.aspect_words))
         else:
             empty = schema.EXPLANATIONS.arrow.empty_table()
@@ -102,9 +105,9 @@ def run(params: Params, context: Context) -> int:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def make_job(params: Params, seed: int, scratch: Path, folder: Path) -> explanation_units.Job:
+def make_job(params: Params, seed: int, scratch: Path, folder: Path) -> two_passes.Job:
     """What the units need of the parameters."""
-    return explanation_units.Job(
+    return two_passes.Job(
         scratch=scratch,
         folder=folder,
         seed=seed,
@@ -155,7 +158,7 @@ def join_reviews(context: Context, scratch: Path, reviews_per_unit: int) -> tupl
 def count_aspects(params: Params, scratch: Path, num_train: int) -> frozenset[str]:
     """The aspect words of the category, from the noun counts that the first pass left."""
     counts = (json.loads(path.read_text(encoding="utf-8")) for path in sorted(scratch.glob("nouns-*.json")))
-    return explanation_units.frequent_aspects(
+    return two_passes.frequent_aspects(
         counts,
         min_reviews=max(params.min_reviews, params.min_review_share * num_train),
         min_opinion_share=params.min_opinion_share,

@@ -14,15 +14,17 @@ from typing import Literal
 
 import numpy as np
 
-from features import schema, stage, tables
+from features import schema
 from features.errors import ParamsError
-from features.params import build, nearest
-from features.stage import Context
-from features.templates import OWN_TEMPLATES, load_templates
-from pipelines import prompt_units
-from pipelines.beam import BeamParams, run_units
-from pipelines.prompt_draws import Window
-from pipelines.prompt_sources import digests
+from features.prompts.templates import OWN_TEMPLATES, load_templates
+from features.runtime import stage
+from features.runtime.params import build, nearest
+from features.runtime.stage import Context
+from features.store import tables
+from pipelines.beam.runner import BeamParams, run_units
+from pipelines.prompting import render_unit
+from pipelines.prompting.example_sampling import Window
+from pipelines.prompting.sources import digests
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,7 +47,7 @@ class Params:
     """What the prompt tables hold."""
 
     templates: str | None = None
-    """YAML file of prompt templates; null for features/prompts.yaml."""
+    """YAML file of prompt templates; null for features/prompts/prompts.yaml."""
     rounds: int = 1
     """Independent draws of the training tables; epoch e reads round e modulo rounds."""
     evaluated: tuple[str, ...] = ("A-3", "A-9", "B-5", "B-8", "C-3", "C-12")
@@ -112,7 +114,7 @@ def run(params: Params, context: Context) -> int:
     for split, family in _pairs():
         tables.begin_table(context.table(f"prompts/{split}/{family}"))
     ledger = job.folder("train", "sequential").with_name(".counts.json")
-    counts = run_units("prompts", units, functools.partial(prompt_units.render_unit, job), beam, ledger)
+    counts = run_units("prompts", units, functools.partial(render_unit.render_unit, job), beam, ledger)
     inputs = {
         name.removeprefix("data/${dataset}/"): context.table(name.removeprefix("data/${dataset}/")) for name in READS
     }
@@ -146,9 +148,9 @@ def check_evaluated(params: Params) -> None:
             prompt.template(variant)
 
 
-def make_job(params: Params, context: Context) -> prompt_units.Job:
+def make_job(params: Params, context: Context) -> render_unit.Job:
     """The settings that every unit shares."""
-    return prompt_units.Job(
+    return render_unit.Job(
         root=context.root.resolve(),
         dataset=context.dataset,
         seed=context.seed,
@@ -168,25 +170,25 @@ def make_job(params: Params, context: Context) -> prompt_units.Job:
     )
 
 
-def given(job: prompt_units.Job) -> dict[str, list[str]]:
+def given(job: render_unit.Job) -> dict[str, list[str]]:
     """By explanation prompt, what its source gives away of the review that the target is from.
 
     Example: {"C-1": [], "C-3": ["rating"], ...}
     """
-    return {prompt.id: list(prompt.given) for prompt in prompt_units.family_prompts(job.templates, "explanation")}
+    return {prompt.id: list(prompt.given) for prompt in render_unit.family_prompts(job.templates, "explanation")}
 
 
-def plan(params: Params, job: prompt_units.Job) -> Iterator[prompt_units.Unit]:
+def plan(params: Params, job: render_unit.Job) -> Iterator[render_unit.Unit]:
     """The units of work: user ranges of at most `rows_per_part` rows, with their part numbers and first example ids.
 
     A user is never cut in two, so a part may be longer where one user alone is.
     """
     for split, family in _pairs():
-        rows = prompt_units.rows_by_user(job, split, family)
+        rows = render_unit.rows_by_user(job, split, family)
         part = example_id = 0
         for number in range(params.rounds if split == "train" else 1):
             for first, last, size in ranges(rows, params.rows_per_part):
-                yield prompt_units.Unit(
+                yield render_unit.Unit(
                     split=split, family=family, round=number, first_user=first, last_user=last, part=part,
                     first_example_id=example_id,
                 )  # fmt: skip

@@ -10,8 +10,8 @@ block or two, at most 64 MB of lines each, whatever the size of the dump.
 import sys
 from collections.abc import Sequence
 
-from features import stage
-from pipelines.records_config import Params
+from features.runtime import stage
+from pipelines.parsing.config import Params
 
 SECTIONS = ("datasets", "beam")
 READS = ("data/raw/${dataset}",)
@@ -24,9 +24,9 @@ WRITES = (
 
 def run(params: Params, context: stage.Context) -> int:
     """Parse, clean and validate the lines of a dump; store what could not be accepted with its reason."""
-    from pipelines import dump_records
+    from pipelines.parsing import write_records
 
-    return dump_records.write_records(params, context)
+    return write_records.write_records(params, context)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

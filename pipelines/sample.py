@@ -1,7 +1,7 @@
 """A made-up dump in the 2014 format, dirty as real dumps are, whose photos tell what no text tells.
 
 Enters: sizes and a seed. Leaves: `data/raw/sample/`: gzipped JSON lines of reviews, gzipped Python-literal lines of
-metadata, a tar of photos. `pipelines/sample_world.py` says which structure is planted; the dump never states it.
+metadata, a tar of photos. `pipelines/synthetic/world.py` says which structure is planted; the dump never states it.
 Trade-off: a few hundred users, so that the whole line runs in minutes; it proves that a model works, not how well.
 """
 
@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from features import stage
-from pipelines import sample_world
+from features.runtime import stage
+from pipelines.synthetic import world
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,16 +72,16 @@ REVIEWS, METADATA, PHOTOS = "reviews_Sample_5.json.gz", "meta_Sample.json.gz", "
 
 def run(params: Params, context: stage.Context) -> int:
     """Write a small made-up dump in the 2014 format, with dirty lines and drawn photos."""
-    from pipelines import sample_dump
+    from pipelines.synthetic import dump_files
 
     folder = context.root / "data" / "raw" / "sample"
     staging = folder.with_name(".sample.staging")
     shutil.rmtree(staging, ignore_errors=True)
     (staging / PHOTOS).parent.mkdir(parents=True)
     made = planned(params, context.seed)
-    reviews = sample_dump.review_lines(made, params.num_dirty_lines, params.silent_review_share, context.seed)
-    metadata = sample_dump.metadata_lines(made, params.num_dirty_lines, context.seed)
-    photos = sample_dump.photos(
+    reviews = dump_files.review_lines(made, params.num_dirty_lines, params.silent_review_share, context.seed)
+    metadata = dump_files.metadata_lines(made, params.num_dirty_lines, context.seed)
+    photos = dump_files.photos(
         made, params.photo_pixels, params.missing_photo_share, params.num_broken_photos, context.seed
     )
     write_gzip(staging / REVIEWS, reviews)
@@ -92,10 +92,10 @@ def run(params: Params, context: stage.Context) -> int:
     return len(reviews) + len(metadata) + len(photos)
 
 
-def planned(params: Params, seed: int) -> sample_world.World:
+def planned(params: Params, seed: int) -> world.World:
     """The truth behind the dump of these parameters and this seed: styles, tastes, purchases."""
-    names = sample_world.Sizes.__dataclass_fields__
-    return sample_world.plan(sample_world.Sizes(**{k: v for k, v in asdict(params).items() if k in names}), seed)
+    names = world.Sizes.__dataclass_fields__
+    return world.plan(world.Sizes(**{k: v for k, v in asdict(params).items() if k in names}), seed)
 
 
 def write_gzip(path: Path, lines: Sequence[bytes]) -> None:

@@ -8,8 +8,8 @@ items and the size of a bucket; the interactions wait on disk, 36 bytes each.
 import sys
 from collections.abc import Sequence
 
-from features import stage
-from pipelines.sequences_config import Params
+from features.runtime import stage
+from pipelines.sequencing.config import Params
 
 SECTIONS = ("datasets", "beam")
 READS = ("data/${dataset}/records/reviews", "data/${dataset}/records/items")
@@ -22,9 +22,9 @@ WRITES = (
 
 def run(params: Params, context: stage.Context) -> int:
     """Dedupe, keep the k-core, order by time, number and split the interactions."""
-    from pipelines import sequence_tables
+    from pipelines.sequencing import write_sequences
 
-    return sequence_tables.write_sequences(params, context)
+    return write_sequences.write_sequences(params, context)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -7,8 +7,8 @@ import numpy as np
 
 from features import schema
 from features.schema import Table
-from features.tables import Provenance, from_rows, write_table
-from features.vectors import vector_table
+from features.store.embeddings import vector_table
+from features.store.tables import Provenance, from_rows, write_table
 
 MADE = Provenance(stage="test", params={})
 DAY = 24 * 60 * 60

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 import yaml
 
-from features import schema, tables
-from features.params import load_yaml
-from flows import graph
+from features import schema
+from features.runtime.params import load_yaml
+from features.store import tables
+from flows.pipeline import stage_graph
 
 ROOT = Path(__file__).parents[1]
-STAGES = graph.modules(load_yaml(ROOT / "dvc.yaml"))
+STAGES = stage_graph.modules(load_yaml(ROOT / "dvc.yaml"))
 READERS = [stage for stage in STAGES if stage != "sample"]
 
 

@@ -6,9 +6,11 @@ from pathlib import Path
 import polars as pl
 
 from benchmarks import dumps, published_way
-from features import schema, tables
-from features.stage import Context
-from pipelines import histories, records
+from features import schema
+from features.runtime.stage import Context
+from features.store import tables
+from pipelines import records
+from pipelines.sequencing import transforms
 
 SIZE = dumps.Size(num_reviews=4_000, num_items=150)
 
@@ -35,7 +37,7 @@ def test_both_ways_read_every_line_and_find_the_same_core(tmp_path: Path) -> Non
     assert rows.height == SIZE.num_reviews
     assert tables.read_table(context.table("records/items"), schema.ITEMS).num_rows == SIZE.num_items
     found = published_way.run(context.raw, tmp_path / "published", SIZE.num_reviews, SIZE.num_items)
-    core = histories.k_core(rows.select(user="user_key", item="item_key"), 5)
+    core = transforms.k_core(rows.select(user="user_key", item="item_key"), 5)
     assert found["interactions"] == core.height > 2_000
     assert (found["users"], found["items"]) == (core["user"].n_unique(), core["item"].n_unique())
     lines = (tmp_path / "published/negative_samples.txt").read_text().splitlines()

@@ -6,10 +6,11 @@ import pytest
 import yaml
 
 from benchmarks import identifiers as bench
-from features import identifiers, schema, stage
+from features import identifiers, schema
 from features.errors import InputError
-from features.tables import Provenance, from_rows, write_table
-from flows.profile import merged
+from features.runtime import stage
+from features.runtime.profiles import merged
+from features.store.tables import Provenance, from_rows, write_table
 from modeling import evaluate
 from tests.modeling.evaluated import write_evaluated
 

@@ -8,8 +8,8 @@ from PIL import Image
 
 from benchmarks import images
 from benchmarks.crops import CROPS_OF_ONE, make_photos
-from features.clip import load_encoder
-from features.clip_config import ClipParams
+from features.encoders.clip import load_encoder
+from features.encoders.config import ClipParams
 from tests.features.made_photos import drawing, encoded
 
 

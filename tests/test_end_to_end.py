@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
-from features import schema, tables
-from features.params import load_yaml, merge
-from flows import graph
+from features import schema
+from features.runtime.params import load_yaml, merge
+from features.store import tables
+from flows.pipeline import stage_graph
 
 ROOT = Path(__file__).parents[1]
 PIPELINE = load_yaml(ROOT / "dvc.yaml")
@@ -36,7 +37,9 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     before = Path.cwd()
     os.chdir(folder)
     try:
-        codes = {name: importlib.import_module(module).main([]) for name, module in graph.modules(PIPELINE).items()}
+        codes = {
+            name: importlib.import_module(module).main([]) for name, module in stage_graph.modules(PIPELINE).items()
+        }
         assert codes == dict.fromkeys(codes, 0)
         yield folder
     finally:
@@ -126,7 +129,7 @@ def test_predictions_are_items_that_exist_and_that_the_user_has_not_seen(line: P
 
 def test_a_second_run_of_the_tables_gives_the_same_bytes(line: Path) -> None:
     names = ("records", "sequences", "candidates", "identifiers", "prompts")
-    modules = graph.modules(PIPELINE)
+    modules = stage_graph.modules(PIPELINE)
     folders = [out for name in names for out in outs() if out.startswith(f"data/sample/{name}")]
     before = {out: (line / out / tables.MANIFEST).read_bytes() for out in folders}
     for name in names:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from features.params import load_yaml
-from flows import graph
+from features.runtime.params import load_yaml
+from flows.pipeline import stage_graph
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = [
-    *graph.modules(load_yaml(ROOT / "dvc.yaml")).values(),
+    *stage_graph.modules(load_yaml(ROOT / "dvc.yaml")).values(),
     "flows.ingest",
     "flows.retrain",
     "flows.serve",
@@ -27,7 +27,7 @@ COMMANDS = [
     "modeling.recommend_all",
 ]
 HEAVY = ["torch", "transformers", "apache_beam", "prefect", "open_clip", "polars", "dvc", "grimp", "torchvision"]
-BEAM_WORKERS = {"pipelines.beam_worker", "pipelines.beam_tables", "pipelines.sequence_worker"}
+BEAM_WORKERS = {"pipelines.beam.dofns", "pipelines.beam.arrow_coder", "pipelines.sequencing.beam_dofns"}
 ASK_FOR_HELP = """\
 import contextlib, importlib, io, json, sys, time
 found = {}
@@ -63,10 +63,12 @@ def test_help_leaves_the_heavy_libraries_alone(answers: tuple[dict[str, tuple[in
 
 
 def test_importing_any_module_prints_and_logs_nothing() -> None:
-    files = [path for package in graph.PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+    files = [path for package in stage_graph.PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
     names = [".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in files]
     light = [
-        name for name in names if name not in {"flows.ingest_flow", *BEAM_WORKERS} and not name.startswith("modeling.")
+        name
+        for name in names
+        if name not in {"flows.download.prefect_flow", *BEAM_WORKERS} and not name.startswith("modeling.")
     ]
     code = "import importlib, sys\nfor name in sys.argv[1].split(): importlib.import_module(name)"
     done = subprocess.run(
@@ -95,9 +97,9 @@ for name in sys.argv[1].split():
 def light() -> list[str]:
     """All modules of `modeling` and those of `features` that they import, late imports included."""
     modeling = {f"modeling.{path.stem}" for path in (ROOT / "modeling").glob("*.py") if path.stem != "__init__"}
-    imports = graph.import_graph()
+    imports = stage_graph.import_graph()
     found = modeling | {above for name in modeling for above in imports.find_upstream_modules(name)}
-    return sorted(found - set(graph.PACKAGES))
+    return sorted(found - set(stage_graph.PACKAGES))
 
 
 def imported(path: Path) -> set[str]:
@@ -118,18 +120,18 @@ def imported(path: Path) -> set[str]:
 def test_the_train_extra_is_what_modeling_imports(light: list[str]) -> None:
     extra = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["train"]
     names = {name for module in light for name in imported(ROOT / f"{module.replace('.', '/')}.py")}
-    assert names - sys.stdlib_module_names - set(graph.PACKAGES) == {NAMES.get(name, name) for name in extra}
+    assert names - sys.stdlib_module_names - set(stage_graph.PACKAGES) == {NAMES.get(name, name) for name in extra}
 
 
 def test_the_worker_extra_is_what_beam_workers_import() -> None:
     """The modules with DoFns and those that do units, with all that they import."""
-    imports = graph.import_graph()
-    starts = {"pipelines.beam_worker", "pipelines.sequence_worker"} | {
+    imports = stage_graph.import_graph()
+    starts = {"pipelines.beam.dofns", "pipelines.sequencing.beam_dofns"} | {
         f"pipelines.{path.stem}" for path in (ROOT / "pipelines").glob("*_units.py")
     }
     modules = starts | {above for name in starts for above in imports.find_upstream_modules(name)}
-    files = [ROOT / f"{module.replace('.', '/')}.py" for module in modules - set(graph.PACKAGES)]
-    names = {name for path in files for name in imported(path)} - sys.stdlib_module_names - set(graph.PACKAGES)
+    files = [ROOT / f"{module.replace('.', '/')}.py" for module in modules - set(stage_graph.PACKAGES)]
+    names = {name for path in files for name in imported(path)} - sys.stdlib_module_names - set(stage_graph.PACKAGES)
     extra = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["worker"]
     assert names == {NAMES.get(name, name) for name in extra}
 

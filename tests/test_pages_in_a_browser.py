@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from modeling import model_page
+from modeling.reporting import html as model_page
 from pipelines import data_report
 from tests.pipelines.test_data_report import shop
 

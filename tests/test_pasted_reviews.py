@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from features.params import load_yaml, merge
-from flows.graph import modules
+from features.runtime.params import load_yaml, merge
+from flows.pipeline.stage_graph import modules
 
 ROOT = Path(__file__).parents[1]
 RUN = """\

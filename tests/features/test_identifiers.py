@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features import identifiers, stage
-from features.codes import (
+from features import identifiers
+from features.errors import ParamsError, TableError
+from features.item_codes.residual_kmeans import (
     blocks,
     co_purchases,
     hierarchical_codes,
@@ -16,12 +17,12 @@ from features.codes import (
     spectral_rows,
     with_collisions_resolved,
 )
-from features.errors import ParamsError, TableError
-from features.params import build
+from features.runtime import stage
+from features.runtime.params import build
+from features.runtime.seeds import rng
 from features.schema import CATALOGUE, IDENTIFIERS, INTERACTIONS, embeddings, text_embeddings
-from features.seeds import rng
-from features.tables import Provenance, from_rows, read_manifest, read_table, write_table
-from features.vectors import vector_table
+from features.store.embeddings import vector_table
+from features.store.tables import Provenance, from_rows, read_manifest, read_table, write_table
 
 SCHEMES = ("token", "number", "semantic", "collaborative")
 NUM_ITEMS, NUM_GROUPS, WIDTH = 60, 4, 8

@@ -11,17 +11,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from features import images, stage
-from features.clip import Encoder, load_encoder
-from features.clip_config import ClipParams
-from features.decoding import PhotoLimits, decode
+from features import images
+from features.encoders.clip import Encoder, load_encoder
+from features.encoders.config import ClipParams
+from features.encoders.embedding_cache import Shards
 from features.errors import InputError
+from features.runtime import stage
+from features.runtime.seeds import rng
 from features.schema import CATALOGUE, PHOTO_REJECTS, embeddings
-from features.seeds import rng
-from features.shards import Shards
-from features.tables import Provenance, from_rows, read_manifest, read_table, write_table
-from features.vectors import read_vectors
-from pipelines.sample_photos import photo
+from features.store.embeddings import read_vectors
+from features.store.tables import Provenance, from_rows, read_manifest, read_table, write_table
+from features.vision.image_decoding import PhotoLimits, decode
+from pipelines.synthetic.photos import photo
 from tests.features.made_photos import COLOURS, REJECTED, animation, drawing, encoded, tracking_pixel
 
 CLIP = {"model": "vip5-tiny", "device": "cpu"}
@@ -261,7 +262,7 @@ PROCESS = """
 import os, signal, sys
 from pathlib import Path
 from features import images, stage
-from features.shards import Shards
+from features.encoders.embedding_cache import Shards
 root, suicidal = Path(sys.argv[1]), sys.argv[2] == "dies"
 dataset = {"format": "amazon2014", "reviews": ["r.gz"], "metadata": [], "photos": "photos"}
 clip = {"model": "vip5-tiny", "device": "cpu"}

@@ -3,12 +3,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from features import stage, texts
-from features.clip import Encoder, load_encoder
-from features.clip_config import ClipParams
+from features import texts
+from features.encoders.clip import Encoder, load_encoder
+from features.encoders.config import ClipParams
+from features.runtime import stage
 from features.schema import CATALOGUE, text_embeddings
-from features.tables import Provenance, from_rows, read_manifest, write_table
-from features.vectors import read_vectors
+from features.store.embeddings import read_vectors
+from features.store.tables import Provenance, from_rows, read_manifest, write_table
 
 CLIP = {"model": "vip5-tiny", "device": "cpu"}
 TITLES = ["Red kettle", None, "Blue lamp", "  ", "Guitar with two necks"]

@@ -13,16 +13,16 @@ import pytest
 
 from features import images, schema
 from features.errors import TableError
-from features.kept_codes import beside
-from features.stage import Context
-from features.tables import read_table
-from features.vectors import read_vectors
-from modeling.histories import known_before_test
-from modeling.user_numbers import neighbour_ranks
+from features.item_codes.stable_codes import beside
+from features.runtime.stage import Context
+from features.store.embeddings import read_vectors
+from features.store.tables import read_table
+from modeling.data.user_histories import known_before_test
+from modeling.evaluation.user_id_leakage import neighbour_ranks
 from pipelines import records, sequences
-from pipelines.histories import kept_numbers, kept_user_numbers, shown_numbers, user_numbers
+from pipelines.sequencing.transforms import kept_numbers, kept_user_numbers, shown_numbers, user_numbers
 from tests.features.made_photos import drawing, encoded
-from tests.modeling.test_baselines import interactions
+from tests.modeling.baselines.test_counting import interactions
 
 BEAM = {"runner": "FnApiRunner", "options": []}
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from features.params import load_yaml
-from modeling.curve_plots import FILES
+from features.runtime.params import load_yaml
+from modeling.reporting.curve_plots import FILES
 
 WRITE = """\
 import json, pathlib, sys, yaml

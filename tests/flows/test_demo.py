@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from features.errors import BusyError
-from flows import commands, demo
+from flows import demo
+from flows.execution import subprocesses
 
 
 @pytest.fixture(autouse=True)
@@ -77,8 +78,8 @@ def test_two_demos_do_not_run_at_once(workspace: Path) -> None:
 def test_git_is_asked_only_where_there_is_one(workspace: Path) -> None:
     (workspace / ".git").rmdir()
     (workspace / "clone" / ".git").mkdir(parents=True)
-    assert commands.dvc_settings(workspace / "clone") == {}
-    (folder,) = commands.dvc_settings(workspace).values()
+    assert subprocesses.dvc_settings(workspace / "clone") == {}
+    (folder,) = subprocesses.dvc_settings(workspace).values()
     assert "no_scm = true" in (Path(folder) / "config").read_text()
 
 
@@ -87,4 +88,4 @@ def test_a_user_id_without_a_name_gets_one(monkeypatch: pytest.MonkeyPatch) -> N
         raise KeyError("getpwuid(): uid not found: 1234")
 
     monkeypatch.setattr(getpass, "getuser", nameless)
-    assert commands.environment()["LOGNAME"].startswith("user-")
+    assert subprocesses.environment()["LOGNAME"].startswith("user-")

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from features import schema
-from features.templates import load_templates
-from flows import docs, docs_flow
+from features.prompts.templates import load_templates
+from flows import docs
+from flows.docgen import data_flow_page
 
 ROOT = Path(__file__).parents[2]
 GRAPH = {
@@ -53,8 +54,8 @@ def test_every_declared_table_and_column_is_on_the_page() -> None:
 
 
 def test_edges_follow_outs_and_deps_and_code_files_are_left_out() -> None:
-    assert docs_flow.edges(GRAPH["stages"]) == [("records", "train")]
-    page = docs_flow.data_flow(GRAPH)
+    assert data_flow_page.edges(GRAPH["stages"]) == [("records", "train")]
+    page = data_flow_page.data_flow(GRAPH)
     assert "  records --> train\n" in page
     assert (
         "| `records` | dump to rows | `data/raw/${dataset}` | `data/${dataset}/records/reviews` | `records` |" in page

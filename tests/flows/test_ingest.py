@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from features.errors import InputError, ParamsError
-from flows import dumps, ingest, shards
+from features.runtime import profiles
+from flows import ingest
+from flows.download import dump_files, tar_shards
 
 PARAMS: dict[str, Any] = {
     "datasets": {
@@ -32,11 +34,11 @@ def source(tmp_path: Path) -> Path:
 
 def bring(name: str, source: Path, root: Path) -> list[str]:
     """What the flow does, without Prefect."""
-    transfers = dumps.plan(name, source, PARAMS, root)
-    arrivals = [dumps.fetch(transfer, name, root) for transfer in transfers]
+    transfers = dump_files.plan(name, source, PARAMS, root)
+    arrivals = [dump_files.fetch(transfer, name, root) for transfer in transfers]
     for transfer, arrival in zip(transfers, arrivals, strict=True):
-        dumps.verify(transfer, arrival)
-    return dumps.publish(name, arrivals, root)
+        dump_files.verify(transfer, arrival)
+    return dump_files.publish(name, arrivals, root)
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -71,10 +73,10 @@ def test_only_the_finished_dump_is_left(source: Path, tmp_path: Path) -> None:
 def test_ready_vectors_arrive_as_they_are_and_a_folder_without_any_is_named(source: Path, tmp_path: Path) -> None:
     params = {**PARAMS, "datasets": {"shirts": {**PARAMS["datasets"]["shirts"], "photos": None, "vectors": "vectors"}}}
     with pytest.raises(InputError, match=r"no \.npy file in .*vectors: null"):
-        dumps.plan("shirts", source, params, tmp_path)
+        dump_files.plan("shirts", source, params, tmp_path)
     (source / "vectors").mkdir()
     (source / "vectors" / "B1.npy").write_bytes(b"numbers")
-    assert [transfer.name for transfer in dumps.plan("shirts", source, params, tmp_path)] == [
+    assert [transfer.name for transfer in dump_files.plan("shirts", source, params, tmp_path)] == [
         "r.json.gz",
         "vectors/B1.npy",
     ]
@@ -95,9 +97,9 @@ def test_loose_photos_are_packed_in_the_order_of_their_keys(source: Path, tmp_pa
 
 
 def test_shards_hold_a_thousand_photos(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dumps, "PHOTOS_PER_SHARD", 2)
-    transfers = dumps.plan("shirts", source, PARAMS)
-    assert shards.PHOTOS_PER_SHARD == 1000
+    monkeypatch.setattr(dump_files, "PHOTOS_PER_SHARD", 2)
+    transfers = dump_files.plan("shirts", source, PARAMS)
+    assert tar_shards.PHOTOS_PER_SHARD == 1000
     assert {transfer.name: [path.stem for path in transfer.sources] for transfer in transfers if transfer.packed} == {
         "photos/photos-00000.tar": ["B01", "B02"],
         "photos/photos-00001.tar": ["B03"],
@@ -110,9 +112,9 @@ def test_same_photos_give_the_same_shard_in_any_folder(source: Path, tmp_path: P
         os.utime(path, (0, 0))
         path.chmod(0o600)
     one, again = io.BytesIO(), io.BytesIO()
-    shards.write_shard([other / "photos/B01.jpg"], one)
+    tar_shards.write_shard([other / "photos/B01.jpg"], one)
     (other / "photos/B01.jpg").chmod(0o644)
-    shards.write_shard([other / "photos/B01.jpg"], again)
+    tar_shards.write_shard([other / "photos/B01.jpg"], again)
     assert one.getvalue() == again.getvalue()
 
 
@@ -133,7 +135,7 @@ def test_only_what_changed_is_replaced(source: Path, tmp_path: Path) -> None:
 def test_a_shard_that_is_no_longer_needed_goes(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(dumps, "PHOTOS_PER_SHARD", 2)
+    monkeypatch.setattr(dump_files, "PHOTOS_PER_SHARD", 2)
     bring("shirts", source, tmp_path)
     (source / "photos/B03.jpg").unlink()
     assert bring("shirts", source, tmp_path) == ["photos/photos-00001.tar"]
@@ -146,7 +148,7 @@ def test_archives_of_photos_are_copied_as_they_are(source: Path, tmp_path: Path)
     for path in (source / "photos").iterdir():
         path.unlink()
     (source / "photos/mine.tar").write_bytes(archive.read_bytes())
-    assert [transfer.name for transfer in dumps.plan("shirts", source, PARAMS)] == ["photos/mine.tar", "r.json.gz"]
+    assert [transfer.name for transfer in dump_files.plan("shirts", source, PARAMS)] == ["photos/mine.tar", "r.json.gz"]
 
 
 def test_an_archive_beside_the_files_stands_for_the_folder(source: Path) -> None:
@@ -154,7 +156,10 @@ def test_an_archive_beside_the_files_stands_for_the_folder(source: Path) -> None
         path.unlink()
     (source / "photos").rmdir()
     (source / "photos.tar").write_bytes(b"tar")
-    assert [transfer.name for transfer in dumps.plan("shirts", source, PARAMS)] == ["photos/photos.tar", "r.json.gz"]
+    assert [transfer.name for transfer in dump_files.plan("shirts", source, PARAMS)] == [
+        "photos/photos.tar",
+        "r.json.gz",
+    ]
 
 
 def test_a_tokenizer_comes_the_same_way(tmp_path: Path) -> None:
@@ -169,33 +174,33 @@ def test_a_failed_copy_leaves_the_old_dump_as_it_was(source: Path, tmp_path: Pat
     bring("shirts", source, tmp_path)
     before = tree(tmp_path / "data/raw/shirts")
     (source / "r.json.gz").write_bytes(b"newer reviews")
-    transfers = dumps.plan("shirts", source, PARAMS, tmp_path)
-    dumps.fetch(transfers[1], "shirts", tmp_path)  # and the process dies here
+    transfers = dump_files.plan("shirts", source, PARAMS, tmp_path)
+    dump_files.fetch(transfers[1], "shirts", tmp_path)  # and the process dies here
     assert tree(tmp_path / "data/raw/shirts") == before
     assert bring("shirts", source, tmp_path) == ["r.json.gz"]
-    assert not dumps.staging_folder("shirts", tmp_path).exists()
+    assert not dump_files.staging_folder("shirts", tmp_path).exists()
 
 
 def test_a_file_that_changes_while_it_is_copied_is_noticed(source: Path, tmp_path: Path) -> None:
-    transfer = dumps.plan("shirts", source, PARAMS, tmp_path)[1]
-    arrival = dumps.fetch(transfer, "shirts", tmp_path)
+    transfer = dump_files.plan("shirts", source, PARAMS, tmp_path)[1]
+    arrival = dump_files.fetch(transfer, "shirts", tmp_path)
     (source / "r.json.gz").write_bytes(b"growing")
     with pytest.raises(InputError, match=r"r\.json\.gz that changed while it was copied"):
-        dumps.verify(transfer, arrival)
+        dump_files.verify(transfer, arrival)
 
 
 def test_a_shard_whose_photo_changes_while_it_is_packed_is_noticed(source: Path, tmp_path: Path) -> None:
-    transfer = dumps.plan("shirts", source, PARAMS, tmp_path)[0]
-    arrival = dumps.fetch(transfer, "shirts", tmp_path)
-    dumps.verify(transfer, arrival)
+    transfer = dump_files.plan("shirts", source, PARAMS, tmp_path)[0]
+    arrival = dump_files.fetch(transfer, "shirts", tmp_path)
+    dump_files.verify(transfer, arrival)
     (source / "photos/B02.jpg").write_bytes(b"another")
     with pytest.raises(InputError, match=r"photos-00000\.tar that changed"):
-        dumps.verify(transfer, arrival)
+        dump_files.verify(transfer, arrival)
 
 
 def test_unknown_dump_is_answered_with_the_nearest(source: Path) -> None:
     with pytest.raises(ParamsError) as caught:
-        dumps.plan("shirt", source, PARAMS)
+        dump_files.plan("shirt", source, PARAMS)
     assert str(caught.value) == (
         "found dump 'shirt'; expected shirts (the nearest known); "
         "do: add it to `datasets` or `tokenizers` of params.yaml"
@@ -204,39 +209,39 @@ def test_unknown_dump_is_answered_with_the_nearest(source: Path) -> None:
 
 def test_missing_folder_file_and_photos_are_named(source: Path) -> None:
     with pytest.raises(InputError, match=r"no folder .*gone"):
-        dumps.plan("shirts", source / "gone", PARAMS)
+        dump_files.plan("shirts", source / "gone", PARAMS)
     with pytest.raises(InputError, match=r"no file sequential_data\.txt in .* \(it holds photos, r\.json\.gz\)"):
-        dumps.plan("toys", source, PARAMS)
+        dump_files.plan("toys", source, PARAMS)
     for path in (source / "photos").iterdir():
         path.unlink()
     with pytest.raises(InputError, match="no photos in"):
-        dumps.plan("shirts", source, PARAMS)
+        dump_files.plan("shirts", source, PARAMS)
     (source / "photos").rmdir()
     with pytest.raises(InputError, match=r"no photo folder .* \(nor photos\.tar\)"):
-        dumps.plan("shirts", source, PARAMS)
+        dump_files.plan("shirts", source, PARAMS)
 
 
 def test_two_photos_of_one_item_are_refused(source: Path) -> None:
     (source / "photos/B01.png").write_bytes(b"again")
     with pytest.raises(InputError, match="two photos of item B01"):
-        dumps.plan("shirts", source, PARAMS)
+        dump_files.plan("shirts", source, PARAMS)
 
 
 def test_the_dumps_own_place_is_no_source(source: Path, tmp_path: Path) -> None:
     bring("shirts", source, tmp_path)
     with pytest.raises(InputError, match="the dump's own place"):
-        dumps.plan("shirts", tmp_path / "data/raw/shirts", PARAMS, tmp_path)
+        dump_files.plan("shirts", tmp_path / "data/raw/shirts", PARAMS, tmp_path)
 
 
 def test_check_arrived_says_what_to_type(source: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
-        dumps.check_arrived("shirts", ["r.json.gz"], tmp_path)
+        dump_files.check_arrived("shirts", ["r.json.gz"], tmp_path)
     assert str(caught.value).endswith("expected r.json.gz; do: .venv/bin/python -m flows.ingest shirts --from FOLDER")
     bring("shirts", source, tmp_path)
-    dumps.check_arrived("shirts", ["r.json.gz"], tmp_path)
+    dump_files.check_arrived("shirts", ["r.json.gz"], tmp_path)
     (tmp_path / "data/raw/shirts/r.json.gz").write_bytes(b"cut")
     with pytest.raises(InputError, match=r"r\.json\.gz of 3 bytes; expected 7 bytes"):
-        dumps.check_arrived("shirts", ["r.json.gz"], tmp_path)
+        dump_files.check_arrived("shirts", ["r.json.gz"], tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -265,13 +270,13 @@ def test_a_profile_of_the_same_name_is_laid_over(workspace: Path) -> None:
     (workspace / "params.yaml").write_text(json.dumps(PARAMS))
     (workspace / "profiles").mkdir()
     (workspace / "profiles/shirts.yaml").write_text("datasets: {shirts: {photos: null}}")
-    assert ingest.dump_params("shirts")["datasets"]["shirts"]["photos"] is None
-    assert ingest.dump_params("toys")["datasets"]["shirts"]["photos"] == "photos"
+    assert profiles.dump_params("shirts")["datasets"]["shirts"]["photos"] is None
+    assert profiles.dump_params("toys")["datasets"]["shirts"]["photos"] == "photos"
 
 
 @pytest.mark.real
 def test_real_dumps_are_found_under_their_configured_names(root: Path, real_data: Path) -> None:
-    from features.params import load_yaml
+    from features.runtime.params import load_yaml
 
     params = load_yaml(root / "params.yaml")
     places = {
@@ -280,5 +285,5 @@ def test_real_dumps_are_found_under_their_configured_names(root: Path, real_data
         "beauty": "p5/beauty",
         "t5_tokenizer": "t5_tokenizer",
     }
-    counts = {name: len(dumps.plan(name, real_data / place, params)) for name, place in places.items()}
+    counts = {name: len(dump_files.plan(name, real_data / place, params)) for name, place in places.items()}
     assert counts == {"musical_instruments": 2, "toys": 3, "beauty": 3, "t5_tokenizer": 2}

@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from features.errors import BusyError, GateError, InputError
-from features.params import load_yaml
-from flows import prefect_env, prefect_server
-from modeling import promoted
+from features.runtime.params import load_yaml
+from flows.orchestration import prefect_env, prefect_server
+from modeling.serving import promoted_model
 from tests.flows import tiny
 from tests.flows.test_ingest import PARAMS, source  # noqa: F401 - a fixture
 from tests.flows.web import Page, serving
@@ -58,7 +58,7 @@ def artifact_data(key: str) -> str:
 
 @pytest.mark.usefixtures("server")
 def test_the_flow_brings_a_dump_and_then_finds_it_unchanged(source: Path, workspace: Path) -> None:  # noqa: F811
-    from flows.ingest_flow import ingest as flow
+    from flows.download.prefect_flow import ingest as flow
 
     changed, entries = flow("shirts", source, PARAMS)
     assert changed == [entry.name for entry in entries] == ["photos/photos-00000.tar", "r.json.gz"]
@@ -71,7 +71,7 @@ def test_the_flow_brings_a_dump_and_then_finds_it_unchanged(source: Path, worksp
 
 @pytest.mark.usefixtures("server")
 def test_the_flow_fetches_by_address_with_the_parameters_of_the_repository(workspace: Path) -> None:
-    from flows.ingest_flow import ingest as flow
+    from flows.download.prefect_flow import ingest as flow
 
     with serving() as site:
         site.pages["r.json"] = Page(b"reviews", etag='"1"', fault="cut", faults=1)
@@ -93,13 +93,13 @@ def test_the_flow_fetches_by_address_with_the_parameters_of_the_repository(works
 def test_a_retrain_promotes_refuses_and_skips_with_its_record_on_the_server(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from flows.retrain_flow import overtaken
-    from flows.retrain_flow import retrain as flow
-    from flows.retrain_run import prepare
+    from flows.retraining.config import prepare
+    from flows.retraining.prefect_flow import overtaken
+    from flows.retraining.prefect_flow import retrain as flow
 
     monkeypatch.chdir(tiny.make(tmp_path / "tiny", root))
     assert flow("tiny").decision == "promote"
-    champion = promoted.current("tiny")
+    champion = promoted_model.current("tiny")
     assert champion is not None
     assert artifacts() == {
         "tiny-run": "markdown", "tiny-result": "markdown", "tiny-gate": "table", "tiny-plot": "image"
@@ -107,7 +107,7 @@ def test_a_retrain_promotes_refuses_and_skips_with_its_record_on_the_server(
     tiny.set_params(Path(), 0.9, leaks=True)
     with pytest.raises(GateError, match="the champion stays"):
         flow("tiny")
-    assert promoted.current("tiny") == champion
+    assert promoted_model.current("tiny") == champion
     run = prepare("tiny", run_id="x")
     assert overtaken(run, datetime.now(UTC) - timedelta(days=7))
     assert not overtaken(run, datetime.now(UTC) + timedelta(seconds=1))
@@ -129,7 +129,7 @@ def test_a_server_that_is_down_costs_the_record_and_not_the_run(
 
 
 def test_deployments_say_what_prefect_yaml_says(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from flows.deployments import deployments
+    from flows.scheduling.deployments import deployments
 
     monkeypatch.chdir(root)
     written = load_yaml(root / "prefect.yaml")["deployments"]
@@ -148,8 +148,8 @@ def test_deployments_say_what_prefect_yaml_says(root: Path, monkeypatch: pytest.
 def test_the_verdict_heads_the_result_artifact(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from prefect import flow
 
-    from flows.retrain_flow import show_words
-    from flows.retrain_run import prepare
+    from flows.retraining.config import prepare
+    from flows.retraining.prefect_flow import show_words
 
     monkeypatch.chdir(tiny.make(tmp_path / "tiny", root))
     run = prepare("tiny", run_id="x")

@@ -10,12 +10,14 @@ import pytest
 import yaml
 
 from features.errors import InputError, ParamsError
-from features.params import load_yaml
-from features.stage import Places
-from flows import kept_numbers, profile
-from flows.commands import environment
-from flows.provenance import data_digests
-from modeling import promoted
+from features.runtime import profiles
+from features.runtime.params import load_yaml
+from features.runtime.stage import Places
+from flows.execution.subprocesses import environment
+from flows.pipeline import derived_pipeline
+from flows.registry import kept_numbers
+from flows.registry.provenance import data_digests
+from modeling.serving import promoted_model
 
 PIPELINE: dict[str, Any] = {
     "stages": {
@@ -52,7 +54,7 @@ path.write_text(dataset)
 
 
 def test_a_stage_is_resolved_and_runs_from_the_root(workspace: Path) -> None:
-    derived = profile.derive(PIPELINE, PARAMS, "work/profiles/toys/params.yaml")
+    derived = derived_pipeline.derive(PIPELINE, PARAMS, "work/profiles/toys/params.yaml")
     assert list(derived["stages"]) == ["records", "pretrain"]
     assert derived["stages"]["records"] == {
         "wdir": "../../..",
@@ -65,13 +67,13 @@ def test_a_stage_is_resolved_and_runs_from_the_root(workspace: Path) -> None:
 
 
 def test_the_sample_is_made_only_for_itself(workspace: Path) -> None:
-    derived = profile.derive(PIPELINE, PARAMS | {"dataset": "sample"}, "work/profiles/sample/params.yaml")
+    derived = derived_pipeline.derive(PIPELINE, PARAMS | {"dataset": "sample"}, "work/profiles/sample/params.yaml")
     assert list(derived["stages"]) == ["sample", "records", "pretrain"]
 
 
 def test_a_path_among_the_parameters_is_an_input_of_who_reads_it(workspace: Path) -> None:
     (workspace / "data/raw/t5_tokenizer").mkdir(parents=True)
-    derived = profile.derive(PIPELINE, PARAMS, "work/profiles/toys/params.yaml")
+    derived = derived_pipeline.derive(PIPELINE, PARAMS, "work/profiles/toys/params.yaml")
     assert derived["stages"]["pretrain"]["deps"] == ["data/toys/records/reviews", "data/raw/t5_tokenizer"]
     assert derived["stages"]["records"]["deps"] == ["data/raw/toys", "pipelines/records.py"]
 
@@ -96,26 +98,26 @@ def put_dump(name: str, files: list[str], root: Path) -> None:
 
 def test_an_unknown_profile_is_answered_with_the_nearest(copy: Path) -> None:
     with pytest.raises(ParamsError) as caught:
-        profile.merged(["toy"])
+        profiles.merged(["toy"])
     assert caught.value.found == "profile 'toy'"
     assert caught.value.expected == "toys (the nearest known)"
 
 
 def test_profiles_are_laid_over_in_order(copy: Path) -> None:
     (copy / "profiles/quick.yaml").write_text("seed: 3\n")
-    merged = profile.merged(["toys", "quick"])
+    merged = profiles.merged(["toys", "quick"])
     assert (merged["dataset"], merged["seed"]) == ("toys", 3)
 
 
 def test_a_profile_without_a_dataset_of_its_own_is_refused(copy: Path) -> None:
     with pytest.raises(ParamsError, match=r"dataset sample, which is that of params\.yaml; expected another dataset"):
-        profile.write_line(["paper"])
+        derived_pipeline.write_line(["paper"])
     assert not (copy / "work").exists()
 
 
 def test_a_missing_dump_is_told_before_dvc_starts(copy: Path) -> None:
     with pytest.raises(InputError) as caught:
-        profile.write_line(["toys"])
+        derived_pipeline.write_line(["toys"])
     assert str(caught.value) == (
         "found no dump in data/raw/toys; expected sequential_data.txt, datamaps.json, items.jsonl.gz; "
         "do: .venv/bin/python -m flows.ingest toys --from FOLDER"
@@ -128,13 +130,13 @@ def test_a_missing_tokenizer_is_told_before_dvc_starts(copy: Path) -> None:
     with pytest.raises(
         InputError, match=r"data/raw/t5_tokenizer; .* do: \.venv/bin/python -m flows\.ingest t5_tokenizer --from"
     ):
-        profile.write_line(["musical_instruments"])
+        derived_pipeline.write_line(["musical_instruments"])
 
 
 def test_a_wrong_parameter_of_any_stage_is_told_before_dvc_starts(copy: Path) -> None:
     (copy / "profiles/wrong.yaml").write_text("dataset: toys\ntrain: {tune: all}\n")
     with pytest.raises(ParamsError, match=r"found train\.tune = 'all'"):
-        profile.write_line(["wrong"])
+        derived_pipeline.write_line(["wrong"])
 
 
 @pytest.mark.parametrize("name", ["musical_instruments", "toys", "beauty"])
@@ -143,7 +145,7 @@ def test_tracked_files_are_only_read(copy: Path, name: str) -> None:
     entry = load_yaml(Path("params.yaml"))["datasets"][name]
     put_dump(name, [*entry["reviews"], *entry["metadata"]], copy)
     put_dump("t5_tokenizer", ["tokenizer.json", "spiece.model"], copy)
-    line = profile.write_line([name])
+    line = derived_pipeline.write_line([name])
     assert {path: (copy / path).read_bytes() for path in before} == before
     assert line.as_posix() == f"work/profiles/{name}/dvc.yaml"
     stages = load_yaml(line)["stages"]
@@ -167,8 +169,8 @@ def test_a_champion_made_of_this_dump_these_parameters_and_this_code_is_made_aga
     folder = Path("models/toys/champions/0123")
     (folder / "data/toys/sequences/items").mkdir(parents=True)
     about = {"params": params, "data": data_digests(Places(dataset="toys"), ()), "numbers_kept_from": {}}
-    champion = promoted.Champion(name="toys", digest="0123", folder=folder, about=about)
-    monkeypatch.setattr(promoted, "current", lambda *_: champion)
+    champion = promoted_model.Champion(name="toys", digest="0123", folder=folder, about=about)
+    monkeypatch.setattr(promoted_model, "current", lambda *_: champion)
     monkeypatch.setattr(kept_numbers, "comparable", lambda *_: True)
     kept = {"sequences": {"previous_items": f"{folder}/data/toys/sequences/items"}}
     assert kept_numbers.kept_numbers(params) == {}
@@ -194,15 +196,15 @@ def test_dvc_runs_a_line_in_the_ignored_folder_and_leaves_the_roots_alone(root: 
     stage = {"cmd": "python -m put", "deps": ["put.py"], "params": ["dataset"], "outs": ["data/${dataset}/out"]}
     pipeline = {"stages": {"put": stage}}
     (workspace / "dvc.yaml").write_text(yaml.safe_dump(pipeline))
-    assert profile.reproduce(Path("dvc.yaml"), dry=False) == 0
+    assert derived_pipeline.reproduce(Path("dvc.yaml"), dry=False) == 0
     lock = (workspace / "dvc.lock").read_bytes()
     home = workspace / "work/profiles/toys"
     home.mkdir(parents=True)
     (home / "params.yaml").write_text("dataset: toys\n")
-    derived = profile.derive(pipeline, {"dataset": "toys"}, "work/profiles/toys/params.yaml")
+    derived = derived_pipeline.derive(pipeline, {"dataset": "toys"}, "work/profiles/toys/params.yaml")
     (home / "dvc.yaml").write_text(yaml.safe_dump(derived))
-    profile.write_settings()
-    assert profile.reproduce(Path("work/profiles/toys/dvc.yaml"), dry=False) == 0
+    derived_pipeline.write_settings()
+    assert derived_pipeline.reproduce(Path("work/profiles/toys/dvc.yaml"), dry=False) == 0
     assert (workspace / "data/toys/out").read_text() == "toys"
     assert (home / "dvc.lock").is_file()
     assert (workspace / "dvc.lock").read_bytes() == lock
@@ -211,5 +213,7 @@ def test_dvc_runs_a_line_in_the_ignored_folder_and_leaves_the_roots_alone(root: 
         subprocess.run([sys.executable, "-m", "dvc", *words, "-q"], check=True, cwd=workspace, env=environment())
     assert (workspace / "data/toys/out").read_text() == "toys"
     done = [sys.executable, "-m", "dvc", "status", "work/profiles/toys/dvc.yaml"]
-    said = subprocess.run(done, check=True, env=environment(profile.settings()), capture_output=True, text=True)
+    said = subprocess.run(
+        done, check=True, env=environment(derived_pipeline.settings()), capture_output=True, text=True
+    )
     assert "up to date" in said.stdout

@@ -11,16 +11,20 @@ from typing import Any
 
 import pytest
 
-from features import schema, tables
+from features import schema
 from features.errors import BusyError, CommandError, GateError, InputError, ModelError, ParamsError
-from features.params import load_yaml
-from flows import champion, champion_report, champions, commands, retrain_steps
-from flows.kept_numbers import kept_numbers
-from flows.locks import only_one
+from features.runtime.params import load_yaml
+from features.store import tables
+from flows import champion
+from flows.execution import subprocesses
+from flows.execution.run_log import read_history
+from flows.execution.workspace_lock import only_one
+from flows.registry import champion_report, model_registry
+from flows.registry.kept_numbers import kept_numbers
 from flows.retrain import run_plainly
-from flows.retrain_run import Run, prepare
-from flows.run_log import read_history
-from modeling import promoted as promoted_models
+from flows.retraining import steps
+from flows.retraining.config import Run, prepare
+from modeling.serving import promoted_model as promoted_models
 from tests.flows import tiny
 from tests.flows.test_profile import put_dump
 
@@ -45,7 +49,7 @@ def run_in(folder: Path, run_id: str = "r1") -> Run:
     return prepare("tiny", run_id=run_id, root=folder, tell=lambda line: None)
 
 
-def retrain(folder: Path, run_id: str = "r1") -> retrain_steps.Result:
+def retrain(folder: Path, run_id: str = "r1") -> steps.Result:
     return run_plainly(run_in(folder, run_id))
 
 
@@ -137,7 +141,7 @@ def kill_in(folder: Path, at: str, when: str) -> None:
         return found
 
     with only_one("killed", "tiny", folder):
-        retrain_steps.retrain(run_in(folder, "killed"), step)
+        steps.retrain(run_in(folder, "killed"), step)
 
 
 def child(function: Callable[..., None], *arguments: Any, start: str = "fork") -> int:
@@ -160,7 +164,7 @@ def ready(promoted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def without_dvc(monkeypatch: pytest.MonkeyPatch) -> None:
     """The line has run already: seconds of DVC finding that out are left out."""
-    monkeypatch.setattr(retrain_steps, "reproduce", lambda run, target=None: None)
+    monkeypatch.setattr(steps, "reproduce", lambda run, target=None: None)
 
 
 def test_killed_at_any_step_the_old_champion_or_the_whole_new_one_stands(
@@ -187,9 +191,9 @@ def kill_at_change(folder: Path, number: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     run = run_in(folder, "killed")
-    verdict = retrain_steps.gate(run, promoted_models.current("tiny", folder))
+    verdict = steps.gate(run, promoted_models.current("tiny", folder))
     sys.addaudithook(audit)
-    retrain_steps.promote(run, retrain_steps.seal(run), verdict)
+    steps.promote(run, steps.seal(run), verdict)
 
 
 @pytest.mark.slow
@@ -203,8 +207,8 @@ def test_killed_at_any_change_of_a_file_the_pointer_names_a_whole_champion(ready
         if code == 0:
             break
         run = run_in(folder)
-        verdict = retrain_steps.gate(run, promoted_models.current("tiny", folder))
-        retrain_steps.promote(run, retrain_steps.seal(run), verdict)
+        verdict = steps.gate(run, promoted_models.current("tiny", folder))
+        steps.promote(run, steps.seal(run), verdict)
         assert quality(folder) == 0.2
     assert code == 0
     assert len(seen) > 10
@@ -225,7 +229,7 @@ def test_a_failure_in_any_step_leaves_the_champion(
             return function(*arguments)
 
         with pytest.raises(CommandError, match=f"step {at} that fails"):
-            retrain_steps.retrain(run_in(folder), step)
+            steps.retrain(run_in(folder), step)
         assert quality(folder) == 0.1
         assert read_history(folder)[-1]["reason"].startswith(f"found step {at} that fails")
 
@@ -241,7 +245,7 @@ def test_an_earlier_champion_can_be_used_again(
     without_dvc(monkeypatch)
     retrain(folder)
     monkeypatch.chdir(folder)
-    first, second = (model.digest for model in champions.promoted_models("tiny"))
+    first, second = (model.digest for model in model_registry.promoted_models("tiny"))
     assert quality(folder) == 0.2
     assert champion.main(["tiny"]) == 0
     assert [line for line in capsys.readouterr().out.splitlines() if line[:1] in "*-" and line] == [
@@ -266,7 +270,7 @@ def test_digits_that_two_champions_begin_with_are_refused(tmp_path: Path) -> Non
         r"found 2 champions of tiny that begin with 'ab'; expected one of: (ab12){4}, (ab34){4}; do: write more digits"
     )
     with pytest.raises(InputError, match=told):
-        champions.use("tiny", "ab", tmp_path)
+        model_registry.use("tiny", "ab", tmp_path)
 
 
 def test_a_promoted_model_is_listed_with_code_metric_and_best_baseline(promoted: Path) -> None:
@@ -366,7 +370,9 @@ def test_the_second_of_two_runs_leaves_or_waits(tmp_path: Path, wait: float, get
 
 def test_lines_are_told_as_they_come_and_a_busy_workspace_is_known(tmp_path: Path) -> None:
     said: list[str] = []
-    assert commands.stream([sys.executable, "-c", "print('one'); print(); print('two')"], tmp_path, said.append) == 0
+    assert (
+        subprocesses.stream([sys.executable, "-c", "print('one'); print(); print('two')"], tmp_path, said.append) == 0
+    )
     assert said == ["one", "two"]
 
 
@@ -379,7 +385,7 @@ def test_what_stops_us_stops_the_command_and_its_children(tmp_path: Path) -> Non
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        commands.stream([sys.executable, "-c", script], tmp_path, listen)
+        subprocesses.stream([sys.executable, "-c", script], tmp_path, listen)
     deadline = time.monotonic() + 10
     while Path(f"/proc/{pids[0]}/stat").exists() and time.monotonic() < deadline:
         if Path(f"/proc/{pids[0]}/stat").read_text().split()[2] == "Z":
@@ -399,9 +405,9 @@ def test_a_profile_keeps_the_numbers_and_codes_of_its_champion(
     put_dump("toys", [*params["datasets"]["toys"]["reviews"], *params["datasets"]["toys"]["metadata"]], workspace)
     put_dump("t5_tokenizer", ["tokenizer.json", "spiece.model"], workspace)
     asked: list[list[str]] = []
-    monkeypatch.setattr(retrain_steps, "dvc", lambda words, *rest, **more: asked.append(list(words)))
+    monkeypatch.setattr(steps, "dvc", lambda words, *rest, **more: asked.append(list(words)))
     run = prepare("toys", run_id="r1", tell=lambda line: None)
-    retrain_steps.reproduce(run)
+    steps.reproduce(run)
     line = Path("work/profiles/toys")
     assert load_yaml(line / "params.yaml")["sequences"]["previous_items"] is None
     made = tables.Provenance(stage="sequences", params={})
@@ -415,10 +421,10 @@ def test_a_profile_keeps_the_numbers_and_codes_of_its_champion(
         Path(name).write_text("x")
     Path("metrics/toys").mkdir(parents=True)
     Path("metrics/toys/evaluate.json").write_text("{}")
-    digest, folder = champions.seal("toys", champions.stage("toys"), run.params)
+    digest, folder = model_registry.seal("toys", model_registry.stage("toys"), run.params)
     about = {"params": run.params, "model": "x", "promoted_at": "2020"}
-    champions.promote("toys", digest, about)
-    retrain_steps.reproduce(run, "sequences")
+    model_registry.promote("toys", digest, about)
+    steps.reproduce(run, "sequences")
     written = load_yaml(line / "params.yaml")
     kept = f"models/toys/champions/{digest}/data/toys/sequences"
     assert written["sequences"]["previous_items"] == f"{kept}/items"

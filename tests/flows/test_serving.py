@@ -15,9 +15,11 @@ from uuid import UUID
 import pytest
 
 from features.errors import BusyError, CommandError, InputError, ParamsError
-from flows import prefect_env, prefect_server, retrain, serve, telling
-from flows.commands import environment
-from flows.schedule import next_due
+from flows import serve
+from flows.execution.subprocesses import environment
+from flows.orchestration import prefect_env, prefect_server, run_messages
+from flows.retraining import step_timer
+from flows.scheduling.schedule import next_due
 
 NOON = datetime(2026, 11, 28, 12, tzinfo=UTC)
 
@@ -133,7 +135,7 @@ def test_a_child_that_ends_by_itself_is_told_with_its_last_words(root: Path, tmp
 
 
 def test_a_child_ends_when_its_starter_is_gone(root: Path) -> None:
-    words = [sys.executable, "-m", "flows.guarded", "0", "http.server", "--bind", "127.0.0.1", "0"]
+    words = [sys.executable, "-m", "flows.orchestration.guarded", "0", "http.server", "--bind", "127.0.0.1", "0"]
     with subprocess.Popen(words, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
                           stderr=subprocess.DEVNULL) as child:  # fmt: skip
         time.sleep(0.5)
@@ -160,7 +162,7 @@ def terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 
 def test_a_served_run_tells_its_beginning_and_its_end_with_the_verdict(terminal: Any) -> None:
     page: list[str] = []
-    with telling.told("retrain-toys", flow_run(), page.append, stopped="-") as this:
+    with run_messages.told("retrain-toys", flow_run(), page.append, stopped="-") as this:
         this.log("a line of DVC")
         this.lines = ["the champion stays (not better)", "VIP5 finds the next item for 26 of 100 users."]
     first, second, third = terminal.readouterr().err.splitlines()
@@ -173,7 +175,7 @@ def test_a_served_run_tells_its_beginning_and_its_end_with_the_verdict(terminal:
 
 def test_a_served_run_that_fails_tells_why_with_the_last_lines(terminal: Any) -> None:
     def run() -> None:
-        with telling.told("retrain-toys", flow_run(auto_scheduled=False), str, stopped="-") as this:
+        with run_messages.told("retrain-toys", flow_run(auto_scheduled=False), str, stopped="-") as this:
             this.log("records: found no dump")
             this.aside("a row of the table")
             raise CommandError("dvc repro with exit code 255", "0", "mend it")
@@ -191,7 +193,7 @@ def test_a_served_run_that_fails_tells_why_with_the_last_lines(terminal: Any) ->
 def test_a_served_run_that_is_stopped_says_so(terminal: Any) -> None:
     with (
         pytest.raises(KeyboardInterrupt),
-        telling.told("retrain-toys", flow_run(), print, stopped="the champion stays"),
+        run_messages.told("retrain-toys", flow_run(), print, stopped="the champion stays"),
     ):
         raise KeyboardInterrupt
     assert (
@@ -202,19 +204,19 @@ def test_a_served_run_that_is_stopped_says_so(terminal: Any) -> None:
 
 def test_a_run_typed_by_hand_tells_the_log_and_no_frame(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "vip5")
-    with telling.told("retrain-toys", flow_run(deployment_id=None), str, stopped="-") as this:
+    with run_messages.told("retrain-toys", flow_run(deployment_id=None), str, stopped="-") as this:
         this.log("a line of DVC")
     assert caplog.messages == ["a line of DVC"]
 
 
 def test_the_verdict_is_read_where_there_is_one(tmp_path: Path) -> None:
-    from features.stage import Places
+    from features.runtime.stage import Places
 
     run: Any = SimpleNamespace(places=Places(dataset="toys", root=tmp_path))
-    assert retrain.verdict_lines(run) == []
+    assert step_timer.verdict_lines(run) == []
     path = run.places.metrics("evaluate.json")
     path.parent.mkdir(parents=True)
     path.write_text("{}")
-    assert retrain.verdict_lines(run) == []
+    assert step_timer.verdict_lines(run) == []
     path.write_text('{"verdict": ["It finds.", "Leaks: none."]}')
-    assert retrain.verdict_lines(run) == ["It finds.", "Leaks: none."]
+    assert step_timer.verdict_lines(run) == ["It finds.", "Leaks: none."]

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from flows import preflight, setup
+from flows import setup
+from flows.installing import preflight
 
 ROOT = Path(__file__).parents[2]
 
@@ -18,15 +19,17 @@ def test_the_range_of_pythons_is_stated_once() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     lowest, highest = setup.PYTHONS[0], setup.PYTHONS[-1]
     assert project["requires-python"] == f">={lowest[0]}.{lowest[1]},<{highest[0]}.{highest[1] + 1}"
-    assert f"{lowest} <= sys.version_info[:2] <= {highest}" in (ROOT / "flows/setup.sh").read_text(encoding="utf-8")
+    assert f"{lowest} <= sys.version_info[:2] <= {highest}" in (ROOT / "flows/installing/setup.sh").read_text(
+        encoding="utf-8"
+    )
 
 
-@pytest.mark.parametrize("name", ["setup", "preflight", "venv_start"])
+@pytest.mark.parametrize("name", ["setup", "installing/preflight", "installing/venv_start"])
 def test_what_runs_before_the_installation_imports_the_standard_library_alone(name: str) -> None:
     text = (ROOT / "flows" / f"{name}.py").read_text(encoding="utf-8")
     imported = set(re.findall(r"^ *(?:import|from) (\w+)", text, re.MULTILINE))
     assert imported - {"flows"} <= sys.stdlib_module_names
-    assert set(re.findall(r"^ *from (flows\S*)", text, re.MULTILINE)) <= {"flows.preflight"}
+    assert set(re.findall(r"^ *from (flows\S*)", text, re.MULTILINE)) <= {"flows.installing.preflight"}
 
 
 def environment(folder: Path, first: str, python: str = sys.executable) -> Path:
@@ -80,9 +83,8 @@ def test_an_output_folder_one_level_down_that_is_a_link_is_named(tmp_path: Path)
 
 def started(**names: str) -> str:
     """What a Python that runs `venv_start` first finds: PATH and LOGNAME."""
-    code = (
-        "import os, runpy; runpy.run_path('flows/venv_start.py'); print(os.environ['PATH'], os.environ.get('LOGNAME'))"
-    )
+    start = "import os, runpy; runpy.run_path('flows/installing/venv_start.py')"
+    code = f"{start}; print(os.environ['PATH'], os.environ.get('LOGNAME'))"
     return subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=names, check=True, capture_output=True, text=True
     ).stdout.strip()

@@ -87,7 +87,7 @@ def dvc(folder: Path, *words: str) -> str:
 
 
 def environment() -> dict[str, str]:
-    from flows.commands import environment as own
+    from flows.execution.subprocesses import environment as own
 
     return own()
 

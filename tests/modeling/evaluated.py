@@ -7,12 +7,12 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from features import schema
+from features.runtime.seeds import rng
+from features.runtime.stage import Context
 from features.schema import Table
-from features.seeds import rng
-from features.stage import Context
-from features.tables import Provenance, from_rows, read_manifest, write_table
+from features.store.tables import Provenance, from_rows, read_manifest, write_table
 from modeling import pretrain, train
-from modeling.settings import LoopParams
+from modeling.config.settings import LoopParams
 from tests.modeling.world import MADE, NUM_ITEMS, write_world
 
 LOOP = LoopParams(epochs=1, max_steps=1, batch_size=30, valid_rows=0)

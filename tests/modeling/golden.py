@@ -80,9 +80,9 @@ def our_name(name: str) -> str:
 
 def golden_model(names: list[str]) -> Any:
     """The tiny VIP5 of the golden README with its weights."""
-    from modeling.backbone import new_t5
-    from modeling.settings import AdapterParams, Scratch, VisionParams
-    from modeling.vip5 import VIP5
+    from modeling.config.settings import AdapterParams, Scratch, VisionParams
+    from modeling.models.t5 import new_t5
+    from modeling.models.vip5 import VIP5
 
     scratch = Scratch(d_model=32, d_ff=64, num_heads=4, d_kv=8, num_layers=2, num_decoder_layers=2)
     model = VIP5(

@@ -16,16 +16,16 @@ import yaml
 
 from features import schema
 from features.errors import ModelError, ParamsError, TableError
-from features.stage import Context
-from features.tables import read_table
+from features.runtime.stage import Context
+from features.store.tables import read_table
 from modeling import evaluate, model_report, summary
-from modeling.checkpoints import load_vip5
-from modeling.decoding import score_items
-from modeling.evaluation import chosen
-from modeling.evaluation_inputs import load_inputs
-from modeling.evaluation_inputs import test_corpus as read_test_corpus
-from modeling.rankings import Search, prompt_key, rank_prompt, rows_by_prompt
-from modeling.sasrec_settings import SasRecParams
+from modeling.config.sasrec import SasRecParams
+from modeling.decoding.constrained_search import score_items
+from modeling.evaluation.comparison import chosen
+from modeling.evaluation.inputs import load_inputs
+from modeling.evaluation.inputs import test_corpus as read_test_corpus
+from modeling.evaluation.rank_prompts import Search, prompt_key, rank_prompt, rows_by_prompt
+from modeling.models.checkpoints import load_vip5
 from tests.modeling.evaluated import rewrite, write_evaluated
 from tests.modeling.world import NUM_ITEMS, NUM_USERS
 

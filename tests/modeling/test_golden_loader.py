@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from modeling.tokens import Tokens
+from modeling.data.tokenizer import Tokens
 from tests.modeling.golden import GOLDEN, T5_TOKENIZER, need
 
 pytestmark = pytest.mark.real

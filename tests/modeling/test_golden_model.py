@@ -18,10 +18,10 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from modeling.batches import Batch
-from modeling.optimiser import DecayedAdam
-from modeling.quick import quicken
-from modeling.vip5 import VIP5, set_trainable, shifted_right
+from modeling.data.prompt_dataset import Batch
+from modeling.kernels.fused_modules import quicken
+from modeling.models.vip5 import VIP5, set_trainable, shifted_right
+from modeling.training.optimizer import DecayedAdam
 from tests.modeling.golden import GOLDEN, golden_model, need, our_name
 
 pytestmark = pytest.mark.real

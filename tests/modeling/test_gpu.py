@@ -7,20 +7,20 @@ import numpy as np
 import pytest
 import torch
 
-from features.seeds import rng
-from modeling.batches import Batch, PhotoTable
-from modeling.decoding import constrained_beam_search, score_items
-from modeling.devices import arithmetic
-from modeling.named_items import LeftOut
-from modeling.prefix_tree import build_tree
-from modeling.quick import quicken
-from modeling.settings import LoopParams
-from modeling.steps import ready_steps
-from modeling.targets import SoftTargets
-from modeling.taught_vectors import fit_vectors
-from modeling.teacher import make_ridge
-from tests.modeling.test_quick import batch, model
-from tests.modeling.test_teacher import ALWAYS, TEXTS, TRAIN
+from features.runtime.seeds import rng
+from modeling.config.settings import LoopParams
+from modeling.data.prompt_dataset import Batch, PhotoTable
+from modeling.data.seen_item_mask import LeftOut
+from modeling.decoding.constrained_search import constrained_beam_search, score_items
+from modeling.decoding.prefix_tree import build_tree
+from modeling.kernels.fused_modules import quicken
+from modeling.models.distill_item_embeddings import fit_vectors
+from modeling.models.targets import SoftTargets
+from modeling.runtime.devices import arithmetic
+from modeling.training.distillation import make_ridge
+from modeling.training.step_planner import ready_steps
+from tests.modeling.kernels.test_fused_modules import batch, model
+from tests.modeling.training.test_distillation import ALWAYS, TEXTS, TRAIN
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 

@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from features.stage import Context
-from modeling import evaluate, model_report, report_sections
-from modeling.model_page import MOST_PHOTO_BYTES, Item, line_chart, page, recommendation, table
+from features.runtime.stage import Context
+from modeling import evaluate, model_report
+from modeling.reporting import sections
+from modeling.reporting.html import MOST_PHOTO_BYTES, Item, line_chart, page, recommendation, table
 from tests.modeling.evaluated import write_evaluated
 from tests.modeling.world import NUM_ITEMS, exit_code
 
@@ -135,9 +136,9 @@ def test_slices_that_an_evaluation_adds_are_shown_with_their_intervals() -> None
         "sequential": {"A-3": {"slices": {"item_age": {"new": block}}}, "A-9": {"slices": {}}},
         "direct": {"B-5": {}},
     }  # fmt: skip
-    text = "".join(report_sections.slices(results, "A-3"))
+    text = "".join(sections.slices(results, "A-3"))
     assert "<td>item age: new</td><td>8</td><td>0.2500 <small>[0.1000, 0.4000]</small></td>" in text
-    assert report_sections.slices({"sequential": {"A-3": {}}, "direct": {}}, "A-3") == []
+    assert sections.slices({"sequential": {"A-3": {}}, "direct": {}}, "A-3") == []
 
 
 def test_published_figures_stand_beside_ours_only_on_their_own_split(place: Context) -> None:

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from features.stage import Context
-from features.tables import file_digest, input_digest
+from features.runtime.stage import Context
+from features.store.tables import file_digest, input_digest
 from modeling import pretrain
-from modeling.checkpoints import load_backbone_only, read_manifest
-from modeling.settings import LoopParams
+from modeling.config.settings import LoopParams
+from modeling.models.checkpoints import load_backbone_only, read_manifest
 from tests.modeling.world import NUM_ITEMS, curve, exit_code, write_world
 
 LOOP = LoopParams(epochs=8, batch_size=16, learning_rate=0.02, measure_every=20, select_by="hr@10", dropout=0.0)

@@ -12,14 +12,15 @@ import yaml
 
 from features import schema
 from features.errors import ParamsError
-from features.stage import Context
-from features.tables import read_table
-from features.templates import OWN_TEMPLATES, load_templates
-from flows import champions
-from flows.gate import Baseline
-from modeling import evaluate, promoted, recommend
-from modeling.persons import NEW_NAME, Catalogue, Person, known_person, load_line, near
-from modeling.promoted import Champion
+from features.prompts.templates import OWN_TEMPLATES, load_templates
+from features.runtime.stage import Context
+from features.store.tables import read_table
+from flows.registry import model_registry
+from flows.registry.quality_gate import Baseline
+from modeling import evaluate, recommend
+from modeling.serving import promoted_model
+from modeling.serving.promoted_model import Champion
+from modeling.serving.request import NEW_NAME, Catalogue, Person, known_person, load_line, near
 from tests.modeling.evaluated import write_evaluated
 from tests.modeling.world import NUM_ITEMS, exit_code
 
@@ -191,9 +192,9 @@ def champion(evaluated: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(root)
     whole = parameters(evaluated)
     whole["prompts"] |= {"max_history": 2}
-    digest, _ = champions.seal("tiny", champions.stage("tiny"), whole)
-    about = {"promoted_at": "2026-11-28T19:30:00+00:00", "model": promoted.model_digest("tiny")}
-    found = champions.promote("tiny", digest, about)
+    digest, _ = model_registry.seal("tiny", model_registry.stage("tiny"), whole)
+    about = {"promoted_at": "2026-11-28T19:30:00+00:00", "model": promoted_model.model_digest("tiny")}
+    found = model_registry.promote("tiny", digest, about)
     (root / "own.yaml").write_text("prompts: []")
     (root / "models/tiny/train/trained.safetensors").write_bytes(b"another model")
     shutil.rmtree(root / "data/tiny/sequences")
@@ -223,11 +224,15 @@ def test_the_last_trained_model_answers_where_it_is_asked_for(
     shutil.copytree(evaluated.table("sequences"), "data/tiny/sequences")
     standing = load_line(Path("params.yaml"), challenger=True).model
     assert standing == f"the last trained model, which the gate has not judged; the champion is {champion.digest}"
-    verdict = {"model": promoted.model_digest("tiny"), "decision": "refuse", "reason": "leakage: leaks: 3 of 30 pairs"}
-    promoted.verdict_path("tiny").write_text(json.dumps(verdict))
+    verdict = {
+        "model": promoted_model.model_digest("tiny"),
+        "decision": "refuse",
+        "reason": "leakage: leaks: 3 of 30 pairs",
+    }
+    promoted_model.verdict_path("tiny").write_text(json.dumps(verdict))
     standing = load_line(Path("params.yaml"), challenger=True).model
     assert standing.startswith("the last trained model, which the gate refused (leakage: leaks: 3 of 30 pairs); the")
-    promoted.verdict_path("tiny").write_text("{")
+    promoted_model.verdict_path("tiny").write_text("{")
     assert (
         "the gate may have judged (metrics/tiny/gate.json cannot be read)"
         in load_line(Path("params.yaml"), challenger=True).model

@@ -8,12 +8,12 @@ import pytest
 import yaml
 
 from features import schema
-from features.stage import Context
-from features.tables import read_table
-from features.templates import OWN_TEMPLATES, load_templates
-from flows import champions
+from features.prompts.templates import OWN_TEMPLATES, load_templates
+from features.runtime.stage import Context
+from features.store.tables import read_table
+from flows.registry import model_registry
 from modeling import evaluate, recommend, recommend_all
-from modeling.persons import known_person, load_line
+from modeling.serving.request import known_person, load_line
 from tests.modeling.evaluated import DATASET, write_evaluated
 from tests.modeling.world import NUM_ITEMS
 
@@ -60,8 +60,8 @@ def test_the_table_of_a_champion_goes_where_users_and_items_have_its_numbers(
     metrics = evaluated.metrics("evaluate.json").relative_to(evaluated.root)
     metrics.parent.mkdir(parents=True, exist_ok=True)
     metrics.write_text("{}")
-    digest, _ = champions.seal("tiny", champions.stage("tiny"), params)
-    champions.promote("tiny", digest, {"promoted_at": "2026-11-28T19:30:00+00:00"})
+    digest, _ = model_registry.seal("tiny", model_registry.stage("tiny"), params)
+    model_registry.promote("tiny", digest, {"promoted_at": "2026-11-28T19:30:00+00:00"})
     with caplog.at_level("INFO", logger="vip5"):
         assert recommend_all.main(["--top-k", "2"]) == 0
     assert f"model: champion {digest}, promoted 2026-11-28 19:30 UTC" in caplog.text

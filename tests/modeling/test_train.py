@@ -10,13 +10,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from features.stage import Context
-from features.tables import file_digest, input_digest
+from features.runtime.stage import Context
+from features.store.tables import file_digest, input_digest
 from modeling import pretrain, train
-from modeling.batches import Corpus, PhotoTable
-from modeling.checkpoints import load_backbone_only, load_vip5, open_model, read_manifest
-from modeling.settings import AdapterParams, LoopParams, VisionParams
-from modeling.vip5 import PHOTO_CONSTANTS
+from modeling.config.settings import AdapterParams, LoopParams, VisionParams
+from modeling.data.prompt_dataset import Corpus, PhotoTable
+from modeling.models.checkpoints import load_backbone_only, load_vip5, open_model, read_manifest
+from modeling.models.vip5 import PHOTO_CONSTANTS
+from modeling.training.run_files import prompt_tables
 from tests.modeling.world import WIDTH, curve, exit_code, write_world
 
 LOOP = LoopParams(epochs=2, batch_size=16, valid_rows=0)
@@ -56,7 +57,7 @@ def test_training_changes_exactly_the_trainable_parts(trained: Context) -> None:
         assert torch.equal(parameter, start[name]) == frozen, name
         assert not frozen or torch.equal(parameter, old[name])
     photos = PhotoTable.load(trained.table("images/embeddings"))
-    corpus = Corpus.load(pretrain.prompt_tables(trained, "test"), tokens, photos)
+    corpus = Corpus.load(prompt_tables(trained, "test"), tokens, photos)
     assert len(after(corpus.batch([0, 40, 80])).values) == int(corpus.targets.lengths[[0, 40, 80]].sum())
 
 
@@ -105,7 +106,7 @@ def test_a_photo_changes_what_is_predicted(place: Context) -> None:
     train.run(train.Params(loop=replace(LOOP, learning_rate=0.01), tune="full"), place)
     model, tokens = load_vip5(place)
     photos = PhotoTable.load(place.table("images/embeddings"))
-    tables = pretrain.prompt_tables(place, "test")
+    tables = prompt_tables(place, "test")
     seeing, blind = Corpus.load(tables, tokens, photos), Corpus.load(tables, tokens, photos.withheld())
     with torch.no_grad():
         assert not torch.allclose(model(seeing.batch([0])).values, model(blind.batch([0])).values)

@@ -13,9 +13,9 @@ import pyarrow as pa
 import yaml
 
 from features import schema
-from features.seeds import rng
-from features.stage import Context
-from features.tables import Provenance, from_rows, write_table
+from features.runtime.seeds import rng
+from features.runtime.stage import Context
+from features.store.tables import Provenance, from_rows, write_table
 
 NUM_USERS, NUM_ITEMS, WIDTH = 30, 12, 8
 PHOTO = "<extra_id_0> <extra_id_0>"

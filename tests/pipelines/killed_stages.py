@@ -13,8 +13,10 @@ from typing import Any
 
 import yaml
 
-from features import schema, stage, tables
-from features.params import load_yaml, merge
+from features import schema
+from features.runtime import stage
+from features.runtime.params import load_yaml, merge
+from features.store import tables
 from pipelines import candidates, explanations, records, sample, sequences
 
 SETTINGS = {
@@ -29,7 +31,13 @@ OTHER_SETTINGS = {
 }
 """What the old tables were made with that a killed run was about to replace."""
 _CONTEXT = multiprocessing.get_context("forkserver")
-_PRELOAD = ["apache_beam", "polars", "pipelines.beam_worker", "pipelines.dump_records", "pipelines.sequence_tables"]
+_PRELOAD = [
+    "apache_beam",
+    "polars",
+    "pipelines.beam.dofns",
+    "pipelines.parsing.write_records",
+    "pipelines.sequencing.write_sequences",
+]
 
 
 def start(name: str, folder: Path) -> ForkServerProcess:

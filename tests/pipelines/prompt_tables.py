@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from features import schema
-from features.seeds import rng
-from features.stage import Context
-from features.tables import Provenance, from_rows, write_table
+from features.runtime.seeds import rng
+from features.runtime.stage import Context
+from features.store.tables import Provenance, from_rows, write_table
 
 NUM_USERS, NUM_ITEMS = 12, 130
 

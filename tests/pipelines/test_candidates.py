@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features import schema, tables
+from features import schema
 from features.errors import TableError
-from features.stage import Context
+from features.runtime.stage import Context
+from features.store import tables
 from pipelines import candidates
 
 

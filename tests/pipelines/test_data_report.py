@@ -11,14 +11,15 @@ import pytest
 import yaml
 from PIL import Image
 
-from features import schema, stage
+from features import schema
 from features.errors import TableError
-from features.tables import Provenance, from_rows, write_table
-from features.vectors import vector_table
+from features.runtime import stage
+from features.store.embeddings import vector_table
+from features.store.tables import Provenance, from_rows, write_table
 from pipelines import data_report, records, sequences
-from pipelines.data_report_distributions import concentration, gaps, histogram, months
-from pipelines.data_report_numbers import Rules, distinct, flow, frame, missing
-from pipelines.data_report_photos import neighbours
+from pipelines.reporting.data_summary import Rules, distinct, flow, frame, missing
+from pipelines.reporting.distributions import concentration, gaps, histogram, months
+from pipelines.reporting.photo_gallery import neighbours
 
 TITLE = "<script>alert('kettle')</script>"
 

@@ -10,11 +10,12 @@ import pytest
 
 from features import schema
 from features.errors import ParamsError, TableError
-from features.params import build
-from features.stage import Context
-from features.tables import Provenance, from_rows, read_table, write_table
-from pipelines import explanation_units, explanations, records, sequences
-from pipelines.aspects import Mention
+from features.runtime.params import build
+from features.runtime.stage import Context
+from features.store.tables import Provenance, from_rows, read_table, write_table
+from pipelines import explanations, records, sequences
+from pipelines.aspects import two_passes
+from pipelines.aspects.extraction import Mention
 
 NUM_USERS, LENGTH = 8, 5
 PARAMS = explanations.Params(min_reviews=2, min_review_share=0.0, reviews_per_unit=7)
@@ -97,7 +98,7 @@ def test_the_split_is_that_of_the_interaction(made: Context) -> None:
 def test_an_independent_split_is_seeded_and_ignores_the_interactions_split() -> None:
     job = explanations.make_job(explanations.Params(split="independent"), 7, Path(), Path())
     drawn = [
-        explanation_units.split_of({"user_id": user, "item_id": item, "split": "train"}, job)
+        two_passes.split_of({"user_id": user, "item_id": item, "split": "train"}, job)
         for user in range(100)
         for item in range(20)
     ]
@@ -182,7 +183,7 @@ def test_a_missing_table_is_named_and_nothing_is_left(tmp_path: Path) -> None:
 
 
 def test_choose_prefers_evidence_then_short_sentences_of_different_features() -> None:
-    job = explanation_units.Job(
+    job = two_passes.Job(
         scratch=Path(), folder=Path(), seed=1, per_review=2, split="interaction", min_words=2, max_words=6,
         min_score=2.5, aspect_words=frozenset({"base", "lid"}),
     )  # fmt: skip
@@ -195,7 +196,7 @@ def test_choose_prefers_evidence_then_short_sentences_of_different_features() ->
         mention("base", "a very good base", 4.0), mention("knob", "a good knob", 9.0), mention("lid", "a lid", 2.0),
         mention("lid", "good", 9.0), mention("lid", "a good lid with very many words", 9.0),
     ]  # fmt: skip
-    assert explanation_units.choose([*rest, second, best], job) == [best, second]
+    assert two_passes.choose([*rest, second, best], job) == [best, second]
 
 
 def test_kinds_of_products_and_nouns_without_opinions_are_no_aspects() -> None:
@@ -204,7 +205,7 @@ def test_kinds_of_products_and_nouns_without_opinions_are_no_aspects() -> None:
         "opinions": {"tone": 5, "strap": 5, "week": 1, "rare": 2},
         "titles": {"strap": 8},
     }
-    found = explanation_units.frequent_aspects([counts], min_reviews=3, min_opinion_share=0.2, max_title_share=0.5)
+    found = two_passes.frequent_aspects([counts], min_reviews=3, min_opinion_share=0.2, max_title_share=0.5)
     assert found == {"tone"}
 
 

@@ -18,10 +18,12 @@ from typing import Any
 
 import pytest
 
-from features import schema, tables
+from features import schema
 from features.errors import InputError, TableError
-from features.stage import Context
-from pipelines import dump_lines, records, sequences
+from features.runtime.stage import Context
+from features.store import tables
+from pipelines import records, sequences
+from pipelines.parsing import line_blocks
 from tests.pipelines.review_2014 import GOOD, dumped
 
 ROOT = Path(__file__).parents[2]
@@ -86,7 +88,7 @@ def test_a_bomb_is_one_error_before_memory_or_disk_fill(tmp_path: Path, filling:
 def test_a_bomb_of_empty_lines_stops_after_a_few_megabytes(tmp_path: Path) -> None:
     path = tmp_path / "r.gz"
     path.write_bytes(gzip.compress(b"\n" * 100_000_000, 9))
-    blocks = dump_lines.blocks(path, 20_000, 1 << 20, 100)
+    blocks = line_blocks.blocks(path, 20_000, 1 << 20, 100)
     with pytest.raises(InputError, match="inflates more than 100-fold"):
         list(itertools.islice(blocks, (1 << 24) // 20_000))
 
@@ -279,7 +281,7 @@ def nothing_in(folder: Path) -> bool:
 
 
 def test_a_huge_number_of_rejects_stays_in_blocks(tmp_path: Path) -> None:
-    blocks = list(dump_lines.blocks(short(tmp_path), 1, 100))
+    blocks = list(line_blocks.blocks(short(tmp_path), 1, 100))
     assert [len(block.lines) for block in blocks] == [1]
     context = put(tmp_path / "x", gzip.compress(b"\n" * 50_000))
     records.run(records.Params(max_inflation=1e9), context)

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from features import schema, tables
+from features import schema
 from features.errors import TableError
-from features.seeds import rng
-from features.stage import Context
+from features.runtime.seeds import rng
+from features.runtime.stage import Context
+from features.store import tables
 from tests.conftest import ROOT
 from tests.pipelines.killed_stages import OTHER_SETTINGS, SETTINGS, make_dataset, start, write_params
 

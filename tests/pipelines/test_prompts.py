@@ -12,12 +12,13 @@ import pytest
 
 from features import schema
 from features.errors import ParamsError, TableError
-from features.params import build
-from features.seeds import rng
-from features.stage import Context
-from features.tables import read_manifest, read_table
-from features.templates import load_templates
-from pipelines import prompt_draws, prompt_units, prompts
+from features.prompts.templates import load_templates
+from features.runtime.params import build
+from features.runtime.seeds import rng
+from features.runtime.stage import Context
+from features.store.tables import read_manifest, read_table
+from pipelines import prompts
+from pipelines.prompting import example_sampling, render_unit
 from tests.pipelines.prompt_tables import NUM_USERS, explanation_rows, number_of, sequence_of, write_dataset
 
 
@@ -180,11 +181,11 @@ def test_a_user_without_candidates_is_named(tmp_path: Path) -> None:
     context = write_dataset(tmp_path)
     job = prompts.make_job(prompts.Params(), context)
     job.sources().negatives["test"].starts[5] = -1
-    unit = prompt_units.Unit(
+    unit = render_unit.Unit(
         split="test", family="direct", round=0, first_user=4, last_user=6, part=0, first_example_id=0
     )  # fmt: skip
     with pytest.raises(TableError, match="no candidates of user 5 in test"):
-        prompt_units.render_unit(job, unit)
+        render_unit.render_unit(job, unit)
 
 
 @pytest.mark.parametrize(
@@ -212,7 +213,7 @@ def test_an_unknown_evaluated_prompt_is_named() -> None:
 def test_last_three_draws_the_published_windows(length: int) -> None:
     """Spec 3.2: last history position in max(2, n-5)..n-3, first in 1..min(3, last-1), target right after."""
     generator = rng(1, "windows", length)
-    pairs = prompt_draws.train_positions(length, "last_three", 3000, generator)
+    pairs = example_sampling.train_positions(length, "last_three", 3000, generator)
     lasts = range(max(2, length - 5), length - 3 + 1)
     expected = {(first - 1, last) for last in lasts for first in range(1, min(3, last - 1) + 1)}
     assert set(pairs) == expected
@@ -220,25 +221,25 @@ def test_last_three_draws_the_published_windows(length: int) -> None:
 
 
 def test_all_positions_makes_every_training_item_but_the_first_a_target_once() -> None:
-    assert prompt_draws.train_positions(6, "all_positions", 0, rng(1)) == [(0, 1), (0, 2), (0, 3)]
+    assert example_sampling.train_positions(6, "all_positions", 0, rng(1)) == [(0, 1), (0, 2), (0, 3)]
     for length in range(1, 9):
         for mode in ("all_positions", "last_three"):
-            drawn = prompt_draws.train_positions(length, mode, 4, rng(1))
-            assert len(drawn) == prompt_draws.num_train_positions(np.array([length]), mode, 4)[0]
+            drawn = example_sampling.train_positions(length, mode, 4, rng(1))
+            assert len(drawn) == example_sampling.num_train_positions(np.array([length]), mode, 4)[0]
 
 
 def test_a_window_keeps_the_chosen_end() -> None:
     past: Sequence[int] = [5, 17, 203]
-    assert prompt_draws.Window(max_history=2, kept="newest").cut(past) == [17, 203]
-    assert prompt_draws.Window(max_history=2, kept="oldest").cut(past) == [5, 17]
-    assert prompt_draws.Window(max_history=None, kept="newest").cut(past) == past
+    assert example_sampling.Window(max_history=2, kept="newest").cut(past) == [17, 203]
+    assert example_sampling.Window(max_history=2, kept="oldest").cut(past) == [5, 17]
+    assert example_sampling.Window(max_history=None, kept="newest").cut(past) == past
 
 
 def test_the_share_of_yes_no_prompts_is_the_parameter() -> None:
     direct = [prompt for prompt in load_templates() if prompt.family == "direct" and not prompt.held_out]
     draws = rng(5).random((4000, 2)).tolist()
     for share, expected in ((None, 4 / 7), (0.2, 0.2), (0.0, 0.0), (1.0, 1.0)):
-        menu = prompt_draws.Menu.of(direct, share)
+        menu = example_sampling.Menu.of(direct, share)
         drawn = [menu.pick(group, within) for group, within in draws]
         assert sum(prompt.asks_yes_no for prompt in drawn) / len(drawn) == pytest.approx(expected, abs=0.03)
 

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from features import schema, tables
+from features import schema
 from features.errors import InputError, ParamsError, TableError
-from features.stage import Context
+from features.runtime.stage import Context
+from features.store import tables
 from pipelines import records, sample
-from pipelines.dump_records import write_records
+from pipelines.parsing.write_records import write_records
 from tests.pipelines.review_2014 import GOOD, dumped
 
 
@@ -256,7 +257,7 @@ def test_a_runner_that_loses_rows_is_refused(sample_root: Path) -> None:
 
 
 def test_lost_work_is_noticed() -> None:
-    from pipelines.dump_records import check_accounts
+    from pipelines.parsing.write_records import check_accounts
 
     with pytest.raises(TableError, match=r"9 lines of x read by 2 strides that saw 20"):
         check_accounts({"x:seen": 20, "x:lines": 9, "x:kept": 9}, ["x"], 2)

@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from features.stage import Context
-from pipelines import sample, sample_dump, sample_photos, sample_texts, sample_world
-from pipelines.sample_world import CATEGORIES, NUM_STYLES
+from features.runtime.stage import Context
+from pipelines import sample
+from pipelines.synthetic import dump_files, texts
+from pipelines.synthetic import photos as sample_photos
+from pipelines.synthetic import world as sample_world
+from pipelines.synthetic.world import CATEGORIES, NUM_STYLES
 
 SEED = 2022
 DEFAULTS = sample.Params()
@@ -108,14 +111,14 @@ def test_no_text_speaks_of_a_colour_or_pattern(dump: Path) -> None:
 def test_items_that_differ_in_style_alone_have_the_same_kind_of_text() -> None:
     def words(style: int) -> list[str]:
         item = sample_world.Item("B0AAAAAAAA", 2, style, 0, 1, 0.0)
-        return sample_dump.metadata_lines(sample_world.World((item,), (), (), ()), 0, SEED)  # type: ignore[return-value]
+        return dump_files.metadata_lines(sample_world.World((item,), (), (), ()), 0, SEED)  # type: ignore[return-value]
 
     assert words(0) == words(5)
 
 
 def test_the_photo_shows_the_style(world: sample_world.World, dump: Path) -> None:
     """The nearest mean colour tells the style of nearly every whole photo: what a model may see."""
-    states = sample_dump.photo_states(world, 0.03, 6, SEED)
+    states = dump_files.photo_states(world, 0.03, 6, SEED)
     photos = photos_of(dump)
     shown = [
         (item.style, np.asarray(Image.open(io.BytesIO(photos[f"{item.key}.jpg"])), dtype=float).mean((0, 1)))
@@ -130,7 +133,7 @@ def test_the_photo_shows_the_style(world: sample_world.World, dump: Path) -> Non
 
 def test_photos_are_missing_and_broken_in_the_stated_numbers(world: sample_world.World, dump: Path) -> None:
     photos = photos_of(dump)
-    states = sample_dump.photo_states(world, 0.03, 6, SEED)
+    states = dump_files.photo_states(world, 0.03, 6, SEED)
     missing = [item for item, state in zip(world.items, states, strict=True) if state == "missing"]
     assert len(world.items) == len(CATEGORIES) * NUM_STYLES * DEFAULTS.items_per_cell + DEFAULTS.num_rare_items
     assert len(missing) == round(0.03 * len(world.items))
@@ -143,9 +146,9 @@ def test_photos_are_missing_and_broken_in_the_stated_numbers(world: sample_world
 def test_a_review_names_a_feature_with_an_opinion_of_its_rating() -> None:
     for rating in range(1, 6):
         generator = np.random.default_rng(rating)
-        _, text = sample_texts.review(2, 0, 1, rating, generator)
-        assert any(word in text for word in sample_texts.OPINIONS[rating])
-        assert any(feature in text for feature in sample_texts.FEATURES[2])
+        _, text = texts.review(2, 0, 1, rating, generator)
+        assert any(word in text for word in texts.OPINIONS[rating])
+        assert any(feature in text for feature in texts.FEATURES[2])
         assert 2 <= text.count(".") <= 5
 
 
@@ -162,7 +165,7 @@ def test_review_lines_have_the_fields_of_the_2014_format(dump: Path) -> None:
     assert set(first) - {"reviewerName"} == {
         "reviewerID", "asin", "helpful", "reviewText", "overall", "summary", "unixReviewTime", "reviewTime",
     }  # fmt: skip
-    assert len(CATEGORIES) == len(sample_texts.FEATURES) == len(sample_texts.PATHS)
+    assert len(CATEGORIES) == len(texts.FEATURES) == len(texts.PATHS)
 
 
 def test_parameters_out_of_range_are_refused() -> None:

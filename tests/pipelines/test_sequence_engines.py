@@ -7,10 +7,12 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from features import schema, tables
+from features import schema
 from features.errors import ParamsError, TableError
-from features.stage import Context
-from pipelines import interaction_keys, records, sample, sequence_beam, sequence_buckets, sequences
+from features.runtime.stage import Context
+from features.store import tables
+from pipelines import records, sample, sequences
+from pipelines.sequencing import beam_engine, key_hashing, polars_engine
 
 REVIEW: dict[str, Any] = {
     "rating": 5.0, "timestamp": 1, "user_name": "Ann", "headline": None, "text": "never read", "helpful_votes": 0,
@@ -63,8 +65,8 @@ def test_beam_goes_on_until_the_core_is_a_fixpoint(
 ) -> None:
     """Each further pipeline begins with what the one before has left: the reviews are read once."""
     caplog.set_level("INFO", logger="vip5")
-    batches, read = [], sequence_buckets.read
-    monkeypatch.setattr(sequence_buckets, "read", lambda batch: batches.append(batch) or read(batch))
+    batches, read = [], polars_engine.read
+    monkeypatch.setattr(polars_engine, "read", lambda batch: batches.append(batch) or read(batch))
     block = [(f"u{user}", f"i{item}") for user in range(4) for item in range(4)]
     chain = [(f"c{n}", f"d{n + step}") for n in range(12) for step in (0, 1)]  # falls apart from its ends, link by link
     context = reviews(tmp_path, block + chain)
@@ -82,8 +84,8 @@ def test_an_empty_core_is_one_clear_line_under_beam_too(made: Context) -> None:
 
 
 def test_a_runner_that_does_not_count_proves_nothing(made: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    counters = sequence_beam._counters
-    monkeypatch.setattr(sequence_beam, "_counters", lambda pipeline: dict.fromkeys(counters(pipeline), 0))
+    counters = beam_engine._counters
+    monkeypatch.setattr(beam_engine, "_counters", lambda pipeline: dict.fromkeys(counters(pipeline), 0))
     with pytest.raises(TableError, match="no counters from FnApiRunner"):
         written(made, engine="beam", rows_per_bucket=400)
 
@@ -99,14 +101,14 @@ def test_texts_are_never_loaded(made: Context, monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(pl.LazyFrame, "select", spy)
     written(made)
-    assert set(asked) == set(interaction_keys.REVIEW_COLUMNS)
+    assert set(asked) == set(key_hashing.REVIEW_COLUMNS)
     assert not {"text", "headline"} & set(asked)
 
 
 def test_two_keys_of_one_hash_are_refused() -> None:
     pieces = [pl.LazyFrame({"item": [7, 8], "item_key": ["B1", "B2"]}), pl.LazyFrame({"item": [7], "item_key": ["B3"]})]
     with pytest.raises(TableError, match="3 item keys where there are 2 hashes"):
-        interaction_keys.known(pieces, "item", pl.DataFrame({"item": [7, 8]}))
+        key_hashing.known(pieces, "item", pl.DataFrame({"item": [7, 8]}))
 
 
 def test_a_runner_that_loses_rows_is_refused(made: Context) -> None:
@@ -116,7 +118,7 @@ def test_a_runner_that_loses_rows_is_refused(made: Context) -> None:
 
 
 def test_tables_travel_whole() -> None:
-    from pipelines.beam_tables import TableCoder
+    from pipelines.beam.arrow_coder import TableCoder
 
     table = pa.table({"user": pa.array([1, 2**64 - 1], pa.uint64()), "rating": pa.array([None, 4.5], pa.float32())})
     coder = TableCoder()

@@ -9,23 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features import schema, tables
+from features import schema
 from features.errors import TableError
-from features.stage import Context
-from modeling.histories import known_before_test
-from modeling.user_numbers import neighbour_ranks
-from pipelines import (
-    histories,
-    interaction_keys,
-    records,
-    sample,
-    sequence_buckets,
-    sequence_numbers,
-    sequences,
-)
-from pipelines.cores import core_masks
-from pipelines.pieces import Pieces
-from pipelines.sequences_config import LEAST_INTERACTIONS
+from features.runtime.stage import Context
+from features.store import tables
+from modeling.data.user_histories import known_before_test
+from modeling.evaluation.user_id_leakage import neighbour_ranks
+from pipelines import records, sample, sequences
+from pipelines.sequencing import id_assignment, key_hashing, polars_engine, transforms
+from pipelines.sequencing.config import LEAST_INTERACTIONS
+from pipelines.sequencing.frame_store import Pieces
+from pipelines.sequencing.k_core import core_masks
 
 SEED = 2022
 REVIEW_TYPES: dict[str, Any] = {
@@ -48,8 +42,8 @@ def reviews_of(triples: list[tuple[object, object, int]], name: str | None = Non
 
 
 def frame_of(triples: list[tuple[int, int, int]]) -> pl.DataFrame:
-    reviews = reviews_of(list(triples)).select(interaction_keys.REVIEW_COLUMNS)
-    return interaction_keys.coded(reviews, 0, interaction_keys.salt(SEED)).interactions
+    reviews = reviews_of(list(triples)).select(key_hashing.REVIEW_COLUMNS)
+    return key_hashing.coded(reviews, 0, key_hashing.salt(SEED)).interactions
 
 
 def built(
@@ -64,19 +58,19 @@ def built(
     rows_per_part: int = 1000,
 ) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
     """(users, items, interactions), all in memory."""
-    rules, pieces = sequence_buckets.Rules(params=params, seed=seed), Pieces()
+    rules, pieces = polars_engine.Rules(params=params, seed=seed), Pieces()
     for number, first in enumerate(range(0, max(reviews.height, 1), rows_per_batch)):
-        batch = sequence_buckets.Batch(number=number, first_row=first, paths=())
-        rows = reviews[first : first + rows_per_batch].select(interaction_keys.REVIEW_COLUMNS)
-        sequence_buckets.write_coded(rules, batch, rows, num_buckets, pieces)
-    sequence_buckets.write_cores(rules, num_buckets, pieces)
-    users = sequence_numbers.users(pieces, params, seed, in_file_order=in_file_order, rows_per_part=rows_per_part)
-    items = sequence_numbers.items(pieces, users, params.numbering, seed)
+        batch = polars_engine.Batch(number=number, first_row=first, paths=())
+        rows = reviews[first : first + rows_per_batch].select(key_hashing.REVIEW_COLUMNS)
+        polars_engine.write_coded(rules, batch, rows, num_buckets, pieces)
+    polars_engine.write_cores(rules, num_buckets, pieces)
+    users = id_assignment.users(pieces, params, seed, in_file_order=in_file_order, rows_per_part=rows_per_part)
+    items = id_assignment.items(pieces, users, params.numbering, seed)
     described = pl.DataFrame(schema=ITEM_TYPES) if metadata is None else metadata
-    parts = [rows for _, rows in sequence_numbers.parts(pieces, users, items)]
+    parts = [rows for _, rows in id_assignment.parts(pieces, users, items)]
     return (
         users.drop("user", "part"),
-        sequence_numbers.with_metadata(items, described.lazy()),
+        id_assignment.with_metadata(items, described.lazy()),
         pl.concat(parts) if parts else pl.DataFrame(),
     )
 
@@ -92,10 +86,10 @@ def number_rule(interactions: pl.DataFrame) -> float:
 @settings(max_examples=120, deadline=None)
 def test_the_k_core_is_a_fixpoint_and_the_largest_one(triples: list[tuple[int, int, int]], k: int) -> None:
     frame = frame_of(triples)
-    core = histories.k_core(frame, k)
+    core = transforms.k_core(frame, k)
     for side in ("user", "item"):
         assert core.group_by(side).len().filter(pl.col("len") < k).height == 0
-    assert histories.k_core(core, k).equals(core)
+    assert transforms.k_core(core, k).equals(core)
     rows = set(frame.rows())
     while True:
         short = {
@@ -117,13 +111,13 @@ def test_the_k_core_does_not_depend_on_the_order_of_the_rows(triples: list[tuple
     frame = frame_of(triples)
     order = list(range(frame.height))
     random.shuffle(order)
-    assert histories.k_core(frame[order], 2).sort("row").equals(histories.k_core(frame, 2))
+    assert transforms.k_core(frame[order], 2).sort("row").equals(transforms.k_core(frame, 2))
 
 
 @given(PAIRS, st.sampled_from(["random", "train_first", "p5"]), st.integers(1, 5), st.integers(1, 30))
 @settings(max_examples=40, deadline=None)
 def test_buckets_batches_and_parts_change_no_row(
-    triples: list[tuple[int, int, int]], numbering: histories.Numbering, num_buckets: int, rows: int
+    triples: list[tuple[int, int, int]], numbering: transforms.Numbering, num_buckets: int, rows: int
 ) -> None:
     params, reviews = sequences.Params(k_core=2, numbering=numbering), reviews_of(list(triples), "Ann")
     cut = built(reviews, params, num_buckets=num_buckets, rows_per_batch=rows, rows_per_part=rows)
@@ -143,13 +137,13 @@ def test_the_k_core_of_buckets_of_users_is_that_of_all(buckets: list[list[tuple[
         lambda bucket: (cut[bucket]["user"].to_numpy(), cut[bucket]["item"].to_numpy()), len(cut), whole.height + 1, k
     )
     kept = pl.concat([frame.filter(pl.Series(mask)) for frame, mask in zip(frames, masks, strict=True)])
-    assert kept.equals(histories.k_core(whole, k))
+    assert kept.equals(transforms.k_core(whole, k))
 
 
 @given(PAIRS, st.sampled_from(["random", "train_first", "p5"]), st.sampled_from(["first", "last", "all"]))
 @settings(max_examples=100, deadline=None)
 def test_the_split_is_a_partition_by_place_in_time(
-    triples: list[tuple[int, int, int]], numbering: histories.Numbering, repeats: histories.Repeats
+    triples: list[tuple[int, int, int]], numbering: transforms.Numbering, repeats: transforms.Repeats
 ) -> None:
     params = sequences.Params(k_core=2, numbering=numbering, repeats=repeats)
     users, items, interactions = built(reviews_of(list(triples)), params)
@@ -207,9 +201,9 @@ def test_one_small_dump_gives_these_histories() -> None:
 
 
 @pytest.mark.parametrize(("repeats", "times"), [("first", [3]), ("last", [7]), ("all", [3, 7])])
-def test_repeats_follow_the_rule(repeats: histories.Repeats, times: list[int]) -> None:
+def test_repeats_follow_the_rule(repeats: transforms.Repeats, times: list[int]) -> None:
     frame = frame_of([(1, 1, 7), (1, 1, 3), (1, 1, 3)])
-    assert sorted(histories.deduped(frame, repeats)["timestamp"]) == times
+    assert sorted(transforms.deduped(frame, repeats)["timestamp"]) == times
 
 
 def test_ties_by_hash_depend_on_keys_and_seed_and_not_on_the_file() -> None:
@@ -348,7 +342,7 @@ def test_toys_has_its_published_users_items_order_and_numbers(
     assert 0.06 < number_rule(interactions) < 0.07
     assert tables.read_manifest(context.table("sequences/items"))["notes"] == {"numbering": "p5"}
     assert "numbering p5 leaks" in caplog.text
-    numberings: tuple[histories.Numbering, ...] = ("random", "train_first")
+    numberings: tuple[transforms.Numbering, ...] = ("random", "train_first")
     for numbering in numberings:
         sequences.run(sequences.Params(numbering=numbering), context)
         assert number_rule(interactions_of(context)) < 0.005

@@ -1,0 +1,1 @@
+"""CLIP and other encoders, the encoding loop, and the embedding cache."""

@@ -1,0 +1,145 @@
+"""Features on disk while they are made: finished shards, filed by the digest of the bytes that they are features of.
+
+Enters: digests, outcomes and vectors. Leaves: `work/features/<digest of what decides a feature>/shard-*.parquet`.
+Trade-off: a feature is found by content, not by item or place, so that a new item, a renamed or a moved photo costs
+nothing and a changed one costs itself; what no item needs any more stays until `work/` is removed.
+"""
+
+import logging
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from features.errors import TableError
+from features.vision.image_decoding import Rejection
+from features.vision.image_loader import Found, Outcome
+
+log = logging.getLogger("vip5")
+
+READERS = 4  # shards read at once
+
+
+class Shards:
+    """The finished shards of one folder; several processes may add to it at once.
+
+    Args:
+        folder: made where it is absent.
+        width: D of the vectors.
+    """
+
+    def __init__(self, folder: Path, width: int) -> None:
+        self.folder, self.width = folder, width
+        folder.mkdir(parents=True, exist_ok=True)
+        self._digests: dict[str, list[str]] = {}  # file name: what it holds
+
+    def known(self) -> set[str]:
+        """The digests of all finished shards; only files that are new since the last call are read."""
+        for path in sorted(self.folder.glob("shard-*.parquet")):
+            if path.name not in self._digests:
+                digests = self._read(path, ["digest"])
+                if digests is not None:
+                    self._digests[path.name] = digests["digest"].to_pylist()
+        return {digest for digests in self._digests.values() for digest in digests}
+
+    def add(self, outcomes: Sequence[Outcome], vectors: np.ndarray) -> Path:
+        """Writes one shard whole: after this call, not even a power cut loses it.
+
+        Args:
+            outcomes: of the photos.
+            vectors: (N, D) float32 in the same order; rows of rejects are not looked at.
+        """
+        digests = [outcome.digest for outcome in outcomes]
+        name = f"shard-{sha256(' '.join(digests).encode()).hexdigest()[:20]}.parquet"
+        temporary = self.folder / f".{name}.{os.getpid()}.tmp"
+        numbers = pa.py_buffer(np.ascontiguousarray(vectors, "<f4"))
+        table = pa.table({
+            "digest": digests,
+            "kind": pa.array([outcome.kind for outcome in outcomes], pa.string()),
+            "treatment": pa.array([" ".join(outcome.treatment) for outcome in outcomes], pa.string()),
+            "reason": pa.array([o.rejection.reason if o.rejection else None for o in outcomes], pa.string()),
+            "detail": pa.array([o.rejection.detail if o.rejection else None for o in outcomes], pa.string()),
+            "vector": pa.Array.from_buffers(pa.binary(4 * self.width), len(digests), [None, numbers]),
+        })  # fmt: skip
+        with temporary.open("wb") as stream:
+            pq.write_table(
+                table,
+                stream,
+                compression="none",
+                use_dictionary=False,
+                write_page_checksum=True,
+                write_statistics=False,
+            )
+            stream.flush()
+            os.fsync(stream.fileno())
+        path = self.folder / name
+        temporary.rename(path)
+        self._digests[name] = digests
+        return path
+
+    def find(self, digests: Iterable[str]) -> Found:
+        """The rows of `digests`, all of which are known.
+
+        Raises:
+            TableError: one is not there, or its shard broke since it was written.
+        """
+        wanted = set(digests)
+        rows: dict[str, int] = {}
+        parts: list[tuple[str, int, list[int]]] = []  # file, place of its first row, rows to take
+        for name, held in sorted(self._digests.items()):
+            chosen = [i for i, digest in enumerate(held) if digest in wanted and digest not in rows]
+            if chosen:
+                start = len(rows)
+                parts.append((name, start, chosen))
+                rows.update((held[i], start + place) for place, i in enumerate(chosen))
+        vectors = np.empty((len(rows), self.width), np.float32)
+        with ThreadPoolExecutor(READERS, thread_name_prefix="shards") as pool:
+            taken = list(pool.map(lambda part: self._take(vectors, *part), parts))
+        lost = len(wanted - rows.keys()) + sum(outcomes is None for outcomes in taken)
+        if lost:
+            raise TableError(
+                f"{lost} features that {self.folder} no longer holds", "its finished shards",
+                "start the stage again: it makes what is missing",
+            )  # fmt: skip
+        return Found(rows=rows, outcomes=[one for outcomes in taken for one in outcomes or ()], vectors=vectors)
+
+    def _take(self, vectors: np.ndarray, name: str, start: int, chosen: list[int]) -> list[Outcome] | None:
+        """Puts some of a shard's rows into `vectors` from `start` on; returns their outcomes, None if it is broken."""
+        table = self._read(self.folder / name, None)
+        if table is None:
+            return None
+        column = table["vector"].combine_chunks()
+        if pa.types.is_fixed_size_list(column.type):  # shards of earlier versions: the same numbers, slower to read
+            numbers = column.flatten().to_numpy().reshape(-1, self.width)
+        else:
+            numbers = np.frombuffer(column.buffers()[1], "<f4").reshape(-1, self.width)
+        vectors[start : start + len(chosen)] = numbers if len(chosen) == len(numbers) else numbers[chosen]
+        columns = [table[name].to_pylist() for name in ("digest", "kind", "treatment", "reason", "detail")]
+        told = list(zip(*columns, strict=True))
+        return [_outcome(*told[i]) for i in chosen]
+
+    def _read(self, path: Path, columns: list[str] | None) -> pa.Table | None:
+        """A shard's columns; a broken shard is put aside and told of, so that its photos are encoded again."""
+        try:
+            return pq.read_table(path, columns=columns, page_checksum_verification=True, partitioning=None)
+        except (OSError, pa.ArrowException) as error:
+            log.warning("%s is broken (%s) and is made again", path, str(error).splitlines()[0][:120])
+            with suppress(FileNotFoundError):
+                path.rename(path.with_suffix(".broken"))
+            self._digests.pop(path.name, None)
+            return None
+
+
+def _outcome(digest: str, kind: str | None, treatment: str, reason: str | None, detail: str | None) -> Outcome:
+    return Outcome(
+        digest=digest,
+        kind=kind,
+        treatment=tuple(treatment.split()),
+        rejection=Rejection(reason=reason, detail=str(detail)) if reason else None,
+    )

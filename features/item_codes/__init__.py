@@ -1,0 +1,1 @@
+"""Semantic and collaborative item codes."""

@@ -1,0 +1,1 @@
+"""The prompt templates and their rendering."""

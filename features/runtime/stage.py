@@ -1,0 +1,180 @@
+"""What every stage has in common: where things lie, how parameters reach it, how it starts and ends.
+
+Enters: the command line of `python -m <part>.<stage>`. Leaves: an exit code; one log line with rows and seconds.
+Trade-off: a stage is a module with `Params`, `SECTIONS`, `READS`, `WRITES`, `run`, `main`, not a class to inherit.
+"""
+
+import argparse
+import errno
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from features.errors import ParamsError, TableError, VIP5Error
+from features.runtime.logs import formatter, stage_record
+from features.runtime.params import build, load_yaml, nearest
+
+P = TypeVar("P")
+log = logging.getLogger("vip5")
+_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """Where the files of one dataset lie, relative to the repository root."""
+
+    dataset: str
+    root: Path = Path()
+
+    @property
+    def raw(self) -> Path:
+        """The dump: `data/raw/<dataset>`."""
+        return self.root / "data" / "raw" / self.dataset
+
+    def table(self, name: str) -> Path:
+        """A table's folder: `data/<dataset>/<name>`."""
+        return self.root / "data" / self.dataset / name
+
+    def model(self, stage: str) -> Path:
+        """A trained model's folder: `models/<dataset>/<stage>`."""
+        return self.root / "models" / self.dataset / stage
+
+    def metrics(self, name: str) -> Path:
+        """A metrics file: `metrics/<dataset>/<name>`."""
+        return self.root / "metrics" / self.dataset / name
+
+    def plots(self, name: str) -> Path:
+        """A curve or table to plot: `plots/<dataset>/<name>`."""
+        return self.root / "plots" / self.dataset / name
+
+    def report(self, name: str) -> Path:
+        """A page to look at: `reports/<dataset>/<name>`."""
+        return self.root / "reports" / self.dataset / name
+
+    def checkpoints(self, digest: str) -> Path:
+        """Training state outside DVC's reach: `work/checkpoints/<digest of params and inputs>`."""
+        return self.root / "work" / "checkpoints" / digest
+
+    def features(self, digest: str) -> Path:
+        """Finished shards of features outside DVC's reach: `work/features/<digest of what decides a feature>`."""
+        return self.root / "work" / "features" / digest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context(Places):
+    """`Places` plus the run's seed and the shared sections that the stage declared in SECTIONS."""
+
+    seed: int
+    shared: Mapping[str, Any]
+
+
+def load(path: Path, stage: str, params: type[P], sections: Sequence[str]) -> tuple[P, Context]:
+    """The parameters of one stage: its own section as a dataclass, and the declared shared keys, nothing else.
+
+    Args:
+        path: the YAML file.
+        stage: name of the section.
+        params: the stage's dataclass.
+        sections: shared top-level keys that the stage reads, such as ("datasets", "beam"). `dataset` and `seed` are
+            always read. `datasets` is handed over as the one entry of the chosen dataset.
+    """
+    whole = load_yaml(path)
+    for key in ("dataset", "seed", stage, *sections):
+        if key not in whole:
+            raise ParamsError(f"no section {key} in {path}", nearest(key, whole), "add it")
+    dataset = whole["dataset"]
+    shared: dict[str, Any] = {}
+    for key in sections:
+        shared[key] = whole[key]
+        if key == "datasets":
+            if dataset not in whole[key]:
+                raise ParamsError(
+                    f"dataset {dataset!r}", nearest(str(dataset), whole[key]), f"add datasets.{dataset} to {path}"
+                )
+            shared[key] = whole[key][dataset]
+    own = build(params, whole[stage] or {}, where=stage)
+    return own, Context(dataset=dataset, seed=int(whole["seed"]), shared=shared)
+
+
+def main(
+    stage: str,
+    params: type[P],
+    sections: Sequence[str],
+    run: Callable[[P, Context], int],
+    argv: Sequence[str] | None = None,
+) -> int:
+    """Runs one stage from the command line and returns its exit code; `run` returns the number of rows it wrote."""
+    arguments = parser_of(stage, run).parse_args(argv)
+    return execute(stage, params, sections, run, arguments.params)
+
+
+def parser_of(stage: str, run: Callable[[P, Context], int]) -> argparse.ArgumentParser:
+    """The command line of a stage: named as it is started, described by the first line of `run`'s docstring."""
+    package = Path(run.__code__.co_filename).parent.name
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {package}.{stage}",
+        description=(run.__doc__ or stage).strip().splitlines()[0],
+        epilog=f"The parameters of this stage are the section `{stage}` of the file.",
+    )
+    parser.add_argument(
+        "--params", type=Path, metavar="FILE", default=Path("params.yaml"),
+        help="YAML file of parameters (default: %(default)s)",
+    )  # fmt: skip
+    return parser
+
+
+def execute(stage: str, params: type[P], sections: Sequence[str], run: Callable[[P, Context], int], path: Path) -> int:
+    """Runs one stage with the parameters of `path` and returns its exit code."""
+    configure_logging()
+    # libgomp, torch's OpenMP, reads it when it is loaded. Threads that spin while they wait made a training loop on two
+    # threads 13 to 19 times slower than on one where the cores were shared; threads that sleep cost 5 %.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    started = time.monotonic()
+    try:
+        own, context = load(path, stage, params, sections)
+        rows = run(own, context)
+    except VIP5Error as error:
+        return _failed(stage, error, started)
+    except OSError as error:
+        if error.errno not in _DISK_ERRORS:
+            raise
+        return _failed(
+            stage, TableError(f"{error}", "a disk with room and rights to write", "free or mount it"), started
+        )
+    record = stage_record(stage, rows=rows, seconds=time.monotonic() - started, exit_code=0)
+    memory = record["peak_memory_bytes"] / 2**30
+    log.info(
+        "%s: %s rows in %.1f s, peak memory %.2f GB", stage, f"{rows:,}", record["seconds"], memory, extra=record
+    )  # fmt: skip
+    return 0
+
+
+def _failed(stage: str, error: VIP5Error, started: float) -> int:
+    record = stage_record(stage, rows=None, seconds=time.monotonic() - started, exit_code=error.exit_code)
+    log.error("%s: %s", stage, error, extra=record)
+    return error.exit_code
+
+
+def configure_logging() -> None:
+    """One line a message on standard error, plain or JSON; set before any import that would install its own handler."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    logging.getLogger().addFilter(_is_news)
+    log.setLevel(logging.INFO)
+
+
+_KNOWN = (
+    "apitools not found",  # Beam on a Google client that nothing here uses
+    "No pretrained weights loaded",  # open_clip; features/encoders/clip.py says it with its consequence
+)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a message that a library sent to the root logger tells the reader something."""
+    return not record.getMessage().startswith(_KNOWN)

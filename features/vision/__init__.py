@@ -1,0 +1,1 @@
+"""Photos: found, decoded, preprocessed and batched."""

@@ -1,0 +1,1 @@
+"""Pages and files that are generated from the code."""

@@ -1,0 +1,1 @@
+"""Dumps and photos: fetched, checked and published."""

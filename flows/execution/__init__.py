@@ -1,0 +1,1 @@
+"""Child processes, the workspace lock and the run log."""

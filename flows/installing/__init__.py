@@ -1,0 +1,1 @@
+"""What `make setup` checks and installs; the standard library only."""

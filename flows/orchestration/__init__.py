@@ -1,0 +1,1 @@
+"""Prefect's settings, server and messages."""

@@ -1,0 +1,1 @@
+"""Champion models, the quality gate and drift."""

@@ -1,0 +1,69 @@
+"""What a retrain found, for people: the gate's checks and the drift as lines of text and as rows of a table.
+
+Enters: a verdict, a drift report. Leaves: lines for the terminal, rows for a Prefect table artifact, and the verdict in
+a file, where `modeling.recommend` finds what to say of the last trained model.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from flows.registry.quality_gate import Verdict
+from modeling.serving import promoted_model
+
+
+def write_verdict(name: str, root: Path, line: Mapping[str, Any], verdict: Verdict) -> None:
+    """Writes `metrics/<name>/gate.json`: the model's digest, the line of the history, and every check."""
+    path = promoted_model.verdict_path(name, root)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    checks = [asdict(check) for check in verdict.checks]
+    whole = {"model": promoted_model.model_digest(name, root), **line, "checks": checks}
+    path.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+
+
+def gate_rows(verdict: Verdict) -> list[dict[str, str]]:
+    """One row for each check: check, holds, found, needed."""
+    return [
+        {"check": check.name, "holds": _holds(check.passed, allowed=check.allowed), "found": check.found,
+         "needed": check.needed}
+        for check in verdict.checks
+    ]  # fmt: skip
+
+
+def _holds(passed: bool, *, allowed: bool) -> str:
+    return "allowed" if allowed else "yes" if passed else "NO"
+
+
+def gate_lines(verdict: Verdict) -> list[str]:
+    """The checks as lines, a heading first; last, where baselines stand in the way, how an operator allows them.
+
+    Example: ["gate: not promoted", "  NO   A-3 ndcg@10 against item_knn  loses by 0.1782 [0.1297, 0.2267] ..."]
+    """
+    words = {"promote": "promoted", "keep": "not promoted", "refuse": "refused"}
+    cells = [[row["holds"], row["check"], row["found"]] for row in gate_rows(verdict)]
+    lost = [check.baseline for check in verdict.checks if check.baseline and not check.passed]
+    hint = f"  to promote it all the same, write in params.yaml: retrain.gate.may_lose_to: [{', '.join(lost)}]"
+    return [f"gate: {words[verdict.decision]}", *_columns(cells), *([hint] if lost else [])]
+
+
+def drift_rows(drift: Mapping[str, Any]) -> list[dict[str, str]]:
+    """One row for each comparison: what, verdict, found; then what could not be compared."""
+    rows = [{key: row[key] for key in ("what", "verdict", "found")} for row in drift["judged"]]
+    absent = "the champion has no such table, or one of an older version"
+    return rows + [{"what": table, "verdict": "not compared", "found": absent} for table in drift["not_compared"]]
+
+
+def drift_lines(drift: Mapping[str, Any], champion: str) -> list[str]:
+    """The comparisons as lines, a heading with the worst verdict first.
+
+    Example: ["data since champion 5e8c43498de2f07e: stable", "  stable  users  0 came, 0 went, 160 now"]
+    """
+    cells = [[row["verdict"], row["what"], row["found"]] for row in drift_rows(drift)]
+    return [f"data since champion {champion}: {drift['verdict']}", *_columns(cells)]
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]

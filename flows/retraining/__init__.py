@@ -1,0 +1,1 @@
+"""The steps of a retrain and its Prefect flow."""

@@ -1,0 +1,133 @@
+"""The Prefect flow of a retrain: each step a task, and what came of it as artifacts.
+
+Enters: a data set's name. Leaves: the result of `flows.retraining.steps`; on Prefect's page the verdict, a table of the
+gate, a plot, a drift report and links; in the terminal of `flows.serve` the beginning and the end.
+Trade-off: a task is made around each plain function as it is called, so the order of the steps stands in one place.
+"""
+
+# ruff: noqa: TID253 - this module is the door to Prefect; flows.retrain imports it late
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, task
+from prefect.artifacts import (
+    create_image_artifact,
+    create_link_artifact,
+    create_markdown_artifact,
+    create_table_artifact,
+)
+from prefect.cache_policies import NO_CACHE
+from prefect.context import FlowRunContext
+from prefect.logging import get_run_logger
+
+from features.errors import GateError
+from flows.execution.run_log import read_history
+from flows.execution.workspace_lock import only_one
+from flows.orchestration.run_messages import Told, told
+from flows.registry.findings import drift_rows, gate_rows
+from flows.registry.interval_plot import interval_plot
+from flows.retraining.config import Run, prepare
+from flows.retraining.step_timer import ending, table, timed, verdict_lines
+from flows.retraining.steps import Result
+from flows.retraining.steps import retrain as run_steps
+
+
+@flow(name="retrain", flow_run_name="retrain {name}")
+def retrain(name: str, wait_seconds: float | None = None) -> Result:
+    """Retrains data set `name`; returns how it ended.
+
+    Args:
+        name: the dataset of params.yaml, or a profile.
+        wait_seconds: how long to wait for a run that is under way; None for what params.yaml says.
+    """
+    context = FlowRunContext.get()
+    assert context is not None  # noqa: S101 - inside a flow there is one
+    assert context.flow_run is not None  # noqa: S101
+    page = get_run_logger().info
+    with told(f"retrain-{name}", context.flow_run, page, stopped="the champion stays") as terminal:
+        run = prepare(name, run_id=context.flow_run.id.hex[-12:], tell=terminal.log)
+        if wait_seconds is not None:
+            run = replace(run, how=replace(run.how, wait_seconds=wait_seconds))
+        if overtaken(run, context.flow_run.expected_start_time):
+            reason = "a run that began after this one was due has ended"
+            result = Result(decision="missed", reason=reason, champion=None)
+            terminal.lines = ending(result, [])
+            return result
+        try:
+            result = _retrain(run, terminal)
+        except GateError as error:
+            terminal.lines = verdict_lines(run)
+            show_words(run, ["refused", str(error)], terminal.lines)
+            raise
+        verdict = verdict_lines(run)
+        show(run, result, verdict)
+        terminal.lines = ending(result, verdict)
+        return result
+
+
+def _retrain(run: Run, terminal: Told) -> Result:
+    """Every step as a task, one retrain at a time; the table of the steps at its end, however that is."""
+    steps: list[dict[str, Any]] = []
+    with only_one(run.run_id, run.name, run.root, wait_seconds=run.how.wait_seconds):
+        try:
+            return run_steps(run, _as_tasks(timed(steps, terminal.who if terminal.served else "retrain")))
+        finally:
+            lines = table(run, steps)
+            for line in lines:
+                terminal.aside(line)
+            create_markdown_artifact(
+                "\n".join(["```", *lines, "```"]), key=_key(run, "run"), description=f"Steps of {run.run_id}"
+            )
+
+
+def _as_tasks(step: Callable[..., Any]) -> Callable[..., Any]:
+    def run(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        made = task(name=name, task_run_name=name, cache_policy=NO_CACHE, persist_result=False)(
+            lambda: step(name, function, *arguments)
+        )
+        return made()
+
+    return run
+
+
+def overtaken(run: Run, due: datetime | None) -> bool:
+    """Whether a run of the same data set that began after `due` has already ended well: this one was missed.
+
+    When a scheduler comes back after days, every run that it missed is late; only the first does the work.
+    """
+    if due is None:
+        return False
+    ended = [line for line in read_history(run.root, run.name) if line["decision"] != "failed"]
+    return any(datetime.fromisoformat(line["started"]) > due for line in ended)
+
+
+def show_words(run: Run, words: Sequence[str], verdict: Sequence[str]) -> None:
+    """The result in words: the verdict on the model first, then what was decided."""
+    first, *rest = words
+    lines = [*verdict, f"## {run.name}: {first}", *rest]
+    create_markdown_artifact("\n\n".join(lines), key=_key(run, "result"), description=f"Retrain of {run.name}")
+
+
+def show(run: Run, result: Result, verdict: Sequence[str]) -> None:
+    """The result as artifacts: words, gate, plot, drift, links to the pages."""
+    champion = result.champion.digest if result.champion else "none"
+    show_words(run, [result.outcome, result.reason, f"Champion: `{champion}`"], verdict)
+    if result.verdict is not None:
+        create_table_artifact(gate_rows(result.verdict), key=_key(run, "gate"), description="What the gate found")
+    picture = interval_plot(run.places, run.how.gate)
+    if picture is not None:
+        create_image_artifact(image_url=picture, key=_key(run, "plot"), description="VIP5 beside the baselines")
+    if result.drift:
+        since = f"The data since champion {result.drift['champion']}: {result.drift['verdict']}"
+        create_table_artifact(drift_rows(result.drift), key=_key(run, "drift"), description=since)
+    for page in ("model.html", "data.html"):
+        path = run.places.report(page)
+        if path.is_file():
+            create_link_artifact(Path(path).absolute().as_uri(), link_text=page, key=_key(run, page.split(".")[0]))
+
+
+def _key(run: Run, what: str) -> str:
+    return f"{run.name}-{what}".replace("_", "-").lower()

@@ -1,0 +1,1 @@
+"""The deployments of `flows.serve` and their schedule."""

@@ -1,0 +1,1 @@
+"""The models that VIP5 is compared with."""

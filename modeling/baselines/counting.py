@@ -1,0 +1,168 @@
+"""What needs no model: random, popularity, recent popularity, item k-nearest neighbours, the number rule.
+
+Enters: interactions before the test item. Leaves: the rank of every user's test item among the unseen items or among
+given candidates. Trade-off: dense scores for a block of users at a time (256 users x 20,000 items, 20 MB) instead of
+the whole matrix; co-occurrence in compressed rows by hand, because modeling must not need SciPy.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from features.runtime.seeds import rng
+from modeling.data.ragged import Ragged, offsets_of
+from modeling.data.user_histories import Histories
+
+FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
+Scorer = Callable[[IntArray], FloatArray]
+"""User ids (B,) to scores (B, I) of items 1 to I: higher is better."""
+
+BLOCK = 256  # users scored at once
+_LONGEST = 500  # train items of one user that make co-occurrence pairs, the newest; bounds memory at heavy users
+
+
+def popularity(counts: IntArray) -> Scorer:
+    """Every user gets the same scores: interactions of each item (I,)."""
+    scores = counts.astype(np.float32)
+    return lambda user_ids: np.repeat(scores[None], len(user_ids), axis=0)
+
+
+def train_counts(histories: Histories, num_items: int) -> IntArray:
+    """(I,) train interactions of items 1 to I."""
+    return np.bincount(histories.train.values, minlength=num_items + 1)[1:].astype(np.int64)
+
+
+def recent_counts(interactions: pa.Table, num_items: int, share: float) -> IntArray | None:
+    """(I,) interactions among the newest `share` of all train interactions; None where there are no timestamps."""
+    train = interactions.filter(pc.equal(interactions["split"], "train"))
+    if train["timestamp"].null_count or not train.num_rows:
+        return None
+    times, items = train["timestamp"].to_numpy(), train["item_id"].to_numpy()
+    since = np.quantile(times, 1 - share)
+    return np.bincount(items[times >= since], minlength=num_items + 1)[1:].astype(np.int64)
+
+
+def random_scores(num_items: int, seed: int) -> Scorer:
+    """Uniform scores, drawn by user so that blocks do not matter."""
+
+    def score(user_ids: IntArray) -> FloatArray:
+        rows = [rng(seed, "baseline", "random", int(user)).random(num_items, np.float32) for user in user_ids]
+        return np.stack(rows)
+
+    return score
+
+
+def item_knn(histories: Histories, num_items: int) -> Scorer:
+    """Sum over the user's known items of the cosine between item vectors (users who bought them in train).
+
+    Cosine of items i and j = users of both / sqrt(users of i times users of j) (Deshpande and Karypis 2004). Equal
+    scores are told apart by train popularity, so that users of rare items are not ranked at random.
+    """
+    neighbours, cosines = _co_occurrence(histories.train, num_items)
+    counts = train_counts(histories, num_items)
+    popular = (counts / max(int(counts.max(initial=0)), 1)).astype(np.float32) * 1e-4
+
+    def score(user_ids: IntArray) -> FloatArray:
+        known = histories.known.take(user_ids)
+        user_row = known.owners
+        near = neighbours.take(known.values)
+        weights = Ragged(cosines, neighbours.offsets).take(known.values).values
+        place = np.repeat(user_row, near.lengths) * num_items + near.values - 1
+        total = np.bincount(place, weights, minlength=len(user_ids) * num_items)
+        scores: FloatArray = total.reshape(len(user_ids), num_items).astype(np.float32) + popular
+        return scores
+
+    return score
+
+
+def _co_occurrence(train: Ragged, num_items: int) -> tuple[Ragged, npt.NDArray[np.float64]]:
+    """Row i: the items that share a user with item i, ascending, and the cosine with each."""
+    keys = []
+    base = num_items + 1
+    for user in np.flatnonzero(train.lengths > 1):
+        items = np.unique(train.row(int(user))[-_LONGEST:]).astype(np.int64)
+        pairs = items[:, None] * base + items[None]
+        keys.append(pairs[~np.eye(len(items), dtype=bool)])
+    joined = np.concatenate(keys) if keys else np.zeros(0, np.int64)
+    unique, shared = np.unique(joined, return_counts=True)
+    left, right = unique // base, unique % base
+    users = np.maximum(np.bincount(train.values, minlength=base), 1)
+    cosines = shared / np.sqrt(users[left] * users[right])
+    return Ragged(right, offsets_of(np.bincount(left, minlength=base))), cosines
+
+
+def ranks_among_unseen(scorer: Scorer, histories: Histories, user_ids: IntArray, num_items: int) -> IntArray:
+    """(N,) rank of each user's test item among all items that the user does not have yet.
+
+    Equal scores are ordered by a fixed scramble of the item numbers, so that no numbering is favoured.
+    """
+    ranks = []
+    scramble = _scramble(num_items)
+    for start in range(0, len(user_ids), BLOCK):
+        users = user_ids[start : start + BLOCK]
+        scores = scorer(users)
+        scores[histories.seen(users, num_items)] = -np.inf
+        target = histories.targets[users][:, None] - 1
+        ranks.append(_rank(scores, scramble[None], np.take_along_axis(scores, target, 1), scramble[target]))
+    return np.concatenate(ranks) if ranks else np.zeros(0, np.int64)
+
+
+def ranks_among(
+    scorer: Scorer, user_ids: IntArray, targets: IntArray, candidates: IntArray, num_items: int
+) -> IntArray:
+    """(N,) rank of each target among its row of candidates (N, C), 0 marking an empty place."""
+    ranks = []
+    scramble = _scramble(num_items)
+    for start in range(0, len(user_ids), BLOCK):
+        part = slice(start, start + BLOCK)
+        listed, target = candidates[part], targets[part][:, None] - 1
+        scores = scorer(user_ids[part])
+        own = np.take_along_axis(scores, np.maximum(listed - 1, 0), 1)
+        own[listed == 0] = -np.inf
+        order = scramble[np.maximum(listed - 1, 0)]
+        ranks.append(_rank(own, order, np.take_along_axis(scores, target, 1), scramble[target]))
+    return np.concatenate(ranks) if ranks else np.zeros(0, np.int64)
+
+
+def number_rule_ranks(histories: Histories, user_ids: IntArray) -> IntArray:
+    """(N,) rank of the test item under the rule "largest number in the history + 1, then + 2, ..."; 0 if never named.
+
+    It learns nothing: where it hits, item numbers were given out along complete sequences and leak the answer.
+
+    Example: history 3, 9, 4 and test item 11 give rank 2; test item 5 gives 0.
+    """
+    known = histories.known.take(user_ids)
+    largest = np.zeros(len(user_ids), np.int64)
+    np.maximum.at(largest, known.owners, known.values)
+    ranks: IntArray = np.maximum(histories.targets[user_ids] - largest, 0)
+    return ranks
+
+
+def plain_scorers(
+    histories: Histories, interactions: pa.Table, *, num_items: int, recent_share: float, seed: int
+) -> dict[str, Scorer]:
+    """The scorers that count purchases, by name; recent_popularity only where there are timestamps."""
+    scorers: dict[str, Scorer] = {
+        "random": random_scores(num_items, seed),
+        "popularity": popularity(train_counts(histories, num_items)),
+        "item_knn": item_knn(histories, num_items),
+    }
+    recent = recent_counts(interactions, num_items, recent_share)
+    if recent is not None:
+        scorers["recent_popularity"] = popularity(recent)
+    return scorers
+
+
+def _scramble(num_items: int) -> IntArray:
+    return rng(0, "baseline", "ties").permutation(num_items).astype(np.int64)
+
+
+def _rank(scores: FloatArray, order: IntArray, target: FloatArray, target_order: IntArray) -> IntArray:
+    """1 + candidates that score higher, or as high and stand before the target in the scramble."""
+    ahead = (scores > target) | ((scores == target) & (order < target_order) & np.isfinite(scores))
+    ranks: IntArray = (1 + ahead.sum(1)).astype(np.int64)
+    return ranks

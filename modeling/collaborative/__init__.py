@@ -1,0 +1,1 @@
+"""Closed-form collaborative filtering: EASE and spectral embeddings."""

@@ -1,0 +1,1 @@
+"""Parameter classes; nothing here imports torch."""

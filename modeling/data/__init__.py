@@ -1,0 +1,1 @@
+"""Tokenizer, prompt dataset, batching and user histories."""

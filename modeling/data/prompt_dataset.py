@@ -1,0 +1,284 @@
+"""Prompt tables to padded batches: every row is tokenised once, a batch is a gather.
+
+Enters: `prompts/<split>/<family>` tables, the tokens, the photo table. Leaves: `Batch` tensors.
+Trade-off: the whole corpus stays in memory as flat arrays (about 6 bytes a token), so that a batch costs no text work.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from torch import Tensor
+
+from features import schema
+from features.errors import TableError
+from features.store.tables import read_table
+from modeling.data.ragged import IntArray, Ragged
+from modeling.data.tokenizer import Tokens
+from modeling.data.truncation import without_oldest
+from modeling.runtime.devices import CPU, moved
+
+IGNORED = -100  # label of padding, as cross-entropy ignores it
+_COLUMNS = (
+    "split", "family", "prompt_id", "variant", "round", "user_id", "target_item_id", "image_item_ids",
+    "candidate_item_ids", "source", "target",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class PhotoTable:
+    """The image features of the whole catalogue, in memory once (24 MB for 12,000 items of 512 numbers)."""
+
+    features: npt.NDArray[np.float32]
+    """(I + 1, F): row = item_id; row 0 and items without a usable photo are zeros."""
+    present: npt.NDArray[np.bool_]
+    """(I + 1,): whether the item has a usable photo."""
+    _copies: dict[torch.device, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def width(self) -> int:
+        """Numbers in one image feature."""
+        return int(self.features.shape[1])
+
+    @classmethod
+    def load(cls, folder: Path) -> "PhotoTable":
+        """The photos of `images/embeddings`."""
+        rows = read_table(folder, schema.embeddings, columns=("item_id", "embedding", "status"))
+        item_ids = rows["item_id"].to_numpy()
+        vectors = rows["embedding"].combine_chunks()
+        width = vectors.type.list_size
+        features = np.zeros((int(item_ids.max(initial=0)) + 1, width), np.float32)
+        present = np.zeros(len(features), bool)
+        present[item_ids] = pc.equal(rows["status"], "ok").to_numpy(zero_copy_only=False)
+        features[item_ids] = vectors.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
+        features[~present] = 0
+        return cls(features, present)
+
+    def withheld(self) -> "PhotoTable":
+        """The same catalogue as if no item had a photo: the comparison that shows what photos are worth."""
+        return PhotoTable(np.zeros_like(self.features), np.zeros_like(self.present))
+
+    def of(self, item_ids: IntArray, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Features (..., F) and presence (...) of `item_ids`, on `device`.
+
+        A GPU keeps a copy of the table, so that only item numbers travel with a batch: a hundred candidates' photos
+        would be 200 kB a row.
+        """
+        if device.type == "cpu":
+            return torch.from_numpy(self.features[item_ids]), torch.from_numpy(self.present[item_ids])
+        if device not in self._copies:
+            self._copies[device] = (
+                torch.from_numpy(self.features).to(device),
+                torch.from_numpy(self.present).to(device),
+            )
+        features, present = self._copies[device]
+        places = moved(torch.from_numpy(item_ids.astype(np.int64)), device)
+        return features[places], present[places]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B rows, which may belong to different families; S source tokens, M photos, F numbers a photo, T target tokens."""
+
+    input_ids: Tensor
+    """(B, S) int64, padded with 0."""
+    whole_word_ids: Tensor
+    """(B, S) int64."""
+    category_ids: Tensor
+    """(B, S) int64: 1 where a visual token goes."""
+    attention_mask: Tensor
+    """(B, S) bool: False on padding."""
+    image_features: Tensor
+    """(B, M, F) float32: in the order of the placeholders; M is 0 in a text-only corpus."""
+    image_present: Tensor
+    """(B, M) bool: False for padding and for items without a usable photo."""
+    labels: Tensor
+    """(B, T) int64, padded with -100."""
+    families: Tensor
+    """(B,) int64: 0 sequential, 1 direct, 2 explanation."""
+    is_padded: bool = True
+    """False where every row is known to be as long as the batch, so that nobody needs a mask."""
+    label_positions: Tensor | None = None
+    """(N,) int64: where `labels.flatten()` is not padding; found on the CPU so that no device has to be asked."""
+
+    def __post_init__(self) -> None:
+        if self.label_positions is None:
+            object.__setattr__(self, "label_positions", (self.labels.flatten() != IGNORED).nonzero()[:, 0])
+
+    def __len__(self) -> int:
+        return self.input_ids.shape[0]
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The same batch on `device`."""
+        there = torch.device(device)
+        found: dict[str, Any] = {n: moved(value, there) for n, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **found)
+
+    @property
+    def mask(self) -> Tensor | None:
+        """`attention_mask`, or None where there is nothing to mask."""
+        return self.attention_mask if self.is_padded else None
+
+
+class Corpus:
+    """Tokenised prompt tables. Everything by row is in the order of the tables given.
+
+    Attributes:
+        sources, words: Ragged token ids (int32) and whole-word ids (int16).
+        targets: Ragged token ids with the end of sequence.
+        image_ids: Ragged item ids of the photos in text order; empty rows in a text-only corpus.
+        candidate_ids: Ragged item ids, empty where a row has no candidates.
+        families: (N,) int64. rounds: (N,) int32. user_ids: (N,) int32. target_item_ids: (N,) int32, 0 for none.
+        prompt_ids, variants, splits, source_texts, target_texts: Arrow string columns.
+        num_visual_tokens: placeholders a photo, 0 in a text-only corpus or where no row has a photo.
+    """
+
+    def __init__(
+        self, rows: pa.Table, tokens: Tokens, photos: PhotoTable | None, *, max_target_tokens: int = 64
+    ) -> None:
+        self.tokens, self.photos = tokens, photos
+        self.splits, self.prompt_ids, self.variants = rows["split"], rows["prompt_id"], rows["variant"]
+        self.source_texts, self.target_texts = rows["source"], rows["target"]
+        self.user_ids: npt.NDArray[np.int32] = rows["user_id"].to_numpy()
+        self.rounds: npt.NDArray[np.int32] = rows["round"].to_numpy()
+        self.target_item_ids: npt.NDArray[np.int32] = rows["target_item_id"].fill_null(0).to_numpy()
+        self.candidate_ids = _lists(rows["candidate_item_ids"])
+        self.image_ids = _lists(rows["image_item_ids"])
+        codes = pc.index_in(rows["family"], pa.array(schema.FAMILIES))
+        self.families: npt.NDArray[np.int64] = codes.to_numpy().astype(np.int64)
+        texts = rows["source"].to_pylist()
+        if tokens.truncate == "oldest":
+            self._shorten(texts)
+        self.sources, words = tokens.encode_sources(texts)
+        self.words = Ragged(words.values.astype(np.int16), words.offsets)
+        self.targets = tokens.encode_target_rows(rows["target"].to_pylist(), max_target_tokens)
+        self.num_visual_tokens = self._count_placeholders()
+        if photos is None:
+            self._drop_photos()
+
+    @classmethod
+    def load(
+        cls, tables: Sequence[Path], tokens: Tokens, photos: PhotoTable | None, *, max_target_tokens: int = 64
+    ) -> "Corpus":
+        """The rows of prompt tables such as `data/sample/prompts/test/direct`, in the order given.
+
+        Args:
+            tables: folders named `<split>/<family>`.
+            tokens: the backbone's.
+            photos: None makes a text-only corpus: placeholders are taken out of the sources, the other tokens
+                keep their whole-word ids.
+            max_target_tokens: longer targets are cut, the end of sequence included.
+
+        Raises:
+            TableError: a table is absent or half-written, or its placeholders do not fit its photos.
+            InputError: a source is longer than the tokens allow.
+        """
+        rows = [read_table(t, schema.prompts(t.parent.name, t.name), columns=_COLUMNS) for t in tables]
+        return cls(pa.concat_tables(rows), tokens, photos, max_target_tokens=max_target_tokens)
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """(N,) source tokens by row, the end of sequence included."""
+        return self.sources.lengths
+
+    def is_one_item(self, indices: IntArray) -> npt.NDArray[np.bool_]:
+        """(len(indices),) whether the target of each of these rows is one identifier token and the end of sequence."""
+        first = self.targets.values[self.targets.offsets[indices]]
+        found: npt.NDArray[np.bool_] = np.isin(first, self.tokens.identifier_ids) & (self.targets.lengths[indices] == 2)
+        return found
+
+    def next_item_rows(self, rows: IntArray) -> IntArray:
+        """The sequential rows among `rows` whose target is one identifier token and the end of sequence."""
+        found: IntArray = rows[self.is_one_item(rows) & (self.families[rows] == 0)]
+        return found
+
+    def batch(self, indices: IntArray | Sequence[int], device: torch.device = CPU) -> Batch:
+        """The rows `indices`, padded to the longest of them, on `device`."""
+        chosen = np.asarray(indices, np.int64)
+        input_ids = self.sources.padded(chosen, fill=self.tokens.pad_id).astype(np.int64)
+        image_ids = self.image_ids.padded(chosen, fill=0)
+        features, present = self._photos_of(image_ids, device)
+        batch = Batch(
+            input_ids=torch.from_numpy(input_ids),
+            whole_word_ids=torch.from_numpy(self.words.padded(chosen, fill=0).astype(np.int64)),
+            category_ids=torch.from_numpy((input_ids == self.tokens.photo_id).astype(np.int64)),
+            attention_mask=torch.from_numpy(np.arange(input_ids.shape[1]) < self.lengths[chosen, None]),
+            image_features=features,
+            image_present=present,
+            labels=torch.from_numpy(self.targets.padded(chosen, fill=IGNORED).astype(np.int64)),
+            families=torch.from_numpy(self.families[chosen]),
+            is_padded=bool((self.lengths[chosen] != input_ids.shape[1]).any()),
+        )
+        return batch.to(device)
+
+    def _shorten(self, texts: list[str]) -> None:
+        """Takes the oldest items out of the next-item prompts that are too long, and their photos with them."""
+        own = np.flatnonzero(self.families == schema.FAMILIES.index("sequential"))
+        # A token is a byte at least: most texts need not be encoded to know that they fit.
+        long = [int(row) for row in own if len(texts[row].encode()) >= self.tokens.max_source_tokens]
+        kept = np.ones(len(self.image_ids.values), bool)
+        for row in long:
+            texts[row], gone = without_oldest(texts[row], self.tokens.fits)
+            kept[self.image_ids.offsets[row] + np.array(gone, np.int64)] = False
+        self.image_ids = self.image_ids.keep(kept)
+        if long:
+            self.source_texts = pa.chunked_array([pa.array(texts, pa.string())])
+
+    def _photos_of(self, image_ids: IntArray, device: torch.device) -> tuple[Tensor, Tensor]:
+        if self.photos is None:
+            return torch.zeros(*image_ids.shape, 1), torch.zeros(image_ids.shape, dtype=torch.bool)
+        return self.photos.of(image_ids, device)
+
+    def _count_placeholders(self) -> int:
+        """Placeholders a photo: one number for the whole corpus.
+
+        Raises:
+            TableError: some row has another number, or photos of unknown items.
+        """
+        before = np.concatenate([[0], np.cumsum(self.sources.values == self.tokens.photo_id)])
+        placeholders = np.diff(before[self.sources.offsets])
+        images = self.image_ids.lengths
+        ratio = int((placeholders // np.maximum(images, 1)).max(initial=0))  # the uncut rows tell it
+        exact = placeholders == images * ratio
+        if self.tokens.truncate == "end":  # the paper's cut may lose placeholders; surplus photos are ignored
+            exact |= placeholders < images * ratio
+        if not exact.all():
+            row = int(np.argmin(exact))
+            raise TableError(
+                f"{placeholders[row]} placeholders for {images[row]} photos in {self.source_texts[row].as_py()[:80]!r}",
+                f"{ratio} placeholders a photo",
+                "run `.venv/bin/dvc repro`; a title or name must not contain <extra_id_0>",
+            )  # fmt: skip
+        if self.photos is not None and self.image_ids.values.max(initial=0) >= len(self.photos.present):
+            raise TableError(
+                f"photos of item {self.image_ids.values.max()}", f"items up to {len(self.photos.present) - 1}",
+                "run `.venv/bin/dvc repro`: prompts and images are of different runs",
+            )  # fmt: skip
+        return ratio
+
+    def _drop_photos(self) -> None:
+        kept = self.sources.values != self.tokens.photo_id
+        self.sources, self.words = self.sources.keep(kept), self.words.keep(kept)
+        self.image_ids = Ragged(np.zeros(0, np.int32), np.zeros(len(self.sources) + 1, np.int64))
+        self.num_visual_tokens = 0
+
+
+def _lists(column: pa.ChunkedArray) -> Ragged:
+    """A list column as flat arrays; null is an empty row."""
+    lists = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if isinstance(lists, pa.ChunkedArray):
+        lists = pa.concat_arrays(lists.chunks) if lists.num_chunks else pa.array([], column.type)
+    lengths = pc.list_value_length(lists).fill_null(0).to_numpy()
+    return Ragged(
+        lists.flatten().to_numpy(zero_copy_only=False).astype(np.int32),
+        np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
+    )

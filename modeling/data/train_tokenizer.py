@@ -1,0 +1,80 @@
+"""A T5-like tokenizer from the train prompts, where no pretrained one is named.
+
+Enters: texts. Leaves: a `tokenizers.Tokenizer`: 0 padding, 1 end of sequence, 2 unknown, pieces, 100 sentinels.
+Trade-off: SentencePiece learns the pieces (one thread, the same pieces on every run) and the tokenizers library applies
+them; its own Unigram trainer is not repeatable.
+"""
+
+import io
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from features.errors import TrainingError
+from modeling.data.tokenizer import IDENTIFIER, WORD_MARK
+
+NUM_SENTINELS = 100
+_SPECIAL = re.compile(rf"<extra_id_\d+>|{IDENTIFIER.pattern}")
+
+
+def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> Any:
+    """A Unigram tokenizer of at most `vocabulary_size` pieces and 100 sentinels.
+
+    Args:
+        texts: sources and targets; photo placeholders and item identifiers are cut out.
+        vocabulary_size: padding, end of sequence and unknown included; fewer pieces if the texts have fewer.
+
+    Raises:
+        TrainingError: the texts hold too little for a tokenizer.
+    """
+    import sentencepiece
+
+    pieces = sorted({stripped for text in texts for piece in _SPECIAL.split(text) if (stripped := piece.strip())})
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(pieces),
+            model_writer=model,
+            model_type="unigram",
+            vocab_size=vocabulary_size,
+            hard_vocab_limit=False,
+            character_coverage=0.9999,
+            pad_id=0,
+            eos_id=1,
+            unk_id=2,
+            bos_id=-1,
+            num_threads=1,
+            shuffle_input_sentence=False,
+            max_sentence_length=16_384,
+            minloglevel=3,
+        )
+    except RuntimeError as error:
+        raise TrainingError(
+            f"{len(pieces)} pieces of text that make no tokenizer ({error})",
+            "prompts with text in them",
+            "lower backbone.vocabulary_size or name a tokenizer folder in backbone.tokenizer",
+        ) from error
+    processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+    size = processor.get_piece_size()
+    return assemble([(processor.id_to_piece(i), float(processor.get_score(i))) for i in range(size)])
+
+
+def assemble(vocabulary: list[tuple[str, float]]) -> Any:
+    """The tokenizer of SentencePiece's `vocabulary` (piece and log-probability by id), with sentinels on top."""
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+    tokenizer = Tokenizer(models.Unigram(vocabulary, unk_id=2, byte_fallback=False))
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.NFKC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.WhitespaceSplit(),
+            pre_tokenizers.Metaspace(replacement=WORD_MARK, prepend_scheme="always"),
+        ]
+    )
+    tokenizer.decoder = decoders.Metaspace(replacement=WORD_MARK, prepend_scheme="always")
+    tokenizer.add_special_tokens([AddedToken(name, normalized=False) for name in ("<pad>", "</s>", "<unk>")])
+    sentinels = [f"<extra_id_{k}>" for k in range(NUM_SENTINELS - 1, -1, -1)]
+    tokenizer.add_special_tokens([AddedToken(name, normalized=False) for name in sentinels])
+    return tokenizer

@@ -1,0 +1,1 @@
+"""Constrained and unconstrained search for items."""

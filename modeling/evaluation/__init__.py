@@ -1,0 +1,1 @@
+"""Rank, compare, detect leaks, write the results."""

@@ -1,0 +1,1 @@
+"""Ranking and text metrics with bootstrap confidence intervals."""

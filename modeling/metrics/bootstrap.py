@@ -1,0 +1,85 @@
+"""Bootstrap intervals over users, paired between models by construction.
+
+Enters: (N, M) values, a row a user and a column a metric. Leaves: (resamples, M) means, from which 95 % intervals of a
+model, or of the difference of two, are percentiles. Trade-off: resamples as weights times values (one matrix product,
+1,000 resamples of 20,000 users in under a second) instead of gathering every resample.
+"""
+
+from collections.abc import Hashable, Mapping
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from features.runtime.seeds import rng
+
+FloatArray = npt.NDArray[np.float64]
+Key = TypeVar("Key", bound=Hashable)
+_BLOCK = 50
+
+
+def resampled_means(values: FloatArray, *, resamples: int, seed: int) -> FloatArray:
+    """Means of the columns over users drawn with replacement: (resamples, M).
+
+    The draw depends on `seed` and N alone, so that two models on the same users are resampled alike: subtract the
+    results for a paired bootstrap.
+    """
+    num_users = len(values)
+    if num_users == 0:
+        return np.zeros((resamples, values.shape[1]))
+    generator = rng(seed, "bootstrap", num_users)
+    means = []
+    for start in range(0, resamples, _BLOCK):
+        size = min(_BLOCK, resamples - start)
+        draws = generator.integers(0, num_users, (size, num_users)) + np.arange(size)[:, None] * num_users
+        weights = np.bincount(draws.ravel(), minlength=size * num_users).reshape(size, num_users)
+        means.append(weights @ values / num_users)
+    return np.concatenate(means)
+
+
+def interval(means: FloatArray) -> list[float]:
+    """The 2.5th and 97.5th percentile of bootstrap means, [low, high]."""
+    low, high = np.percentile(means, [2.5, 97.5])
+    return [float(low), float(high)]
+
+
+def intervals(values: Mapping[Key, FloatArray], *, resamples: int, seed: int) -> dict[Key, list[float]]:
+    """The 95 % interval of the mean of each metric, all of them resampled together.
+
+    Example:
+        >>> intervals({"hr@1": np.ones(4)}, resamples=10, seed=1)
+        {'hr@1': [1.0, 1.0]}
+    """
+    if not values:
+        return {}
+    means = resampled_means(np.stack(list(values.values()), axis=1), resamples=resamples, seed=seed)
+    return {name: interval(means[:, column]) for column, name in enumerate(values)}
+
+
+def differences(
+    ours: Mapping[str, FloatArray], theirs: Mapping[str, FloatArray], *, resamples: int, seed: int
+) -> dict[str, list[float]]:
+    """[mean, low, high] of ours minus theirs, metric by metric, over the same users in the same order.
+
+    Raises:
+        ValueError: the two were not measured on equally many users.
+    """
+    return differences_to_all(ours, {"theirs": theirs}, resamples=resamples, seed=seed)["theirs"]
+
+
+def differences_to_all(
+    ours: Mapping[str, FloatArray], others: Mapping[str, Mapping[str, FloatArray]], *, resamples: int, seed: int
+) -> dict[str, dict[str, list[float]]]:
+    """`differences` to each of `others`, all of them resampled together."""
+    gaps: dict[tuple[str, str], FloatArray] = {}
+    for other, theirs in others.items():
+        for name in ours:
+            if name in theirs:
+                if len(ours[name]) != len(theirs[name]):
+                    raise ValueError("a paired bootstrap needs the same users on both sides")
+                gaps[other, name] = ours[name] - theirs[name]
+    limits = intervals(gaps, resamples=resamples, seed=seed)
+    found: dict[str, dict[str, list[float]]] = {other: {} for other in others}
+    for (other, name), gap in gaps.items():
+        found[other][name] = [float(gap.mean()) if len(gap) else 0.0, *limits[other, name]]
+    return found

@@ -1,0 +1,213 @@
+"""Metrics of generated explanations: word BLEU-4, ROUGE, variety, whether the feature word is spoken of.
+
+Enters: generated and reference sentences. Leaves: percentages, with per-sentence statistics for intervals; and the
+paper's own definitions beside them. Trade-off: sacrebleu and rouge-score, so that numbers compare with other work.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from modeling.metrics.bootstrap import interval, resampled_means
+
+FloatArray = npt.NDArray[np.float64]
+_ROUGE = ("rouge1", "rouge2", "rougeL")
+
+
+def text_metrics(
+    generated: Sequence[str],
+    references: Sequence[str],
+    features: Sequence[Sequence[str]] | None = None,
+    *,
+    resamples: int,
+    seed: int,
+) -> dict[str, Any]:
+    """All metrics of one prompt, in percent, with 95 % intervals over sentences.
+
+    Args:
+        generated: sentences, in the order of `references`.
+        references: one reference each.
+        features: feature words of each reference, for `feature_match`; None leaves it out.
+        resamples: bootstrap resamples; 0 leaves intervals out.
+        seed: of the bootstrap.
+
+    Example: a generated list equal to its references has bleu4 = 100 and rougeL = 100 (sentences of 4 words or more).
+    """
+    metrics: dict[str, Any] = {"num_examples": len(generated)}
+    if not generated:
+        return metrics
+    counts = bleu_statistics(generated, references)
+    rouge = rouge_by_sentence(generated, references)
+    metrics["bleu4"] = bleu_of(counts.sum(0))
+    metrics |= {name: float(values.mean()) for name, values in rouge.items()}
+    metrics |= {f"distinct{n}": distinct(generated, n) for n in (1, 2)}
+    metrics["distinct_sentences"] = 100 * len(set(generated)) / len(generated)
+    metrics["empty"] = 100 * sum(not text.strip() for text in generated) / len(generated)
+    metrics["mean_words"] = float(np.mean([len(text.split()) for text in generated]))
+    if features is not None:
+        metrics["feature_match"] = feature_match(generated, features)
+    if resamples:
+        columns = np.concatenate([counts, np.stack(list(rouge.values()), 1)], axis=1)
+        means = resampled_means(columns, resamples=resamples, seed=seed)
+        width = counts.shape[1]
+        totals = np.rint(means[:, :width] * len(generated))
+        metrics["ci95"] = {"bleu4": interval(np.array([bleu_of(row) for row in totals]))}
+        metrics["ci95"] |= {name: interval(means[:, width + i]) for i, name in enumerate(rouge)}
+        if features is not None:
+            named = features_named(generated, features)[:, None]
+            metrics["ci95"]["feature_match"] = interval(resampled_means(named, resamples=resamples, seed=seed))
+    return metrics
+
+
+def bleu_statistics(generated: Sequence[str], references: Sequence[str]) -> FloatArray:
+    """(N, 10) by sentence: matched n-grams of 1 to 4 words, n-grams of 1 to 4, length, length of the reference."""
+    from sacrebleu.metrics.bleu import BLEU
+
+    scorer = BLEU(effective_order=True)
+    rows = []
+    for text, reference in zip(generated, references, strict=True):
+        score = scorer.sentence_score(text, [reference])
+        rows.append([*score.counts, *score.totals, score.sys_len, score.ref_len])
+    return np.array(rows, np.float64)
+
+
+def bleu_of(totals: FloatArray) -> float:
+    """Corpus BLEU-4 of sacrebleu (13a tokens, exponential smoothing) of summed `bleu_statistics`, in percent."""
+    from sacrebleu.metrics.bleu import BLEU
+
+    counts = [int(value) for value in totals]
+    return float(
+        BLEU.compute_bleu(counts[:4], counts[4:8], counts[8], counts[9], smooth_method="exp", max_ngram_order=4).score
+    )
+
+
+def rouge_by_sentence(generated: Sequence[str], references: Sequence[str]) -> dict[str, FloatArray]:
+    """F of ROUGE-1, -2 and -L of every sentence, in percent (rouge-score, no stemming)."""
+    from rouge_score.rouge_scorer import RougeScorer
+
+    scorer = RougeScorer(list(_ROUGE), use_stemmer=False)
+    scores = [scorer.score(reference, text) for text, reference in zip(generated, references, strict=True)]
+    return {name: np.array([100 * score[name].fmeasure for score in scores], np.float64) for name in _ROUGE}
+
+
+def distinct(texts: Sequence[str], n: int) -> float:
+    """Different n-grams of words among all n-grams, in percent (Li et al. 2016).
+
+    Example:
+        >>> distinct(["a b", "a b"], 1)
+        50.0
+    """
+    grams = [gram for text in texts for gram in _grams(text.split(), n)]
+    return 100 * len(set(grams)) / len(grams) if grams else 0.0
+
+
+def feature_match(texts: Sequence[str], features: Sequence[Sequence[str]]) -> float:
+    """Share of texts that contain one of their feature words whole, in percent; rows without any are left out.
+
+    Example:
+        >>> feature_match(["the price is low", "nice"], [["price"], ["sound"]])
+        50.0
+    """
+    named = features_named(texts, features)
+    return float(named.mean()) if len(named) else 0.0
+
+
+def features_named(texts: Sequence[str], features: Sequence[Sequence[str]]) -> FloatArray:
+    """100 where a text contains one of its feature words whole, 0 elsewhere; texts without feature words left out."""
+    found = []
+    for text, words in zip(texts, features, strict=True):
+        if words:
+            spaced = "".join(c if c.isalnum() else " " for c in text.lower())
+            sentence = f" {' '.join(spaced.split())} "
+            found.append(100.0 * any(f" {word.lower()} " in sentence for word in words))
+    return np.array(found, np.float64)
+
+
+def _grams(words: Sequence[str], n: int) -> list[tuple[str, ...]]:
+    return [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
+
+
+# The definitions below are the original evaluation code's (VIP5 specification 6.2), for comparison only.
+
+
+def paper_bleu(
+    references: Sequence[Sequence[Sequence[str]]],
+    hypotheses: Sequence[Sequence[str]],
+    *,
+    order: int = 4,
+    smooth: bool = False,
+) -> tuple[float, list[float], float, float, int, int]:
+    """Corpus BLEU as the original computes it: (bleu, precisions, brevity penalty, ratio, length, reference length).
+
+    Args:
+        references: alternatives of every sentence. A plain string is a sequence of characters, which is what the
+            published notebook passes: its n-grams are n-grams of characters.
+        hypotheses: one sequence of tokens each.
+        order: longest n-gram.
+        smooth: add one to matches and possible matches (Lin and Och 2004).
+    """
+    matches, possible = [0] * order, [0] * order
+    for alternatives, tokens in zip(references, hypotheses, strict=True):
+        for n in range(1, order + 1):
+            allowed: Counter[tuple[str, ...]] = Counter()
+            for reference in alternatives:
+                allowed |= Counter(_grams(reference, n))
+            own = Counter(_grams(tokens, n))
+            matches[n - 1] += sum((own & allowed).values())
+            possible[n - 1] += sum(own.values())
+    extra = int(smooth)
+    precisions = [(m + extra) / (p + extra) if p + extra else 0.0 for m, p in zip(matches, possible, strict=True)]
+    mean = math.exp(sum(math.log(p) for p in precisions) / order) if min(precisions) > 0 else 0.0
+    length = sum(len(tokens) for tokens in hypotheses)
+    expected = sum(min(len(reference) for reference in alternatives) for alternatives in references)
+    ratio = length / expected
+    penalty = 1.0 if ratio > 1 else (math.exp(1 - 1 / ratio) if ratio else 0.0)
+    return mean * penalty, precisions, penalty, ratio, length, expected
+
+
+def paper_rouge_n(hypothesis: str, reference: str, n: int) -> tuple[float, float, float]:
+    """(F, precision, recall) on sets of distinct n-grams of space-separated words."""
+    own, expected = set(_grams(hypothesis.split(" "), n)), set(_grams(reference.split(" "), n))
+    overlap = len(own & expected)
+    precision = overlap / len(own) if own else 0.0
+    recall = overlap / len(expected) if expected else 0.0
+    return 2 * precision * recall / (precision + recall + 1e-8), precision, recall
+
+
+def paper_rouge_l(hypothesis: str, reference: str) -> tuple[float, float, float]:
+    """(F, precision, recall) on the longest common subsequence of words; F weighs by beta = precision / recall."""
+    own, expected = hypothesis.split(" "), reference.split(" ")
+    common = _common_subsequence(own, expected)
+    precision, recall = common / len(own), common / len(expected)
+    beta = precision / (recall + 1e-12)
+    score = (1 + beta**2) * recall * precision / (recall + beta**2 * precision + 1e-12)
+    return score, precision, recall
+
+
+def _common_subsequence(first: Sequence[str], second: Sequence[str]) -> int:
+    """Length of the longest common subsequence, one row of the table at a time."""
+    row = [0] * (len(second) + 1)
+    for word in first:
+        previous = 0
+        for column, other in enumerate(second, start=1):
+            above = row[column]
+            row[column] = previous + 1 if word == other else max(above, row[column - 1])
+            previous = above
+    return row[-1]
+
+
+def paper_rouge(generated: Sequence[str], references: Sequence[str]) -> dict[str, float]:
+    """The original's nine ROUGE means, in percent, under its own names."""
+    means: dict[str, float] = {}
+    for name in ("rouge_1", "rouge_2", "rouge_l"):
+        rows = np.array([
+            paper_rouge_l(text, reference) if name == "rouge_l" else paper_rouge_n(text, reference, int(name[-1]))
+            for text, reference in zip(generated, references, strict=True)
+        ])  # fmt: skip
+        f, precision, recall = 100 * rows.mean(0)
+        means |= {f"{name}/f_score": float(f), f"{name}/r_score": float(recall), f"{name}/p_score": float(precision)}
+    return means

@@ -1,0 +1,1 @@
+"""VIP5, T5, adapters, loss, initialisation and checkpoints."""

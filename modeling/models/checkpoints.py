@@ -1,0 +1,190 @@
+"""Trained models as safetensors and a JSON manifest; a model of another dataset, backbone or identifiers is refused.
+
+Enters: models and where they came from. Leaves: `models/<dataset>/{pretrain,train}/`, or models ready to score.
+Trade-off: `train` stores only what it trained (a few percent of the numbers) and names the backbone by digest, so the
+two folders belong together and are checked together.
+"""
+
+import json
+import platform
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from features.errors import ModelError
+from features.runtime.params import build
+from features.runtime.stage import Places
+from features.store.tables import begin_table, file_digest, input_digest
+from modeling.config.settings import AdapterParams, VisionParams
+from modeling.data.tokenizer import Tokens
+from modeling.kernels.fused_modules import quicken
+from modeling.models.t5 import CONFIG_FILE, WEIGHTS_FILE, load_t5, seeded
+from modeling.models.vip5 import PHOTO_CONSTANTS, VIP5
+
+MANIFEST_FILE, TRAINED_FILE = "manifest.json", "trained.safetensors"
+_LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pyarrow")
+
+
+def save_backbone(places: Places, model: VIP5, tokens: Tokens, manifest: Mapping[str, Any]) -> Path:
+    """Writes `models/<dataset>/pretrain/` whole and returns it; a stock T5 can be loaded from it too."""
+    from safetensors.torch import save_file
+
+    folder = places.model("pretrain")
+    staging = begin_table(folder)
+    tied = ("t5.lm_head.", "t5.encoder.embed_tokens.", "t5.decoder.embed_tokens.")
+    tensors = {
+        name.removeprefix("t5."): tensor.detach().cpu().contiguous()
+        for name, tensor in model.state_dict().items()
+        if not name.startswith(tied)
+    }
+    save_file(tensors, staging / WEIGHTS_FILE, metadata={"format": "pt"})
+    (staging / CONFIG_FILE).write_text(model.t5.config.to_json_string(use_diff=False), encoding="utf-8")
+    tokens.save(staging)
+    own = {"stage": "pretrain", "backbone_digest": file_digest(staging / WEIGHTS_FILE)[:16]}
+    return _finish(folder, staging, places, own | dict(manifest))
+
+
+def save_trained(places: Places, model: VIP5, manifest: Mapping[str, Any]) -> Path:
+    """Writes `models/<dataset>/train/` whole, with exactly what `stored` names, and returns it."""
+    from safetensors.torch import save_file
+
+    folder = places.model("train")
+    staging = begin_table(folder)
+    parameters = dict(model.named_parameters())
+    tensors = {name: parameters[name].detach().cpu().contiguous() for name in stored(model)}
+    save_file(tensors, staging / TRAINED_FILE, metadata={"format": "pt"})
+    backbone = read_manifest(places, "pretrain")["backbone_digest"]
+    own = {"stage": "train", "backbone_digest": backbone, "tensors": stored(model)}
+    return _finish(folder, staging, places, own | dict(manifest))
+
+
+def stored(model: VIP5) -> list[str]:
+    """The parameters that `train` stores: what trains, and the constants by which photos are standardised."""
+    return [n for n, p in model.named_parameters() if p.requires_grad or n in PHOTO_CONSTANTS]
+
+
+def load_vip5(places: Places, *, device: torch.device | str = "cpu") -> tuple[VIP5, Tokens]:
+    """The trained VIP5 of a dataset and its tokens, in evaluation mode.
+
+    Raises:
+        ModelError: a part is absent, or made for another dataset, backbone or set of identifiers.
+    """
+    from safetensors.torch import load_file
+
+    manifest = read_manifest(places, "train")
+    weights = places.model("pretrain") / WEIGHTS_FILE
+    found = file_digest(weights)[:16] if weights.is_file() else "no file"
+    if manifest["backbone_digest"] != found:
+        raise ModelError(
+            f"{places.model('train')} trained on backbone {manifest['backbone_digest']}",
+            f"backbone {found} ({weights})",
+            "run `.venv/bin/dvc repro train`",
+        )
+    vision = build(VisionParams, manifest["vision"], where="vision") if manifest["vision"] else None
+    adapters = build(AdapterParams, manifest["adapters"], where="adapters") if manifest["adapters"] else None
+    model, tokens = open_model(places, adapters=adapters, vision=vision)
+    tensors = load_file(places.model("train") / TRAINED_FILE)
+    parameters = dict(model.named_parameters())
+    if set(tensors) != set(manifest["tensors"]) or not set(tensors) <= set(parameters):
+        odd = sorted(set(tensors) ^ set(manifest["tensors"]) | set(tensors) - set(parameters))[:3]
+        raise ModelError(
+            f"tensors {odd} in {places.model('train')}", "those of its manifest", "run `.venv/bin/dvc repro train`"
+        )
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            parameters[name].copy_(tensor)
+    return _in_use(model, device), tokens
+
+
+def load_backbone_only(places: Places, *, device: torch.device | str = "cpu") -> tuple[VIP5, Tokens]:
+    """The text-only P5 backbone with the interface of VIP5; it reads corpora that were loaded with photos=None."""
+    model, tokens = open_model(places)
+    return _in_use(model, device), tokens
+
+
+def _in_use(model: VIP5, device: torch.device | str) -> VIP5:
+    """`model` on `device`, in evaluation mode and with quick parts."""
+    quicken(model.t5)
+    return model.to(device).eval()
+
+
+def open_model(
+    places: Places,
+    *,
+    adapters: AdapterParams | None = None,
+    vision: VisionParams | None = None,
+    dropout: float = 0.0,
+    seed: int = 0,
+) -> tuple[VIP5, Tokens]:
+    """The backbone of `models/<dataset>/pretrain` with fresh parts around it, drawn by the seed; and its tokens."""
+    manifest = read_manifest(places, "pretrain")
+    folder = places.model("pretrain")
+    t5, small = load_t5(folder, dropout=dropout)
+    with seeded(seed, "parts of VIP5"):
+        model = VIP5(t5, adapters=adapters, vision=vision)
+    model.whole_word.load_state_dict({"weight": small["whole_word.weight"]})
+    model.category.load_state_dict({"weight": small["category.weight"]})
+    limits = manifest["tokens"]
+    tokens = Tokens.load(folder, max_source_tokens=limits["max_source_tokens"], truncate=limits["truncate"])
+    if tokens.size != t5.config.vocab_size:
+        raise ModelError(
+            f"{tokens.size} tokens in {folder}",
+            f"{t5.config.vocab_size} as in the model",
+            "run `.venv/bin/dvc repro pretrain`",
+        )
+    return model, tokens
+
+
+def read_manifest(places: Places, stage: str) -> dict[str, Any]:
+    """The manifest of `models/<dataset>/<stage>`, checked against the dataset and the identifiers that lie here.
+
+    Raises:
+        ModelError: absent, or of another dataset or set of identifiers.
+    """
+    path = places.model(stage) / MANIFEST_FILE
+    if not path.is_file():
+        raise ModelError(f"no {path}", "a trained model", f"run `.venv/bin/dvc repro {stage}`")
+    manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if manifest["dataset"] != places.dataset:
+        raise ModelError(
+            f"{path.parent} of dataset {manifest['dataset']!r}",
+            f"dataset {places.dataset!r}",
+            f"run `.venv/bin/dvc repro {stage}`",
+        )
+    identifiers = input_digest(places.table("identifiers"))
+    if manifest["identifiers_digest"] != identifiers:
+        raise ModelError(
+            f"{path.parent} trained with identifiers {manifest['identifiers_digest']}",
+            f"identifiers {identifiers} ({places.table('identifiers')})",
+            f"run `.venv/bin/dvc repro {stage}`",
+        )
+    return manifest
+
+
+def adapters_and_vision(adapters: AdapterParams | None, vision: VisionParams | None) -> dict[str, Any]:
+    """How `train`'s manifest remembers the shape of the model."""
+    return {
+        "adapters": asdict(adapters) if adapters else None,
+        "vision": asdict(vision) if vision else None,
+        "num_visual_tokens": vision.num_visual_tokens if vision else 0,
+    }
+
+
+def _finish(folder: Path, staging: Path, places: Places, manifest: Mapping[str, Any]) -> Path:
+    """Writes the manifest last and puts the folder in its place."""
+    whole = {
+        "dataset": places.dataset,
+        "identifiers_digest": input_digest(places.table("identifiers")),
+        "libraries": {"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES},
+        **manifest,
+    }
+    (staging / MANIFEST_FILE).write_text(json.dumps(whole, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    if folder.exists():
+        shutil.rmtree(folder)
+    staging.rename(folder)
+    return folder

@@ -1,0 +1,160 @@
+"""The stock T5 under VIP5: made from nothing, read from a folder, or fetched from the hub when a hub id is named.
+
+Enters: section `backbone` of `params.yaml`. Leaves: a T5ForConditionalGeneration with the tokens' vocabulary.
+Trade-off: new vocabulary rows are drawn with the spread of the old ones, by the seed, rather than by the library's
+own (unseeded) resizing.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from features.errors import InputError, ModelError
+from features.runtime.seeds import rng, stable_hash
+from modeling.config.settings import BackboneParams, Scratch
+
+CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+BUCKETS, FINE_BUCKETS = 32, 128  # of distances: T5's, exact up to 8 tokens, and those of `recent`, exact up to 32
+
+
+@contextmanager
+def seeded(seed: int, *names: object) -> Iterator[None]:
+    """Torch's own generators follow the named stream inside; the outer state comes back afterwards."""
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(stable_hash(seed, *names) % 2**63)
+        yield
+
+
+def new_t5(scratch: Scratch, *, vocabulary_size: int, dropout: float) -> Any:
+    """A T5 of the given size with fresh weights from torch's generator."""
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    config = T5Config(
+        vocab_size=vocabulary_size,
+        d_model=scratch.d_model,
+        d_ff=scratch.d_ff,
+        d_kv=scratch.d_kv,
+        num_heads=scratch.num_heads,
+        num_layers=scratch.num_layers,
+        num_decoder_layers=scratch.num_decoder_layers,
+        feed_forward_proj=scratch.feed_forward_proj,
+        relative_attention_num_buckets=FINE_BUCKETS if scratch.start == "recent" else BUCKETS,
+        dropout_rate=dropout,
+        decoder_start_token_id=0,
+    )
+    t5 = T5ForConditionalGeneration(config)
+    with torch.no_grad():
+        t5.shared.weight.mul_(scratch.embedding_scale)
+        if scratch.start != "noise":
+            _pass_through(t5)
+    return t5
+
+
+def _pass_through(t5: Any) -> None:
+    """Every sub-layer adds nothing at first, but the decoder reads the mean of what the encoder was given."""
+    for block in t5.encoder.block:
+        block.layer[0].SelfAttention.o.weight.zero_()
+        block.layer[-1].DenseReluDense.wo.weight.zero_()
+    for block in t5.decoder.block:
+        block.layer[0].SelfAttention.o.weight.zero_()
+        block.layer[-1].DenseReluDense.wo.weight.zero_()
+        cross = block.layer[1].EncDecAttention
+        torch.nn.init.eye_(cross.v.weight)
+        torch.nn.init.eye_(cross.o.weight)
+
+
+def open_t5(params: BackboneParams, *, vocabulary_size: int, dropout: float, seed: int) -> Any:
+    """The T5 that section `backbone` describes, with exactly `vocabulary_size` token rows.
+
+    Raises:
+        InputError: `backbone.name` is no T5 in safetensors, here or on the hub.
+    """
+    if params.scratch is not None:
+        with seeded(seed, "backbone"):
+            return new_t5(params.scratch, vocabulary_size=vocabulary_size, dropout=dropout)
+    t5 = read_t5(str(params.name), dropout=dropout)
+    resize_vocabulary(t5, vocabulary_size, seed)
+    return t5
+
+
+def read_t5(name: str, *, dropout: float) -> Any:
+    """A pretrained T5 from a folder, or from the hub if `name` is no folder."""
+    from transformers import T5ForConditionalGeneration
+
+    found = f"backbone {name!r}"
+    expected = f"a folder with {CONFIG_FILE} and {WEIGHTS_FILE}, or a hub id"
+    if Path(name).is_dir() and not (Path(name) / CONFIG_FILE).is_file():
+        raise InputError(f"no {CONFIG_FILE} in {name}", expected, "correct backbone.name")
+    try:
+        t5 = T5ForConditionalGeneration.from_pretrained(name, dropout_rate=dropout, use_safetensors=True)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"{found} that cannot be read ({reason})", expected, "correct backbone.name") from error
+    if t5.config.model_type != "t5":
+        raise InputError(f"{found} of type {t5.config.model_type}", "a T5", "choose another backbone.name")
+    return t5.float()
+
+
+def resize_vocabulary(t5: Any, size: int, seed: int) -> None:
+    """Gives the tied token table `size` rows: surplus ones go, new ones get the old ones' mean and spread."""
+    old = t5.get_input_embeddings().weight.data
+    if old.shape[0] == size:
+        return
+    t5.resize_token_embeddings(size, mean_resizing=False)
+    if size > old.shape[0]:
+        draw = rng(seed, "new token rows").standard_normal((size - old.shape[0], old.shape[1])).astype(np.float32)
+        rows = old.mean(0) + old.std(0) * torch.from_numpy(draw)
+        t5.get_input_embeddings().weight.data[old.shape[0] :] = rows
+
+
+def tokenizer_folder(params: BackboneParams) -> Path | None:
+    """The folder whose tokenizer.json the backbone uses; None where one is to be trained on the corpus.
+
+    Raises:
+        InputError: the folder named has no tokenizer.json.
+    """
+    if params.tokenizer is not None:
+        folder = Path(params.tokenizer)
+    elif params.name is not None and Path(params.name).is_dir():
+        folder = Path(params.name)
+    elif params.name is not None:
+        from transformers.utils import cached_file
+
+        return Path(str(cached_file(params.name, "tokenizer.json"))).parent
+    else:
+        return None
+    if not (folder / "tokenizer.json").is_file():
+        raise InputError(f"no tokenizer.json in {folder}", "T5's tokenizer", "correct backbone.tokenizer")
+    return folder
+
+
+def load_t5(folder: Path, *, dropout: float = 0.0) -> tuple[Any, dict[str, torch.Tensor]]:
+    """The T5 of `folder` and the tensors beside it that are not T5's own (the small embeddings).
+
+    Raises:
+        ModelError: the folder has no complete model.
+    """
+    from safetensors.torch import load_file
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    for name in (CONFIG_FILE, WEIGHTS_FILE):
+        if not (folder / name).is_file():
+            raise ModelError(f"no {folder / name}", "a trained backbone", "run `.venv/bin/dvc repro pretrain`")
+    config = T5Config.from_pretrained(folder, dropout_rate=dropout)
+    with seeded(0, "overwritten by the checkpoint"):
+        t5 = T5ForConditionalGeneration(config)
+    tensors = load_file(folder / WEIGHTS_FILE)
+    own = {name: tensors.pop(name) for name in list(tensors) if not name.startswith(("whole_word.", "category."))}
+    missing, unexpected = t5.load_state_dict(own, strict=False)
+    absent = sorted(set(missing) - {"lm_head.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"})
+    if absent or unexpected:
+        raise ModelError(
+            f"{folder / WEIGHTS_FILE} without {absent[:3]} and with unknown {unexpected[:3]}",
+            "the tensors of its config.json",
+            "run `.venv/bin/dvc repro pretrain`",
+        )
+    return t5, tensors

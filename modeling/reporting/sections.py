@@ -1,0 +1,254 @@
+"""The sections of the model page: results beside baselines and published figures, slices, calibration, curves.
+
+Enters: the content of `evaluate.json`, curves, predictions, the figures that others have printed. Leaves: HTML parts.
+Trade-off: a section that has nothing to show (no slices, a split nobody published on) says so or is left out; the page
+of a dataset without photos or ratings is the same page, shorter.
+"""
+
+import csv
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from features import schema
+from features.runtime.stage import Context
+from features.store.tables import read_table
+from modeling.evaluation.result_tables import (
+    TEXT_TITLES,
+    difference_lines,
+    explanation_rows,
+    family_rows,
+    family_title,
+    leaks_of,
+    number_rule_line,
+    undertrained_lines,
+    user_numbers_line,
+)
+from modeling.evaluation.verdict import copies_line, findings, worst
+from modeling.metrics import calibration as calibrating
+from modeling.reporting import html
+from modeling.reporting import published_results as publishing
+
+_CURVES = ("loss", "loss_sequential", "loss_direct", "loss_explanation", "valid_loss", "valid_hr@10")
+_FAMILIES: Mapping[str, tuple[str, ...]] = {
+    "sequential": ("hr@5", "ndcg@5", "hr@10", "ndcg@10", "mrr@10"),
+    "direct": ("hr@1", "hr@5", "ndcg@5", "hr@10", "ndcg@10"),
+    "direct_popular": ("hr@1", "hr@5", "ndcg@5", "hr@10", "ndcg@10"),
+    "direct_whole": ("hr@1", "hr@5", "ndcg@5", "hr@10", "ndcg@10"),
+    "explanation": tuple(TEXT_TITLES),
+}
+_PUBLISHED_CANDIDATES = 100
+_BADGES = {"good": "no weakness found", "weak": "weaknesses found", "bad": "serious weaknesses found"}
+_SLICES = {
+    "target_photo": "photo of the item", "history_length": "items known of the user",
+    "target_popularity": "popularity of the item", "target_in_train": "item in the train split",
+}  # fmt: skip
+Results = Mapping[str, Any]
+
+
+def verdict(results: Results) -> list[str]:
+    """The findings in words, each with the colour of its state, under a badge that is green only if all are good."""
+    found = findings(results)
+    state = worst(found)
+    lines = "".join(f'<li class="{finding.state}">{escape(finding.text)}</li>' for finding in found)
+    return [f'<p><span class="flag {state}">{_BADGES[state]}</span></p>', f'<ul class="verdict">{lines}</ul>']
+
+
+def head(results: Results) -> list[str]:
+    """What was evaluated, whether anything leaks, and what was looked for; the verdict names the reasons."""
+    leakage = results["leakage"]
+    flag, word = ("bad", "leaking") if leakage["leaking"] else ("good", "no leak found")
+    what = (
+        f"{results['num_users']:,} users, {results['num_items']:,} items; test split, {results['decoding']} decoding."
+    )
+    checks = "".join(f"<li>{escape(text)}</li>" for text in _looked_for(leakage))
+    return [
+        f'<p>{escape(what)} <span class="flag {flag}">{word}</span></p>',
+        f'<details class="note"><summary>What was looked for</summary><ul>{checks}</ul></details>',
+    ]
+
+
+def _looked_for(leakage: Results) -> list[str]:
+    """Every check for leaks and what it found."""
+    disorder = leakage["users_out_of_time_order"]
+    asked, shown = leakage["test_pairs_in_train_targets"], leakage["test_pairs_in_train_photos"]
+    return [
+        f"{number_rule_line(leakage)}; by chance HR@10 would be {leakage['number_rule_chance_hr@10']:.4f}",
+        user_numbers_line(leakage),
+        f"test user-item pairs asked for in train prompts: {asked:.2%}; shown there: {shown:.2%}",
+        *(copies_line(family, leakage[family]) for family in ("sequential", "direct", "explanation")),
+        "time order: not checked, there are no timestamps"
+        if disorder is None
+        else f"users out of time order: {disorder}",
+    ]
+
+
+def tables(results: Results, published: publishing.Published) -> list[str]:
+    """A table a family: ours, baselines, what others have printed for the same split, each marked leaking or not."""
+    split = published.split_of(results["num_users"], results["num_items"])
+    parts = []
+    for family, columns in _FAMILIES.items():
+        rows = explanation_rows(results) if family == "explanation" else family_rows(results, family, columns)
+        if rows:
+            reasons = leaks_of(results, family)
+            cited = publishing.rows(published, split, family, columns) if split and _comparable(results, family) else []
+            header = ["model", "leaks", *(TEXT_TITLES.get(name, name).upper() for name in columns)]
+            leaks = "yes" if reasons else "none found"
+            parts += [f"<h2>{family_title(results, family)}</h2>"]
+            parts += [f'<p><span class="flag bad">leaking</span> {escape("; ".join(reasons))}</p>'] if reasons else []
+            parts += [html.table(header, [[row[0], leaks, *row[1:]] for row in rows], own="VIP5 ", cited=cited)]
+            parts += [f'<p class="note">{escape(text)}</p>' for text in _notes(results, family)]
+    parts += _cited(published, split)
+    parts += [f'<p class="note">{escape(line)}.</p>' for line in undertrained_lines(results)]
+    lines = [list(line.split(": ", 1)) for line in difference_lines(results)]
+    return [*parts, "<h2>Differences on the same users</h2>", html.table(["", ""], lines, own="-")]
+
+
+def _comparable(results: Results, family: str) -> bool:
+    """Whether published figures may stand beside ours: those of the family direct are among 100 candidates."""
+    return family != "direct" or results.get("num_candidates", {}).get("direct") in {None, _PUBLISHED_CANDIDATES}
+
+
+def _notes(results: Results, family: str) -> list[str]:
+    if family == "explanation":
+        given = "Given: what the prompt itself tells of the review that is to be written."
+        return [f"{given} Different sentences and empty: shares of all sentences that were written."]
+    asked = {block["num_users"] for block in results[family].values()}
+    drawn = f" {max(asked):,} of the {results['num_users']:,} users were asked about." if asked else ""
+    masked = " Items a user already has are masked for every model and baseline." if family == "sequential" else ""
+    return [f"In brackets: 95 % bootstrap intervals over users.{drawn}{masked}"]
+
+
+def _cited(published: publishing.Published, split: str | None) -> list[str]:
+    if split is None:
+        return ['<p class="note">Nobody has published figures for a split of this many users and items.</p>']
+    told = (
+        f"In italics: figures that others have printed for this split ({split}), not re-run here; protocols differ in "
+        "detail. Leaks: yes where item numbers follow the complete histories or test pairs occur in training prompts, "
+        "unknown where nobody has looked. Sources: "
+    )
+    return [f'<p class="note">{escape(told + "; ".join(publishing.sources(published, split)))}.</p>']
+
+
+def slices(results: Results, prompt: str) -> list[str]:
+    """HR@10 of VIP5 by slice of the users or items and by prompt, then of all models for `prompt`; as far as known."""
+    parts = []
+    for family in ("sequential", "direct"):
+        blocks = {key: block["slices"] for key, block in results[family].items() if block.get("slices")}
+        named: dict[tuple[str, str], dict[str, Any]] = {}
+        for key, found in blocks.items():
+            for name, values in found.items():
+                for label, block in values.items():
+                    named.setdefault((name, label), {})[key] = block
+        rows = []
+        for (name, label), by_prompt in named.items():
+            users = max(block.get("num_users", 0) for block in by_prompt.values())
+            cells = [_hit_rate(by_prompt.get(key, {})) for key in blocks]
+            rows.append([_named(name, label), f"{users:,}", *cells])
+        if rows:
+            header = ["slice", "users", *(f"{key} HR@10" for key in blocks)]
+            parts += [f"<h3>{family}</h3>", html.table(header, rows, own="-")]
+    parts += _by_model(results.get("slices", {}).get("sequential", {}), prompt)
+    return ["<h2>For whom it works</h2>", *parts] if parts else []
+
+
+def _by_model(blocks: Results, prompt: str) -> list[str]:
+    """HR@10 of all models side by side by slice, for `prompt` or the first prompt there is."""
+    if not blocks:
+        return []
+    shown = prompt if prompt in blocks else next(iter(blocks))
+    parts = {_named(name, label): part for name, found in blocks[shown].items() for label, part in found.items()}
+    models = list(dict.fromkeys(model for part in parts.values() for model in part["models"]))
+    rows = [
+        [name, f"{part['num_users']:,}", *(_hit_rate(part["models"].get(model, {})) for model in models)]
+        for name, part in parts.items()
+    ]
+    header = ["slice", "users", *(model.replace("_", " ") for model in models)]
+    return [f"<h3>{escape(shown)} beside the other models, HR@10</h3>", html.table(header, rows, own="-")]
+
+
+def _named(name: str, label: str) -> str:
+    return f"{_SLICES.get(name, name.replace('_', ' '))}: {label}"
+
+
+def _hit_rate(block: Mapping[str, Any]) -> str:
+    if "hr@10" not in block:
+        return "-"
+    limits = block.get("ci95", {}).get("hr@10")
+    return f"{block['hr@10']:.4f}" + (f" [{limits[0]:.4f}, {limits[1]:.4f}]" if limits else "")
+
+
+def calibration(context: Context, prompt: str) -> list[str]:
+    """Whether the probabilities of `prompt` (or of the first one there is) can be believed, by rank and by size."""
+    rows = read_table(context.table("predictions"), schema.PREDICTIONS)
+    known = sorted(key for key in rows["prompt_id"].unique().to_pylist() if key.startswith("A-"))
+    if not known:
+        return []
+    shown = prompt if prompt in known else known[0]
+    found = calibrating.calibration(rows.filter(pc.equal(rows["prompt_id"], shown)), _held_out(context))
+    if found is None:
+        return []
+    told = calibrating.summary(found)
+    both = {"mean probability": found.predicted, "share of users for whom it is right": found.observed}
+    series = {name: list(enumerate(values.tolist(), start=1)) for name, values in both.items()}
+    text = (
+        f"The probabilities of the first ten places of {shown} add up to {told['predicted_hr@10']:.4f}; the item held "
+        f"out is among them for {told['hr@10']:.4f} of the users. Mean distance of the two over the bins (expected "
+        f"calibration error): {told['error']:.4f}. Probabilities are over all that the model could write, items that "
+        "the user already has included."
+    )
+    header = ["probability", "predictions", "mean probability", "share right"]
+    return [
+        "<h2>Calibration of ranks</h2>",
+        html.line_chart(f"{shown}: predicted and true, by rank", series, x_label="rank"),
+        html.table(header, calibrating.bin_rows(found), own="-"),
+        f'<p class="note">{escape(text)}</p>',
+    ]
+
+
+def _held_out(context: Context) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """(U + 1,) the test item by user_id, 0 for none."""
+    columns = ("user_id", "item_id", "split")
+    rows = read_table(context.table("sequences/interactions"), schema.INTERACTIONS, columns=columns)
+    tested: pa.Table = rows.filter(pc.equal(rows["split"], "test"))
+    users = tested["user_id"].to_numpy()
+    targets = np.zeros(int(rows["user_id"].to_numpy().max(initial=0)) + 1, np.int64)
+    targets[users] = tested["item_id"].to_numpy()
+    return targets
+
+
+def curves(context: Context) -> list[str]:
+    """Losses and HR@10 over the training steps, and hit rates by depth of the list."""
+    parts = ["<h2>Learning curves</h2>"]
+    for name in ("pretrain", "train"):
+        rows = _read(context.plots(f"{name}.csv"))
+        series = {
+            column: [(float(row["step"]), float(row[column])) for row in rows if row.get(column)]
+            for column in _CURVES
+        }  # fmt: skip
+        losses = {column: points for column, points in series.items() if points and "hr@" not in column}
+        parts.append(html.line_chart(f"{name}: loss (nats a token)", losses, x_label="step"))
+        ranks = {column: points for column, points in series.items() if points and "hr@" in column}
+        parts.append(html.line_chart(f"{name}: HR@10 on valid", ranks, x_label="step"))
+    rows = _read(context.plots("ranks.csv"))
+    for family in ("sequential", "direct"):
+        hits: dict[str, list[tuple[float, float]]] = {}
+        first = next((row["prompt_id"] for row in rows if row["family"] == family), None)
+        for row in rows:
+            if row["family"] == family and row["prompt_id"] in {first, "any"}:
+                hits.setdefault(row["model"].replace("_", " "), []).append((float(row["k"]), float(row["hit_rate"])))
+        parts.append(html.line_chart(f"{family} {first}: hit rate within the first k", hits, x_label="k"))
+    return parts
+
+
+def _read(path: Path) -> Sequence[dict[str, str]]:
+    """The rows of a CSV; none where a stage left no curve (a backbone taken as it is)."""
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))

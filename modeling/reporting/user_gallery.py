@@ -1,0 +1,86 @@
+"""Which users the model page shows, and what of them.
+
+Enters: predictions, interactions, items, users, generated explanations, photos. Leaves: cards.
+Trade-off: a fixed draw by the seed, half of it users with a generated explanation, instead of the best-looking ones.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from features import schema
+from features.runtime.seeds import rng
+from features.runtime.stage import Context
+from features.store.tables import read_table
+from features.vision.photo_store import PhotoStore
+from modeling.reporting.html import Card, Item
+
+_SHOWN = 10  # newest items of a history
+Explained = Mapping[int, list[tuple[str, str, str]]]
+
+
+def cards(context: Context, photos: Path | None, *, prompt: str, num_users: int, top: int) -> list[Card]:
+    """The gallery: `num_users` users with their `top` items under `prompt`."""
+    predictions = _of_prompt(read_table(context.table("predictions"), schema.PREDICTIONS), prompt)
+    explained = _explained(read_table(context.table("explanations_generated"), schema.GENERATED))
+    users = _drawn(predictions, explained, num_users, context.seed)
+    columns = ("user_id", "user_key", "name")
+    rows = read_table(context.table("sequences/users"), schema.USERS, columns=columns).to_pylist()
+    names = {row["user_id"]: row["name"] or row["user_key"] for row in rows}
+    interactions = read_table(context.table("sequences/interactions"), schema.INTERACTIONS)
+    items = read_table(context.table("sequences/items"), schema.CATALOGUE, columns=("item_id", "item_key", "title"))
+    catalogue = {row["item_id"]: row for row in items.to_pylist()}
+    store = None if photos is None else PhotoStore(photos)
+
+    def label(item_id: int) -> str:
+        return str(catalogue[item_id]["title"] or catalogue[item_id]["item_key"])
+
+    def item(item_id: int) -> Item:
+        data = store.bytes(catalogue[item_id]["item_key"]) if store else None
+        return Item(label=label(item_id), photo=data)
+
+    made = []
+    for user in users:
+        own = interactions.filter(pc.equal(interactions["user_id"], user)).to_pylist()
+        target = next(row["item_id"] for row in own if row["split"] == "test")
+        history = [row["item_id"] for row in own if row["split"] != "test"][-_SHOWN:]
+        ranked = predictions.filter(pc.equal(predictions["user_id"], user)).to_pylist()
+        made.append(
+            Card(
+                user=f"{names[user]} (user {user})",
+                history=[item(i) for i in history],
+                target=item(target),
+                rank=next((row["rank"] for row in ranked if row["item_id"] == target), 0),
+                top=[(label(row["item_id"]), row["score"], row["item_id"] == target) for row in ranked[:top]],
+                explanations=explained.get(user, []),
+            )
+        )
+    return made
+
+
+def _of_prompt(predictions: pa.Table, prompt: str) -> pa.Table:
+    known = sorted(predictions["prompt_id"].unique().to_pylist())
+    if not known:
+        return predictions
+    return predictions.filter(pc.equal(predictions["prompt_id"], prompt if prompt in known else known[0]))
+
+
+def _explained(generated: pa.Table) -> Explained:
+    found: dict[int, list[tuple[str, str, str]]] = {}
+    for row in generated.to_pylist():
+        found.setdefault(row["user_id"], []).append((row["prompt_id"], row["generated"], row["reference"]))
+    return found
+
+
+def _drawn(predictions: pa.Table, explained: Explained, num_users: int, seed: int) -> list[int]:
+    """Users in ascending order; half of them explained ones, where there are enough."""
+    users: npt.NDArray[np.int64] = np.unique(predictions["user_id"].to_numpy()).astype(np.int64)
+    order = rng(seed, "model_report", "gallery").permutation(users)
+    spoken = np.isin(order, list(explained))
+    first = order[spoken][: (num_users + 1) // 2]
+    rest = order[~np.isin(order, first)][: num_users - len(first)]
+    return sorted(int(user) for user in (*first, *rest))

@@ -1,0 +1,1 @@
+"""One recommendation request: its user, catalogue and settings."""

@@ -1,0 +1,165 @@
+"""The promoted model of a dataset as its readers find it: a pointer, the sealed folder that it names, the last verdict.
+
+Enters: `models/<dataset>/champion.json`, `models/<dataset>/champions/`, `metrics/<dataset>/gate.json`. Leaves: a
+`Champion` whose files were checked, and a sentence about the last trained model. `flows.registry.model_registry` writes
+these files.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from features.errors import ModelError
+from features.runtime.params import digest
+from features.runtime.stage import Places
+from features.store.manifests import file_digest
+
+MANIFEST = "champion_manifest.json"
+TEMPLATES = "templates.yaml"
+"""The prompt templates that a champion was trained with, beside its `params.yaml`."""
+_DIGEST = re.compile(r"[0-9a-f]{16}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Champion:
+    """A sealed folder and what its pointer says."""
+
+    name: str
+    digest: str
+    folder: Path
+    """Below the root: models/<name>/champions/<digest>."""
+    about: Mapping[str, Any]
+    """params, metrics, data (digests), git, model (digest of the trained files), promoted_at."""
+
+    @property
+    def promoted_at(self) -> str:
+        """When it was promoted, such as "2026-11-28 19:30 UTC"."""
+        return moment(self.about.get("promoted_at"))
+
+    @property
+    def places(self) -> Places:
+        """The sealed folder as a root: its tables, models and metrics."""
+        return Places(dataset=self.name, root=self.folder)
+
+
+def moment(written: object) -> str:
+    """A time in ISO 8601 as a person reads it, in UTC.
+
+    Example:
+        >>> moment("2026-11-28T20:30:05+01:00")
+        '2026-11-28 19:30 UTC'
+    """
+    try:
+        return f"{datetime.fromisoformat(str(written)).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    except ValueError:
+        return "at an unknown time"
+
+
+def pointer_path(name: str, root: Path = Path()) -> Path:
+    """`models/<name>/champion.json`."""
+    return root / "models" / name / "champion.json"
+
+
+def home(name: str, root: Path = Path()) -> Path:
+    """`models/<name>/champions`, where the sealed folders lie."""
+    return root / "models" / name / "champions"
+
+
+def about_paths(name: str, root: Path = Path()) -> list[Path]:
+    """One file for each model that was promoted, `<digest>.about.json`."""
+    return sorted(home(name, root).glob("*.about.json"))
+
+
+def current(name: str, root: Path = Path()) -> Champion | None:
+    """The champion that the pointer names, its manifest and the sizes of its files checked; None without a pointer.
+
+    Raises:
+        ModelError: the pointer or its folder is damaged.
+    """
+    path = pointer_path(name, root)
+    if not path.exists():
+        return None
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+        found, about = said["digest"], said["about"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path} that cannot be read", "a pointer to a champion", _remedy(name)) from error
+    if not isinstance(found, str) or not _DIGEST.fullmatch(found) or not isinstance(about, dict):
+        raise ModelError(f"{path} that names no champion", "a digest and what is known of it", _remedy(name))
+    folder = home(name, root) / found
+    check(folder)
+    return Champion(name=name, digest=found, folder=folder, about=about)
+
+
+def check(folder: Path, *, whole: bool = False) -> dict[str, Any]:
+    """The manifest of a sealed folder; `whole` reads every byte, else only sizes are compared.
+
+    Raises:
+        ModelError: the manifest is not that of the folder's name, or a file is not as it says.
+    """
+    path, remedy = folder / MANIFEST, _remedy(folder.parents[1].name)
+    if not folder.is_dir():
+        raise ModelError(f"no folder {folder}", "the champion's sealed folder", remedy)
+    if not path.is_file() or file_digest(path)[:16] != folder.name:
+        raise ModelError(f"{folder} without the manifest it is named by", "a sealed champion", remedy)
+    manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    for name, entry in manifest["files"].items():
+        file = folder / name
+        if not file.is_file() or file.stat().st_size != entry["bytes"]:
+            raise ModelError(f"{file} that is not as it was sealed", f"{entry['bytes']} bytes", remedy)
+        if whole and file_digest(file) != entry["sha256"]:
+            raise ModelError(f"{file} with other bytes than were sealed", entry["sha256"], remedy)
+    return manifest
+
+
+def _remedy(name: str) -> str:
+    return f"use another champion (.venv/bin/python -m flows.champion {name} --use DIGEST) or retrain"
+
+
+def model_digest(name: str, root: Path = Path()) -> str:
+    """16 hex digits for the trained files of the workspace, or of a champion's folder given as root."""
+    places = [root / "models" / name / part for part in ("pretrain", "train")]
+    files = sorted(path for place in places for path in place.rglob("*") if path.is_file())
+    return digest([(path.relative_to(root).as_posix(), file_digest(path)) for path in files])
+
+
+def verdict_path(name: str, root: Path = Path()) -> Path:
+    """`metrics/<name>/gate.json`: the gate's last verdict, and the digest of the model that it is about."""
+    return Places(dataset=name, root=root).metrics("gate.json")
+
+
+def last_trained(name: str, root: Path = Path()) -> str:
+    """What is to be said of an answer of the last trained model: how the gate judged it, and which one is the champion.
+
+    Example: "the last trained model, which the gate has not judged; no model was promoted yet"
+    """
+    model = model_digest(name, root)
+    try:
+        champion = current(name, root)
+    except ModelError:
+        return f"the last trained model, which {_judged(name, model, root)}; the champion is damaged"
+    if champion is not None and champion.about.get("model") == model:
+        return f"the last trained model, which is the champion {champion.digest}"
+    if champion is not None:
+        other = f"the champion is {champion.digest}"
+    else:
+        num = len(about_paths(name, root))
+        other = f"no champion is chosen of the {num} that were promoted" if num else "no model was promoted yet"
+    return f"the last trained model, which {_judged(name, model, root)}; {other}"
+
+
+def _judged(name: str, model: str, root: Path) -> str:
+    path = verdict_path(name, root)
+    try:
+        verdict = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        if verdict.get("model") != model:
+            return "the gate has not judged"
+        decision, reason = verdict["decision"], verdict["reason"]
+    except (ValueError, KeyError, AttributeError):
+        return f"the gate may have judged ({path} cannot be read)"
+    words = {"promote": "the gate promoted", "refuse": f"the gate refused ({reason})"}
+    return words.get(decision, f"the gate did not promote ({reason})")

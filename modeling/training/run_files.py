@@ -1,0 +1,38 @@
+"""What both training stages read, note in their manifests, and keep between two steps.
+
+Enters: a stage's parameters and its context. Leaves: paths and the entries of a manifest.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from features import schema
+from features.runtime.params import digest
+from features.runtime.stage import Context
+from features.store.tables import input_digest
+from modeling.config.settings import RUN_ONLY, LoopParams
+
+
+def prompt_tables(context: Context, split: str) -> list[Path]:
+    """The prompt tables of a split, one a family."""
+    return [context.table(f"prompts/{split}/{family}") for family in schema.FAMILIES]
+
+
+def manifest_of(params: object, context: Context, tables: Sequence[str]) -> dict[str, Any]:
+    """What both training stages write into their manifests."""
+    return {
+        "params_digest": digest(params),
+        "params": asdict(params),  # type: ignore[call-overload]  # every Params is a dataclass
+        "seed": context.seed,
+        "tables": {name: input_digest(context.table(name)) for name in tables},
+    }
+
+
+def checkpoints_of(context: Context, stage: str, loop: LoopParams, made_from: Mapping[str, Any]) -> Path:
+    """Where states of this run lie: a folder named by all that decides what is trained."""
+    how = {name: getattr(loop, name) for name in RUN_ONLY}
+    own = made_from["params"] | {"loop": {k: v for k, v in made_from["params"]["loop"].items() if k not in how}}
+    inputs = {key: value for key, value in made_from.items() if key not in {"params", "params_digest"}}
+    return context.checkpoints(digest({"stage": stage, "params": own, "dataset": context.dataset, **inputs}))

@@ -1,0 +1,167 @@
+"""The two passes of the explanations stage over one bucket of reviews: find mentions, then choose sentences.
+
+Enters: `reviews-NNNNN.parquet` in the stage's scratch folder. Leaves: mentions and noun counts beside it, then a part
+of the table. Trade-off: the first pass stores every mention (about 150 bytes each), so that no review is tagged twice.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from features import schema
+from features.runtime.seeds import stable_hash
+from features.store import tables
+from pipelines.aspects import extraction
+from pipelines.aspects.extraction import Mention
+from pipelines.aspects.sentence_splitter import sentences
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What all units share. `aspect_words` is None in the first pass; the other fields are those of `Params`."""
+
+    scratch: Path
+    folder: Path
+    seed: int
+    per_review: int
+    split: Literal["interaction", "independent"]
+    min_words: int
+    max_words: int
+    min_score: float
+    aspect_words: frozenset[str] | None = None
+
+
+_MENTIONS = pa.schema([
+    ("review", pa.int64()), ("feature", pa.string()), ("sentence", pa.string()), ("opinion", pa.string()),
+    ("polarity", pa.float64()), ("score", pa.float64()),
+])  # fmt: skip
+
+
+def find_mentions(job: Job, unit: int) -> dict[str, int]:
+    """First pass: stores the mentions of a bucket, and how many train reviews hold each noun."""
+    reviews = pq.read_table(job.scratch / f"reviews-{unit:05d}.parquet").to_pylist()
+    found: list[dict[str, Any]] = []
+    counts = {name: Counter[str]() for name in ("reviews", "opinions", "titles")}
+    for number, review in enumerate(reviews):
+        nouns, mentions = read_review(review, job.max_words)
+        found += [{"review": number} | {f.name: getattr(m, f.name) for f in fields(Mention)} for m in mentions]
+        if review["split"] == "train":
+            stems = extraction.title_stems(review["title"])
+            counts["reviews"].update(nouns)
+            counts["opinions"].update({mention.feature for mention in mentions})
+            counts["titles"].update(noun for noun in nouns if extraction.names_item(noun, stems))
+    pq.write_table(pa.Table.from_pylist(found, schema=_MENTIONS), job.scratch / f"mentions-{unit:05d}.parquet")
+    path = job.scratch / f"nouns-{unit:05d}.json"
+    path.write_text(json.dumps(counts, sort_keys=True), encoding="utf-8")
+    return {"reviews": len(reviews), "mentions": len(found)}
+
+
+def read_review(review: Mapping[str, Any], max_words: int) -> tuple[set[str], list[Mention]]:
+    """The candidate nouns of one review and its mentions with an opinion, in text order."""
+    stems = extraction.title_stems(review["title"])
+    nouns: set[str] = set()
+    mentions: list[Mention] = []
+    for sentence in sentences(review["text"], max_words):
+        words = extraction.tag(sentence)
+        nouns |= extraction.nouns(words)
+        mentions += extraction.mentions(sentence, words, review["rating"], stems)
+    return nouns, mentions
+
+
+def frequent_aspects(
+    counts: Iterable[Mapping[str, Mapping[str, int]]],
+    *,
+    min_reviews: float,
+    min_opinion_share: float,
+    max_title_share: float,
+) -> frozenset[str]:
+    """The nouns that are aspects of the category, by what train reviews do with them.
+
+    Args:
+        counts: of each bucket, `reviews` (reviews that hold the noun), `opinions` (of these, with an opinion on it) and
+            `titles` (of these, where the item's title holds it too).
+        min_reviews: reviews that must hold the noun.
+        min_opinion_share: least share of them with an opinion on it; people and places have few.
+        max_title_share: greatest share of them whose item is called so; above it the noun is a kind of product.
+
+    Example:
+        >>> counts = {"reviews": {"tone": 9, "strap": 9}, "opinions": {"tone": 5, "strap": 5}, "titles": {"strap": 8}}
+        >>> frequent_aspects([counts], min_reviews=3, min_opinion_share=0.2, max_title_share=0.5)
+        frozenset({'tone'})
+    """
+    total = {name: Counter[str]() for name in ("reviews", "opinions", "titles")}
+    for bucket in counts:
+        for name, counter in total.items():
+            counter.update(bucket[name])
+    return frozenset(
+        noun
+        for noun, count in total["reviews"].items()
+        if count >= min_reviews
+        and total["opinions"][noun] >= min_opinion_share * count
+        and total["titles"][noun] <= max_title_share * count
+    )
+
+
+def choose(mentions: Sequence[Mention], job: Job) -> list[Mention]:
+    """The best mentions of one review, at most `per_review`, of different features and sentences.
+
+    Better is more evidence, then a shorter sentence, then the alphabet.
+    """
+    allowed = [
+        mention
+        for mention in mentions
+        if mention.feature in (job.aspect_words or ())
+        and mention.score >= job.min_score
+        and job.min_words <= len(mention.sentence.split()) <= job.max_words
+    ]
+    chosen: list[Mention] = []
+    for mention in sorted(allowed, key=lambda m: (-m.score, len(m.sentence), m.sentence, m.feature)):
+        taken = {kept.feature for kept in chosen} | {kept.sentence for kept in chosen}
+        if mention.feature not in taken and mention.sentence not in taken:
+            chosen.append(mention)
+        if len(chosen) == job.per_review:
+            break
+    return chosen
+
+
+def pairs(review: Mapping[str, Any], mentions: Sequence[Mention], job: Job) -> list[tuple[str, str]]:
+    """The feature words and sentences of a review: the published pair where there is one, else the best mentions."""
+    if review["feature"] and review["explanation"]:
+        return [(review["feature"], review["explanation"])]
+    return [(mention.feature, mention.sentence) for mention in choose(mentions, job)]
+
+
+def write_explanations(job: Job, unit: int) -> dict[str, int]:
+    """Second pass: chooses the sentences of a bucket and writes them as one part of the table."""
+    reviews = pq.read_table(job.scratch / f"reviews-{unit:05d}.parquet").to_pylist()
+    mentions: dict[int, list[Mention]] = {}
+    for row in pq.read_table(job.scratch / f"mentions-{unit:05d}.parquet").to_pylist():
+        mentions.setdefault(row.pop("review"), []).append(Mention(**row))
+    rows = [
+        {
+            "user_id": review["user_id"], "item_id": review["item_id"], "rating": review["rating"],
+            "headline": review["headline"] or None, "feature": feature, "sentence": sentence,
+            "split": split_of(review, job),
+        }
+        for number, review in enumerate(reviews)
+        for feature, sentence in pairs(review, mentions.get(number, []), job)
+    ]  # fmt: skip
+    table = schema.EXPLANATIONS
+    by_key = {tuple(row[name] for name in table.key): row for row in rows}  # the same text in two reviews of an item
+    rows = [by_key[key] for key in sorted(by_key)]
+    tables.write_part(tables.staging_of(job.folder), table, unit, tables.from_rows(table, rows))
+    return {"explanations": len(rows)}
+
+
+def split_of(review: Mapping[str, Any], job: Job) -> str:
+    """The split of the interaction; or, independent of it, 8:1:1 by a hash of the seed, user and item."""
+    if job.split == "interaction":
+        return str(review["split"])
+    share = stable_hash(job.seed, "explanations", "split", review["user_id"], review["item_id"]) / 2**64
+    return "train" if share < 0.8 else "valid" if share < 0.9 else "test"

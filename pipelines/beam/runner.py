@@ -1,0 +1,126 @@
+"""The one door to Apache Beam: units of work in, summed counts out, on any runner that keeps every row.
+
+Enters: small picklable units (a file and a stride, a range of users) and a plain function that does one unit.
+Leaves: the sum of the counts the function returned; the rows themselves go to Parquet parts named by unit.
+Trade-off: a unit is thousands of rows, so Beam's cost per element (20-40 times a Polars row) disappears; in return the
+workers must see the disk that the tables lie on (docs/beam.md).
+"""
+
+import json
+import logging
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from features import errors
+from features.errors import ParamsError, TableError
+from pipelines.beam.counts import Counts
+
+Unit = TypeVar("Unit")
+
+log = logging.getLogger("vip5")
+
+_LOSES_DATA = {
+    "DaskRunner": "file sinks finish with empty output (measured with Beam 2.77)",
+    "DirectRunner": "it tries to download a Go binary before it falls back",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BeamParams:
+    """Where the row-parallel stages run."""
+
+    runner: str = "FnApiRunner"
+    """Beam runner: FnApiRunner (this process), PortableRunner, FlinkRunner, SparkRunner, DataflowRunner."""
+    options: tuple[str, ...] = ()
+    """Command-line options of that runner, such as --direct_num_workers=2 --direct_running_mode=multi_processing."""
+
+    def check(self) -> None:
+        """Raises ParamsError for a runner or mode that loses rows silently."""
+        for name, why in _LOSES_DATA.items():
+            if self.runner.endswith(name):
+                raise ParamsError(
+                    f"beam.runner = {self.runner}", f"FnApiRunner or a portable runner, because {why}", "change it"
+                )
+        if any("multi_threading" in option for option in self.options):
+            raise ParamsError(
+                "beam.options with direct_running_mode=multi_threading",
+                "in_memory or multi_processing: threads lose rows",
+                "change it",
+            )
+
+
+def run_units(
+    stage: str, units: Sequence[Unit], work: Callable[[Unit], Counts], params: BeamParams, ledger: Path | None = None
+) -> dict[str, int]:
+    """Does every unit once and returns the sum of their counts.
+
+    The sums come through the pipeline as data, into the file `ledger`, and not from Beam's counters, which a runner may
+    count twice when it repeats a unit. The counters `stage/<count>` are there beside them, to watch a job by.
+
+    Args:
+        stage: name of the pipeline and namespace of its Beam counters.
+        units: what to do; each must be picklable and small, and name files by absolute paths.
+        work: a module-level function (or functools.partial of one); it must be safe to repeat on the same unit.
+        params: the runner.
+        ledger: a file on the disk that the workers share, deleted in the end; by default in `work/beam`.
+
+    Raises:
+        ParamsError: a runner that is known to lose rows.
+        VIP5Error: what `work` raised, on whichever machine, as the same error here.
+        TableError: the runner failed, or did other than every unit once.
+    """
+    params.check()
+    ledger = (ledger or Path("work", "beam", f"{stage}-{uuid.uuid4().hex}.json")).resolve()
+    ledger.unlink(missing_ok=True)
+    ledger.parent.mkdir(parents=True, exist_ok=True)
+    _run(stage, units, work, params, ledger)
+    if not ledger.is_file():
+        raise TableError(
+            f"no counts of {stage} in {ledger} after the runner said that it was done", "one file of counts",
+            "another beam.runner, or a disk that the workers share: this one lost the work",
+        )  # fmt: skip
+    totals = {tuple(json.loads(key)): int(n) for key, n in json.loads(ledger.read_text(encoding="utf-8"))}
+    ledger.unlink()
+    return _settled(stage, len(units), totals)
+
+
+def _run(stage: str, units: Sequence[Unit], work: Callable[[Unit], Counts], params: BeamParams, ledger: Path) -> None:
+    import apache_beam as beam
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    from pipelines.beam.dofns import DoUnit, WriteCounts
+
+    options = PipelineOptions(["--job_name", stage, *params.options], save_main_session=False)
+    pipeline = beam.Pipeline(runner=params.runner, options=options)
+    _ = (
+        pipeline
+        | "list units of work" >> beam.Create(list(units), reshuffle=False)  # shuffled twice, two neighbours may meet
+        | "spread units over workers" >> beam.Reshuffle()
+        | f"do {stage}" >> beam.ParDo(DoUnit(stage, work)).with_output_types(tuple[str, int])
+        | "sum counts by name" >> beam.CombinePerKey(sum)
+        | "gather counts" >> beam.combiners.ToList()
+        | "write counts" >> beam.ParDo(WriteCounts(str(ledger)))
+    )
+    state = pipeline.run().wait_until_finish()
+    if state != "DONE":
+        raise TableError(f"{stage} in the state {state} on {params.runner}", "DONE", "read the runner's log")
+
+
+def _settled(stage: str, num_units: int, totals: Mapping[tuple[str, ...], int]) -> dict[str, int]:
+    """The counts, once nothing failed and every unit was done once."""
+    failures = sorted(key for key in totals if key[0] == "failed")
+    for _, name, *told in failures[1:4]:
+        log.error("%s: %s", stage, getattr(errors, name)(*told))
+    if failures:
+        _, name, *told = failures[0]
+        error: errors.VIP5Error = getattr(errors, name)(*told)
+        raise error
+    done = totals.get(("units",), 0)
+    if done != num_units:
+        raise TableError(
+            f"{done} units of {stage} done", f"{num_units}, each once", "another beam.runner: this one lost work"
+        )
+    return {key[1]: count for key, count in totals.items() if key[0] == "count"}

@@ -1,0 +1,1 @@
+"""Lines of a dump to typed rows or rejects."""

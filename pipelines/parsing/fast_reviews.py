@@ -1,0 +1,163 @@
+"""Well-formed review lines, decoded into typed records and turned into columns a block at a time.
+
+Enters: a block of lines. Leaves: the columns of the lines that are as the format says, and the numbers of all others.
+Trade-off: this path understands only what it is sure of; a line with a wrong type, a missing key, a value out of range
+or bytes that are no UTF-8 is left to `readers`, which knows why it is wrong, at a tenth of the speed.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from operator import attrgetter
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines.parsing import cleaning, columnar_cleaning
+
+_BATCH = 1024  # lines whose records and texts are alive at the same time, so that they stay in the cache
+
+
+class Review2014(msgspec.Struct, gc=False):
+    """A review of the 2014 and 2018 dumps."""
+
+    reviewerID: str  # noqa: N815 - the dump's name
+    asin: str
+    overall: float
+    unixReviewTime: int  # noqa: N815
+    reviewerName: str | None = None  # noqa: N815
+    summary: str | None = None
+    reviewText: str | None = None  # noqa: N815
+    helpful: list[int] | None = None
+    vote: int | str | None = None
+    verified: bool | None = None
+    style: dict[str, str | None] | None = None
+
+
+class Review2023(msgspec.Struct, gc=False):
+    """A review of the 2023 dumps."""
+
+    user_id: str
+    parent_asin: str
+    rating: float
+    timestamp: int
+    title: str | None = None
+    text: str | None = None
+    helpful_vote: int | None = None
+    verified_purchase: bool | None = None
+    asin: str | None = None
+
+
+@dataclass(frozen=True)
+class Quick:
+    """A format: how a line is decoded, which attribute holds what, and how many of its time units make a second.
+
+    `votes` and `variants` take the records and give a value for each.
+    """
+
+    decode: Callable[[bytes], Any]
+    keys: tuple[str, str, str, str]
+    texts: tuple[str | None, str, str]
+    votes: Callable[[list[Any]], list[int | str | None]]
+    verified: str
+    variants: Callable[[list[Any]], list[str | None]]
+    unit: int
+
+
+QUICK_2014 = Quick(
+    decode=msgspec.json.Decoder(Review2014).decode,
+    keys=("reviewerID", "asin", "overall", "unixReviewTime"),
+    texts=("reviewerName", "summary", "reviewText"),
+    votes=lambda records: [one.helpful[0] if one.helpful else one.vote for one in records],
+    verified="verified",
+    variants=lambda records: [cleaning.choices(one.style) if one.style else None for one in records],
+    unit=1,
+)
+QUICK_2023 = Quick(
+    decode=msgspec.json.Decoder(Review2023).decode,
+    keys=("user_id", "parent_asin", "rating", "timestamp"),
+    texts=(None, "title", "text"),
+    votes=lambda records: [one.helpful_vote for one in records],
+    verified="verified_purchase",
+    variants=lambda records: [cleaning.key(one.asin) if one.asin != one.parent_asin else None for one in records],
+    unit=1000,
+)
+
+
+def read(lines: Sequence[bytes], quick: Quick) -> tuple[dict[str, pa.Array], np.ndarray, np.ndarray]:
+    """(columns of the rows that could be read, the places of their lines, the places of all other lines)."""
+    batches = [_columns([], quick)]
+    left: list[int] = []
+    for start in range(0, len(lines), _BATCH):
+        records, unread = _decoded(lines[start : start + _BATCH], quick.decode)
+        left += [start + place for place in unread]
+        batches.append(_columns(records, quick))
+    columns = {name: pa.concat_arrays([batch[name] for batch in batches]) for name in batches[0]}
+    kept = np.delete(np.arange(len(lines)), left)
+    sound = np.ones(len(kept), dtype=bool)
+    for name in ("user_key", "item_key", "rating", "timestamp"):
+        if columns[name].null_count:
+            sound &= columns[name].is_valid().to_numpy(zero_copy_only=False)
+    if not sound.all():
+        columns = {name: column.filter(pa.array(sound)) for name, column in columns.items()}
+        left += kept[~sound].tolist()
+    return columns, kept[sound], np.array(sorted(left), dtype=np.int64)
+
+
+def _decoded(lines: Sequence[bytes], decode: Callable[[bytes], Any]) -> tuple[list[Any], list[int]]:
+    """(the records, the places of the lines that are none)."""
+    if all(map(bytes.isascii, lines)):  # else what is skipped must be UTF-8 too
+        try:
+            return list(map(decode, lines)), []
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            pass  # one of them is not as it should be: which?
+    records, unread = [], []
+    for place, line in enumerate(lines):
+        try:
+            line.decode()
+            records.append(decode(line))
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            unread.append(place)
+    return records, unread
+
+
+def _columns(records: list[Any], quick: Quick) -> dict[str, pa.Array]:
+    """The columns by the rules of `cleaning`; null marks a key, a rating or a time that cannot be."""
+    user, item, rating, time = (list(map(attrgetter(name), records)) for name in quick.keys)
+    texts = ([None] * len(records) if name is None else map(attrgetter(name), records) for name in quick.texts)
+    together = columnar_cleaning.keys(pa.array(chain(user, item, *map(columnar_cleaning.unmarked, texts)), pa.string()))
+    names = ("user_key", "item_key", "user_name", "headline", "text")
+    size = len(records)
+    return {name: together.slice(place * size, size) for place, name in enumerate(names)} | {
+        "rating": _within(np.array(rating, dtype=np.float64), 1, 5, np.float32),
+        "timestamp": _times(time, quick.unit),
+        "helpful_votes": _votes(quick.votes(records)),
+        "verified": pa.array(list(map(attrgetter(quick.verified), records)), pa.bool_()),
+        "variant": pa.array(quick.variants(records), pa.string()),
+    }
+
+
+def _votes(values: list[int | str | None]) -> pa.Array:
+    try:
+        counts = pa.array(values, pa.int32())
+        negative = counts.null_count < len(counts) and pc.min(counts).as_py() < 0
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+        negative = True
+    return pa.array([cleaning.count(value) for value in values], pa.int32()) if negative else counts
+
+
+def _times(values: list[int], unit: int) -> pa.Array:
+    """Seconds; null beyond what `cleaning.seconds` admits."""
+    try:
+        whole = np.array(values, dtype=np.int64)
+    except OverflowError:
+        return pa.array([cleaning.seconds(value, unit=unit) for value in values], pa.int64())
+    return _within(whole // unit, 0, cleaning.LATEST_SECONDS - 1, np.int64)
+
+
+def _within(values: np.ndarray, least: float, most: float, kind: type) -> pa.Array:
+    within = (values >= least) & (values <= most)
+    return pa.array(np.where(within, values, 0).astype(kind), mask=~within)

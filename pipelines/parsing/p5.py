@@ -1,0 +1,169 @@
+"""The p5 folder format: one line a user, "user item item ...", in published numbers.
+
+Enters: a block of such lines, `datamaps.json`, and the bundle's pickles if there are. Leaves: one review row an
+interaction. The time is null: the order of the line is the order. The user's name is that of `user_id2name.pkl`;
+rating, headline, text, helpful votes, feature word and explanation are those of the record of the same user and item in
+`exp_splits.pkl`, and null where there is none. That file's own division into train, val and test is not kept.
+Trade-off: a line with one unknown number is rejected whole, because a sequence with a hole is another sequence.
+"""
+
+import functools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from features import schema
+from features.errors import InputError
+from features.runtime.datasets import P5_PICKLES
+from pipelines.parsing import amazon, cleaning, safe_pickle
+from pipelines.parsing.amazon import Parsed, numbered, rejected
+from pipelines.parsing.line_blocks import Block
+
+_PUBLISHED = ("rating", "headline", "text", "helpful_votes", "feature", "explanation")
+_NOTHING = (None,) * len(_PUBLISHED)
+
+
+@dataclass(frozen=True)
+class NumberMaps:
+    """Published number to the dump's own key, for users and items."""
+
+    users: Mapping[str, str]
+    items: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What is known beside the sequences.
+
+    `names` maps a user's number to a name, `reviews` a user's and an item's key to the values of `_PUBLISHED`.
+    """
+
+    maps: NumberMaps
+    names: Mapping[str, str | None]
+    reviews: Mapping[tuple[str, str], tuple[Any, ...]]
+
+
+@functools.lru_cache(maxsize=1)
+def bundle(maps: Path, pickles: tuple[Path, ...] = ()) -> Bundle:
+    """The number maps and what the pickles hold.
+
+    Raises:
+        InputError: a file is not what its name says.
+    """
+    by_name = {path.name: path for path in pickles}
+    names, explained = (by_name.get(name) for name in P5_PICKLES)
+    return Bundle(number_maps(maps), user_names(names) if names else {}, published(explained) if explained else {})
+
+
+def user_names(path: Path) -> dict[str, str | None]:
+    """User number to cleaned name, from `user_id2name.pkl`.
+
+    Raises:
+        InputError: it is not a dictionary of texts.
+    """
+    loaded = safe_pickle.read(path)
+    if not isinstance(loaded, dict) or not all(isinstance(name, str) for name in loaded.values()):
+        raise InputError(
+            f"{path} without names", "a pickled dictionary, user number to name", "bring the file in again"
+        )
+    return {str(number): cleaning.text(name) for number, name in loaded.items()}
+
+
+def published(path: Path) -> dict[tuple[str, str], tuple[Any, ...]]:
+    """(user key, item key) to the values of `_PUBLISHED`, from `exp_splits.pkl`; of two records of a pair, the first.
+
+    Raises:
+        InputError: it is not a dictionary of lists of review records.
+    """
+    loaded = safe_pickle.read(path)
+    lists = list(loaded.values()) if isinstance(loaded, dict) else [None]
+    if not all(isinstance(records, list) and all(isinstance(one, dict) for one in records) for records in lists):
+        expected = "a pickled dictionary, train, val and test to lists of reviews"
+        raise InputError(f"{path} without review records", expected, "bring the file in again")
+    found: dict[tuple[str, str], tuple[Any, ...]] = {}
+    for record in (record for records in lists for record in records or ()):
+        row = amazon.review_2014(record)
+        if isinstance(row, str):
+            shown = str({key: record.get(key) for key in ("reviewerID", "asin", "overall", "unixReviewTime")})
+            raise InputError(f"{path} with a record that is no review ({row}): {shown[:200]}", "reviews", "mend it")
+        values = dict(zip(amazon.REVIEW_FIELDS, row, strict=True))
+        values |= {name: cleaning.text(record.get(name)) for name in ("feature", "explanation")}
+        found.setdefault((values["user_key"], values["item_key"]), tuple(values[name] for name in _PUBLISHED))
+    return found
+
+
+@functools.lru_cache(maxsize=1)
+def number_maps(path: Path) -> NumberMaps:
+    """The maps of `datamaps.json`.
+
+    Raises:
+        InputError: the file is not JSON or lacks `id2user` or `id2item`.
+    """
+    expected = 'a JSON object with "id2user" and "id2item", numbers to keys'
+    try:
+        loaded: Any = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise InputError(f"{path} that is not JSON ({error})", expected, "bring the file in again") from error
+    maps: list[Any] = [loaded.get(name) if isinstance(loaded, dict) else None for name in ("id2user", "id2item")]
+    for mapping in maps:
+        if not isinstance(mapping, dict) or not all(isinstance(key, str) and key for key in mapping.values()):
+            raise InputError(f"{path} without number maps", expected, "bring the file in again")
+    return NumberMaps(*maps)
+
+
+def read_sequences(block: Block, source: str, known: Bundle) -> Parsed:
+    """The rows of `records/reviews` and `records/rejects` that a block of sequence lines gives.
+
+    Example:
+        A line "1 10 20" of user U1 and items A and B gives the rows (U1, A, position 1) and (U1, B, position 2).
+    """
+    columns: dict[str, list[Any]] = {name: [] for name in ("user_key", "item_key", "user_name", "line", "position")}
+    rejects: list[tuple[int, str, bytes]] = []
+    for number, line, reason in numbered(block):
+        found = reason or _sequence(line, known.maps)
+        if isinstance(found, str):
+            rejects.append((number, found, line))
+            continue
+        user, sequence = found
+        length = len(sequence)
+        columns["user_key"] += [known.maps.users[user]] * length
+        columns["item_key"] += sequence
+        columns["user_name"] += [known.names.get(user)] * length
+        columns["line"] += [number] * length
+        columns["position"] += range(1, length + 1)
+    num_kept = len(block.lines) - len(rejects)
+    return Parsed(_reviews(columns, source, known.reviews), rejected(source, rejects), num_kept)
+
+
+def _sequence(line: bytes, maps: NumberMaps) -> tuple[str, list[str]] | str:
+    """The user's number and the keys of the items, or why there are none."""
+    try:
+        numbers = line.decode("ascii").split()
+    except UnicodeDecodeError:
+        return "bad_sequence"
+    if len(numbers) < 2 or not all(number.isdigit() for number in numbers):
+        return "bad_sequence"
+    items = [maps.items.get(number) for number in numbers[1:]]
+    if numbers[0] not in maps.users or None in items:
+        return "unknown_number"
+    return numbers[0], [item for item in items if item is not None]
+
+
+def _reviews(
+    columns: Mapping[str, list[Any]], source: str, reviews: Mapping[tuple[str, str], tuple[Any, ...]]
+) -> pa.Table:
+    num_rows = len(columns["line"])
+    known = dict(columns) | {"source": [source] * num_rows}
+    if reviews:
+        pairs = zip(columns["user_key"], columns["item_key"], strict=True)
+        found = [reviews.get(pair, _NOTHING) for pair in pairs]
+        known |= {name: [values[place] for values in found] for place, name in enumerate(_PUBLISHED)}
+    arrays = [
+        pa.array(known[column.name], type=column.type) if column.name in known else pa.nulls(num_rows, column.type)
+        for column in schema.REVIEWS.columns
+    ]
+    return pa.Table.from_arrays(arrays, schema=schema.REVIEWS.arrow)

@@ -1,0 +1,1 @@
+"""Examples of the prompt tables: sampled and rendered."""

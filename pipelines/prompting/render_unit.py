@@ -1,0 +1,278 @@
+"""One unit of the prompts stage: the examples of some users, drawn, rendered and written as one part.
+
+Enters: a `Unit` (split, family, round, users) and the `Job` that all units share. Leaves: `part-NNNNN.parquet`.
+Trade-off: a unit knows its first example_id beforehand, so the table is the same whatever the number of workers.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from features import schema
+from features.errors import TableError
+from features.prompts import rendering
+from features.prompts.templates import Prompt, load_templates
+from features.runtime.seeds import rng, stable_hash
+from features.runtime.stage import Places
+from features.store import tables
+from pipelines.negatives import candidate_lists
+from pipelines.prompting import example_sampling as draws
+from pipelines.prompting.example_sampling import Draw, Menu, Window
+from pipelines.prompting.sources import Sources, load_sources
+
+ROWS_AT_ONCE = 1000
+"""Rows that are drawn and are Python strings at one time: memory used again costs half of memory that is new."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What all units share; small and picklable. Fields are those of the stage's `Params` unless said."""
+
+    root: Path
+    dataset: str
+    seed: int
+    num_visual_tokens: int
+    input_digests: tuple[str, ...]
+    templates: Path | None
+    evaluated: tuple[str, ...]
+    direct_variants: tuple[str, ...]
+    yes_no_share: tuple[tuple[str, float | None], ...]
+    sequential: Literal["all_positions", "last_three"]
+    sequential_per_user: int
+    direct_per_user: int
+    num_candidates: int
+    window: Window
+    max_title_words: int | None
+    max_users: tuple[tuple[str, int | None], ...]
+
+    def sources(self) -> Sources:
+        """The tables, read once a process."""
+        return load_sources(self.root, self.dataset, self.num_visual_tokens, self.max_title_words, self.input_digests)
+
+    def folder(self, split: str, family: str) -> Path:
+        """The table's folder."""
+        return Places(root=self.root, dataset=self.dataset).table(f"prompts/{split}/{family}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unit:
+    """The users `first_user` to `last_user` of one split, family and round; `part` is the number of its file."""
+
+    split: str
+    family: str
+    round: int
+    first_user: int
+    last_user: int
+    part: int
+    first_example_id: int
+
+
+@lru_cache(maxsize=4)
+def family_prompts(templates: Path | None, family: str) -> tuple[Prompt, ...]:
+    """The prompts of one family, read once a process."""
+    return tuple(prompt for prompt in load_templates(templates) if prompt.family == family)
+
+
+def train_menu(job: Job, family: str) -> Menu:
+    """The prompts that training may draw: all of the family that are not held out."""
+    trained = [prompt for prompt in family_prompts(job.templates, family) if not prompt.held_out]
+    return Menu.of(trained, dict(job.yes_no_share).get(family))
+
+
+def evaluated_prompts(job: Job, split: str, family: str) -> list[Prompt]:
+    """The prompts that `split` shows: those of `evaluated`, without held-out ones in valid."""
+    return [
+        prompt
+        for prompt in family_prompts(job.templates, family)
+        if prompt.id in job.evaluated and (split == "test" or not prompt.held_out)
+    ]
+
+
+def evaluated_pairs(job: Job, split: str) -> list[tuple[Prompt, str]]:
+    """The direct prompts of `split`, each in every variant."""
+    return [(prompt, variant) for prompt in evaluated_prompts(job, split, "direct") for variant in job.direct_variants]
+
+
+@lru_cache(maxsize=2)
+def rows_by_user(job: Job, split: str, family: str) -> np.ndarray:
+    """How many rows each user gives to one round of a table; shape (num_users + 1,)."""
+    sources = job.sources()
+    lengths = sources.lengths()
+    chosen = chosen_users(job, split, sources.num_users)
+    if family == "explanation":
+        counts = sources.explanations[split].lengths()
+        if split == "train":
+            return counts
+        return np.where(chosen, counts * len(evaluated_prompts(job, split, family)), 0)
+    if split == "train" and family == "sequential":
+        return draws.num_train_positions(lengths, job.sequential, job.sequential_per_user)
+    if split == "train":
+        return np.where(lengths >= 3, job.direct_per_user, 0)
+    shown = evaluated_prompts(job, split, family) if family == "sequential" else evaluated_pairs(job, split)
+    has_past = lengths >= (3 if split == "valid" else 2)
+    return np.where(chosen & has_past, len(shown), 0)
+
+
+def chosen_users(job: Job, split: str, num_users: int) -> np.ndarray:
+    """The users that a table of `split` keeps, drawn by the seed; bool (num_users + 1,)."""
+    cap = dict(job.max_users).get(split)
+    chosen = np.ones(num_users + 1, dtype=bool)
+    if cap is not None and cap < num_users:
+        chosen[:] = False
+        chosen[1 + rng(job.seed, "prompts", "users", split).permutation(num_users)[:cap]] = True
+    return chosen
+
+
+def render_unit(job: Job, unit: Unit) -> dict[str, int]:
+    """Draws, renders and writes one unit; returns the count of its rows."""
+    table = schema.prompts(unit.split, unit.family)
+    staging = tables.staging_of(job.folder(unit.split, unit.family))
+    rows = render_rows(job, unit)
+    tables.write_part(staging, table, unit.part, rows)
+    return {f"{unit.split}_{unit.family}": rows.num_rows}
+
+
+def render_rows(job: Job, unit: Unit) -> pa.Table:
+    """The rows of one unit."""
+    sources = job.sources()
+    batches: list[pa.Table] = []
+    example_id = unit.first_example_id
+    for found in _batches(job, unit, sources):
+        list_candidates(found, unit.split, sources, job.num_candidates)
+        batches.append(_columns(found, example_id, unit, sources))
+        example_id += len(found)
+    return pa.concat_tables(batches)
+
+
+def _batches(job: Job, unit: Unit, sources: Sources) -> Iterator[list[Draw]]:
+    """The draws of the unit's users, about ROWS_AT_ONCE at a time."""
+    counts = rows_by_user(job, unit.split, unit.family)[unit.first_user : unit.last_user + 1]
+    draw = _train_draws(job, unit, sources) if unit.split == "train" else _evaluation_draws(job, unit, sources)
+    found: list[Draw] = []
+    for user_id in (unit.first_user + np.flatnonzero(counts)).tolist():
+        user = draws.User(
+            user_id=user_id,
+            items=sources.sequences[user_id].tolist(),
+            num_items=sources.num_items,
+            seed=stable_hash(job.seed, "prompts", unit.split, unit.family, unit.round, user_id),
+        )
+        found += draw(user)
+        if len(found) >= ROWS_AT_ONCE:
+            yield found
+            found = []
+    if found:
+        yield found
+
+
+def list_candidates(found: Sequence[Draw], split: str, sources: Sources, num_candidates: int) -> None:
+    """Gives the draws with a key their candidates: drawn in train, elsewhere the stored ones in another order."""
+    listing = [draw for draw in found if draw.key is not None]
+    if not listing:
+        return
+    keys = np.array([draw.key for draw in listing], dtype=np.uint64)
+    targets = np.array([draw.target for draw in listing], dtype=np.int32)
+    user_ids = [draw.user_id for draw in listing]
+    if split == "train":
+        own, users = np.unique(user_ids, return_inverse=True)
+        items = [sources.sequences[user_id] for user_id in own.tolist()]
+        lists = candidate_lists.drawn_lists(
+            keys, targets, users, own=items, num_items=sources.num_items, size=num_candidates
+        )
+    else:
+        stored = sources.negatives[split]
+        for user_id in user_ids:
+            if stored.starts[user_id] < 0:
+                raise TableError(
+                    f"no candidates of user {user_id} in {split}", "one row a user and split",
+                    "run `.venv/bin/dvc repro candidates`",
+                )  # fmt: skip
+        lists = candidate_lists.shuffled_lists(keys, targets, [stored[user_id] for user_id in user_ids])
+    for draw, candidates in zip(listing, lists, strict=True):
+        draw.candidates = candidates
+
+
+def _train_draws(job: Job, unit: Unit, sources: Sources) -> Callable[[draws.User], Iterable[Draw]]:
+    """What draws the training examples of one user."""
+    menu, by_user = train_menu(job, unit.family), sources.explanations["train"]
+    if unit.family == "sequential":
+        return lambda user: draws.train_sequential(user, menu, job.window, job.sequential, job.sequential_per_user)
+    if unit.family == "explanation":
+        return lambda user: draws.train_explanation(user, menu, by_user[user.user_id])
+    variants, per_user = job.direct_variants, job.direct_per_user
+    return lambda user: draws.train_direct(user, menu, job.window, variants=variants, per_user=per_user)
+
+
+def _evaluation_draws(job: Job, unit: Unit, sources: Sources) -> Callable[[draws.User], Iterable[Draw]]:
+    """What draws the valid or test examples of one user."""
+    shown, by_user = evaluated_prompts(job, unit.split, unit.family), sources.explanations[unit.split]
+    if unit.family == "explanation":
+        return lambda user: draws.evaluate_explanation(user.user_id, by_user[user.user_id], shown)
+    behind = 1 if unit.split == "test" else 2
+    if unit.family == "sequential":
+        return lambda user: draws.evaluate_sequential(user, len(user.items) - behind, shown, job.window)
+    pairs = evaluated_pairs(job, unit.split)
+    return lambda user: draws.evaluate_direct(user, len(user.items) - behind, pairs, job.window)
+
+
+def render(draw: Draw, sources: Sources) -> tuple[str, str, rendering.Items]:
+    """The source, the target and the photo items of one draw, in text order."""
+    with_photo, explanation = sources.items_with_photo, draw.explanation
+    asked = draw.target if draw.asked is None else draw.asked
+    slots = {"user_id": sources.numbers[draw.user_id], "user_name": sources.names[draw.user_id], "photo": sources.photo}
+    by_slot: dict[str, rendering.Items] = {"history": draw.history}
+    slots["history"] = draw.separator.join([with_photo[item] for item in draw.history])
+    slots["yes_no"] = draw.answer
+    if draw.candidates is not None:
+        by_slot["candidates"] = draw.candidates
+        slots["candidates"] = rendering.COMMA.join(map(with_photo.__getitem__, draw.candidates.tolist()))
+    if asked is not None:
+        by_slot["photo"] = (asked,)
+        slots["item_id"], slots["title"] = sources.identifiers[asked], sources.titles[asked]
+    if explanation is not None:
+        slots["headline"], slots["feature"] = explanation.headline, explanation.feature
+        slots["explanation"], slots["rating"] = explanation.sentence, rendering.stars(explanation.rating)
+    source = rendering.render_source(draw.prompt, slots, draw.variant)
+    slots["rating"] = draw.target_rating
+    target = rendering.render_target(draw.prompt, slots)
+    return source, target, rendering.image_items(draw.prompt, draw.variant, by_slot)
+
+
+def _columns(found: Sequence[Draw], first: int, unit: Unit, sources: Sources) -> pa.Table:
+    rows = [render(draw, sources) for draw in found]
+    count = len(found)
+    columns: dict[str, Any] = {
+        "example_id": np.arange(first, first + count, dtype=np.int64),
+        "split": pa.repeat(unit.split, count),
+        "family": pa.repeat(unit.family, count),
+        "prompt_id": [draw.prompt.id for draw in found],
+        "variant": [draw.variant for draw in found],
+        "round": np.full(count, unit.round, dtype=np.int32),
+        "user_id": np.array([draw.user_id for draw in found], dtype=np.int32),
+        "target_item_id": pa.array([draw.target for draw in found], pa.int32()),
+        "image_item_ids": _lists([images for _, _, images in rows]),
+        "candidate_item_ids": _lists([draw.candidates for draw in found]),
+        "source": [source for source, _, _ in rows],
+        "target": [target for _, target, _ in rows],
+    }
+    table = schema.prompts(unit.split, unit.family)
+    return pa.table(
+        [
+            pa.array(columns[name], field.type) if isinstance(columns[name], list) else columns[name]
+            for name, field in zip(table.arrow.names, table.arrow, strict=True)
+        ],
+        names=table.arrow.names,
+    )
+
+
+def _lists(values: Sequence[Sequence[int] | np.ndarray | None]) -> pa.ListArray:
+    runs = [np.asarray(() if value is None else value, dtype=np.int32) for value in values]
+    offsets = [0, *accumulate(len(run) for run in runs)]
+    flat = np.concatenate(runs) if runs else np.zeros(0, dtype=np.int32)
+    missing = pa.array([value is None for value in values], pa.bool_())
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(flat), type=schema.IDS, mask=missing)

@@ -1,0 +1,204 @@
+"""What the prompts are made of: sequences, item texts, names, candidates and explanations as arrays indexed by id.
+
+Enters: the tables of one dataset. Leaves: one `Sources` value, loaded once a worker process and shared by its units.
+Trade-off: everything is held in memory, so that a row costs look-ups alone: 4 bytes an interaction, 800 a user (two
+lists of 99 negatives) and the texts of names, titles and explanations.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from features import schema
+from features.errors import TableError
+from features.prompts import rendering
+from features.runtime.stage import Places
+from features.store.tables import input_digest, read_table
+
+TABLES = {
+    "sequences/users": schema.USERS,
+    "sequences/items": schema.CATALOGUE,
+    "sequences/interactions": schema.INTERACTIONS,
+    "explanations": schema.EXPLANATIONS,
+    "candidates": schema.CANDIDATES,
+    "identifiers": schema.IDENTIFIERS,
+}
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """A run of numbers for each id from 0: `values[starts[i] : ends[i]]`; ids without one have an empty run."""
+
+    values: np.ndarray
+    starts: np.ndarray
+    ends: np.ndarray
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        run: np.ndarray = self.values[self.starts[index] : self.ends[index]]
+        return run
+
+    def lengths(self) -> np.ndarray:
+        """Numbers of each id, int64 (ids,)."""
+        lengths: np.ndarray = self.ends - self.starts
+        return lengths
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Explanation:
+    """One row of the explanations table, ready for slots."""
+
+    item_id: int
+    rating: float
+    headline: str
+    feature: str
+    sentence: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanations:
+    """The explanations of one split in Arrow columns; those of a user are made ready for slots when asked for."""
+
+    columns: Mapping[str, pa.Array]
+    bounds: np.ndarray
+    max_words: int | None
+
+    @classmethod
+    def of(cls, table: pa.Table, split: str, num_users: int, max_words: int | None) -> "Explanations":
+        """Those of `split` in the explanations table, which is sorted by user."""
+        rows = table.filter(pc.equal(table["split"], split))
+        bounds = np.searchsorted(rows["user_id"].to_numpy(), np.arange(num_users + 2))
+        names = [field.name for field in fields(Explanation)]
+        return cls(columns={name: rows[name].combine_chunks() for name in names}, bounds=bounds, max_words=max_words)
+
+    def __getitem__(self, user_id: int) -> list[Explanation]:
+        start, stop = self.bounds[user_id : user_id + 2].tolist()
+        values = [column.slice(start, stop - start).to_pylist() for column in self.columns.values()]
+        return [
+            Explanation(
+                item_id=item_id,
+                rating=rating,
+                headline=_short(headline, self.max_words) or rendering.NO_HEADLINE,
+                feature=rendering.plain(feature),
+                sentence=rendering.plain(sentence),
+            )
+            for item_id, rating, headline, feature, sentence in zip(*values, strict=True)
+        ]
+
+    def lengths(self) -> np.ndarray:
+        """Number of explanations by user id, int64 (num_users + 1,)."""
+        return np.diff(self.bounds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sources:
+    """Texts and ids by user id and item id (index 0 is unused).
+
+    `numbers[user_id]` is what prompts write for the user. `sequences[user_id]` lists item ids in time order; the last
+    is the test item, the last but one the valid item. `negatives[split][user_id]` are the stored candidates.
+    """
+
+    num_items: int
+    sequences: Ragged
+    names: Sequence[str]
+    numbers: Sequence[str]
+    identifiers: Sequence[str]
+    titles: Sequence[str]
+    photo: str
+    items_with_photo: Sequence[str]
+    negatives: Mapping[str, Ragged]
+    explanations: Mapping[str, Explanations]
+
+    @property
+    def num_users(self) -> int:
+        """Number of users; ids run from 1 to it."""
+        return len(self.sequences.starts) - 1
+
+    def lengths(self) -> np.ndarray:
+        """Number of interactions by user id, shape (num_users + 1,)."""
+        return self.sequences.lengths()
+
+
+def digests(places: Places) -> tuple[str, ...]:
+    """The digests of the tables that `load_sources` reads; a part of its cache key.
+
+    Raises:
+        TableError: a table is absent.
+    """
+    return tuple(input_digest(places.table(name)) for name in TABLES)
+
+
+@lru_cache(maxsize=1)
+def load_sources(
+    root: Path,
+    dataset: str,
+    num_visual_tokens: int,
+    max_title_words: int | None,
+    input_digests: tuple[str, ...],  # noqa: ARG001 - only part of the cache key, so that changed tables are read anew
+) -> Sources:
+    """Reads the tables of one dataset; a second call with the same tables returns the same value."""
+    places = Places(root=root, dataset=dataset)
+    tables = {name: read_table(places.table(name), table) for name, table in TABLES.items()}
+    num_users, num_items = tables["sequences/users"].num_rows, tables["sequences/items"].num_rows
+    photo = rendering.photo(num_visual_tokens)
+    identifiers = _by_id(tables["identifiers"], "item_id", "text", num_items, "identifiers")
+    titles = _by_id(tables["sequences/items"], "item_id", "title", num_items, "sequences/items")
+    return Sources(
+        num_items=num_items,
+        sequences=_sequences(tables["sequences/interactions"], num_users),
+        names=_names(tables["sequences/users"], num_users),
+        numbers=["", *map(str, tables["sequences/users"]["number"].to_pylist())],
+        identifiers=[text or "" for text in identifiers],
+        titles=[_short(title, max_title_words) or rendering.UNKNOWN_TITLE for title in titles],
+        photo=photo,
+        items_with_photo=[rendering.item_with_photo(text or "", photo) for text in identifiers],
+        negatives=_negatives(tables["candidates"], num_users),
+        explanations={
+            split: Explanations.of(tables["explanations"], split, num_users, max_title_words) for split in schema.SPLITS
+        },
+    )
+
+
+def _short(text: str | None, max_words: int | None) -> str:
+    words = rendering.plain(text or "").split(" ")
+    return " ".join(words if max_words is None else words[:max_words])
+
+
+def _by_id(table: pa.Table, key: str, column: str, count: int, name: str) -> list[str | None]:
+    ids = table[key].to_numpy()
+    if len(ids) != count or (count and (ids[0] != 1 or ids[-1] != count)):
+        raise TableError(
+            f"{len(ids)} rows of {name}, {key} up to {max(ids, default=0)}",
+            f"{key} 1 to {count}",
+            "run `.venv/bin/dvc repro`",
+        )
+    return [None, *table[column].to_pylist()]
+
+
+def _sequences(interactions: pa.Table, num_users: int) -> Ragged:
+    users = interactions["user_id"].to_numpy()
+    bounds = np.searchsorted(users, np.arange(num_users + 2))
+    return Ragged(interactions["item_id"].to_numpy(), bounds[:-1], bounds[1:])
+
+
+def _names(users: pa.Table, num_users: int) -> list[str]:
+    names = _by_id(users, "user_id", "name", num_users, "sequences/users")
+    keys = [None, *users["user_key"].to_pylist()]
+    return [rendering.plain(name or "") or (key or "") for name, key in zip(names, keys, strict=True)]
+
+
+def _negatives(table: pa.Table, num_users: int) -> dict[str, Ragged]:
+    """By split, the stored negatives of every user; of a user without a row, the run from -1 to -1."""
+    found = {}
+    for split in ("valid", "test"):
+        rows = table.filter(pc.equal(table["split"], split))
+        lists = rows["item_ids"].cast(pa.large_list(schema.IDS.value_field)).combine_chunks()
+        starts, ends = (np.full(num_users + 1, -1, dtype=np.int64) for _ in range(2))
+        users, offsets = rows["user_id"].to_numpy(), lists.offsets.to_numpy()
+        starts[users], ends[users] = offsets[:-1], offsets[1:]
+        found[split] = Ragged(lists.values.to_numpy(), starts, ends)
+    return found

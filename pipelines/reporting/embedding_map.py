@@ -1,0 +1,105 @@
+"""The catalogue as its photo features lie: groups of near items, and a flat map of them.
+
+Enters: features (I, D) by item. Leaves: groups with their most typical items, and places on a plane.
+Trade-off: k-means and the two main axes (PCA): exact, quick and the same every time, where t-SNE or UMAP would pull
+groups apart more prettily and invent distances between them.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from features.item_codes.residual_kmeans import kmeans
+from features.store.embeddings import unit_rows
+
+MOST_ITEMS = 4000
+WIDTH, HEIGHT, MARGIN = 1000, 640, 30
+COLUMNS, ROWS = 10, 7
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Items that lie together: `typical` are the nearest to the middle, the nearest first; all are item ids."""
+
+    number: int
+    items: list[int]
+    typical: list[int]
+
+
+def grouped(item_ids: np.ndarray, vectors: np.ndarray, *, num_groups: int, shown: int, seed: int) -> list[Group]:
+    """At most `num_groups` groups of near items, the ones most alike beside each other.
+
+    Args:
+        item_ids: (I,) of items with a photo in use.
+        vectors: (I, D) their features.
+        num_groups: K of the k-means.
+        shown: typical items of a group.
+        seed: of the k-means.
+
+    Example:
+        Items 1, 2, 3 with features (1, 0), (.9, .1), (0, 1) in two groups: [1, 2] and [3], or the other way round.
+    """
+    if not len(item_ids) or not num_groups:
+        return []
+    rows = unit_rows(vectors.astype(np.float64))
+    labels = kmeans(rows, min(num_groups, len(rows)), seed, "data_report")
+    found = sorted(set(labels.tolist()))
+    centres = np.stack([rows[labels == label].mean(axis=0) for label in found])
+    groups = []
+    for number, place in enumerate(_walk(centres)):
+        members = np.flatnonzero(labels == found[place])
+        distances = ((rows[members] - centres[place]) ** 2).sum(axis=1)
+        nearest = members[np.argsort(distances, kind="stable")]
+        items = item_ids[nearest].tolist()
+        groups.append(Group(number=number, items=sorted(items), typical=items[:shown]))
+    return groups
+
+
+def _walk(centres: np.ndarray) -> list[int]:
+    """All rows, from the first one always on to the nearest not yet seen."""
+    left, order = set(range(1, len(centres))), [0]
+    while left:
+        distances = ((centres - centres[order[-1]]) ** 2).sum(axis=1)
+        order.append(min(left, key=lambda place: (distances[place], place)))
+        left.remove(order[-1])
+    return order
+
+
+def commonest(items: Sequence[int], categories: Mapping[int, str | None]) -> tuple[str, int] | None:
+    """The category that most of `items` have, and how many; None where none has one."""
+    counts = Counter(category for item in items if (category := categories[item]))
+    return min(counts.items(), key=lambda pair: (-pair[1], pair[0])) if counts else None
+
+
+def plane(vectors: np.ndarray) -> tuple[np.ndarray, list[float]]:
+    """Places (I, 2) in the drawing, and the shares of the variance that its two axes keep.
+
+    The two main axes of the features; each axis fills the drawing, its middle 98 % at least.
+    """
+    if len(vectors) < 2:
+        return np.full((len(vectors), 2), (WIDTH / 2, HEIGHT / 2)), [0.0, 0.0]
+    rows = unit_rows(vectors.astype(np.float64))
+    rows -= rows.mean(axis=0)
+    values, axes = np.linalg.eigh(rows.T @ rows)  # ascending
+    chosen = axes[:, :-3:-1]
+    chosen = chosen * np.sign(chosen[np.abs(chosen).argmax(axis=0), np.arange(chosen.shape[1])])  # no sign by chance
+    flat = rows @ chosen
+    low, high = np.quantile(flat, 0.01, axis=0), np.quantile(flat, 0.99, axis=0)
+    share = np.clip((flat - low) / np.maximum(high - low, 1e-12), 0, 1)
+    size = np.array([WIDTH, HEIGHT]) - 2 * MARGIN
+    total = max(float(values.sum()), 1e-12)
+    return MARGIN + share * size, [round(max(float(value), 0.0) / total, 3) for value in values[:-3:-1]]
+
+
+def pictured(places: np.ndarray) -> list[int]:
+    """The rows of `places` (I, 2) whose photos the map shows: in each cell of a grid the one nearest to its middle."""
+    cell = np.array([WIDTH / COLUMNS, HEIGHT / ROWS])
+    best: dict[tuple[int, int], tuple[float, int]] = {}
+    for row, place in enumerate(places):
+        column, line = (int(part) for part in np.minimum(place // cell, (COLUMNS - 1, ROWS - 1)))
+        middle = (np.array([column, line]) + 0.5) * cell
+        candidate = (float(((place - middle) ** 2).sum()), row)
+        best[column, line] = min(best.get((column, line), candidate), candidate)
+    return sorted(row for _, row in best.values())

@@ -1,0 +1,1 @@
+"""K-core, time order, numbering and split, by two engines."""

@@ -1,0 +1,129 @@
+"""The DoFns of `sequences` under Beam: each takes one bucket's tables, calls a step and hands its rows on.
+
+Enters: batches to read, or (bucket, tables). Leaves: (bucket, table), and the pieces that the workers write.
+They hold no logic of their own: the steps are those of `sequence_buckets` and `sequence_numbers`.
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import apache_beam as beam  # noqa: TID253 - only imported by pipelines.sequencing.beam_engine, behind its door
+import polars as pl
+import pyarrow as pa
+
+from features import schema
+from features.store import tables
+from pipelines.sequencing import id_assignment, polars_engine, transforms
+from pipelines.sequencing.frame_store import Pieces
+
+Keyed = tuple[int, pa.Table]
+COUNTERS = "sequences"
+
+
+class Code(beam.DoFn):
+    """Reads a batch; its interactions by bucket of users. What the hashes stand for becomes pieces."""
+
+    def __init__(self, rules: polars_engine.Rules, num_buckets: int, folder: Path) -> None:
+        self.rules, self.num_buckets, self.folder = rules, num_buckets, folder
+
+    def process(self, batch: polars_engine.Batch) -> Iterator[Keyed]:
+        """One batch."""
+        reviews = polars_engine.read(batch)
+        coded = polars_engine.coded(self.rules, batch, reviews, Pieces(folder=self.folder))
+        yield from _keyed(polars_engine.by_bucket(coded, "user", self.num_buckets))
+
+
+class Dedupe(beam.DoFn):
+    """The interactions of a bucket of users that count, by bucket of items."""
+
+    def __init__(self, rules: polars_engine.Rules, num_buckets: int) -> None:
+        self.rules, self.num_buckets = rules, num_buckets
+
+    def process(self, keyed: tuple[int, Iterable[pa.Table]]) -> Iterator[Keyed]:
+        """One bucket."""
+        yield from _keyed(polars_engine.by_bucket(self.rules.deduped(_joined(keyed[1])), "item", self.num_buckets))
+
+
+class KeepFrequent(beam.DoFn):
+    """Half a round of the k-core: the rows of frequent users (or items), by bucket of items (or users)."""
+
+    def __init__(
+        self,
+        side: transforms.Side,
+        k: int,
+        to: transforms.Side,
+        num_buckets: int,
+        counters: tuple[str, str] | None = None,
+    ) -> None:
+        self.side, self.k, self.to, self.num_buckets = side, k, to, num_buckets
+        self.counters = [beam.metrics.Metrics.counter(COUNTERS, name) for name in counters or ()]
+
+    def process(self, keyed: tuple[int, Iterable[pa.Table]]) -> Iterator[Keyed]:
+        """One bucket."""
+        rows = _joined(keyed[1])
+        kept = transforms.frequent(rows, self.side, self.k)
+        for counter, count in zip(self.counters, (rows.height - kept.height, rows.height), strict=False):
+            counter.inc(count)
+        yield from _keyed(polars_engine.by_bucket(kept, self.to, self.num_buckets))
+
+
+class Again(beam.DoFn):
+    """What earlier rounds have left of a bucket of users, by bucket of items."""
+
+    def __init__(self, num_buckets: int, folder: Path) -> None:
+        self.num_buckets, self.folder = num_buckets, folder
+
+    def process(self, name: str) -> Iterator[Keyed]:
+        """One piece."""
+        yield from _keyed(polars_engine.by_bucket(Pieces(folder=self.folder).read(name), "item", self.num_buckets))
+
+
+class WriteHistories(beam.DoFn):
+    """The ordered histories of a bucket of users, as pieces, and beside them what they were made of."""
+
+    def __init__(self, rules: polars_engine.Rules, folder: Path, prefix: str) -> None:
+        self.rules, self.folder, self.prefix = rules, folder, prefix
+
+    def process(self, keyed: tuple[int, Iterable[pa.Table]]) -> Iterator[None]:
+        """One bucket; yields nothing."""
+        left, pieces = _joined(keyed[1]), Pieces(folder=self.folder)
+        pieces.write(f"{self.prefix}{keyed[0]:05d}", left)
+        polars_engine.write_histories(self.rules, keyed[0], left, pieces)
+        return iter(())
+
+
+class Number(beam.DoFn):
+    """The numbered rows of a piece of ordered histories, by part of the table."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def process(self, name: str) -> Iterator[Keyed]:
+        """One piece."""
+        pieces = Pieces(folder=self.folder)
+        rows = id_assignment.numbered(pieces.read(name), pieces.read("numbers-user"), pieces.read("numbers-item"))
+        yield from _keyed(id_assignment.by_part(rows))
+
+
+class WritePart(beam.DoFn):
+    """One part of `sequences/interactions`."""
+
+    def __init__(self, staging: Path) -> None:
+        self.staging = staging
+
+    def process(self, keyed: tuple[int, Iterable[pa.Table]]) -> Iterator[None]:
+        """One part; yields nothing, the rows are on disk."""
+        rows = _joined(keyed[1]).sort("user_id", "position")
+        tables.write_part(self.staging, schema.INTERACTIONS, keyed[0], rows.to_arrow())
+        return iter(())
+
+
+def _keyed(frames: Iterable[tuple[int, pl.DataFrame]]) -> Iterator[Keyed]:
+    for key, frame in frames:
+        yield key, frame.to_arrow()
+
+
+def _joined(tables: Iterable[pa.Table]) -> pl.DataFrame:
+    frame = pl.from_arrow(pa.concat_tables(tables))
+    assert isinstance(frame, pl.DataFrame)  # noqa: S101 - a table, not one column
+    return frame

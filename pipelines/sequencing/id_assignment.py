@@ -1,0 +1,104 @@
+"""Numbers for users and items, and the rows of the three tables, from ordered histories in buckets.
+
+Enters: the pieces that a driver left. Leaves: the frames of `sequences/users` and `sequences/items`, and the
+interactions cut into the parts of their table.
+Trade-off: a number depends on all keys that survived, so users and items are held whole here (not interactions).
+"""
+
+from collections.abc import Iterator
+
+import polars as pl
+
+from features.store.tables import ROWS_PER_PART
+from pipelines.sequencing import key_hashing, polars_engine, transforms
+from pipelines.sequencing.config import Params
+from pipelines.sequencing.frame_store import Pieces
+
+NUMBERS = {"user": ("user", "user_id", "part"), "item": ("item", "item_id")}
+INTERACTION_COLUMNS = ("user_id", "position", "item_id", "rating", "timestamp", "split")
+
+
+def users(
+    pieces: Pieces, params: Params, seed: int, *, in_file_order: bool, rows_per_part: int = ROWS_PER_PART,
+    previous: pl.DataFrame | None = None,
+) -> pl.DataFrame:  # fmt: skip
+    """`user`, `user_id`, `user_key`, `name`, `number`, `num_interactions`, `part` of the interactions; by `user_id`.
+
+    With `previous` (`user_key`, `user_id`, `number` of an earlier run) its users keep their numbers.
+    """
+    counted = pl.concat(pieces.lazily("user_counts-")).collect()
+    keyed = key_hashing.known(pieces.lazily("user_keys-"), "user", counted)
+    numbered = transforms.user_numbers(keyed, seed, in_file_order=in_file_order)
+    shuffled = in_file_order and params.user_numbers == "random"  # elsewhere user_id is a seeded permutation already
+    number = transforms.shown_numbers(numbered.height, seed) if shuffled else numbered["user_id"]
+    numbered = numbered.with_columns(number=number)
+    if previous is not None:
+        numbered = transforms.kept_user_numbers(numbered, previous)
+    if params.user_numbers == "table":
+        numbered = numbered.with_columns(number="user_id")
+    before = pl.col("num").cast(pl.Int64).cum_sum() - pl.col("num")
+    part = (before // rows_per_part).cast(pl.Int32)
+    return numbered.select("user", "user_id", "user_key", "name", "number", num_interactions="num", part=part)
+
+
+def items(
+    pieces: Pieces, numbered_users: pl.DataFrame, numbering: transforms.Numbering, seed: int,
+    previous: pl.DataFrame | None = None,
+) -> pl.DataFrame:  # fmt: skip
+    """`item`, `item_id`, `item_key`, `num_interactions`, `num_train`, by `item_id`.
+
+    With `previous` (`item_id`, `item_key` of an earlier run) its items keep their numbers.
+    """
+    counted = pl.concat(pieces.lazily("item_counts-")).group_by("item").agg(pl.all().sum()).collect(engine="streaming")
+    keyed = key_hashing.known(pieces.lazily("item_keys-"), "item", counted)
+    if numbering != "random":
+        ids = numbered_users.select("user", "user_id")
+        seen = [
+            transforms.first_seen(pieces.read(name).join(ids, on="user"), numbering)
+            for name in pieces.names("ordered-")
+        ]
+        keyed = keyed.join(pl.concat(seen).group_by("item").agg(pl.col("seen").min()), on="item", how="left")
+    numbered = transforms.item_numbers(keyed, numbering, seed)
+    if previous is not None:
+        numbered = transforms.kept_numbers(numbered, previous)
+    return numbered.select("item", "item_id", "item_key", "num_interactions", "num_train")
+
+
+def with_metadata(numbered_items: pl.DataFrame, metadata: pl.LazyFrame) -> pl.DataFrame:
+    """The rows of `sequences/items`: what the dump says of each item, null where it says nothing.
+
+    Args:
+        numbered_items: what `items` gives.
+        metadata: `item_key`, `title`, `brand` and `categories` of `records/items`.
+    """
+    known = metadata.join(numbered_items.lazy().select("item_key"), on="item_key", how="semi").select(
+        "item_key", "title", "brand", category=pl.col("categories").list.last()
+    )
+    described = numbered_items.join(known.collect(engine="streaming"), on="item_key", how="left").sort("item_id")
+    return described.select("item_id", "item_key", "title", "brand", "category", "num_interactions", "num_train")
+
+
+def numbered(ordered: pl.DataFrame, users_of: pl.DataFrame, items_of: pl.DataFrame) -> pl.DataFrame:
+    """The rows of `sequences/interactions` that ordered histories give, and `part`, in order."""
+    rows = ordered.join(users_of.select(NUMBERS["user"]), on="user").join(items_of.select(NUMBERS["item"]), on="item")
+    return transforms.with_split(rows).select(*INTERACTION_COLUMNS, "part").sort("user_id", "position")
+
+
+def by_part(rows: pl.DataFrame) -> Iterator[tuple[int, pl.DataFrame]]:
+    """What `numbered` gives, cut by part: (part, rows in order)."""
+    cut = rows.partition_by("part", include_key=False, as_dict=True)
+    for (part,) in sorted(cut):
+        yield int(part), cut[(part,)]
+
+
+def parts(pieces: Pieces, users_of: pl.DataFrame, items_of: pl.DataFrame) -> Iterator[tuple[int, pl.DataFrame]]:
+    """The parts of `sequences/interactions`: (number, rows in order). A user lies in one part."""
+    names = pieces.names("ordered-")
+    for name in names:
+        pieces.write(f"numbered-{name}", numbered(pieces.read(name), users_of, items_of))
+        pieces.drop(name)
+    num_parts = int(users_of["part"].max() or 0) + 1  # type: ignore[arg-type]
+    for part, cut in polars_engine.cut(pieces, "numbered-", "part", num_parts):
+        rows = cut.sort("user_id", "position")
+        if rows.height:
+            yield part, rows.select(INTERACTION_COLUMNS)

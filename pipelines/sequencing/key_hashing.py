@@ -1,0 +1,113 @@
+"""Reviews as integers: keys become 64-bit hashes, so that any batch is coded alone and any machine codes alike.
+
+Enters: a batch of `records/reviews` without texts. Leaves: its interactions as integers, and what each hash stands for.
+Trade-off: a hash needs no global dictionary, which would have to be made first and shared; in return two keys may
+meet, with probability 1e-4 among the 54 million users of the largest dump, and `known` must look: it refuses.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+import xxhash
+
+from features.errors import TableError
+from features.runtime.seeds import stable_hash
+
+INTERACTION_TYPES: dict[str, type[pl.DataType]] = {
+    "user": pl.UInt64, "item": pl.UInt64, "rating": pl.Float32, "timestamp": pl.Int64, "position": pl.Int32,
+    "row": pl.Int64,
+}  # fmt: skip
+REVIEW_COLUMNS = ("user_key", "item_key", "rating", "timestamp", "user_name", "position")
+
+
+@dataclass(frozen=True)
+class Coded:
+    """One batch. `interactions`: `user`, `item` (hashes), `rating`, `timestamp`, `position`, `row` (place in the dump).
+
+    `users`: `user`, `user_key`, `name`, `name_time`, `name_row`, one row a user; `items`: `item`, `item_key`.
+    """
+
+    interactions: pl.DataFrame
+    users: pl.DataFrame
+    items: pl.DataFrame
+
+
+def none() -> pl.DataFrame:
+    """No interactions."""
+    return pl.DataFrame(schema=INTERACTION_TYPES)
+
+
+def salt(seed: int) -> int:
+    """The seed of the hashes, which also order interactions of the same second."""
+    return stable_hash(seed, "sequences", "ties")
+
+
+def coded(reviews: pl.DataFrame, first_row: int, hash_seed: int) -> Coded:
+    """The batch whose first review is number `first_row` of the dump.
+
+    Args:
+        reviews: REVIEW_COLUMNS of consecutive rows of `records/reviews`.
+        first_row: rows of the table before them.
+        hash_seed: what `salt` gives.
+    """
+    columns = {}
+    for side in ("user", "item"):
+        keys = reviews[f"{side}_key"].unique()
+        places = reviews[f"{side}_key"].cast(pl.Enum(keys)).to_physical().to_numpy()
+        columns[side] = pl.Series(side, hashes(keys, hash_seed)[places], dtype=pl.UInt64)
+    rows = pl.int_range(first_row, first_row + reviews.height, dtype=pl.Int64, eager=True)
+    frame = reviews.with_columns(columns["user"], columns["item"], row=rows)
+    users = frame.select("user", "user_key").unique("user").join(_newest_names(frame, first_row), on="user", how="left")
+    items = frame.select("item", "item_key").unique("item")
+    return Coded(frame.select(list(INTERACTION_TYPES)), users, items)
+
+
+def hashes(keys: pl.Series, hash_seed: int) -> np.ndarray:
+    """The XXH64 of every key as UTF-8: (N,) uint64.
+
+    Example:
+        >>> hashes(pl.Series(["A1"]), 0)
+        array([4225032637494443186], dtype=uint64)
+    """
+    digest = xxhash.xxh64_intdigest
+    return np.fromiter((digest(key.encode(), hash_seed) for key in keys), dtype=np.uint64, count=len(keys))
+
+
+def _newest_names(frame: pl.DataFrame, first_row: int) -> pl.DataFrame:
+    """`user`, `name`, `name_time`, `name_row`: of a user's newest review that has a name, the last if times tie."""
+    named = frame.lazy().filter(pl.col("user_name").is_not_null()).select("user", name_time="timestamp", name_row="row")
+    newest = newest_named(named).collect()
+    return newest.with_columns(name=frame["user_name"].gather(newest["name_row"] - first_row))
+
+
+def newest_named(named: pl.LazyFrame) -> pl.LazyFrame:
+    """Of each user the row with the greatest time, then row; users without a name come last."""
+    return named.sort("name_time", "name_row").unique("user", keep="last")
+
+
+def known(pieces: Sequence[pl.LazyFrame], side: str, wanted: pl.DataFrame) -> pl.DataFrame:
+    """What the hashes in `wanted` stand for: its columns and `user_key`, `name`, or `item_key`, one row a hash.
+
+    Args:
+        pieces: `users` (or `items`) of all batches.
+        side: "user" or "item".
+        wanted: a column of this name with the hashes of what survived; more columns are kept.
+
+    Raises:
+        TableError: two keys have the same hash.
+    """
+    found = pl.concat(list(pieces)).join(wanted.lazy().select(side), on=side, how="semi")
+    pairs = found.select(side, f"{side}_key").unique().collect(engine="streaming")
+    if pairs.height != wanted.height:
+        raise TableError(
+            f"{pairs.height} {side} keys where there are {wanted.height} hashes of them",
+            "one key a hash", "change `seed` in params.yaml, which seeds the hashes",
+        )  # fmt: skip
+    rows = wanted.join(pairs, on=side, how="inner")
+    if side == "user":
+        named = found.filter(pl.col("name").is_not_null()).drop("user_key")
+        names = newest_named(named).select("user", "name").collect(engine="streaming")
+        rows = rows.join(names, on="user", how="left")
+    return rows

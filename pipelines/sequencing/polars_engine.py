@@ -1,0 +1,155 @@
+"""The Polars driver of `sequences`: from batches of reviews to ordered histories, a bucket of users at a time.
+
+Enters: batches of `records/reviews`. Leaves: pieces `ordered-<bucket>`, `user_counts-<bucket>`,
+`item_counts-<bucket>`, and, a batch, `user_keys-...` and `item_keys-...`.
+Trade-off: what must be known of all users are two small integers an interaction and one count an item; everything else
+is done in buckets, so memory follows the size of a bucket and the number of users and items, not the reviews.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from pipelines.sequencing import key_hashing, transforms
+from pipelines.sequencing.config import LEAST_INTERACTIONS, Params
+from pipelines.sequencing.frame_store import Pieces
+from pipelines.sequencing.k_core import core_masks
+
+ROWS_PER_BATCH = 1_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Consecutive parts of `records/reviews`, the first row of which is number `first_row` of the table."""
+
+    number: int
+    first_row: int
+    paths: tuple[Path, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """What decides which interactions of a user stay, and in which order."""
+
+    params: Params
+    seed: int
+
+    def deduped(self, interactions: pl.DataFrame) -> pl.DataFrame:
+        """The interactions of a bucket of users that count, of users with enough of them."""
+        return transforms.frequent(transforms.deduped(interactions, self.params.repeats), "user", self.params.k_core)
+
+    def ordered(self, core: pl.DataFrame) -> pl.DataFrame:
+        """The histories of a bucket of users."""
+        tied = transforms.tied(core, self.params.ties)
+        most = self.params.max_interactions_per_user
+        return transforms.ordered(tied, most, LEAST_INTERACTIONS).drop("tie")
+
+
+def batches(parts: Mapping[Path, int], rows_per_batch: int = ROWS_PER_BATCH) -> Iterator[Batch]:
+    """The parts of a table (with their rows) in batches of about so many rows."""
+    first_row, rows, number = 0, 0, 0
+    paths: list[Path] = []
+    for path, size in parts.items():
+        paths.append(path)
+        rows += size
+        if rows >= rows_per_batch:
+            yield Batch(number=number, first_row=first_row, paths=tuple(paths))
+            first_row, rows, paths, number = first_row + rows, 0, [], number + 1
+    if paths:
+        yield Batch(number=number, first_row=first_row, paths=tuple(paths))
+
+
+def read(batch: Batch) -> pl.DataFrame:
+    """The reviews of a batch, without their texts."""
+    return pl.scan_parquet(list(batch.paths)).select(key_hashing.REVIEW_COLUMNS).collect()
+
+
+def bucket_of(side: transforms.Side, num_buckets: int) -> pl.Expr:
+    """The bucket, from 0, that a row's user (or item) lies in."""
+    return (pl.col(side) % num_buckets).cast(pl.Int32)
+
+
+def by_bucket(frame: pl.DataFrame, side: transforms.Side, num_buckets: int) -> Iterator[tuple[int, pl.DataFrame]]:
+    """`frame` cut by the hashes of its users (or items): (bucket, rows), in order of the buckets."""
+    parts = frame.with_columns(bucket=bucket_of(side, num_buckets)).partition_by(
+        "bucket", include_key=False, as_dict=True
+    )
+    for (bucket,) in sorted(parts):
+        yield int(bucket), parts[(bucket,)]
+
+
+def cut(pieces: Pieces, prefix: str, column: str, num_values: int) -> Iterator[tuple[int, pl.DataFrame]]:
+    """For each value of `column`, an integer from 0 on, the rows that have it of all pieces, each sorted by it."""
+    values = np.arange(num_values + 1)
+    bounds = {name: np.searchsorted(pieces.read(name)[column].to_numpy(), values) for name in pieces.names(prefix)}
+    for value in range(num_values):
+        slices = [pieces.read(name)[int(at[value]) : int(at[value + 1])] for name, at in bounds.items()]
+        yield value, pl.concat(slices)
+
+
+def write_ordered(rules: Rules, todo: Sequence[Batch], num_buckets: int, pieces: Pieces) -> None:
+    """Makes the pieces."""
+    for batch in todo:
+        write_coded(rules, batch, read(batch), num_buckets, pieces)
+    write_cores(rules, num_buckets, pieces)
+
+
+def write_coded(rules: Rules, batch: Batch, reviews: pl.DataFrame, num_buckets: int, pieces: Pieces) -> None:
+    """Makes the pieces of one batch: one file, in which the interactions of a bucket lie together."""
+    bucketed = coded(rules, batch, reviews, pieces).with_columns(bucket=bucket_of("user", num_buckets))
+    pieces.write(f"coded-{batch.number:06d}", bucketed.sort("bucket", maintain_order=True))
+
+
+def write_cores(rules: Rules, num_buckets: int, pieces: Pieces) -> None:
+    """Makes the last pieces of all buckets."""
+    for bucket, rows in cut(pieces, "coded-", "bucket", num_buckets):
+        pieces.write(f"deduped-{bucket:05d}", rules.deduped(rows.drop("bucket")))
+    pieces.drop("coded-")
+    for bucket, mask in enumerate(_masks(rules.params.k_core, num_buckets, pieces)):
+        core = pieces.read(f"deduped-{bucket:05d}").filter(pl.Series(mask, dtype=pl.Boolean))
+        write_histories(rules, bucket, core, pieces)
+        pieces.drop(f"deduped-{bucket:05d}")
+
+
+def coded(rules: Rules, batch: Batch, reviews: pl.DataFrame, pieces: Pieces) -> pl.DataFrame:
+    """The interactions of one batch; what their hashes stand for becomes two pieces."""
+    found = key_hashing.coded(reviews, batch.first_row, key_hashing.salt(rules.seed))
+    pieces.write(f"user_keys-{batch.number:06d}", found.users)
+    pieces.write(f"item_keys-{batch.number:06d}", found.items)
+    return found.interactions
+
+
+def write_histories(rules: Rules, bucket: int, core: pl.DataFrame, pieces: Pieces) -> None:
+    """Makes the last pieces of one bucket from its part of the k-core."""
+    ordered = rules.ordered(core)
+    pieces.write(f"ordered-{bucket:05d}", ordered)
+    pieces.write(f"user_counts-{bucket:05d}", transforms.user_counts(ordered))
+    pieces.write(f"item_counts-{bucket:05d}", transforms.item_counts(ordered))
+
+
+def drop_histories(pieces: Pieces) -> None:
+    """Forgets what `write_histories` made before."""
+    for prefix in ("ordered-", "user_counts-", "item_counts-"):
+        pieces.drop(prefix)
+
+
+def _masks(k: int, num_buckets: int, pieces: Pieces) -> list[np.ndarray]:
+    """Which rows of the pieces `deduped-<bucket>` are in the k-core."""
+    scans = pl.concat(pieces.lazily("deduped-"))
+    items = scans.select("item").unique().collect(engine="streaming")["item"].sort().to_numpy()
+    for bucket in range(num_buckets):
+        frame = pieces.read(f"deduped-{bucket:05d}")
+        users = frame["user"].rank("dense").cast(pl.UInt32) - 1
+        places = pl.Series("item", np.searchsorted(items, frame["item"].to_numpy()), dtype=pl.UInt32)
+        pieces.write(f"places-{bucket:05d}", pl.DataFrame([users.alias("user"), places]))
+
+    def read_places(bucket: int) -> tuple[np.ndarray, np.ndarray]:
+        places = pieces.read(f"places-{bucket:05d}")
+        return places["user"].to_numpy(), places["item"].to_numpy()
+
+    masks = core_masks(read_places, num_buckets, len(items), k)
+    pieces.drop("places-")
+    return masks

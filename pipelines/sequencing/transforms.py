@@ -1,0 +1,205 @@
+"""The steps from interactions to numbered, split histories: pure functions over Polars frames.
+
+Enters: the interactions of some users, all of each. Leaves: frames.
+Trade-off: each step but the k-core needs nothing but one user's rows, so a bucket of users is done alone, in this
+process or by a Beam worker; the k-core and the numbers of items are what has to be known of all.
+
+A frame of interactions has the columns `user` and `item` (hashes of the keys), `rating`, `timestamp`, `position` (0
+unless the dump states an order) and `row` (place in the dump). An ordered one has `position` (from 1) and `num`.
+"""
+
+from typing import Literal
+
+import numpy as np
+import polars as pl
+
+from features.runtime.seeds import rng
+from pipelines.sequencing.k_core import core_masks
+
+Ties = Literal["hash", "file"]
+Repeats = Literal["first", "last", "all"]
+Numbering = Literal["random", "train_first", "p5"]
+Side = Literal["user", "item"]
+TIME_ORDER = ("timestamp", "position", "tie")
+HELD_OUT = 2  # the last interactions of a user: one for valid, one for test
+
+
+def tied(frame: pl.DataFrame, ties: Ties) -> pl.DataFrame:
+    """`frame` with `tie`, which orders a user's interactions of the same second.
+
+    "hash" mixes both hashes, which are seeded, so the order tells nothing about the item or the file; "file" is the
+    place in the dump, which in the Amazon dumps is the order of the item keys.
+    """
+    if ties == "file":
+        return frame.with_columns(tie=pl.col("row").cast(pl.UInt64))
+    mixed = _mixed(frame["user"].to_numpy() ^ _mixed(frame["item"].to_numpy()))
+    return frame.with_columns(tie=pl.Series(mixed, dtype=pl.UInt64))
+
+
+def _mixed(values: np.ndarray) -> np.ndarray:
+    """The finaliser of SplitMix64 (Steele, Lea and Flood 2014): one bit of input changes half the output."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    mixed: np.ndarray = values ^ (values >> np.uint64(31))
+    return mixed
+
+
+def deduped(frame: pl.DataFrame, repeats: Repeats) -> pl.DataFrame:
+    """One row an interaction: same user, item and time is one (the first in the file); then the rule for repeats.
+
+    Example:
+        Times 3, 3, 7 of one user and item: "first" keeps one row (3), "last" one (7), "all" two (3, 7).
+    """
+    once = frame.sort("row").unique(["user", "item", "timestamp", "position"], keep="first", maintain_order=True)
+    if repeats == "all":
+        return once
+    by_time = once.sort("timestamp", "position", "row")
+    return by_time.unique(["user", "item"], keep=repeats, maintain_order=True).sort("row")
+
+
+def frequent(frame: pl.DataFrame, side: Side, k: int) -> pl.DataFrame:
+    """The rows of users (or items) that have at least `k` rows; `frame` must hold all rows of each of them."""
+    return frame if k <= 1 else frame.filter(pl.len().over(side) >= k)
+
+
+def k_core(frame: pl.DataFrame, k: int) -> pl.DataFrame:
+    """The largest part of `frame` in which every user and every item has at least `k` rows, in the given order."""
+    places = [frame[side].rank("dense").cast(pl.Int64).to_numpy() - 1 for side in ("user", "item")]
+    (mask,) = core_masks(lambda _: (places[0], places[1]), 1, int(places[1].max(initial=-1)) + 1, k)
+    return frame.filter(pl.Series(mask, dtype=pl.Boolean))
+
+
+def ordered(frame: pl.DataFrame, most: int | None, least: int) -> pl.DataFrame:
+    """Rows by user and time, `position` from 1 on, `num` (rows of the user); only the newest `most` of a user.
+
+    Users with fewer than `least` rows are dropped: they cannot be split.
+    """
+    placed = frame.sort("user", *TIME_ORDER).with_columns(
+        place=pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("user"), num=pl.len().over("user").cast(pl.Int32)
+    )
+    if most is not None:
+        skipped = (pl.col("num") - most).clip(lower_bound=0)
+        placed = placed.filter(pl.col("place") > skipped).with_columns(
+            place=pl.col("place") - skipped, num=pl.col("num").clip(upper_bound=most)
+        )
+    return placed.filter(pl.col("num") >= least).with_columns(position="place").drop("place")
+
+
+def with_split(frame: pl.DataFrame) -> pl.DataFrame:
+    """Leave-one-out: a user's last row is test, the last but one valid, the rest train.
+
+    Example:
+        Positions 1, 2, 3, 4 become train, train, valid, test.
+    """
+    from_end = pl.col("num") - pl.col("position")
+    split = pl.when(from_end == 0).then(pl.lit("test")).when(from_end == 1).then(pl.lit("valid"))
+    return frame.with_columns(split=split.otherwise(pl.lit("train")))
+
+
+def user_counts(frame: pl.DataFrame) -> pl.DataFrame:
+    """`user`, `num` and `first_row` (its first interaction in the dump) of an ordered frame."""
+    return frame.group_by("user").agg(pl.col("num").first(), first_row=pl.col("row").min())
+
+
+def item_counts(frame: pl.DataFrame) -> pl.DataFrame:
+    """`item`, `num_interactions` and `num_train` of an ordered frame; sums of these are those of several frames."""
+    is_train = pl.col("num") - pl.col("position") >= HELD_OUT
+    return frame.group_by("item").agg(num_interactions=pl.len().cast(pl.Int32), num_train=is_train.sum().cast(pl.Int32))
+
+
+def first_seen(frame: pl.DataFrame, numbering: Numbering) -> pl.DataFrame:
+    """`item` and `seen`: where a walk through the users in order of `user_id` meets it first.
+
+    Under "train_first" in the train split alone. The least of several frames is that of them together.
+    """
+    walked = frame.lazy()
+    if numbering == "train_first":
+        walked = walked.filter(pl.col("num") - pl.col("position") >= HELD_OUT)
+    place = pl.col("user_id").cast(pl.Int64) * 2**31 + pl.col("position")
+    return walked.group_by("item").agg(seen=place.min()).collect()
+
+
+def user_numbers(users: pl.DataFrame, seed: int, *, in_file_order: bool) -> pl.DataFrame:
+    """`users` by `user_id` 1..U: a seeded permutation of the sorted keys, or the order of the file.
+
+    Args:
+        users: `user_key`, `first_row`, and what else is to be kept; one row a user.
+        seed: the run's seed.
+        in_file_order: whether the first row decides (p5: the published numbers).
+    """
+    if in_file_order:
+        numbered = users.sort("first_row")
+    else:
+        numbered = users.sort("user_key")[rng(seed, "sequences", "users").permutation(users.height)]
+    return numbered.with_columns(user_id=pl.int_range(1, pl.len() + 1, dtype=pl.Int32))
+
+
+def shown_numbers(num_users: int, seed: int) -> pl.Series:
+    """The numbers that prompts write for the users 1..U: a seeded permutation that forgets their order."""
+    drawn = rng(seed, "sequences", "shown").permutation(num_users) + 1
+    return pl.Series(drawn, dtype=pl.Int32)
+
+
+def item_numbers(items: pl.DataFrame, numbering: Numbering, seed: int) -> pl.DataFrame:
+    """`items` by `item_id` 1..I.
+
+    "random" permutes the sorted keys. "train_first" numbers the items of the train split by first appearance, walking
+    through the users in order, then the rest in permuted order. "p5" walks through complete histories: a test item
+    that nobody bought before gets the number after the history's, so numbers tell the answer.
+
+    Args:
+        items: `item_key`, `seen` (see `first_seen`; null where not met) unless "random", and what else is to be kept.
+        numbering: the scheme.
+        seed: the run's seed.
+    """
+    numbered = items.sort("item_key")[rng(seed, "sequences", "items").permutation(items.height)]
+    if numbering != "random":
+        numbered = numbered.sort("seen", nulls_last=True, maintain_order=True)
+    return numbered.with_columns(item_id=pl.int_range(1, pl.len() + 1, dtype=pl.Int32))
+
+
+def kept_numbers(numbered: pl.DataFrame, previous: pl.DataFrame) -> pl.DataFrame:
+    """`numbered` again, with the numbers that `previous` gave; new items follow in their order.
+
+    Args:
+        numbered: what `item_numbers` gives, with `num_interactions` and `num_train`.
+        previous: `item_key` and `item_id` 1..P of an earlier run. One of these items that is no longer among
+            `numbered` is added, without interactions, so that the numbers stay without gaps.
+
+    Example:
+        Items B, A (1, 2) with previous A 1, C 2 become A 1, C 2 (0 interactions), B 3.
+    """
+    old = numbered.drop("item_id").join(previous, on="item_key", how="inner")
+    new = numbered.drop("item_id").join(previous, on="item_key", how="anti", maintain_order="left")
+    new = new.with_columns(item_id=pl.int_range(1, pl.len() + 1, dtype=pl.Int32) + previous.height)
+    gone = previous.join(numbered, on="item_key", how="anti").with_columns(
+        num_interactions=pl.lit(0, pl.Int32), num_train=pl.lit(0, pl.Int32)
+    )
+    return pl.concat([old, new, gone], how="diagonal").cast({"item_id": pl.Int32}).sort("item_id")
+
+
+def kept_user_numbers(numbered: pl.DataFrame, previous: pl.DataFrame) -> pl.DataFrame:
+    """`numbered` again, with the numbers that `previous` gave to the users it knows; by `user_id` 1..U.
+
+    `number`, which prompts write, stays whatever happens; new users get the numbers beyond the last of `previous`, in
+    the order that was drawn for them. `user_id`, a join key without gaps, stays unless it is beyond U; new
+    users get the ids that are left.
+
+    Args:
+        numbered: `user_key`, `user_id`, `number` as drawn afresh, and what else is to be kept.
+        previous: `user_key`, `user_id` and `number` of an earlier run.
+
+    Example:
+        Users A, B, C (1, 2, 3) with previous C 1, A 2 become C 1, A 2, B 3.
+    """
+    known = previous.select("user_key", kept_id="user_id", kept_number="number")
+    joined = numbered.join(known, on="user_key", how="left", maintain_order="left")
+    within = pl.col("kept_id").is_not_null() & (pl.col("kept_id") <= numbered.height)
+    stays, moves = joined.filter(within), joined.filter(~within)
+    free = np.setdiff1d(np.arange(1, numbered.height + 1, dtype=np.int32), stays["kept_id"].to_numpy())
+    placed = pl.concat([stays, moves.with_columns(kept_id=pl.Series(free, dtype=pl.Int32))])
+    is_new = pl.col("kept_number").is_null()
+    last = int(previous["number"].max() or 0)  # type: ignore[arg-type]
+    beyond = last + pl.when(is_new).then(pl.col("number")).rank("ordinal")
+    number = pl.when(is_new).then(beyond).otherwise("kept_number").cast(pl.Int32)
+    return placed.with_columns(user_id="kept_id", number=number).drop("kept_id", "kept_number").sort("user_id")

@@ -1,0 +1,53 @@
+"""Word noise takes whole stretches of words out of next-item prompts or replaces them, and leaves the rest alone."""
+
+import numpy as np
+import pytest
+
+from modeling.data.prompt_dataset import Corpus
+from modeling.data.span_noise import with_word_noise
+from tests.modeling.data.test_seen_item_mask import corpus as corpus  # noqa: PLC0414  # a fixture
+from tests.modeling.world import NUM_USERS
+
+
+def stretches(corpus: Corpus, row: int) -> list[list[int]]:
+    """The words before, between and behind items; the end of sequence is no word."""
+    found: list[list[int]] = [[]]
+    for token in corpus.sources.row(row)[:-1].tolist():
+        if token in corpus.tokens.identifier_ids:
+            found.append([])
+        else:
+            found[-1].append(token)
+    return found
+
+
+@pytest.mark.parametrize("share", [0.3, 0.8])
+def test_whole_stretches_change_as_often_as_asked(corpus: Corpus, share: float) -> None:
+    noisy = with_word_noise(corpus, share, seed=1, stage="train")
+    gone, other = [], []
+    for row in range(NUM_USERS):  # the sequential rows
+        before, after = stretches(corpus, row), stretches(noisy, row)
+        assert len(before) == len(after)  # no item went
+        for old, new in zip(before, after, strict=True):
+            if old:
+                gone.append(not new)
+                other.append(bool(new) and new != old)
+                assert len(new) in {0, len(old)}
+                assert new == old or set(new) <= set(corpus.tokens.word_ids.tolist())
+        items = np.isin(corpus.sources.row(row), corpus.tokens.identifier_ids)
+        kept = noisy.sources.row(row)
+        assert kept[np.isin(kept, corpus.tokens.identifier_ids)].tolist() == corpus.sources.row(row)[items].tolist()
+        assert kept[-1] == corpus.tokens.eos_id
+    assert np.mean(gone) == pytest.approx(share / 2, abs=0.1)
+    assert np.mean(other) == pytest.approx(share / 2, abs=0.1)
+    assert (noisy.words.lengths == noisy.sources.lengths).all()
+
+
+def test_other_prompts_keep_their_words_and_a_seed_draws_the_same(corpus: Corpus) -> None:
+    noisy = with_word_noise(corpus, 0.9, seed=1, stage="train")
+    for row in range(NUM_USERS, len(corpus)):  # lists to choose from, and explanations
+        np.testing.assert_array_equal(noisy.sources.row(row), corpus.sources.row(row))
+    again = with_word_noise(corpus, 0.9, seed=1, stage="train")
+    np.testing.assert_array_equal(again.sources.values, noisy.sources.values)
+    other = with_word_noise(corpus, 0.9, seed=2, stage="train")
+    assert other.sources.values.tolist() != noisy.sources.values.tolist()
+    assert corpus.sources.lengths.sum() > noisy.sources.lengths.sum()  # the corpus itself is as it was

@@ -1,0 +1,177 @@
+"""Where a model made from nothing starts: sub-layers that pass through, and item vectors from the purchases."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from features.errors import ParamsError
+from modeling.collaborative.spectral import item_vectors
+from modeling.config.settings import Scratch
+from modeling.data.ragged import Ragged, offsets_of
+from modeling.data.title_vocabulary import items_by_word, words_of
+from modeling.data.tokenizer import Tokens
+from modeling.data.train_tokenizer import train_tokenizer
+from modeling.models.init_item_embeddings import start_items
+from modeling.models.init_recency import start_recent
+from modeling.models.t5 import new_t5, seeded
+
+SIZE = Scratch(d_model=16, d_ff=32, num_heads=2, d_kv=8, num_layers=2, num_decoder_layers=2, start="pass_through")
+TEXTS = ["Which thing does the user with number 7 buy next, of all there are?", "Say it in one short sentence."]
+
+
+def bought(*rows: list[int]) -> Ragged:
+    lengths = np.array([0, *(len(row) for row in rows)])
+    return Ragged(np.concatenate([np.array(row) for row in rows]), offsets_of(lengths))
+
+
+GROUPS = bought(*[[1, 2, 3]] * 4, *[[4, 5, 6]] * 4, [3, 4])
+
+
+def tokens(texts: list[str]) -> Tokens:
+    return Tokens(train_tokenizer(TEXTS * 20, 60)).with_identifiers(texts)
+
+
+def test_pass_through_encoder_only_normalises_its_input() -> None:
+    with seeded(1, "test"):
+        t5 = new_t5(SIZE, vocabulary_size=30, dropout=0.0).eval()
+        given = torch.randn(2, 5, 16)
+    states = t5.encoder(inputs_embeds=given).last_hidden_state
+    torch.testing.assert_close(states, t5.encoder.final_layer_norm(given))
+
+
+def test_pass_through_decoder_adds_what_the_encoder_was_given() -> None:
+    with seeded(1, "test"):
+        t5 = new_t5(SIZE, vocabulary_size=30, dropout=0.0).eval()
+        state = torch.randn(1, 1, 16)
+    hidden = t5.decoder(input_ids=torch.zeros(1, 1, dtype=torch.long), encoder_hidden_states=state.expand(1, 4, 16))
+    whole = t5.shared.weight[0] + SIZE.num_decoder_layers * state[0, 0]
+    torch.testing.assert_close(hidden.last_hidden_state[0, 0], t5.decoder.final_layer_norm(whole))
+
+
+def test_a_scratch_t5_starts_from_noise_unless_asked() -> None:
+    assert Scratch().start == "noise"
+    with seeded(1, "test"):
+        t5 = new_t5(Scratch(d_model=16, d_ff=32, num_heads=2, d_kv=8, num_layers=1, num_decoder_layers=1),
+                    vocabulary_size=30, dropout=0.0)  # fmt: skip
+    assert t5.encoder.block[0].layer[0].SelfAttention.o.weight.abs().min() > 0
+
+
+def test_items_with_common_buyers_start_near_each_other() -> None:
+    texts = [f"<item_{i}>" for i in (3, 1, 4, 10, 5, 9)]  # written numbers are not the item_ids
+    own = tokens(texts)
+    table = torch.full((own.size, 2), 7.0)  # the two directions that tell the groups apart
+    assert start_items(table, own, texts, GROUPS, spread=0.25, seed=3) == 6
+    ids = [own.tokenizer.token_to_id(text) for text in texts]
+    rows = table[ids]
+    torch.testing.assert_close(rows.square().mean(1).sqrt(), torch.full((6,), 0.25))
+    likeness = torch.nn.functional.normalize(rows, dim=1) @ torch.nn.functional.normalize(rows, dim=1).T
+    assert likeness[:3, :3].min() > likeness[:3, 3:].max() + 0.2
+    others = [token for token in range(own.size) if token not in ids]
+    assert (table[others] == 7.0).all(), "text tokens stay as drawn"
+
+
+def test_a_code_that_items_share_starts_as_their_mean() -> None:
+    texts = ["<a_1><b_1>", "<a_1><b_2>", "<a_1><b_3>", "<a_2><b_1>", "<a_2><b_2>", "<a_2><b_3>"]
+    own = tokens(texts)
+    table = torch.zeros(own.size, 2)
+    assert start_items(table, own, texts, GROUPS, spread=1.0, seed=3) == 5
+    one, two, shared = (table[own.tokenizer.token_to_id(name)] for name in ("<a_1>", "<a_2>", "<b_1>"))
+    assert torch.cosine_similarity(one, shared, dim=0) > 0.3 < torch.cosine_similarity(two, shared, dim=0)
+    assert torch.cosine_similarity(one, two, dim=0) < 0.5
+
+
+def test_numbers_have_no_tokens_to_start() -> None:
+    own = tokens([])
+    with pytest.raises(ParamsError, match=r"item_vectors.*random, or another"):
+        start_items(torch.zeros(own.size, 16), own, ["17", "18"], GROUPS, spread=0.5, seed=3)
+
+
+def test_a_word_of_a_title_joins_items_that_no_buyer_has_in_common() -> None:
+    titles = [
+        "Red wooden train",
+        "Blue train",
+        None,
+        "Green puzzle",
+        "Small puzzle",
+        "Puzzle of a red house",
+        *["-"] * 114,
+    ]
+    assert words_of(titles[:3]).row(1).tolist() == [3, 2]
+    words = items_by_word(titles)
+    assert [words.row(place).tolist() for place in range(len(words))] == [
+        [1, 6],
+        [1, 2],
+        [4, 5, 6],
+    ]  # red, train, puzzle
+    vectors = item_vectors(bought([1, 4], [2, 3]), 120, 4, seed=1, words=words)
+    likeness = vectors[3] @ vectors.T  # of item 4, which shares a word with item 5 and buyers with item 1
+    assert likeness[4] > 0.4 > likeness[[1, 2, 5]].max()
+
+
+def recent(texts: list[str], lengths: Sequence[float] = (1.0,), kind: str = "relu") -> tuple[Any, Tokens]:
+    """A T5 that starts from the items that a prompt names, whose items point in directions of their own."""
+    own = tokens(texts)
+    with seeded(1, "test"):
+        t5 = new_t5(
+            Scratch(d_model=128, d_ff=32, num_heads=4, d_kv=32, num_layers=2, num_decoder_layers=1, start="recent",
+                    embedding_scale=0.1, feed_forward_proj=kind),
+            vocabulary_size=own.size, dropout=0.0).eval()  # fmt: skip
+        with torch.no_grad():
+            ids = [own.tokenizer.token_to_id(text) for text in texts]
+            sizes = torch.tensor(lengths).repeat(len(texts))[: len(texts), None]
+            t5.shared.weight[ids] = 0.5 * 128**0.5 * torch.eye(128)[: len(texts)] * sizes
+    start_recent(t5, own)
+    return t5, own
+
+
+@pytest.mark.parametrize("tail", ["", " , what next ?", " : which next ?"])
+def test_recent_answers_with_the_last_items_first(tail: str) -> None:
+    items = [f"<item_{number}>" for number in range(1, 31)]
+    t5, own = recent(items)
+    named = np.random.default_rng(1).permuted(np.tile(np.arange(30), (40, 1)), axis=1)[:, :3]
+    texts = [f"After {' , '.join(items[item] for item in row)}{tail}" for row in named]
+    sources = torch.tensor(np.stack(own.encode_targets(texts, 64)))
+    with torch.no_grad():
+        logits = t5(input_ids=sources, decoder_input_ids=torch.zeros(40, 1, dtype=torch.long)).logits[:, 0]
+    scores = logits[:, [own.tokenizer.token_to_id(text) for text in items]]
+    first, second, last = scores.gather(1, torch.from_numpy(named)).mean(0).tolist()
+    others = float(scores.sum(1).mean() - first - second - last) / 27
+    assert last > second + 1 > first + 1.5 > others + 1.8
+
+
+def test_long_item_vectors_attract_no_more_attention_than_short_ones() -> None:
+    items = [f"<item_{number}>" for number in range(1, 31)]
+    shares = {}
+    for lengths in ((1.0,), (0.5, 2.0)):  # the second item of the prompt is four times as long as the first
+        t5, own = recent(items, lengths)
+        source = torch.tensor(np.stack(own.encode_targets(["After <item_1> , <item_2> , what next ?"], 64)))
+        with torch.no_grad():
+            logits = t5(input_ids=source, decoder_input_ids=torch.zeros(1, 1, dtype=torch.long)).logits[0, 0]
+        own_lengths = (lengths * 2)[:2]
+        first, second = (
+            float(logits[own.tokenizer.token_to_id(text)]) / size
+            for text, size in zip(items[:2], own_lengths, strict=True)
+        )
+        shares[lengths] = first / second
+    assert shares[0.5, 2.0] == pytest.approx(shares[1.0,], rel=0.05)
+
+
+@pytest.mark.parametrize("kind", ["relu", "gated-gelu"])
+def test_recent_ends_behind_an_item_and_not_before(kind: str) -> None:
+    items = [f"<item_{number}>" for number in range(1, 31)]
+    t5, own = recent(items, kind=kind)
+    source = torch.tensor(np.stack(own.encode_targets(["After <item_1> , <item_2> , what next ?"], 64)))
+    answer = torch.tensor([[0, own.tokenizer.token_to_id("<item_7>")]])
+    with torch.no_grad():
+        probabilities = t5(input_ids=source, decoder_input_ids=answer).logits[0].softmax(-1)
+    assert probabilities[1, own.eos_id] > 0.9 > 0.05 > probabilities[0, own.eos_id]
+
+
+def test_recent_needs_tokens_that_say_item() -> None:
+    own = tokens([])
+    t5 = new_t5(SIZE, vocabulary_size=own.size, dropout=0.0)
+    with pytest.raises(ParamsError, match=r"start: recent where .* pass_through, or another"):
+        start_recent(t5, own)

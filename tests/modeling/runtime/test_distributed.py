@@ -1,0 +1,65 @@
+"""Two processes under torchrun take the steps of one: the original's wrapper never summed its gradients."""
+
+import os
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from safetensors.torch import load_file
+
+from modeling import pretrain, train
+from modeling.config.settings import AdapterParams, LoopParams
+from modeling.data.prompt_dataset import Corpus
+from modeling.models.checkpoints import open_model
+from modeling.training.run_files import prompt_tables
+from modeling.training.step_planner import dealt
+from tests.modeling.world import curve, write_world
+
+ROOT = Path(__file__).resolve().parents[2]
+LOOP = LoopParams(
+    epochs=1, max_steps=5, batch_size=21, learning_rate=0.01, dropout=0.0, measure_every=2, valid_rows=5,
+    weighting="examples", num_threads=1, device="cpu",
+)  # fmt: skip
+
+
+@pytest.mark.slow
+def test_two_processes_train_what_one_trains(tmp_path: Path) -> None:
+    place = write_world(tmp_path)
+    pretrain.run(pretrain.Params(loop=LoopParams(epochs=1, max_steps=1, valid_rows=0)), place)
+    params = train.Params(adapters=AdapterParams(reduction=4, init="linear"), loop=LOOP)
+    train.run(params, place)
+    alone, losses = load_file(place.model("train") / "trained.safetensors"), curve(place, "train")
+    place.plots("train.csv").unlink()
+
+    whole = {"dataset": place.dataset, "seed": place.seed, "train": asdict(params), **place.shared}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(whole), encoding="utf-8")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(  # noqa: PLW1510  # the assertion shows what was said
+        [*command, "-m", "modeling.train"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    together = load_file(place.model("train") / "trained.safetensors")
+    assert together.keys() == alone.keys()
+    for name, tensor in alone.items():
+        np.testing.assert_allclose(together[name].numpy(), tensor.numpy(), atol=2e-5, err_msg=name)
+    for one, two in zip(losses, curve(place, "train"), strict=True):
+        for column in ("loss", "loss_sequential", "loss_direct", "loss_explanation", "valid_loss"):
+            assert float(two[column]) == pytest.approx(float(one[column]), abs=1e-5)
+
+
+def test_the_rows_of_a_step_are_dealt_out_by_length(tmp_path: Path) -> None:
+    place = write_world(tmp_path)
+    pretrain.run(pretrain.Params(loop=LoopParams(epochs=0)), place)
+    corpus = Corpus.load(prompt_tables(place, "train"), open_model(place)[1], None)
+    rows = np.arange(3, 60)
+    parts = [dealt(corpus, rows, rank=rank, world=4) for rank in range(4)]
+    assert sorted(np.concatenate(parts).tolist()) == rows.tolist()
+    tokens = [int(corpus.lengths[part].sum()) for part in parts]
+    assert max(tokens) - min(tokens) < 2 * corpus.lengths.max()
+    assert dealt(corpus, rows[:2], rank=3, world=4).tolist() == []
+    assert dealt(corpus, rows, rank=0, world=1).tolist() == rows.tolist()

@@ -1,0 +1,224 @@
+"""The training loop: it stops where it is told, keeps the chosen weights, and its formulas are the stated ones."""
+
+from dataclasses import replace
+from typing import Any, cast
+
+import pytest
+import torch
+
+from features.errors import ParamsError, TrainingError
+from features.runtime.stage import Context
+from modeling import pretrain
+from modeling.config.settings import AdapterParams, LoopParams
+from modeling.data.prompt_dataset import Corpus
+from modeling.models.checkpoints import open_model
+from modeling.models.token_loss import TokenLosses
+from modeling.models.vip5 import VIP5, set_trainable
+from modeling.runtime.devices import device_of
+from modeling.training.loop import fit
+from modeling.training.optimizer import DecayedAdam, decays, rate_share
+from modeling.training.run_files import prompt_tables
+from modeling.training.step_planner import epoch_steps
+from modeling.training.validation import Measure, fixed_rows
+from tests.modeling.world import write_world
+
+LOOP = LoopParams(epochs=8, batch_size=16, learning_rate=0.02, measure_every=20, select_by="hr@10", dropout=0.0)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Context:
+    """A world with a trained backbone."""
+    made = write_world(tmp_path_factory.mktemp("world"))
+    pretrain.run(pretrain.Params(loop=LOOP), made)
+    return made
+
+
+def parts(place: Context, loop: LoopParams) -> tuple[Corpus, Measure]:
+    _, tokens = open_model(place)
+    corpus = Corpus.load(prompt_tables(place, "train"), tokens, None)
+    return corpus, Measure(corpus, fixed_rows(corpus, ["A-3", "B-5", "C-3"], loop.valid_rows, seed=5))
+
+
+@pytest.mark.parametrize(
+    ("loop", "stopped", "steps"),
+    [
+        (LoopParams(epochs=3, batch_size=45, max_steps=4), "max_steps", 4),
+        (LoopParams(epochs=3, batch_size=45, max_seconds=1e-6), "max_seconds", 2),
+        (LoopParams(epochs=3, batch_size=45), "finished", 6),
+    ],
+)
+def test_training_stops_where_it_is_told(place: Context, loop: LoopParams, stopped: str, steps: int) -> None:
+    model, _ = open_model(place)
+    corpus, measure = parts(place, loop)
+    history = fit(model, corpus, measure, loop, seed=1, stage="pretrain")
+    assert history.stopped == stopped
+    assert history.steps <= steps
+    assert history.best["valid_loss"] > 0
+    assert history.best_step <= history.steps
+
+
+def test_items_left_out_and_words_lost_reach_the_steps(place: Context) -> None:
+    plain = LoopParams(epochs=1, batch_size=90, learning_rate=1e-9, dropout=0.0, valid_rows=0)
+    seen = {}
+    for name, changed in (("plain", {}), ("left out", {"leave_out_named": True}), ("noise", {"word_noise": 0.8})):
+        model, tokens = open_model(place)
+        corpus = Corpus.load(prompt_tables(place, "train"), tokens, None)
+        seen[name] = fit(model, corpus, None, replace(plain, **changed), seed=1, stage="pretrain")
+    loss = {name: history.rows[-1]["loss_sequential"] for name, history in seen.items()}
+    assert (
+        loss["left out"] < loss["plain"] < loss["noise"]
+    )  # fewer wrong answers are possible; words that it knew are gone
+    assert seen["left out"].source_tokens == seen["plain"].source_tokens > seen["noise"].source_tokens
+
+
+class Rigged:
+    """A measure that says what it is told and remembers the weights it saw."""
+
+    def __init__(self, *losses: float) -> None:
+        self.losses, self.seen = iter(losses), list[torch.Tensor]()
+
+    def __call__(self, model: VIP5) -> dict[str, float]:
+        self.seen.append(model.t5.shared.weight.detach().clone())
+        return {"valid_loss": next(self.losses)}
+
+
+@pytest.mark.parametrize(
+    ("select_by", "patience", "best_step", "steps", "stopped"),
+    [("loss", None, 2, 4, "finished"), ("last", None, 4, 4, "finished"), ("loss", 1, 2, 3, "patience")],
+)
+def test_the_chosen_weights_are_kept(
+    place: Context, select_by: Any, patience: int | None, best_step: int, steps: int, stopped: str
+) -> None:
+    model, _ = open_model(place)
+    loop = LoopParams(epochs=2, batch_size=45, measure_every=1, select_by=select_by, patience=patience)
+    rigged = Rigged(3.0, 1.0, 2.0, 1.5)
+    history = fit(model, parts(place, loop)[0], cast("Measure", rigged), loop, seed=1, stage="pretrain")
+    assert (history.best_step, history.steps, history.stopped) == (best_step, steps, stopped)
+    assert torch.equal(model.t5.shared.weight, rigged.seen[best_step - 1])
+
+
+def test_hr_cannot_choose_where_it_is_not_measured(place: Context) -> None:
+    model, _ = open_model(place)
+    loop = LoopParams(epochs=1, batch_size=45, select_by="hr@10")
+    with pytest.raises(ParamsError, match=r"pretrain\.loop\.select_by: hr@10 with identifiers of several tokens"):
+        fit(model, parts(place, loop)[0], cast("Measure", Rigged(1.0)), loop, seed=1, stage="pretrain")
+
+
+def test_a_loss_that_is_not_finite_ends_training_in_one_line(place: Context) -> None:
+    model, _ = open_model(place)
+    model.t5.shared.weight.data.fill_(float("inf"))
+    loop = LoopParams(epochs=1, batch_size=45)
+    with pytest.raises(
+        TrainingError, match=r"not finite by step 2 of pretrain; .* lower pretrain\.loop\.learning_rate"
+    ):
+        fit(model, parts(place, loop)[0], None, loop, seed=1, stage="pretrain")
+
+
+def test_epochs_cycle_through_the_rounds(place: Context) -> None:
+    corpus, _ = parts(place, LOOP)
+    corpus.rounds = corpus.user_ids % 2
+    for epoch, parity in ((0, 0), (1, 1), (2, 0)):
+        batches = epoch_steps(corpus, LOOP, 1, "train", epoch)
+        rows = sorted(int(row) for batch in batches for row in batch)
+        assert rows == [row for row in range(len(corpus)) if corpus.user_ids[row] % 2 == parity]
+
+
+def test_only_one_token_targets_of_next_item_prompts_are_ranked(place: Context) -> None:
+    corpus, measure = parts(place, LOOP)
+    rows = fixed_rows(corpus, ["A-3", "B-5", "C-3"], 7, seed=5)
+    assert len(rows) == 21
+    assert set(corpus.next_item_rows(rows).tolist()) == {int(row) for row in rows if row < 30}
+    assert len(fixed_rows(corpus, ["B-5"], 100, seed=5)) == 30
+    assert measure.num_rows == 90
+
+
+def test_weightings_are_the_formulas() -> None:
+    losses = TokenLosses(torch.tensor([1.0, 3.0, 5.0]), torch.tensor([0, 0, 1]), torch.tensor([2, 0]))
+    assert losses.reduce("tokens").item() == 3.0
+    assert losses.reduce("examples").item() == 3.5
+    assert losses.reduce("paper").item() == 3.0
+    sums, counts = losses.by_family()
+    assert (sums.tolist(), counts.tolist()) == ([5.0, 0.0, 4.0], [1.0, 0.0, 2.0])
+
+
+def test_families_count_as_they_are_weighted() -> None:
+    losses = TokenLosses(torch.tensor([1.0, 3.0, 5.0]), torch.tensor([0, 0, 1]), torch.tensor([2, 0]))
+    weights = [3.0, 1.0, 0.5]  # of the sequential row 3, of the explanation 0.5
+    assert losses.reduce("tokens", weights).item() == pytest.approx((0.5 * 4 + 3 * 5) / (0.5 * 2 + 3))
+    assert losses.reduce("examples", weights).item() == pytest.approx((0.5 * 2 + 3 * 5) / 3.5)
+    assert losses.reduce("paper", weights).item() == pytest.approx((0.5 * 1 + 3 * 5) / 3.5)
+    with pytest.raises(ValueError, match="family_weights must name sequential, direct, explanation"):
+        LoopParams(family_weights={"sequential": 1.0})
+
+
+@pytest.mark.parametrize("weighting", ["tokens", "examples", "paper"])
+def test_a_step_in_several_passes_is_the_step_in_one(place: Context, weighting: Any) -> None:
+    found = []
+    for mixing, tokens in (("lengths", None), ("random", None), ("random", 60)):
+        model, _ = open_model(place)
+        set_trainable(model, tune="full", small_embeddings=True)
+        loop = LoopParams(
+            batch_size=90, max_steps=1, mixing=cast("Any", mixing), tokens_per_batch=tokens, weighting=weighting,
+            dropout=0.0, family_weights={"sequential": 1.0, "direct": 2.0, "explanation": 0.5},
+        )  # fmt: skip
+        corpus, _ = parts(place, loop)
+        history = fit(model, corpus, None, loop, seed=1, stage="pretrain")
+        assert (history.steps, history.examples) == (1, 90)
+        found.append((model.t5.shared.weight.detach(), history.rows[-1]["loss"], history.padding_share))
+    for weight, loss, padding in found[1:]:
+        torch.testing.assert_close(weight, found[0][0], atol=1e-5, rtol=0)
+        assert loss == pytest.approx(found[0][1], rel=1e-5)
+        assert padding < found[0][2]
+
+
+def test_what_decays() -> None:
+    assert decays("t5.shared.weight", decay_norms=False)
+    assert not decays("visual.inner.bias", decay_norms=True)
+    assert not decays("adapters.encoder_0_feed_forward.up_bias", decay_norms=True)
+    assert not decays("t5.encoder.final_layer_norm.weight", decay_norms=False)
+    assert decays("t5.encoder.final_layer_norm.weight", decay_norms=True)
+    assert not decays("visual.norm.weight", decay_norms=False)
+    parameter = torch.nn.Parameter(torch.ones(2))
+    parameter.grad = torch.zeros(2)
+    DecayedAdam([("weight", parameter)], weight_decay=0.5).step(0.1, 1.0)
+    assert parameter.tolist() == pytest.approx([0.95, 0.95])
+
+
+def test_learning_rate_rises_and_falls() -> None:
+    assert [rate_share(p, 0.1) for p in (0.0, 0.05, 0.1, 0.55, 1.0)] == pytest.approx([0, 0.5, 1, 0.5, 0])
+    assert [rate_share(p, 0.0) for p in (0.0, 0.5, 1.0)] == [1, 0.5, 0]
+    assert rate_share(1.0, 1.0) == 1.0
+
+
+def test_a_gpu_that_is_not_there_is_refused() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    assert device_of(LoopParams()).type == "cpu"
+    with pytest.raises(ParamsError, match="on a machine without a GPU"):
+        device_of(LoopParams(device="cuda"))
+    with pytest.raises(ParamsError, match="expected auto, cpu, cuda or cuda:N"):
+        device_of(LoopParams(device="abacus"))
+
+
+def test_bfloat16_trains_too(place: Context) -> None:
+    model, _ = open_model(place)
+    loop = LoopParams(epochs=1, batch_size=45, dtype="bfloat16")
+    set_trainable(model, tune="full", small_embeddings=True)
+    history = fit(model, parts(place, loop)[0], None, loop, seed=1, stage="pretrain")
+    assert history.steps == 2
+    assert model.t5.shared.weight.dtype == torch.float32
+
+
+@pytest.mark.slow
+def test_a_compiled_model_takes_the_same_steps(place: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch traces the model and runs the graph by itself: all of compiling but the machine code."""
+    compiled = torch.nn.Module.compile
+    monkeypatch.setattr(VIP5, "compile", lambda self, **how: compiled(self, backend="eager", **how))
+    found = []
+    for flag in (False, True):
+        model, _ = open_model(place, adapters=AdapterParams(reduction=4))
+        set_trainable(model, tune="parts", small_embeddings=True)
+        loop = LoopParams(batch_size=45, max_steps=2, dropout=0.0, compile=flag, kernels="stock", mixing="lengths")
+        fit(model, parts(place, loop)[0], None, loop, seed=1, stage="pretrain")
+        found.append(model.whole_word.weight.detach())
+    torch.testing.assert_close(found[1], found[0], atol=1e-5, rtol=0)
