@@ -1,1 +1,14 @@
-"""Prefect turns the crank: bring a dump in, run the graph of `dvc.yaml`, report."""
+"""Prefect around the graph of `dvc.yaml`: bring dumps in, retrain, promote, report.
+
+Commands: setup, demo, ingest, profile, retrain, serve, trigger, champion, remote, graph, docs. Rooms, in data order:
+
+installing     what `make setup` checks; the standard library only
+download       dumps and photos: fetched, checked, published
+pipeline       dvc.yaml kept true to the code, derived for profiles
+execution      child processes, workspace lock, run log
+registry       champion models, quality gate, drift
+retraining     the steps of a retrain and its Prefect flow
+orchestration  Prefect's settings, server and messages
+scheduling     the deployments of flows.serve and their schedule
+docgen         generated pages of the documentation
+"""

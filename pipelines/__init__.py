@@ -1,1 +1,13 @@
-"""Dumps to tables: Beam for row-parallel work, Polars for global joins; one module a stage."""
+"""Dumps to tables: Beam for row-parallel work, Polars for global joins.
+
+Stages: sample, records, sequences, explanations, candidates, prompts, data_report. Rooms, in data order:
+
+synthetic    the synthetic sample dump and its photos
+parsing      dump lines to typed rows or rejects
+sequencing   k-core, time order, numbering, split; two engines
+aspects      opinion sentences and their aspect words
+negatives    negative sampling and candidate lists
+prompting    examples of the prompt tables, sampled and rendered
+reporting    the data page and the photo page
+beam         the only place that runs Apache Beam
+"""
