@@ -1,6 +1,7 @@
 """Tables to scores: VIP5, its training, its evaluation and what it recommends.
 
-Stages: pretrain, train, evaluate, model_report. Commands: repeat, recommend, recommend_all, summary. Rooms, in data order:
+Stages: pretrain, train, evaluate, model_report. Commands: repeat, recommend, recommend_all, summary.
+Rooms, in data order:
 
 config         parameter classes; nothing here imports torch
 runtime        devices, processes, memory, random state
