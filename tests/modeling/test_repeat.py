@@ -33,7 +33,7 @@ def test_the_command_trains_once_a_seed_and_leaves_the_shipped_results_alone(
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     before = {path: path.stat().st_mtime_ns for path in Path("models").rglob("*") if path.is_file()}
-    assert evaluate.main(["--seeds", "2"]) == 0
+    assert repeat.main(["--seeds", "2"]) == 0
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert not Path("metrics/tiny/evaluate.json").exists()
     found = json.loads(Path("metrics/tiny/seeds.json").read_text(encoding="utf-8"))

@@ -101,8 +101,8 @@ def test_a_line_of_100_megabytes_takes_no_more_memory_than_a_short_one(tmp_path:
             stream.write(b"x" * 1_000_000)
         stream.write(b'"}\n' + dumped(GOOD) + b"\n")
     code = (
-        "import resource, pathlib; from pipelines import dump_lines;"
-        f"[block] = dump_lines.blocks(pathlib.Path({str(path)!r}), 1000, 1 << 20);"
+        "import resource, pathlib; from pipelines.parsing import line_blocks;"
+        f"[block] = line_blocks.blocks(pathlib.Path({str(path)!r}), 1000, 1 << 20);"
         "print(len(block.lines), sorted(block.long), len(block.lines[0]),"
         " resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
@@ -147,9 +147,9 @@ def test_memory_grows_with_the_block_and_not_with_the_file(tmp_path: Path) -> No
         path = tmp_path / f"{times}.json.gz"
         path.write_bytes(gzip.compress(lines, 1) * times)
         code = (
-            "import resource, pathlib; from pipelines import dump_lines, readers;"
-            f"blocks = dump_lines.blocks(pathlib.Path({str(path)!r}), 2000, 1 << 20);"
-            "print(sum(readers.read_reviews(block, 'x', 'amazon2014').kept_lines for block in blocks),"
+            "import resource, pathlib; from pipelines.parsing import amazon, line_blocks;"
+            f"blocks = line_blocks.blocks(pathlib.Path({str(path)!r}), 2000, 1 << 20);"
+            "print(sum(amazon.read_reviews(block, 'x', 'amazon2014').kept_lines for block in blocks),"
             " resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
         )
         done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
