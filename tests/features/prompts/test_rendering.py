@@ -10,7 +10,7 @@ import pytest
 from features.prompts import rendering
 from features.prompts.templates import Prompt, load_templates
 
-REAL_DATA = Path(os.environ.get("VIP5_REAL_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
+REAL_DATA = Path(os.environ.get("VIP5_REAL_DATA", Path(__file__).parents[3] / ".." / "shared" / "data"))
 SPEC = REAL_DATA.parent / "spec"
 RECORDED = {"records": 290, "extra_missing_title_or_name": 10, "truncated_at_128_tokens": 6}
 """The lists of recorded examples and how many they hold; the last are cut as tokens, not as text."""

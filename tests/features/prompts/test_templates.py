@@ -10,7 +10,7 @@ import yaml
 from features.errors import ParamsError
 from features.prompts.templates import OWN_TEMPLATES, load_templates, slots_of
 
-REAL_DATA = Path(os.environ.get("VIP5_REAL_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
+REAL_DATA = Path(os.environ.get("VIP5_REAL_DATA", Path(__file__).parents[3] / ".." / "shared" / "data"))
 PUBLISHED = REAL_DATA.parent / "spec" / "published_prompts.yaml"
 
 
