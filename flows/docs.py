@@ -1,4 +1,4 @@
-"""The generated pages: `docs/prompts.md`, `docs/tables.md` and `docs/data-flow.md`, written or compared.
+"""The generated pages: `docs/reference/prompts.md`, `docs/reference/tables.md` and `docs/reference/data-flow.md`, written or compared.
 
 Enters: features/prompts/prompts.yaml, features/schema.py, dvc.yaml. Leaves: Markdown; with `--check`, an exit code and
 one line on the first page that differs. Trade-off: a page is rebuilt whole (milliseconds), so it is never half out of
@@ -51,11 +51,11 @@ FAMILY_MEANINGS = {
 
 def pages(root: Path) -> dict[Path, str]:
     """The generated pages by path, from the code and from `root`/dvc.yaml."""
-    docs = root / "docs"
+    reference = root / "docs" / "reference"
     return {
-        docs / "prompts.md": NOTICE + prompts_page(load_templates()),
-        docs / "tables.md": NOTICE + tables_page(),
-        docs / "data-flow.md": NOTICE + data_flow(load_yaml(root / "dvc.yaml")),
+        reference / "prompts.md": NOTICE + prompts_page(load_templates()),
+        reference / "tables.md": NOTICE + tables_page(),
+        reference / "data-flow.md": NOTICE + data_flow(load_yaml(root / "dvc.yaml")),
     }
 
 
@@ -108,7 +108,7 @@ def tables_page() -> str:
         "Folders below `data/${dataset}/`, each of Parquet parts (zstd, sorted by the key) and a `_manifest.json` that",
         "is written last: a folder without one is not a table. `D` is the width of the encoder. Every Parquet file",
         "repeats the meanings and units below in its own metadata: by field for Arrow, and as JSON under `columns` for",
-        "DuckDB and Polars (`examples/columns.sql`). Ready queries: [examples/](../examples/README.md).",
+        "DuckDB and Polars (`examples/columns.sql`). Ready queries: [examples/](../../examples/README.md).",
     ]
     for table in declared_tables():
         key = ", ".join(f"`{name}`" for name in table.key)

@@ -1,4 +1,4 @@
-"""`docs/data-flow.md`: the graph of `dvc.yaml` as a picture and a table, and the glossary.
+"""`docs/reference/data-flow.md`: the graph of `dvc.yaml` as a picture and a table, and the glossary.
 
 Enters: the parsed `dvc.yaml`. Leaves: Markdown. Trade-off: code dependencies are left out (the import graph proves
 them in tests/test_graph.py), so that the page shows what a stage says to another.

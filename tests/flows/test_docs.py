@@ -72,7 +72,7 @@ def test_check_is_silent_after_writing_and_names_the_page_and_line_that_drifted(
     assert "no page" in caplog.text
     assert docs.main(["--root", str(tmp_path)]) == 0
     assert docs.main(["--root", str(tmp_path), "--check"]) == 0
-    page = tmp_path / "docs" / "prompts.md"
+    page = tmp_path / "docs" / "reference" / "prompts.md"
     page.write_text(page.read_text(encoding="utf-8").replace("# Prompts", "# Promts"), encoding="utf-8")
     caplog.clear()
     assert docs.main(["--root", str(tmp_path), "--check"]) == 3
