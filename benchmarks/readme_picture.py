@@ -35,7 +35,13 @@ def take_picture(user: str, chromium: str, target: Path) -> int:
         recommend = [sys.executable, "-m", "modeling.recommend", "--user", user, "--held-out", "--page", str(page)]
         subprocess.run(recommend, check=True, stdout=subprocess.DEVNULL)
         width, height = SIZE
-        options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--window-size={width},{height}"]
+        options = [
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--hide-scrollbars",
+            f"--window-size={width},{height}",
+        ]
         command = [chromium, *options, f"--screenshot={shot}", page.as_uri()]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         target.parent.mkdir(parents=True, exist_ok=True)

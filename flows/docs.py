@@ -1,8 +1,7 @@
-"""The generated pages: `docs/reference/prompts.md`, `docs/reference/tables.md` and `docs/reference/data-flow.md`, written or compared.
+"""The generated pages of `docs/reference/`: prompts, tables, data flow and parameters, written or compared.
 
-Enters: features/prompts/prompts.yaml, features/schema.py, dvc.yaml. Leaves: Markdown; with `--check`, an exit code and
-one line on the first page that differs. Trade-off: a page is rebuilt whole (milliseconds), so it is never half out of
-date.
+Reads features/prompts/prompts.yaml, features/schema.py, dvc.yaml and the parameter classes. Writes Markdown; with
+`--check`, writes nothing and fails on the first page that differs. A page is rebuilt whole, in milliseconds.
 """
 
 import argparse
@@ -20,6 +19,7 @@ from features.prompts.templates import FAMILY_SIZES, SLOTS, Prompt, load_templat
 from features.runtime.params import load_yaml
 from features.runtime.stage import configure_logging
 from flows.docgen.data_flow_page import data_flow
+from flows.docgen.parameters_page import parameters_page
 
 log = logging.getLogger("vip5")
 
@@ -56,6 +56,7 @@ def pages(root: Path) -> dict[Path, str]:
         reference / "prompts.md": NOTICE + prompts_page(load_templates()),
         reference / "tables.md": NOTICE + tables_page(),
         reference / "data-flow.md": NOTICE + data_flow(load_yaml(root / "dvc.yaml")),
+        reference / "parameters.md": NOTICE + parameters_page(),
     }
 
 

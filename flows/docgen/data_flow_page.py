@@ -1,4 +1,4 @@
-"""`docs/reference/data-flow.md`: the graph of `dvc.yaml` as a picture and a table, and the glossary.
+"""`docs/reference/data-flow.md`: the graph of `dvc.yaml` as a picture and a table.
 
 Enters: the parsed `dvc.yaml`. Leaves: Markdown. Trade-off: code dependencies are left out (the import graph proves
 them in tests/test_graph.py), so that the page shows what a stage says to another.
@@ -8,43 +8,6 @@ from collections.abc import Mapping
 from typing import Any
 
 DATA_ROOTS = ("data/", "models/", "metrics/", "plots/", "reports/")
-
-GLOSSARY = {
-    "adapter": "small two-layer network inside a Transformer block; trained while the block itself is frozen",
-    "aspect": "noun that names a property, part or use of an item and that many reviews of the category judge",
-    "backbone": "the T5 encoder-decoder that reads and writes text, before photos are known to it",
-    "candidates": "the items of a direct prompt: one that the user bought and 99 never bought",
-    "category embedding": "tells the encoder whether a position is text or a visual token",
-    "dataset": "one entry of `datasets` in params.yaml: a dump, its format and its files",
-    "direct": "prompt family B: choose among candidates, or say yes or no to one item",
-    "dump": "the files of a dataset as they came, below `data/raw/`",
-    "explanation": "prompt family C: write a sentence of the user's review; also one row of the table `explanations`",
-    "family": "sequential, direct or explanation",
-    "feature word": "the aspect that an explanation speaks of",
-    "held out": "a prompt that training never shows, so that evaluation with it is zero-shot in wording",
-    "history": "the items that a user bought before the one asked for, oldest first",
-    "identifier": "how an item is written in a prompt: digits, one token, or a few code tokens",
-    "interaction": "one review of an item by a user, as a purchase",
-    "item": "a product; `item_key` in the dump, `item_id` after `sequences`",
-    "k-core": "the users and items left when those with fewer than k interactions are removed, again and again",
-    "leak": "any way in which a training example, a number or a name tells what valid or test asks for",
-    "manifest": "`_manifest.json` of a table: rows, digests of schema, parameters and inputs; written last",
-    "part": "one Parquet file of a table",
-    "position": "place of an interaction in the user's time order, from 1",
-    "prompt": "a template of the 29, or its text with slots filled",
-    "reject": "a dump line or photo that could not be accepted, kept as a row with its reason",
-    "round": "one independent draw of the training prompts; epochs take the rounds in turn",
-    "sequential": "prompt family A: name the item that follows a history, or say yes or no to one",
-    "slot": "a named place such as {history} in a prompt template",
-    "source, target": "the text that the encoder reads, and the text that the decoder must write",
-    "split": "train, valid (the last but one interaction of a user) or test (the last)",
-    "stage": "a step of dvc.yaml: a module, a section of params.yaml and folders of the same name",
-    "unit": "what one Beam worker does at a time: thousands of rows, never one",
-    "user": "a customer; `user_key` in the dump, `user_id` after `sequences`",
-    "variant": "published, or history where a direct prompt also shows the history",
-    "visual token": "a vector made of a photo that stands in the encoder's input like a word",
-    "whole-word embedding": "tells the encoder which sub-word pieces belong to one word",
-}
 
 
 def data_flow(graph: Mapping[str, Any]) -> str:
@@ -61,7 +24,8 @@ def data_flow(graph: Mapping[str, Any]) -> str:
         "# Data flow",
         "",
         "Each box is a stage of `dvc.yaml`: a module, a section of `params.yaml` and output folders of the same name.",
-        "An arrow means that a stage reads what another wrote; [tables.md](tables.md) lists the columns of each table.",
+        "An arrow means that a stage reads what another wrote; [tables.md](tables.md) lists the columns of each table,",
+        "[glossary.md](glossary.md) the terms.",
         "",
         *_picture(stages),
         "",
@@ -71,8 +35,6 @@ def data_flow(graph: Mapping[str, Any]) -> str:
         "|---|---|---|---|---|",
     ]
     lines += [_row(name, stage) for name, stage in stages.items()]
-    lines += ["", "## Glossary", "", "One word per concept, everywhere.", "", "| word | meaning |", "|---|---|"]
-    lines += [f"| {word} | {meaning} |" for word, meaning in GLOSSARY.items()]
     return "\n".join(lines) + "\n"
 
 
