@@ -1,9 +1,10 @@
-"""`docs/reference/data-flow.md`: the graph of `dvc.yaml` as a picture and a table.
+"""`docs/reference/data-flow.md`: the graph of `dvc.yaml` as a picture and a short block for each stage.
 
-Enters: the parsed `dvc.yaml`. Leaves: Markdown. Trade-off: code dependencies are left out (the import graph proves
-them in tests/test_graph.py), so that the page shows what a stage says to another.
+Reads the parsed `dvc.yaml`. Writes Markdown. Code dependencies are left out, because tests prove them from the imports;
+the page shows what a stage hands to another.
 """
 
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,12 +30,10 @@ def data_flow(graph: Mapping[str, Any]) -> str:
         "",
         *_picture(stages),
         "",
-        "`${dataset}` is the key `dataset` of `params.yaml`; `dataset` and `seed` are left out of the last column.",
-        "",
-        "| stage | what it does | reads | writes | parameters |",
-        "|---|---|---|---|---|",
+        "`${dataset}` is the key `dataset` of `params.yaml`; the parameters `dataset` and `seed` are not listed.",
     ]
-    lines += [_row(name, stage) for name, stage in stages.items()]
+    for name, stage in stages.items():
+        lines += _block(name, stage)
     return "\n".join(lines) + "\n"
 
 
@@ -76,12 +75,19 @@ def _package(stage: Mapping[str, Any]) -> str:
     return module.split(".", 1)[0]
 
 
-def _row(name: str, stage: Mapping[str, Any]) -> str:
+def _block(name: str, stage: Mapping[str, Any]) -> list[str]:
     reads = [dep for dep in stage.get("deps", []) if dep.startswith(DATA_ROOTS)]
     params = [str(param) for param in stage.get("params", []) if param not in {"dataset", "seed"}]
-    cells = [f"`{name}`", str(stage.get("desc", "")), _paths(reads), _paths(_outs(stage)), _paths(params)]
-    return f"| {' | '.join(cells)} |"
+    rows = {"reads": reads, "writes": _outs(stage), "parameters": params}
+    desc = str(stage.get("desc", ""))
+    head = ["", f"## {name}", "", *([f"{desc[0].upper()}{desc[1:]}.", ""] if desc else [])]
+    return [*head, *[f"* {word}: {_paths(paths)}" for word, paths in rows.items()]]
 
 
 def _paths(paths: list[str]) -> str:
-    return "<br>".join(f"`{path}`" for path in paths) or "-"
+    return _wrapped([f"`{path}`" for path in paths]) or "-"
+
+
+def _wrapped(words: list[str]) -> str:
+    """The words, with commas, in lines of at most 140 characters that continue a list item."""
+    return "\n  ".join(textwrap.wrap(", ".join(words), 140, break_long_words=False, break_on_hyphens=False))
