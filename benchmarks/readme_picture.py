@@ -17,8 +17,8 @@ from features.errors import InputError
 from features.runtime.stage import configure_logging
 
 log = logging.getLogger("vip5")
-USER = "AGTPFE8EXP12MU"
-"""The user of docs/tour.md; the bought item is the second of the five."""
+USER = "ASQAD0XXX5RI60"
+"""A user of the sample who bought the first of the five next, and whose items all have photos."""
 SIZE = (760, 795)
 """Pixels: the history and the first five recommendations."""
 MAX_BYTES = 150_000
