@@ -43,7 +43,7 @@ format: ready  ## let ruff rewrite the code
 	@.venv/bin/ruff format .
 	@.venv/bin/ruff check --fix .
 
-docs: ready  ## regenerate dvc.yaml's lists and docs/reference
+docs: ready  ## regenerate dvc.yaml's lists and docs/{data-flow,prompts,tables}.md
 	@$(RUN) flows.graph --write
 	@$(RUN) flows.docs
 

@@ -1,7 +1,6 @@
-"""`docs/reference/data-flow.md`: the graph of `dvc.yaml` as a picture and a short block for each stage.
+"""Generates `docs/reference/data-flow.md`: the graph of `dvc.yaml` as a diagram and a block for each stage.
 
-Reads the parsed `dvc.yaml`. Writes Markdown. Code dependencies are left out, because tests prove them from the imports;
-the page shows what a stage hands to another.
+The page shows data dependencies only; tests/flows verifies the code dependencies.
 """
 
 import textwrap
@@ -12,13 +11,13 @@ DATA_ROOTS = ("data/", "models/", "metrics/", "plots/", "reports/")
 
 
 def data_flow(graph: Mapping[str, Any]) -> str:
-    """The page on the data flow.
+    """Generates the page of the data flow.
 
     Args:
         graph: `dvc.yaml` as a mapping with the key `stages`.
 
     Example:
-        a graph of `a` (outs `data/x`) and `b` (deps `data/x`) gives a picture with `a --> b`.
+        A graph of `a` (outs `data/x`) and `b` (deps `data/x`) gives a diagram with `a --> b`.
     """
     stages: Mapping[str, Mapping[str, Any]] = graph["stages"]
     lines = [
@@ -38,7 +37,7 @@ def data_flow(graph: Mapping[str, Any]) -> str:
 
 
 def edges(stages: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """(writer, reader) pairs: the reader depends on an output of the writer."""
+    """Returns (writer, reader) pairs, where the reader depends on an output of the writer."""
     writers = {out: name for name, stage in stages.items() for out in _outs(stage)}
     pairs = []
     for reader, stage in stages.items():

@@ -1,6 +1,6 @@
-"""`docs/reference/parameters.md`: every parameter of `params.yaml`, from the parameter classes.
+"""Generates `docs/reference/parameters.md`: every parameter of `params.yaml`, from the parameter classes.
 
-Reads the dataclasses and the strings below their fields. Writes one table for each section, in data order.
+Reads the dataclasses and the strings below their fields; writes one table for each section, in data order.
 """
 
 import ast
@@ -36,7 +36,7 @@ SECTIONS = {
 
 
 def parameters_page() -> str:
-    """The page on the parameters: type, default and meaning of each."""
+    """Generates the page of parameters: type, default and meaning of each."""
     lines = [
         "# Parameters",
         "",
@@ -54,7 +54,7 @@ def parameters_page() -> str:
 
 
 def rows(cls: Any, prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
-    """(name, type, default, meaning) of each field; the fields of a nested dataclass follow their group.
+    """Yields (name, type, default, meaning) of each field; the fields of a nested dataclass follow their group.
 
     Example:
         a field `loop: Loop` with a field `epochs: int = 3` gives `loop`, then `loop.epochs` with default 3.
@@ -69,7 +69,7 @@ def rows(cls: Any, prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
 
 
 def field_docs(cls: Any) -> dict[str, str]:
-    """Field name to the string literal below it in the source of the class."""
+    """Returns the string literal below each field in the source of the class, by field name."""
     body = ast.parse(inspect.cleandoc(inspect.getsource(cls))).body[0].body  # type: ignore[attr-defined]
     found = {}
     for field, text in itertools.pairwise(body):

@@ -25,7 +25,7 @@ from modeling.serving import promoted_model
 from modeling.serving.promoted_model import Champion
 
 NEW_NAME = "a customer"
-"""What stands in a prompt for the name of a person without a number (docs/decisions/0014-cold-start-users.md)."""
+"""What stands in a prompt for the name of a person without a number (docs/decisions/0014-somebody-new.md)."""
 _MANY_KEYS = 50_000  # beyond so many, near keys are looked for among those with the same first letters only
 _COLUMNS = ("item_id", "item_key", "title")
 

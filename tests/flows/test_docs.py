@@ -80,7 +80,9 @@ def test_every_parameter_has_a_meaning() -> None:
     assert set(parameters_page.SECTIONS) <= set(load_yaml(ROOT / "params.yaml"))
 
 
-def test_check_names_the_page_and_line_that_drifted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_check_passes_after_write_and_names_the_first_difference(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     shutil.copy(ROOT / "dvc.yaml", tmp_path / "dvc.yaml")
     assert docs.main(["--root", str(tmp_path), "--check"]) == 3
     assert "no page" in caplog.text
