@@ -1,6 +1,6 @@
 """Cost of the line from a dump to candidates, beside the published way: `python -m benchmarks.data lines 5000000`.
 
-Enters: how many reviews. Leaves: tables on standard output (docs/benchmarks-data.md keeps them).
+Enters: how many reviews. Leaves: tables on standard output (docs/benchmarks/data-stages.md keeps them).
 `lines N`   makes a dump of N reviews and N / 10 metadata lines, runs `records`, `sequences`, `candidates` on it; on its
             first lines (`--slice`, of one size or several) runs the same and the published way, of which the two
             steps that cost more a row the longer the dump is are done for every n-th row only (`--every`).

@@ -1,83 +1,43 @@
-"""`docs/data-flow.md`: the graph of `dvc.yaml` as a picture and a table, and the glossary.
+"""Generates `docs/reference/data-flow.md`: the graph of `dvc.yaml` as a diagram and a block for each stage.
 
-Enters: the parsed `dvc.yaml`. Leaves: Markdown. Trade-off: code dependencies are left out (the import graph proves
-them in tests/test_graph.py), so that the page shows what a stage says to another.
+The page shows data dependencies only; tests/flows verifies the code dependencies.
 """
 
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
 DATA_ROOTS = ("data/", "models/", "metrics/", "plots/", "reports/")
 
-GLOSSARY = {
-    "adapter": "small two-layer network inside a Transformer block; trained while the block itself is frozen",
-    "aspect": "noun that names a property, part or use of an item and that many reviews of the category judge",
-    "backbone": "the T5 encoder-decoder that reads and writes text, before photos are known to it",
-    "candidates": "the items of a direct prompt: one that the user bought and 99 never bought",
-    "category embedding": "tells the encoder whether a position is text or a visual token",
-    "dataset": "one entry of `datasets` in params.yaml: a dump, its format and its files",
-    "direct": "prompt family B: choose among candidates, or say yes or no to one item",
-    "dump": "the files of a dataset as they came, below `data/raw/`",
-    "explanation": "prompt family C: write a sentence of the user's review; also one row of the table `explanations`",
-    "family": "sequential, direct or explanation",
-    "feature word": "the aspect that an explanation speaks of",
-    "held out": "a prompt that training never shows, so that evaluation with it is zero-shot in wording",
-    "history": "the items that a user bought before the one asked for, oldest first",
-    "identifier": "how an item is written in a prompt: digits, one token, or a few code tokens",
-    "interaction": "one review of an item by a user, as a purchase",
-    "item": "a product; `item_key` in the dump, `item_id` after `sequences`",
-    "k-core": "the users and items left when those with fewer than k interactions are removed, again and again",
-    "leak": "any way in which a training example, a number or a name tells what valid or test asks for",
-    "manifest": "`_manifest.json` of a table: rows, digests of schema, parameters and inputs; written last",
-    "part": "one Parquet file of a table",
-    "position": "place of an interaction in the user's time order, from 1",
-    "prompt": "a template of the 29, or its text with slots filled",
-    "reject": "a dump line or photo that could not be accepted, kept as a row with its reason",
-    "round": "one independent draw of the training prompts; epochs take the rounds in turn",
-    "sequential": "prompt family A: name the item that follows a history, or say yes or no to one",
-    "slot": "a named place such as {history} in a prompt template",
-    "source, target": "the text that the encoder reads, and the text that the decoder must write",
-    "split": "train, valid (the last but one interaction of a user) or test (the last)",
-    "stage": "a step of dvc.yaml: a module, a section of params.yaml and folders of the same name",
-    "unit": "what one Beam worker does at a time: thousands of rows, never one",
-    "user": "a customer; `user_key` in the dump, `user_id` after `sequences`",
-    "variant": "published, or history where a direct prompt also shows the history",
-    "visual token": "a vector made of a photo that stands in the encoder's input like a word",
-    "whole-word embedding": "tells the encoder which sub-word pieces belong to one word",
-}
-
 
 def data_flow(graph: Mapping[str, Any]) -> str:
-    """The page on the data flow.
+    """Generates the page of the data flow.
 
     Args:
         graph: `dvc.yaml` as a mapping with the key `stages`.
 
     Example:
-        a graph of `a` (outs `data/x`) and `b` (deps `data/x`) gives a picture with `a --> b`.
+        A graph of `a` (outs `data/x`) and `b` (deps `data/x`) gives a diagram with `a --> b`.
     """
     stages: Mapping[str, Mapping[str, Any]] = graph["stages"]
     lines = [
         "# Data flow",
         "",
         "Each box is a stage of `dvc.yaml`: a module, a section of `params.yaml` and output folders of the same name.",
-        "An arrow means that a stage reads what another wrote; [tables.md](tables.md) lists the columns of each table.",
+        "An arrow means that a stage reads what another wrote; [tables.md](tables.md) lists the columns of each table,",
+        "[glossary.md](glossary.md) the terms.",
         "",
         *_picture(stages),
         "",
-        "`${dataset}` is the key `dataset` of `params.yaml`; `dataset` and `seed` are left out of the last column.",
-        "",
-        "| stage | what it does | reads | writes | parameters |",
-        "|---|---|---|---|---|",
+        "`${dataset}` is the key `dataset` of `params.yaml`; the parameters `dataset` and `seed` are not listed.",
     ]
-    lines += [_row(name, stage) for name, stage in stages.items()]
-    lines += ["", "## Glossary", "", "One word per concept, everywhere.", "", "| word | meaning |", "|---|---|"]
-    lines += [f"| {word} | {meaning} |" for word, meaning in GLOSSARY.items()]
+    for name, stage in stages.items():
+        lines += _block(name, stage)
     return "\n".join(lines) + "\n"
 
 
 def edges(stages: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """(writer, reader) pairs: the reader depends on an output of the writer."""
+    """Returns (writer, reader) pairs, where the reader depends on an output of the writer."""
     writers = {out: name for name, stage in stages.items() for out in _outs(stage)}
     pairs = []
     for reader, stage in stages.items():
@@ -114,12 +74,19 @@ def _package(stage: Mapping[str, Any]) -> str:
     return module.split(".", 1)[0]
 
 
-def _row(name: str, stage: Mapping[str, Any]) -> str:
+def _block(name: str, stage: Mapping[str, Any]) -> list[str]:
     reads = [dep for dep in stage.get("deps", []) if dep.startswith(DATA_ROOTS)]
     params = [str(param) for param in stage.get("params", []) if param not in {"dataset", "seed"}]
-    cells = [f"`{name}`", str(stage.get("desc", "")), _paths(reads), _paths(_outs(stage)), _paths(params)]
-    return f"| {' | '.join(cells)} |"
+    rows = {"reads": reads, "writes": _outs(stage), "parameters": params}
+    desc = str(stage.get("desc", ""))
+    head = ["", f"## {name}", "", *([f"{desc[0].upper()}{desc[1:]}.", ""] if desc else [])]
+    return [*head, *[f"* {word}: {_paths(paths)}" for word, paths in rows.items()]]
 
 
 def _paths(paths: list[str]) -> str:
-    return "<br>".join(f"`{path}`" for path in paths) or "-"
+    return _wrapped([f"`{path}`" for path in paths]) or "-"
+
+
+def _wrapped(words: list[str]) -> str:
+    """The words, with commas, in lines of at most 140 characters that continue a list item."""
+    return "\n  ".join(textwrap.wrap(", ".join(words), 140, break_long_words=False, break_on_hyphens=False))

@@ -1,5 +1,7 @@
 """The generated pages: complete, true to the code, and their drift is told in one line."""
 
+import importlib
+import re
 import shutil
 import subprocess
 import sys
@@ -9,8 +11,9 @@ import pytest
 
 from features import schema
 from features.prompts.templates import load_templates
+from features.runtime.params import load_yaml
 from flows import docs
-from flows.docgen import data_flow_page
+from flows.docgen import data_flow_page, parameters_page
 
 ROOT = Path(__file__).parents[2]
 GRAPH = {
@@ -53,18 +56,31 @@ def test_every_declared_table_and_column_is_on_the_page() -> None:
         assert f"| `{column.name}` |" in page
 
 
-def test_edges_follow_outs_and_deps_and_code_files_are_left_out() -> None:
+def test_edges_follow_outs_and_deps_without_code_files() -> None:
     assert data_flow_page.edges(GRAPH["stages"]) == [("records", "train")]
     page = data_flow_page.data_flow(GRAPH)
     assert "  records --> train\n" in page
     assert (
-        "| `records` | dump to rows | `data/raw/${dataset}` | `data/${dataset}/records/reviews` | `records` |" in page
+        "## records\n\nDump to rows.\n\n* reads: `data/raw/${dataset}`\n* writes: `data/${dataset}/records/reviews`\n"
+        in page
     )
+    assert "* parameters: `records`\n" in page
     assert "features/schema.py" not in page
-    assert "| leak | " in page
 
 
-def test_check_is_silent_after_writing_and_names_the_page_and_line_that_drifted(
+def test_every_parameter_has_a_meaning() -> None:
+    undocumented = set()
+    for place in parameters_page.SECTIONS.values():
+        module, _, name = place.partition(":")
+        rows = parameters_page.rows(getattr(importlib.import_module(module), name))
+        undocumented |= {path for path, _, _, text in rows if text == "-"}
+    assert undocumented <= {"sasrec.num_blocks", "sasrec.num_heads", "sasrec.learning_rate"}
+    page = parameters_page.parameters_page()
+    assert "| `loop.epochs` | int | " in page
+    assert set(parameters_page.SECTIONS) <= set(load_yaml(ROOT / "params.yaml"))
+
+
+def test_check_passes_after_write_and_names_the_first_difference(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     shutil.copy(ROOT / "dvc.yaml", tmp_path / "dvc.yaml")
@@ -72,7 +88,7 @@ def test_check_is_silent_after_writing_and_names_the_page_and_line_that_drifted(
     assert "no page" in caplog.text
     assert docs.main(["--root", str(tmp_path)]) == 0
     assert docs.main(["--root", str(tmp_path), "--check"]) == 0
-    page = tmp_path / "docs" / "prompts.md"
+    page = tmp_path / "docs" / "reference" / "prompts.md"
     page.write_text(page.read_text(encoding="utf-8").replace("# Prompts", "# Promts"), encoding="utf-8")
     caplog.clear()
     assert docs.main(["--root", str(tmp_path), "--check"]) == 3
@@ -87,3 +103,34 @@ def test_the_generator_loads_neither_prefect_nor_beam() -> None:
     code = "import sys, flows.docs; print(sorted({'prefect', 'apache_beam', 'torch'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+PAGES = [*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md"), ROOT / "examples" / "README.md"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_no_prose_line_has_over_160_characters(page: Path) -> None:
+    in_code = False
+    for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), start=1):
+        in_code ^= line.lstrip().startswith("```")
+        if not in_code and not line.lstrip().startswith("|"):
+            assert len(line) <= 160, f"{page}:{number}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_relative_link_leads_to_a_file(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    links = [link for link in re.findall(r"\]\(([^)#\s]+)", text) if "://" not in link]
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+OLD_WORDS = re.compile(r"\b(rivals?|the line|from nothing|somebody new|NOT FAIR)\b", re.IGNORECASE)
+WITH_OLD_WORDS = {"CHANGELOG.md", "docs/decisions/0030-rooms.md"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_old_words_stand_only_in_logs(page: Path) -> None:
+    name = page.relative_to(ROOT).as_posix()
+    if name in WITH_OLD_WORDS or name.startswith(("docs/lab-log/", "docs/reference/")):  # reference: generated
+        return
+    assert OLD_WORDS.findall(page.read_text(encoding="utf-8")) == []

@@ -5,7 +5,7 @@ precision, where only the golden file's own rounding is left, a difference passe
 less (2e-5 stands for anything below 2.5e-5). In single precision our own rounding comes on top, which depends on the
 processor and on the order of sums: twice the figure with the library's parts, four times with training's own (Adam
 divides by roots of tiny moments, so three steps carry last bits far). What exceeded the figure itself is in
-docs/benchmarks-training.md.
+docs/benchmarks/training.md.
 """
 
 import math

@@ -267,7 +267,7 @@ def test_a_folder_that_may_not_be_written_is_one_error(
 
 
 def test_many_users_with_one_review_each_end_in_one_error(tmp_path: Path) -> None:
-    """The full million is measured in docs/benchmarks-data-formats.md; here are a hundred thousand."""
+    """The full million is measured in docs/benchmarks/records.md; here are a hundred thousand."""
     line = dumped(GOOD).replace(b'"U1"', b'"U%d"').replace(b'"B1"', b'"B%d"')
     context = put(tmp_path, gzip.compress(b"\n".join(line % (n, n % 5000) for n in range(100_000)), 1))
     assert records.run(records.Params(), context) == 100_000
