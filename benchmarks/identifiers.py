@@ -130,7 +130,7 @@ def rank(context: stage.Context, settings: Settings, params: EvaluateParams) -> 
     seconds = time.process_time() - started
     values = {name: own for name, own in by_user(ranked.ranks, (5, 10)).items() if name in METRICS}
     limits = intervals(values, resamples=settings.resamples, seed=context.seed)
-    free = answer(rows[: settings.free_users], replace(search, decoding="unconstrained")).strings
+    free = answer(rows[: settings.free_users], replace(search, decoding="unconstrained")).invalid_shares
     return {
         "identifier_tokens": inputs.catalogue.tree.depth,
         "num_users": len(rows),

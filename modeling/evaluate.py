@@ -49,7 +49,7 @@ WRITES = (
 
 def run(params: Params, context: Context) -> int:
     """Score VIP5 and the baselines on the test prompts and write metrics, predictions and explanations."""
-    from modeling.baselines.run_baselines import score_rivals
+    from modeling.baselines.run_baselines import score_baselines
     from modeling.evaluation import comparison as ev
     from modeling.evaluation import inputs as read
     from modeling.evaluation import outputs as files
@@ -65,13 +65,13 @@ def run(params: Params, context: Context) -> int:
     keep_heap()
     vip5, others = _scores(params, context, model, tokens, inputs)
     users = {family: users_of(getattr(vip5, family).values()) for family in ("sequential", "direct")}
-    rivals = score_rivals(
+    baselines = score_baselines(
         users=users, candidates=listed_candidates(vip5.direct.values(), users["direct"]), popular=inputs.popular,
         histories=inputs.histories,
         interactions=inputs.interactions, content=inputs.content, recent_share=params.recent_share,
         sasrec=params.sasrec, ridge=params.ridge, dataset=context.dataset, seed=context.seed,
     )  # fmt: skip
-    compared = ev.Compared(vip5=vip5, others=others, rivals=rivals)
+    compared = ev.Compared(vip5=vip5, others=others, baselines=baselines)
     results = ev.results_of(
         compared, inputs, context, decoding=params.decoding, resamples=params.bootstrap_resamples,
         max_copied_share=params.max_copied_share,

@@ -26,14 +26,14 @@ from features.vision.photo_store import PhotoStore
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from modeling.serving.request import Catalogue, Line, Person
+    from modeling.serving.request import Catalogue, PipelineSettings, RequestUser
 
 log = logging.getLogger("vip5")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """The ranking of one person."""
+    """The ranking of one user."""
 
     prompt: Prompt
     source: str
@@ -45,7 +45,7 @@ class Answer:
     """Log-probability of each, nats."""
 
 
-def chosen_prompt(prompts: Sequence[Prompt], person: "Person", wanted: str | None) -> Prompt:
+def chosen_prompt(prompts: Sequence[Prompt], user: "RequestUser", wanted: str | None) -> Prompt:
     """The prompt to ask with: `wanted`; else A-3 for a user and, for a cold-start user, A-6, which has A-3's words.
 
     Where the templates are others and these do not fit, the first trained prompt that fits.
@@ -58,20 +58,20 @@ def chosen_prompt(prompts: Sequence[Prompt], person: "Person", wanted: str | Non
         for prompt in prompts
         if prompt.family == "sequential"
         and not prompt.asks_yes_no
-        and (person.number is not None or "{user_id}" not in prompt.source)
+        and (user.number is not None or "{user_id}" not in prompt.source)
     }
     trained = [prompt.id for prompt in fitting.values() if not prompt.held_out]
-    usual = "A-3" if person.user_id is not None else "A-6"
+    usual = "A-3" if user.user_id is not None else "A-6"
     key = wanted or (usual if usual in fitting else next(iter(trained), "none"))
     if key not in fitting:
         raise ParamsError(
-            f"prompt {key} for {person.label}", f"one of: {', '.join(fitting) or 'none fits'}", "choose one by --prompt"
+            f"prompt {key} for {user.label}", f"one of: {', '.join(fitting) or 'none fits'}", "choose one by --prompt"
         )
     return fitting[key]
 
 
-def recommend(line: "Line", person: "Person", *, prompt: Prompt, top_k: int) -> Answer:
-    """The `top_k` best items for `person`, by the constrained search over everything that is not in the history."""
+def recommend(settings: "PipelineSettings", user: "RequestUser", *, prompt: Prompt, top_k: int) -> Answer:
+    """The `top_k` best items for `user`, by the constrained search over everything that is not in the history."""
     import numpy as np
 
     from modeling.data.prompt_dataset import Corpus, PhotoTable
@@ -79,14 +79,14 @@ def recommend(line: "Line", person: "Person", *, prompt: Prompt, top_k: int) -> 
     from modeling.evaluation.rank_prompts import catalogue_of
     from modeling.models.checkpoints import load_vip5, read_manifest
 
-    photo = rendering.photo(max(1, read_manifest(line.places, "train")["num_visual_tokens"]))
-    model, tokens = load_vip5(line.places)
-    identifiers = read_table(line.places.table("identifiers"), schema.IDENTIFIERS, columns=("item_id", "text"))
+    photo = rendering.photo(max(1, read_manifest(settings.places, "train")["num_visual_tokens"]))
+    model, tokens = load_vip5(settings.places)
+    identifiers = read_table(settings.places.table("identifiers"), schema.IDENTIFIERS, columns=("item_id", "text"))
     texts = dict(zip(identifiers["item_id"].to_pylist(), identifiers["text"].to_pylist(), strict=True))
-    photos = None if model.visual is None else PhotoTable.load(line.places.table("images/embeddings"))
-    shown = line.cut(person.history)
+    photos = None if model.visual is None else PhotoTable.load(settings.places.table("images/embeddings"))
+    shown = settings.shown_history(user.history)
     slots = {
-        "user_id": str(person.number), "user_name": person.name,
+        "user_id": str(user.number), "user_name": user.name,
         "history": rendering.COMMA.join(
             rendering.item_with_photo(texts[item], photo) for item in shown
         ),
@@ -95,8 +95,8 @@ def recommend(line: "Line", person: "Person", *, prompt: Prompt, top_k: int) -> 
     corpus = Corpus(_row(prompt, source, shown, texts[shown[-1]]), tokens, photos)
     catalogue = catalogue_of(identifiers, tokens)
     allowed = np.ones((1, catalogue.num_items), np.bool_)
-    allowed[0, np.array(person.history) - 1] = False
-    ranked = constrained_beam_search(model, corpus.batch([0]), catalogue.tree, allowed, beam=line.beam, top_k=top_k)
+    allowed[0, np.array(user.history) - 1] = False
+    ranked = constrained_beam_search(model, corpus.batch([0]), catalogue.tree, allowed, beam=settings.beam, top_k=top_k)
     kept = ranked.items[0] > 0  # fewer than top_k where the catalogue has no more
     return Answer(
         prompt=prompt, source=source, shown=shown,
@@ -114,11 +114,11 @@ def _row(prompt: Prompt, source: str, shown: Sequence[int], target: str) -> "pa.
     return from_rows(schema.prompts("test", prompt.family), [row])
 
 
-def lines(line: "Line", person: "Person", answer: Answer, catalogue: "Catalogue") -> list[str]:
+def lines(settings: "PipelineSettings", user: "RequestUser", answer: Answer, catalogue: "Catalogue") -> list[str]:
     """What is printed: who was asked about, which model answers, then rank, log-probability, key and title of items."""
-    known, shown = len(person.history), len(answer.shown)
+    known, shown = len(user.history), len(answer.shown)
     told = f"{known} items known, {shown} of them shown to the model, prompt {answer.prompt.id}"
-    found = [f"{line.places.dataset}, {person.label}: {told}", f"model: {line.model}"]
+    found = [f"{settings.places.dataset}, {user.label}: {told}", f"model: {settings.model}"]
     width = max((len(catalogue.rows[item]["item_key"]) for item in answer.items), default=0)
     for rank, (item, score) in enumerate(zip(answer.items, answer.scores, strict=True), start=1):
         key, title = catalogue.rows[item]["item_key"], catalogue.rows[item]["title"]
@@ -126,7 +126,9 @@ def lines(line: "Line", person: "Person", answer: Answer, catalogue: "Catalogue"
     return found
 
 
-def write_page(path: Path, line: "Line", person: "Person", answer: Answer, catalogue: "Catalogue") -> None:
+def write_page(
+    path: Path, settings: "PipelineSettings", user: "RequestUser", answer: Answer, catalogue: "Catalogue"
+) -> None:
     """The same as a self-contained page, with photos where the dataset has them.
 
     Raises:
@@ -135,19 +137,19 @@ def write_page(path: Path, line: "Line", person: "Person", answer: Answer, catal
     from modeling.reporting import html
 
     store = None
-    if line.photos is not None and line.photos.is_dir():
-        store = PhotoStore(line.photos)
-    elif line.photos is not None:
-        log.warning("recommend: no photo folder %s: the page shows no photos", line.photos)
+    if settings.photos is not None and settings.photos.is_dir():
+        store = PhotoStore(settings.photos)
+    elif settings.photos is not None:
+        log.warning("recommend: no photo folder %s: the page shows no photos", settings.photos)
 
     def item(item_id: int) -> html.Item:
         data = store.bytes(catalogue.rows[item_id]["item_key"]) if store else None
         return html.Item(label=catalogue.label(item_id), photo=data)
 
     parts = html.recommendation(
-        person=f"{person.label}, dataset {line.places.dataset}; model: {line.model}",
+        user=f"{user.label}, dataset {settings.places.dataset}; model: {settings.model}",
         prompt=f"{answer.prompt.id}: {answer.source}",
-        history=[item(i) for i in person.history],
+        history=[item(i) for i in user.history],
         num_shown=len(answer.shown),
         top=[(item(i), score) for i, score in zip(answer.items, answer.scores, strict=True)],
     )
@@ -164,18 +166,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     from modeling.serving import request
 
     try:
-        line = request.load_line(arguments.params, arguments.dataset, challenger=arguments.challenger)
-        catalogue = request.Catalogue.load(line.places)
+        settings = request.load_settings(arguments.params, arguments.dataset, challenger=arguments.challenger)
+        catalogue = request.Catalogue.load(settings.places)
         if arguments.user is not None:
-            person = request.known_person(line.places, arguments.user, held_out=arguments.held_out)
+            user = request.known_user(settings.places, arguments.user, held_out=arguments.held_out)
         else:
             keys = [key.strip() for key in arguments.history.split(",") if key.strip()]
-            person = request.new_person(catalogue, keys)
-        prompt = chosen_prompt(load_templates(line.templates), person, arguments.prompt)
-        answer = recommend(line, person, prompt=prompt, top_k=arguments.top_k)
-        sys.stdout.write("\n".join(lines(line, person, answer, catalogue)) + "\n")
+            user = request.cold_start_user(catalogue, keys)
+        prompt = chosen_prompt(load_templates(settings.templates), user, arguments.prompt)
+        answer = recommend(settings, user, prompt=prompt, top_k=arguments.top_k)
+        sys.stdout.write("\n".join(lines(settings, user, answer, catalogue)) + "\n")
         if arguments.page is not None:
-            write_page(arguments.page, line, person, answer, catalogue)
+            write_page(arguments.page, settings, user, answer, catalogue)
     except VIP5Error as error:
         log.error("recommend: %s", error)
         return error.exit_code
@@ -187,7 +189,7 @@ def _parser() -> argparse.ArgumentParser:
     who = parser.add_mutually_exclusive_group(required=True)
     who.add_argument("--user", metavar="KEY", help="a user of the dataset, by the dump's own key")
     who.add_argument(
-        "--history", metavar="KEY,KEY,...", help="item keys, oldest first, of a person who is not in the dataset"
+        "--history", metavar="KEY,KEY,...", help="item keys, oldest first, of a user who is not in the dataset"
     )
     parser.add_argument(
         "--held-out", action="store_true", help="leave the test item out of --user's history, as `evaluate` does"

@@ -25,7 +25,7 @@ from features.runtime.stage import Places, configure_logging
 from features.store.manifests import MANIFEST, file_digest
 from features.store.tables import Provenance, from_rows, read_table, write_table
 from modeling.recommend import add_model_arguments, chosen_prompt
-from modeling.serving.request import Line, Person, load_line
+from modeling.serving.request import PipelineSettings, RequestUser, load_settings
 
 if TYPE_CHECKING:
     from modeling.data.user_histories import Histories
@@ -33,23 +33,23 @@ if TYPE_CHECKING:
 log = logging.getLogger("vip5")
 _USER_COLUMNS = ("user_id", "user_key", "name", "number")
 _NUMBERED = ("sequences/users", "sequences/items", "sequences/interactions", "identifiers")
-_EVERYBODY = Person(label="all users", user_id=0, number=0, name="", history=())
+_ALL_USERS = RequestUser(label="all users", user_id=0, number=0, name="", history=())
 
 
-def recommend_all(line: Line, prompt: Prompt, *, top_k: int, batch_size: int) -> pa.Table:
+def recommend_all(settings: PipelineSettings, prompt: Prompt, *, top_k: int, batch_size: int) -> pa.Table:
     """The `top_k` best items of every user, none of which the user has; rows of the table `predictions`."""
     from modeling.data.prompt_dataset import Corpus, PhotoTable
     from modeling.evaluation.rank_prompts import Search, catalogue_of, rank_prompt
     from modeling.models.checkpoints import load_vip5, read_manifest
 
-    model, tokens = load_vip5(line.places)
-    identifiers = read_table(line.places.table("identifiers"), schema.IDENTIFIERS, columns=("item_id", "text"))
-    photos = None if model.visual is None else PhotoTable.load(line.places.table("images/embeddings"))
-    visual = max(1, read_manifest(line.places, "train")["num_visual_tokens"])
-    histories = complete_histories(line.places)
-    corpus = Corpus(_rows(line, prompt, histories, identifiers, rendering.photo(visual)), tokens, photos)
+    model, tokens = load_vip5(settings.places)
+    identifiers = read_table(settings.places.table("identifiers"), schema.IDENTIFIERS, columns=("item_id", "text"))
+    photos = None if model.visual is None else PhotoTable.load(settings.places.table("images/embeddings"))
+    visual = max(1, read_manifest(settings.places, "train")["num_visual_tokens"])
+    histories = complete_histories(settings.places)
+    corpus = Corpus(_rows(settings, prompt, histories, identifiers, rendering.photo(visual)), tokens, photos)
     search = Search(
-        decoding="constrained", beam=line.beam, top_k=top_k, batch_size=batch_size, tokens_per_batch=8192
+        decoding="constrained", beam=settings.beam, top_k=top_k, batch_size=batch_size, tokens_per_batch=8192
     )  # fmt: skip
     ranked = rank_prompt(
         model, corpus, np.arange(histories.num_users), catalogue=catalogue_of(identifiers, tokens),
@@ -79,13 +79,15 @@ def complete_histories(places: Places) -> "Histories":
     return Histories(known=known, train=known, targets=np.zeros(len(lengths), np.int64))
 
 
-def _rows(line: Line, prompt: Prompt, histories: "Histories", identifiers: pa.Table, photo: str) -> pa.Table:
+def _rows(
+    settings: PipelineSettings, prompt: Prompt, histories: "Histories", identifiers: pa.Table, photo: str
+) -> pa.Table:
     """One prompt a user, in the order of the users."""
     texts = dict(zip(identifiers["item_id"].to_pylist(), identifiers["text"].to_pylist(), strict=True))
-    users = read_table(line.places.table("sequences/users"), schema.USERS, columns=_USER_COLUMNS).to_pylist()
+    users = read_table(settings.places.table("sequences/users"), schema.USERS, columns=_USER_COLUMNS).to_pylist()
     found = []
     for user in users:
-        shown = line.cut(histories.known.row(user["user_id"]).tolist())
+        shown = settings.shown_history(histories.known.row(user["user_id"]).tolist())
         slots = {
             "user_id": str(user["number"]),
             "user_name": rendering.plain(user["name"] or "") or user["user_key"],
@@ -100,7 +102,7 @@ def _rows(line: Line, prompt: Prompt, histories: "Histories", identifiers: pa.Ta
     return from_rows(schema.prompts("test", prompt.family), found)
 
 
-def output_folder(line: Line, out: Path | None) -> Path:
+def output_folder(settings: PipelineSettings, out: Path | None) -> Path:
     """Where the table goes: `out`, else `data/<dataset>/recommendations` where users and items have these numbers.
 
     Raises:
@@ -108,15 +110,15 @@ def output_folder(line: Line, out: Path | None) -> Path:
     """
     if out is not None:
         return out
-    if line.champion is None:
-        return line.places.table("recommendations")
-    here = Places(dataset=line.places.dataset)
+    if settings.champion is None:
+        return settings.places.table("recommendations")
+    here = Places(dataset=settings.places.dataset)
     for name in _NUMBERED:
-        ours, own = here.table(name) / MANIFEST, line.places.table(name) / MANIFEST
+        ours, own = here.table(name) / MANIFEST, settings.places.table(name) / MANIFEST
         if not ours.is_file() or file_digest(ours) != file_digest(own):
             raise TableError(
                 f"a champion with other {name} than {here.table(name)}", "the same numbers of users and items",
-                f"read {line.places.table('recommendations')}, or give --out FOLDER, or --challenger",
+                f"read {settings.places.table('recommendations')}, or give --out FOLDER, or --challenger",
             )  # fmt: skip
     return here.table("recommendations")
 
@@ -128,17 +130,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     own_root: Path | None = arguments.root
     try:
         challenger = arguments.challenger or own_root is not None
-        line = load_line(arguments.params, arguments.dataset, challenger=challenger)
+        settings = load_settings(arguments.params, arguments.dataset, challenger=challenger)
         if own_root is not None:
-            line = replace(line, places=Places(dataset=line.places.dataset, root=own_root))
+            settings = replace(settings, places=Places(dataset=settings.places.dataset, root=own_root))
         else:
-            log.info("recommend_all: model: %s", line.model)
-        folder = output_folder(line, arguments.out)
-        prompt = chosen_prompt(load_templates(line.templates), _EVERYBODY, arguments.prompt)
-        found = recommend_all(line, prompt, top_k=arguments.top_k, batch_size=arguments.batch_size)
+            log.info("recommend_all: model: %s", settings.model)
+        folder = output_folder(settings, arguments.out)
+        prompt = chosen_prompt(load_templates(settings.templates), _ALL_USERS, arguments.prompt)
+        found = recommend_all(settings, prompt, top_k=arguments.top_k, batch_size=arguments.batch_size)
         provenance = Provenance(
             stage="recommend_all", params={"prompt": prompt.id, "top_k": arguments.top_k},
-            inputs={name: line.places.table(name) for name in ("sequences/interactions", "identifiers")},
+            inputs={name: settings.places.table(name) for name in ("sequences/interactions", "identifiers")},
         )  # fmt: skip
         rows = write_table(folder, schema.PREDICTIONS, found, provenance)
     except VIP5Error as error:

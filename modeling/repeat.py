@@ -105,10 +105,10 @@ def table(found: Mapping[str, Any], metrics: Sequence[str] = ("hr@10", "ndcg@10"
     lines: list[str] = []
     for task in TASKS[:-1]:
         mark = "LEAKING " if task.partition("_")[0] in found["leaking_families"] else ""
-        rivals = found["baselines"].get(task, {})
+        baselines = found["baselines"].get(task, {})
         rows = [
             [name, *(f"{block[m]['mean']:.4f} +- {block[m]['deviation']:.4f}" for m in metrics)]
-            for name, block in ({f"VIP5 {key}": own for key, own in found[task].items()} | rivals).items()
+            for name, block in ({f"VIP5 {key}": own for key, own in found[task].items()} | baselines).items()
         ]
         if found[task]:
             title = f"{mark}{task}, {len(found['seeds'])} training seeds"

@@ -1,10 +1,9 @@
-"""SASRec with a softmax loss: the strongest simple rival, trained in the same run on the same train split.
+"""SASRec baseline with a softmax loss, trained in the same run on the same train split.
 
-Enters: train items by user in time order, and the valid item of each. Leaves: a scorer like the other baselines', and
-what its training did. A causal transformer reads a history and names the next item at every position (Kang and McAuley
-2018), by a softmax over cosines with item vectors that are also the input embeddings (Klenitskiy and Vasilev 2023 for
-the loss). Trade-off: the item vectors start from the purchases' spectrum instead of noise, which is worth dozens of
-epochs on a CPU (docs/decisions/0020): whatever makes the rival stronger makes the comparison fairer.
+Reads train items per user in time order and each user's valid item; returns a `Scorer` and the training curve. A causal
+transformer predicts the next item at every position (Kang and McAuley 2018) by a softmax over cosine similarities with
+item embeddings that are also its inputs (loss: Klenitskiy and Vasilev 2023). Item embeddings are initialised from a
+spectral decomposition of the purchases, which saves dozens of epochs on a CPU (docs/decisions/0020).
 """
 
 import logging
@@ -31,11 +30,11 @@ from modeling.metrics.ranking import by_user
 from modeling.models.t5 import seeded
 
 log = logging.getLogger("vip5")
-_BLOCK = 256  # users ranked at once
+_BLOCK = 256  # users per ranking block
 
 
 class SasRec(nn.Module):
-    """The model. Histories are item ids (B, T), oldest first, filled up with 0 on the right."""
+    """Causal transformer over item ids (B, T), oldest first, padded with 0 on the right."""
 
     def __init__(self, params: SasRecParams, num_items: int) -> None:
         super().__init__()
@@ -48,7 +47,7 @@ class SasRec(nn.Module):
         nn.init.normal_(self.items.weight, std=params.width**-0.5)
 
     def forward(self, histories: Tensor) -> Tensor:
-        """(B, T, D) unit vectors: where the next item is expected after each position."""
+        """Returns (B, T, D) unit vectors that predict the item after each position."""
         vectors = self.items(histories) + self.places[: histories.shape[1]]
         hidden = self.dropout(vectors * self.params.width**0.5)
         for block in self.blocks:
@@ -56,12 +55,12 @@ class SasRec(nn.Module):
         return F.normalize(self.norm(hidden), dim=-1)
 
     def directions(self, item_ids: Tensor) -> Tensor:
-        """(N, D) unit vectors of items, divided by the temperature."""
+        """Returns (N, D) unit item embeddings divided by the temperature."""
         return F.normalize(self.items(item_ids), dim=-1) / self.params.temperature
 
 
 class _Block(nn.Module):
-    """Causal attention and a feed-forward layer, each on normalised states; both add nothing at the start."""
+    """Pre-norm causal attention and a feed-forward layer; the block is the identity at initialisation."""
 
     def __init__(self, params: SasRecParams) -> None:
         super().__init__()
@@ -75,7 +74,7 @@ class _Block(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """(B, T, D) to (B, T, D)."""
+        """Maps (B, T, D) to (B, T, D)."""
         rows, length, width = hidden.shape
         projected = self.project(self.before_attention(hidden)).view(rows, length, 3, self.num_heads, -1)
         query, keys, values = projected.permute(2, 0, 3, 1, 4)  # (B, H, T, W) each
@@ -88,28 +87,30 @@ class _Block(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """A trained rival."""
+    """A trained SASRec."""
 
     scorer: Scorer
     curve: list[dict[str, float]]
-    """By epoch: epoch, loss, valid hr@10 and ndcg@10."""
+    """One row per epoch: epoch, loss, valid hr@10 and ndcg@10."""
     stopped: Literal["no better", "epochs", "max_seconds"]
-    """Why training ended; only "no better" means that more of it would not have helped."""
+    """Why training ended; "no better" means early stopping, the others that a limit was reached first."""
     start: str
-    """What the item vectors started from: spectral, titles or random."""
+    """Initialisation of the item embeddings: spectral, titles or random."""
 
 
 def train_sasrec(
     histories: Histories, num_items: int, params: SasRecParams, *, seed: int, titles: Sequence[str | None] = ()
 ) -> Trained:
-    """Trains on the train split, stops by the valid split, and ranks by all that is known before the test item.
+    """Trains on the train split with early stopping on the valid split.
+
+    The returned scorer reads all items known before the test item.
 
     Args:
-        histories: train items, and the items known before the test item, of which the newest is the valid item.
-        num_items: items of the catalogue.
-        params: size and training.
-        seed: of weights, order, dropout, negatives and the valid users.
-        titles: of items 1 to I, read where item vectors start from them.
+        histories: train items, and the items known before the test item; the newest of these is the valid item.
+        num_items: number of items in the catalogue.
+        params: model size and training parameters.
+        seed: seed of weights, order, dropout, negatives and the valid users.
+        titles: titles of items 1 to I, used if `params.start` is `titles`.
     """
     started = time.monotonic()
     with seeded(seed, "sasrec"):
@@ -142,7 +143,7 @@ def train_sasrec(
 
 
 def scorer_of(model: SasRec, known: Ragged, num_items: int) -> Scorer:
-    """Scores of all items after the newest `known` items of each user."""
+    """Returns a scorer of all items given the newest `known` items of each user."""
     windows = known.newest(model.params.max_history)
     everything = torch.arange(1, num_items + 1)
 
@@ -174,7 +175,7 @@ def _started_model(
 def _epoch(
     model: SasRec, optimiser: torch.optim.Optimizer, windows: Ragged, num_items: int, generator: np.random.Generator
 ) -> float:
-    """One pass over all users with at least two train items; the mean loss."""
+    """Trains one epoch over all users with at least two train items; returns the mean loss."""
     users = np.flatnonzero(windows.lengths > 1)
     lengths = windows.lengths[users]
     model.train()
@@ -192,7 +193,7 @@ def _epoch(
 
 
 def _loss(model: SasRec, expected: Tensor, targets: Tensor, num_items: int, generator: np.random.Generator) -> Tensor:
-    """Mean cross-entropy of `targets` (N,) among all items, or among them and the drawn ones, given (N, D)."""
+    """Returns the mean cross-entropy of `targets` (N,) over all items, or over sampled negatives, given (N, D)."""
     count = model.params.num_negatives
     if count is None or count >= num_items:
         return F.cross_entropy(expected @ model.directions(torch.arange(1, num_items + 1)).T, targets - 1)
@@ -210,7 +211,7 @@ def _valid_users(histories: Histories, params: SasRecParams, seed: int) -> IntAr
 
 
 def _validated(model: SasRec, histories: Histories, users: IntArray, num_items: int) -> dict[str, float]:
-    """hr@10 and ndcg@10 of the valid items of `users`, train items masked."""
+    """Returns hr@10 and ndcg@10 of the valid items of `users`, with train items masked."""
     scorer = scorer_of(model, histories.train, num_items)
     ranks = []
     for start in range(0, len(users), _BLOCK):

@@ -1,8 +1,7 @@
-"""Generated explanations of the test split: greedy sentences beside what the users wrote.
+"""Generates explanations for the test split and scores them against the sentences that users wrote.
 
-Enters: a model, tokenised explanation prompts, the `explanations` table. Leaves: rows of `explanations_generated` and
-their metrics. Trade-off: greedy sentences, one each, quick and the same in every run, instead of the likeliest ones
-that beams would find.
+Reads a model, tokenised explanation prompts and the table `explanations`; returns rows of `explanations_generated` and
+their metrics. Decoding is greedy: deterministic and faster than beam search.
 """
 
 from collections import defaultdict
@@ -30,16 +29,16 @@ class Explanations:
     """The rows of one evaluated explanation prompt."""
 
     rows: IntArray
-    """Rows of the corpus."""
+    """Row numbers in the corpus."""
     generated: list[str]
     references: list[str]
     user_ids: IntArray
     item_ids: IntArray
-    """The item spoken of; 0 where the prompt shows no photo of it."""
+    """The reviewed item; 0 if the prompt shows no photo of it."""
 
 
 def features_of(explanations: pa.Table) -> Features:
-    """Feature words by (user, item, sentence)."""
+    """Returns feature words by (user, item, sentence)."""
     found: Features = defaultdict(list)
     columns = [explanations[name].to_pylist() for name in ("user_id", "item_id", "sentence", "feature")]
     for user, item, sentence, feature in zip(*columns, strict=True):
@@ -50,7 +49,7 @@ def features_of(explanations: pa.Table) -> Features:
 def explain_prompt(
     model: VIP5, corpus: Corpus, rows: IntArray, *, batch_size: int, max_tokens: int, label: str, bar: Progress
 ) -> Explanations:
-    """One greedy sentence of at most `max_tokens` tokens (</s> included) for each of `rows`."""
+    """Generates one greedy sentence of at most `max_tokens` tokens (</s> included) for each of `rows`."""
     generated = [""] * len(rows)
     bar.show(label)
     for places in plan_batches(corpus.lengths[rows], corpus.targets.lengths[rows], batch_size=batch_size):
@@ -69,14 +68,14 @@ def explain_prompt(
 
 
 def explanation_block(found: Explanations, features: Features, *, resamples: int, seed: int) -> dict[str, Any]:
-    """Metrics of one prompt, in percent; `feature_match` counts sentences with the reference's feature word."""
+    """Returns metrics of one prompt, in percent; `feature_match` counts sentences with the reference's feature word."""
     keys = zip(found.user_ids.tolist(), found.item_ids.tolist(), found.references, strict=True)
     words: Sequence[Sequence[str]] = [features.get(key, []) for key in keys]
     return text_metrics(found.generated, found.references, words, resamples=resamples, seed=seed)
 
 
 def last_images(corpus: Corpus, rows: IntArray) -> npt.NDArray[np.int64]:
-    """(N,) the last item whose photo each row shows; 0 where it shows none."""
+    """Returns (N,) the last item whose photo each row shows; 0 if it shows none."""
     images = corpus.image_ids.padded(rows, fill=0).astype(np.int64)
     lengths = corpus.image_ids.lengths[rows]
     if not images.shape[1]:

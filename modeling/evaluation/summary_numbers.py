@@ -1,7 +1,6 @@
-"""The ten numbers of a run that a person compares, as `metrics/<dataset>/summary.json` holds them.
+"""Selects the ten key numbers of a run for `metrics/<dataset>/summary.json`.
 
-Enters: the content of `evaluate.json`. Leaves: a small mapping, null where there is no number.
-Trade-off: ten numbers and a verdict; everything else stays in `evaluate.json`.
+Reads the content of `evaluate.json`; returns the verdict and ten numbers, null if a number was not measured.
 """
 
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ from modeling.evaluation.verdict import best_baseline, explanation_scores, main_
 
 
 def summary_numbers(results: Mapping[str, Any]) -> dict[str, Any]:
-    """The verdict and the ten numbers."""
+    """Returns the verdict and the ten key numbers."""
     next_key, listed = main_prompt(results, "sequential"), main_prompt(results, "direct")
     asked, direct, baselines = results["sequential"], results["direct"], results["baselines"]
     best = {task: best_baseline(results, task) for task in ("sequential", "direct")}

@@ -1,8 +1,7 @@
-"""What an evaluation says, in words: findings that are good, weak or bad.
+"""Derives the verdict of an evaluation in words: findings that are good, weak or bad.
 
-Enters: the content of `evaluate.json`. Leaves: `Finding`s and their lines.
-Trade-off: nothing is left out because it is unpleasant: every comparison with a baseline, a held-out prompt, a slice or
-a limit that goes against the model is a line of its own.
+Reads the content of `evaluate.json`; returns `Finding`s and their text. Each unfavourable comparison with a baseline, a
+held-out prompt, a slice or a training limit is a finding.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,27 +16,27 @@ BASELINES = {
     "title_embedding": "title embeddings", "photo_embedding": "photo embeddings", "popularity": "popularity",
     "recent_popularity": "recent popularity", "random": "random", "number_rule": "number rule (largest + 1)",
 }  # fmt: skip
-NO_OPPONENT = ("random", "number_rule")  # shown in tables, never called the best baseline
+NO_OPPONENT = ("random", "number_rule")  # reported in tables, never selected as best baseline
 _GROUPS = {
     ("target_popularity", "tail"): "rare items", ("target_popularity", "middle"): "items of medium popularity",
     ("target_popularity", "head"): "popular items", ("target_in_train", "cold"): "cold-start items (none in train)",
     ("target_photo", "absent"): "items without a photo", ("target_photo", "present"): "items with a photo",
 }  # fmt: skip
-_MUCH_WORSE = 0.8  # share of the trained prompt's hits below which a held-out prompt is called much worse
+_MUCH_WORSE = 0.8  # a held-out prompt below this share of the trained prompt's hit rate is much worse
 _FEWEST_DISTINCT, _MOST_EMPTY = 5.0, 20.0  # percent of an explanation prompt's sentences
-_FEWEST_USERS = 20  # of a slice that is judged
+_FEWEST_USERS = 20  # smallest slice that gets a finding
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One sentence and whether it is good, weak or bad news."""
+    """One sentence and its state: good, weak or bad."""
 
     state: State
     text: str
 
 
 def findings(results: Results) -> list[Finding]:
-    """All findings, the main result first, then what is bad, weak, good, and whether anything leaks."""
+    """Returns all findings: the main results, then bad, weak and good ones, then the leak line."""
     found = [
         *_ranking(results, "sequential"), *_ranking(results, "direct"), *_without_history(results), *_held_out(results),
         *_photos(results), *_slices(results), *_explanations(results), *_undertrained(results),
@@ -50,17 +49,17 @@ def findings(results: Results) -> list[Finding]:
 
 
 def verdict_lines(results: Results) -> list[str]:
-    """The findings as lines of text."""
+    """Returns the text of all findings."""
     return [finding.text for finding in findings(results)]
 
 
 def worst(found: Sequence[Finding]) -> State:
-    """The state of the whole: that of the worst finding."""
+    """Returns the worst state among the findings; good without any."""
     return max((finding.state for finding in found), key=STATES.index, default="good")
 
 
 def leak_line(results: Results) -> str:
-    """Whether anything leaks, with every reason, or with the prompts that coincide without being a leak.
+    """Returns whether anything leaks, with every reason or with the number of copied prompts below the limit.
 
     Example: "Leaks: none found (explanation: 2 of 228 test prompts (0.9 %) are word for word in train)."
     """
@@ -76,7 +75,7 @@ def leak_line(results: Results) -> str:
 
 
 def copies_line(family: str, counts: Results) -> str:
-    """How many prompts coincide with train prompts.
+    """Returns how many test prompts of a family occur verbatim in train.
 
     Example: "explanation: 2 of 228 test prompts (0.9 %) are word for word in train"
     """
@@ -87,20 +86,20 @@ def copies_line(family: str, counts: Results) -> str:
 
 
 def main_prompt(results: Results, family: str) -> str:
-    """The prompt that stands for a family: A-3, B-5 with the history, or the first one there is; "" without any."""
+    """Returns the main prompt of a family: A-3, B-5:history, B-5, or the first one evaluated; "" without any."""
     wanted = {"sequential": ("A-3",), "direct": ("B-5:history", "B-5")}[family]
     return next((key for key in (*wanted, *results[family]) if key in results[family]), "")
 
 
 def best_baseline(results: Results, family: str, metric: str = "hr@10") -> str:
-    """The name of the baseline that hits most; "" without any."""
+    """Returns the name of the baseline with the highest `metric`; "" without any."""
     blocks = results["baselines"].get(family, {})
     names = [name for name in blocks if name in BASELINES and name not in NO_OPPONENT]
     return max(names, key=lambda name: blocks[name][metric], default="")
 
 
 def per_100(share: float) -> str:
-    """A share as users of 100: whole from 10 on, with one digit below.
+    """Formats a share as users per 100: an integer from 10 on, one decimal below.
 
     Example:
         >>> per_100(0.2462), per_100(0.0587), per_100(0.0)
@@ -111,9 +110,9 @@ def per_100(share: float) -> str:
 
 
 def task_words(results: Results, family: str) -> tuple[str, str]:
-    """The metric that a family is judged by, and the task in words: what is found, among what.
+    """Returns the main metric of a family and a phrase that describes it.
 
-    Among ten candidates or fewer every item is among the first ten, so the first place counts.
+    With ten candidates or fewer every item is in the top ten, so hr@1 is used.
     """
     count = results.get("num_candidates", {}).get("direct", 0)
     if family == "sequential":
@@ -124,7 +123,7 @@ def task_words(results: Results, family: str) -> tuple[str, str]:
 
 
 def _ranking(results: Results, family: str) -> list[Finding]:
-    """The main result of a family, and the baselines that are ahead of it or level with it."""
+    """Returns the main result of a family and the baselines that beat or equal it."""
     key, best = main_prompt(results, family), ""
     if not key:
         return []
@@ -154,7 +153,7 @@ def _ranking(results: Results, family: str) -> list[Finding]:
 
 
 def _gap(block: Results, other: Results, name: str, metric: str) -> tuple[float, float, float]:
-    """VIP5 minus a baseline with its paired interval; without intervals the plain difference."""
+    """Returns VIP5 minus a baseline with the paired interval; without intervals, the difference three times."""
     paired = block.get("differences", {}).get(name, {}).get(metric)
     difference = block[metric] - other[metric]
     mean, low, high = paired or (difference, difference, difference)
@@ -170,7 +169,7 @@ def _span(gap: tuple[float, float, float]) -> str:
 
 
 def _without_history(results: Results) -> list[Finding]:
-    """Whether the direct prompt without the history knows more than what is popular."""
+    """Returns a finding if the direct prompt without history does not beat popularity."""
     popular = results["baselines"].get("direct", {}).get("popularity")
     if popular is None or "B-5" not in results["direct"]:
         return []
@@ -183,7 +182,7 @@ def _without_history(results: Results) -> list[Finding]:
 
 
 def _held_out(results: Results) -> list[Finding]:
-    """Whether a prompt that training never showed does much worse than its trained counterpart."""
+    """Returns a finding per held-out prompt that does much worse than its trained counterpart."""
     pairs = [("sequential", "A-9", "A-3"), ("direct", "B-8:history", "B-5:history"), ("direct", "B-8", "B-5")]
     found = []
     for family, held_out, trained in pairs:
@@ -200,7 +199,7 @@ def _held_out(results: Results) -> list[Finding]:
 
 
 def _has_photos(results: Results) -> bool:
-    """Whether any test item has a photo; True where no slice says so."""
+    """Returns whether any test item has a photo; True if the slice is missing."""
     parts = results["sequential"].get(main_prompt(results, "sequential"), {}).get("slices", {}).get("target_photo")
     return not parts or "present" in parts
 
@@ -221,7 +220,7 @@ def _photos(results: Results) -> list[Finding]:
 
 
 def _slices(results: Results) -> list[Finding]:
-    """Groups of users or items for which VIP5 is worse than a random ranking."""
+    """Returns a finding that lists the slices in which VIP5 is worse than a random ranking."""
     slices = results["sequential"].get(main_prompt(results, "sequential"), {}).get("slices", {})
     chance = min(1.0, 10 / max(1, results["num_items"]))
     found = []
@@ -235,7 +234,7 @@ def _slices(results: Results) -> list[Finding]:
 
 
 def _explanations(results: Results) -> list[Finding]:
-    """Whether the explanations say the same of everything or nothing at all, and whether a baseline does better."""
+    """Returns findings on collapsed or empty explanations, and on a baseline with a higher BLEU-4."""
     found: list[str] = []
     good: list[str] = []
     for key, block in results["explanation"].items():
@@ -258,20 +257,20 @@ def _explanations(results: Results) -> list[Finding]:
 
 
 def explanation_scores(results: Results) -> tuple[float | None, float | None]:
-    """BLEU-4 of C-12, and of the best baseline that explains; None where there is none."""
+    """Returns BLEU-4 of C-12 and of the best explanation baseline; None if not measured."""
     blocks = results["baselines"].get("explanation", {}).values()
     scores = [block["bleu4"] for block in blocks if isinstance(block.get("bleu4"), int | float)]
     return results["explanation"].get("C-12", {}).get("bleu4"), max(scores, default=None)
 
 
 def undertrained(results: Results) -> dict[str, list[str]]:
-    """Baselines that are weaker than they should be, by name, and why."""
+    """Returns the undertrained baselines by name, and why."""
     notes = results.get("baseline_notes", {})
     return {name: list(note["why_not"]) for name, note in notes.items() if not note["fair"]}
 
 
 def _undertrained(results: Results) -> list[Finding]:
-    """What ended before it was trained: the model by its time limit, or a baseline."""
+    """Returns a finding per undertrained baseline, and per VIP5 stage that its time limit ended."""
     found = [
         Finding("weak", f"Weak: undertrained baseline {BASELINES[name]}: {'; '.join(why)}.")
         for name, why in undertrained(results).items()

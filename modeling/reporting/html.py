@@ -169,7 +169,7 @@ def card(entry: Card) -> str:
 
 
 def recommendation(
-    *, person: str, prompt: str, history: Sequence[Item], num_shown: int, top: Sequence[tuple[Item, float]]
+    *, user: str, prompt: str, history: Sequence[Item], num_shown: int, top: Sequence[tuple[Item, float]]
 ) -> list[str]:
     """What is recommended to one person: the history, oldest first, and the best items with their log-probability."""
     ranked = "".join(
@@ -179,7 +179,7 @@ def recommendation(
     )
     known = f"{len(history)} items, oldest first; the model is shown {num_shown} of them."
     return [
-        f"<p>{escape(person)}</p>",
+        f"<p>{escape(user)}</p>",
         f'<h2>History</h2><p class="note">{known}</p>',
         f'<div class="photos">{"".join(_item(item) for item in history)}</div>',
         '<h2>Recommended</h2><p class="note">Best first, with the log-probability of the item (nats).</p>',

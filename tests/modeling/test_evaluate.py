@@ -66,15 +66,15 @@ def test_the_metrics_file_has_the_agreed_shape(evaluated: tuple[Context, dict[st
     assert {"hr@1", "hr@5", "ndcg@5", "mrr@5", "hr@10", "ndcg@10", "mrr@10", "num_users", "ci95"} <= set(block)
     assert set(block["ci95"]) == {"hr@1", "hr@5", "ndcg@5", "mrr@5", "hr@10", "ndcg@10", "mrr@10"}
     assert block["num_users"] == NUM_USERS
-    rivals = COUNTING | CONTENT | {"sasrec", "ridge"}
-    assert set(block["differences"]) == rivals | {"number_rule", "without_photos", "backbone"}
+    baselines = COUNTING | CONTENT | {"sasrec", "ridge"}
+    assert set(block["differences"]) == baselines | {"number_rule", "without_photos", "backbone"}
     assert len(block["differences"]["popularity"]["hr@10"]) == 3
     assert set(results["direct"]) == {"B-5"}
     assert results["explanation"]["C-3"]["given"] == results["backbone"]["explanation"]["C-3"]["given"] == ["rating"]
     assert {"bleu4", "rouge1", "rouge2", "rougeL", "feature_match"} <= set(results["explanation"]["C-3"])
-    assert set(results["baselines"]["sequential"]) == rivals | {"number_rule"}
+    assert set(results["baselines"]["sequential"]) == baselines | {"number_rule"}
     for task in ("direct", "direct_popular", "direct_whole"):
-        assert set(results["baselines"][task]) == rivals
+        assert set(results["baselines"][task]) == baselines
     assert set(results["backbone"]) == {"sequential", "direct", "explanation"}
     assert set(results["sequential_without_photos"]) == {"A-3"}
 
@@ -211,9 +211,9 @@ def test_a_direct_prompt_without_a_list_is_asked_about_three_sets_of_candidates(
         ("uniform", (found.candidates[:, :, None] == everything[:, None]).any(1)),  # type: ignore[index]
     ):
         better = (scores > scores[np.arange(len(rows)), own][:, None]) & allowed
-        ranks = found.ranks if name == "uniform" else found.further[name]
+        ranks = found.ranks if name == "uniform" else found.other_candidate_sets[name]
         assert ranks.tolist() == (1 + better.sum(1)).tolist(), name
-    assert set(found.further) == {"popular", "whole"}
+    assert set(found.other_candidate_sets) == {"popular", "whole"}
 
 
 def test_a_model_of_another_dataset_is_refused(place: Context) -> None:

@@ -9,7 +9,7 @@ import torch
 from features.runtime.seeds import rng
 from modeling.baselines import sasrec
 from modeling.baselines.counting import item_knn, ranks_among_unseen
-from modeling.baselines.run_baselines import fairness
+from modeling.baselines.run_baselines import undertraining_note
 from modeling.collaborative.spectral import item_vectors
 from modeling.config.sasrec import SasRecParams
 from modeling.data.ragged import Ragged
@@ -104,7 +104,7 @@ def test_the_best_epoch_is_kept_and_training_ends_when_valid_no_longer_rises(
 def test_a_time_limit_ends_training_and_makes_the_rival_unfair(cycles: Histories) -> None:
     trained = sasrec.train_sasrec(cycles, NUM_ITEMS, replace(QUICK, max_seconds=0.0), seed=1)
     assert (trained.stopped, len(trained.curve)) == ("max_seconds", 1)
-    note = fairness(trained, "sample", np.array([1, 1]))
+    note = undertraining_note(trained, "sample", np.array([1, 1]))
     assert not note["fair"]
     assert note["why_not"] == ["training ended at its limit of seconds while the valid split still rose"]
 
@@ -113,9 +113,11 @@ def test_on_a_known_set_a_fair_rival_reaches_what_others_reach() -> None:
     trained = sasrec.Trained(scorer=lambda users: np.zeros((len(users), 1), np.float32), curve=[],
                              stopped="no better", start="spectral")  # fmt: skip
     weak = np.array([1] + [0] * 19)
-    assert fairness(trained, "toys", weak)["why_not"] == ["HR@10 0.0500 is below the 0.090 that it reaches elsewhere"]
-    assert fairness(trained, "toys", np.array([1, 0, 10]))["fair"]
-    assert fairness(trained, "sample", weak)["fair"]
+    assert undertraining_note(trained, "toys", weak)["why_not"] == [
+        "HR@10 0.0500 is below the 0.090 that it reaches elsewhere"
+    ]
+    assert undertraining_note(trained, "toys", np.array([1, 0, 10]))["fair"]
+    assert undertraining_note(trained, "sample", weak)["fair"]
 
 
 def test_spectral_vectors_tell_groups_of_buyers_apart() -> None:

@@ -143,7 +143,7 @@ def test_one_popular_item_that_happens_to_follow_another_is_no_leak_of_the_numbe
 def test_a_leak_of_the_ranking_is_none_of_the_explanations_and_says_why(tmp_path: Path) -> None:
     found = block(tmp_path, [1, 1, 2, 0, 0] * 40, "random")
     reason = (
-        "ranking: item numbers (random) tell the next item: counting on from the largest number of the history finds "
+        "ranking: item numbers (random) reveal the next item: counting up from the largest number of the history finds "
         "40.0 % at once and 60.0 % within ten steps (by chance 0.1 % and 1.0 %)"
     )
     assert found["sequential"]["reasons"] == found["direct"]["reasons"] == found["reasons"] == [reason]
