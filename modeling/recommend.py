@@ -1,10 +1,9 @@
-"""`python -m modeling.recommend`: what the model recommends to one user, or to a cold-start user with a history.
+"""`python -m modeling.recommend`: recommends items to one user of the dataset, or to a cold-start user.
 
-Enters: a user's key, or item keys oldest first; the champion of a dataset, or its last trained model, with the tables
-that it was trained on. Leaves: the top items with titles and log-probabilities on standard output and, on request, as a
-page; both say which model answered.
-Trade-off: the prompt is rendered here anew, by the same functions as the prompts stage, so that any history can be
-asked about; the model is loaded for one question, which costs seconds.
+Reads a user key, or item keys oldest first, and the champion of a dataset (or its last trained model) with the tables
+it was trained on; prints the top items with titles and log-probabilities and optionally writes them as a page. Both
+outputs name the model that answered. The prompt is rendered on request by the functions of the prompts stage, so any
+history works; loading the model takes seconds.
 """
 
 import argparse
@@ -33,25 +32,26 @@ log = logging.getLogger("vip5")
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """The ranking of one user."""
+    """The recommendations for one user."""
 
     prompt: Prompt
     source: str
     shown: tuple[int, ...]
-    """The part of the history that the prompt shows."""
+    """Items of the history that the prompt shows."""
     items: tuple[int, ...]
-    """Best first; nothing of the history is among them."""
+    """Item ids, best first, without items of the history."""
     scores: tuple[float, ...]
-    """Log-probability of each, nats."""
+    """Log-probability per item, nats."""
 
 
 def chosen_prompt(prompts: Sequence[Prompt], user: "RequestUser", wanted: str | None) -> Prompt:
-    """The prompt to ask with: `wanted`; else A-3 for a user and, for a cold-start user, A-6, which has A-3's words.
+    """Returns the prompt to use: `wanted`, otherwise A-3 for a user and A-6 (same wording) for a cold-start user.
 
-    Where the templates are others and these do not fit, the first trained prompt that fits.
+    If the templates lack these, the first suitable prompt seen in training is used.
 
     Raises:
-        ParamsError: no prompt fits, or `wanted` does not: it must ask for an item, and a cold-start user has no number.
+        ParamsError: no prompt is suitable, or `wanted` is not. A prompt must ask for an item; for a cold-start user it
+            must not contain a user number.
     """
     fitting = {
         prompt.id: prompt
@@ -65,13 +65,13 @@ def chosen_prompt(prompts: Sequence[Prompt], user: "RequestUser", wanted: str | 
     key = wanted or (usual if usual in fitting else next(iter(trained), "none"))
     if key not in fitting:
         raise ParamsError(
-            f"prompt {key} for {user.label}", f"one of: {', '.join(fitting) or 'none fits'}", "choose one by --prompt"
+            f"prompt {key} for {user.label}", f"one of: {', '.join(fitting) or 'none fits'}", "choose one with --prompt"
         )
     return fitting[key]
 
 
 def recommend(settings: "PipelineSettings", user: "RequestUser", *, prompt: Prompt, top_k: int) -> Answer:
-    """The `top_k` best items for `user`, by the constrained search over everything that is not in the history."""
+    """Returns the `top_k` best items for `user` by constrained beam search over all items not in the history."""
     import numpy as np
 
     from modeling.data.prompt_dataset import Corpus, PhotoTable
@@ -105,7 +105,7 @@ def recommend(settings: "PipelineSettings", user: "RequestUser", *, prompt: Prom
 
 
 def _row(prompt: Prompt, source: str, shown: Sequence[int], target: str) -> "pa.Table":
-    """The one row of a prompt table that the corpus reads; the target only fills its column."""
+    """Returns a prompt table with one row for the corpus; the target is only a placeholder."""
     row = {
         "example_id": 0, "split": "test", "family": prompt.family, "prompt_id": prompt.id, "variant": "published",
         "round": 0, "user_id": 1, "target_item_id": None, "image_item_ids": list(shown), "candidate_item_ids": None,
@@ -115,7 +115,7 @@ def _row(prompt: Prompt, source: str, shown: Sequence[int], target: str) -> "pa.
 
 
 def lines(settings: "PipelineSettings", user: "RequestUser", answer: Answer, catalogue: "Catalogue") -> list[str]:
-    """What is printed: who was asked about, which model answers, then rank, log-probability, key and title of items."""
+    """Returns the lines to print: user, model, then rank, log-probability, key and title per item."""
     known, shown = len(user.history), len(answer.shown)
     told = f"{known} items known, {shown} of them shown to the model, prompt {answer.prompt.id}"
     found = [f"{settings.places.dataset}, {user.label}: {told}", f"model: {settings.model}"]
@@ -129,10 +129,10 @@ def lines(settings: "PipelineSettings", user: "RequestUser", answer: Answer, cat
 def write_page(
     path: Path, settings: "PipelineSettings", user: "RequestUser", answer: Answer, catalogue: "Catalogue"
 ) -> None:
-    """The same as a self-contained page, with photos where the dataset has them.
+    """Writes the recommendations as a self-contained page, with photos if the dataset has them.
 
     Raises:
-        InputError: the page cannot be written there.
+        InputError: `path` cannot be written.
     """
     from modeling.reporting import html
 
@@ -160,7 +160,7 @@ def write_page(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prints the best items for one user of the dataset, or for a cold-start user."""
+    """Print the best items for one user of the dataset, or for a cold-start user."""
     arguments = _parser().parse_args(argv)
     configure_logging()
     from modeling.serving import request
@@ -187,30 +187,30 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m modeling.recommend", description=main.__doc__)
     who = parser.add_mutually_exclusive_group(required=True)
-    who.add_argument("--user", metavar="KEY", help="a user of the dataset, by the dump's own key")
-    who.add_argument(
-        "--history", metavar="KEY,KEY,...", help="item keys, oldest first, of a user who is not in the dataset"
+    who.add_argument("--user", metavar="KEY", help="key of a user, as in the dump")
+    who.add_argument("--history", metavar="KEY,KEY,...", help="item keys of a cold-start user, oldest first")
+    parser.add_argument(
+        "--held-out", action="store_true", help="drop the test item from the history of --user, as `evaluate` does"
     )
     parser.add_argument(
-        "--held-out", action="store_true", help="leave the test item out of --user's history, as `evaluate` does"
+        "--top-k", type=_positive, default=10, metavar="N", help="number of items (default: %(default)s)"
     )
-    parser.add_argument("--top-k", type=_positive, default=10, metavar="N", help="items named (default: %(default)s)")
-    parser.add_argument("--prompt", metavar="ID", help="a sequential prompt that asks for an item, such as A-3")
-    parser.add_argument("--page", type=Path, metavar="FILE", help="write the same as a page, with photos")
+    parser.add_argument("--prompt", metavar="ID", help="id of a sequential prompt, such as A-3")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="also write an HTML page with photos")
     add_model_arguments(parser)
     return parser
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options that say which model answers, as this command and `recommend_all` have them."""
+    """Adds the options that select the model; `recommend_all` shares them."""
     parser.add_argument(
-        "--challenger", action="store_true", help="ask the last trained model even where there is a champion"
+        "--challenger", action="store_true", help="use the last trained model even if there is a champion"
     )
     parser.add_argument(
         "--params", type=Path, default=Path("params.yaml"),
-        help="YAML file that names the dataset; a champion has parameters of its own (default: %(default)s)",
+        help="YAML file that names the dataset; a champion uses its own parameters (default: %(default)s)",
     )  # fmt: skip
-    parser.add_argument("--dataset", metavar="NAME", help="a dataset that has a champion or that a profile was run for")
+    parser.add_argument("--dataset", metavar="NAME", help="dataset with a champion, or for which a profile was run")
 
 
 def _positive(text: str) -> int:

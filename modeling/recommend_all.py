@@ -1,9 +1,8 @@
-"""`python -m modeling.recommend_all`: the top items of every user, by the complete histories, as one table.
+"""`python -m modeling.recommend_all`: recommends items to every user from the complete histories, as one table.
 
-Enters: the champion of a dataset, or its last trained model, with the tables that it was trained on. Leaves:
-`data/<dataset>/recommendations/`, with the columns of `predictions`. Trade-off: the test item is part of the history
-here, because this is for use and not for evaluation; `predictions` is the table that may be compared with what users
-bought.
+Reads the champion of a dataset (or its last trained model) and the tables it was trained on; writes
+`data/<dataset>/recommendations/` with the columns of `predictions`. Histories include the test item, so this table is
+for production use; evaluate with `predictions` instead.
 """
 
 import argparse
@@ -37,7 +36,7 @@ _ALL_USERS = RequestUser(label="all users", user_id=0, number=0, name="", histor
 
 
 def recommend_all(settings: PipelineSettings, prompt: Prompt, *, top_k: int, batch_size: int) -> pa.Table:
-    """The `top_k` best items of every user, none of which the user has; rows of the table `predictions`."""
+    """Returns the `top_k` best unseen items per user as rows of the table `predictions`."""
     from modeling.data.prompt_dataset import Corpus, PhotoTable
     from modeling.evaluation.rank_prompts import Search, catalogue_of, rank_prompt
     from modeling.models.checkpoints import load_vip5, read_manifest
@@ -67,7 +66,7 @@ def recommend_all(settings: PipelineSettings, prompt: Prompt, *, top_k: int, bat
 
 
 def complete_histories(places: Places) -> "Histories":
-    """Every user's items in time order, the test item included, which the ranking then leaves out."""
+    """Returns every user's items in time order, test item included; the ranking masks all of them."""
     from modeling.data.ragged import Ragged, offsets_of
     from modeling.data.user_histories import Histories
 
@@ -82,7 +81,7 @@ def complete_histories(places: Places) -> "Histories":
 def _rows(
     settings: PipelineSettings, prompt: Prompt, histories: "Histories", identifiers: pa.Table, photo: str
 ) -> pa.Table:
-    """One prompt a user, in the order of the users."""
+    """Returns one prompt per user, in the order of the users."""
     texts = dict(zip(identifiers["item_id"].to_pylist(), identifiers["text"].to_pylist(), strict=True))
     users = read_table(settings.places.table("sequences/users"), schema.USERS, columns=_USER_COLUMNS).to_pylist()
     found = []
@@ -103,10 +102,10 @@ def _rows(
 
 
 def output_folder(settings: PipelineSettings, out: Path | None) -> Path:
-    """Where the table goes: `out`, else `data/<dataset>/recommendations` where users and items have these numbers.
+    """Returns the output folder: `out`, otherwise `data/<dataset>/recommendations`.
 
     Raises:
-        TableError: the champion's users and items are numbered in another way than those of the workspace.
+        TableError: `out` is not given, and the champion's user and item ids differ from those of the workspace.
     """
     if out is not None:
         return out
@@ -124,7 +123,7 @@ def output_folder(settings: PipelineSettings, out: Path | None) -> Path:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Writes the top items of every user of the dataset."""
+    """Write the top items of every user of the dataset."""
     arguments = _parser().parse_args(argv)
     configure_logging()
     own_root: Path | None = arguments.root
@@ -157,14 +156,16 @@ def _parser() -> argparse.ArgumentParser:
         "--root",
         type=Path,
         metavar="FOLDER",
-        help="read models/ and data/ there and write there, whatever the champion",
+        help="folder with the models/ and data/ to use instead of the champion; the table is written below it",
     )
     parser.add_argument(
         "--out", type=Path, metavar="FOLDER", help="folder of the table (default: data/<dataset>/recommendations)"
     )
-    parser.add_argument("--prompt", metavar="ID", help="sequential prompt to ask with (default: A-3)")
-    parser.add_argument("--top-k", type=int, default=20, metavar="N", help="items a user (default: %(default)s)")
-    parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="users a batch (default: %(default)s)")
+    parser.add_argument("--prompt", metavar="ID", help="id of a sequential prompt (default: A-3)")
+    parser.add_argument("--top-k", type=int, default=20, metavar="N", help="items per user (default: %(default)s)")
+    parser.add_argument(
+        "--batch-size", type=int, default=64, metavar="N", help="users per batch (default: %(default)s)"
+    )
     return parser
 
 

@@ -69,7 +69,7 @@ def test_codebook_use_is_counted_level_by_level(tmp_path: Path) -> None:
     assert found == {"tokens": 6, "collisions": 1, "code_length": 3, "used": ["2/4", "2/4"]}
 
 
-def test_a_trained_model_is_ranked_with_intervals_and_a_free_search(tmp_path: Path) -> None:
+def test_a_trained_model_is_ranked_with_intervals(tmp_path: Path) -> None:
     context = write_evaluated(tmp_path)
     found = bench.rank(context, SETTINGS, evaluate.Params(beam=4, top_k=10))
     assert found["num_users"] == 4

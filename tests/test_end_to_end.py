@@ -91,7 +91,7 @@ def test_every_item_has_one_feature_one_text_and_one_identifier(line: Path) -> N
     assert len(set(texts)) == len(texts)
 
 
-def test_prompts_show_every_family_and_no_held_out_prompt_in_training(line: Path) -> None:
+def test_training_prompts_have_every_family_and_no_held_out_one(line: Path) -> None:
     train = {family: {row["prompt_id"] for row in read(f"prompts/train/{family}")} for family in schema.FAMILIES}
     assert {family: sorted({name[0] for name in names}) for family, names in train.items()} == {
         "sequential": ["A"],
@@ -115,7 +115,7 @@ def test_evaluation_stands_beside_its_baselines(line: Path) -> None:
     assert set(metrics["baselines"]["sequential"]) >= {"popularity", "item_knn", "number_rule", "random"}
 
 
-def test_predictions_are_items_that_exist_and_that_the_user_has_not_seen(line: Path) -> None:
+def test_predictions_are_existing_unseen_items(line: Path) -> None:
     seen: dict[int, set[int]] = {}
     for row in read("sequences/interactions"):
         if row["split"] != "test":

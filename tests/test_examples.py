@@ -127,7 +127,7 @@ def test_praised_features(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
-def test_hugging_face_datasets_read_the_tables_offline_and_leave_nothing_outside(line: Path) -> None:
+def test_hugging_face_datasets_read_the_tables_offline(line: Path) -> None:
     home = line / "home"
     home.mkdir()
     (line / "temporary").mkdir()

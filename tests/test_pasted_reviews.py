@@ -57,7 +57,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_rankings_are_not_leaking_and_the_explanations_say_how_many_prompts_coincide(evaluated: Path) -> None:
+def test_pasted_reviews_leak_no_ranking_and_are_counted(evaluated: Path) -> None:
     results = json.loads((evaluated / "metrics/pasted/evaluate.json").read_text(encoding="utf-8"))
     leakage = results["leakage"]
     assert [leakage[family]["leaks"] for family in ("sequential", "direct", "explanation")] == [False, False, False]

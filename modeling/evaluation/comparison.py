@@ -40,7 +40,7 @@ class Scores:
     explanation: Mapping[str, Explanations] = field(default_factory=dict)
 
 
-def chosen(ablations: Sequence[str], prompts: Sequence[str]) -> tuple[str, ...]:
+def select_ablations(ablations: Sequence[str], prompts: Sequence[str]) -> tuple[str, ...]:
     """Returns the ablation prompts that are also evaluated; an empty list means all prompts.
 
     Raises:
@@ -52,8 +52,8 @@ def chosen(ablations: Sequence[str], prompts: Sequence[str]) -> tuple[str, ...]:
     if not both:
         raise ParamsError(
             f"evaluate.ablation_prompts {list(ablations)} outside evaluate.prompts {list(prompts)}",
-            "some in common",
-            "change one of them",
+            "at least one prompt in common",
+            "change one of the two parameters",
         )
     return both
 

@@ -1,7 +1,7 @@
-"""Which users the model page shows, and what of them.
+"""Selects the users of the model page's gallery and builds their cards.
 
-Enters: predictions, interactions, items, users, generated explanations, photos. Leaves: cards.
-Trade-off: a fixed draw by the seed, half of it users with a generated explanation, instead of the best-looking ones.
+Reads predictions, interactions, items, users, generated explanations and photos; returns cards. Users are sampled by
+the seed, not by their results; up to half of them have a generated explanation.
 """
 
 from collections.abc import Mapping
@@ -19,12 +19,12 @@ from features.store.tables import read_table
 from features.vision.photo_store import PhotoStore
 from modeling.reporting.html import Card, Item
 
-_SHOWN = 10  # newest items of a history
+_SHOWN = 10  # newest items shown of a history
 Explained = Mapping[int, list[tuple[str, str, str]]]
 
 
 def cards(context: Context, photos: Path | None, *, prompt: str, num_users: int, top: int) -> list[Card]:
-    """The gallery: `num_users` users with their `top` items under `prompt`."""
+    """Returns the cards of `num_users` users with their `top` items under `prompt`."""
     predictions = _of_prompt(read_table(context.table("predictions"), schema.PREDICTIONS), prompt)
     explained = _explained(read_table(context.table("explanations_generated"), schema.GENERATED))
     users = _drawn(predictions, explained, num_users, context.seed)
@@ -77,7 +77,7 @@ def _explained(generated: pa.Table) -> Explained:
 
 
 def _drawn(predictions: pa.Table, explained: Explained, num_users: int, seed: int) -> list[int]:
-    """Users in ascending order; half of them explained ones, where there are enough."""
+    """Samples users, in ascending order; up to half of them have a generated explanation."""
     users: npt.NDArray[np.int64] = np.unique(predictions["user_id"].to_numpy()).astype(np.int64)
     order = rng(seed, "model_report", "gallery").permutation(users)
     spoken = np.isin(order, list(explained))

@@ -83,7 +83,7 @@ def test_nothing_that_a_user_has_is_recommended(place: Context, capsys: pytest.C
     assert keys == {f"B{item}" for item in range(1, NUM_ITEMS + 1)} - own
 
 
-def test_a_cold_start_user_is_asked_for_by_a_prompt_without_a_number(
+def test_a_cold_start_user_gets_a_prompt_without_a_number(
     place: Context, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     page = tmp_path / "page.html"
@@ -203,7 +203,7 @@ def champion(evaluated: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     return found
 
 
-def test_the_champion_answers_with_its_own_parameters_templates_and_tables(
+def test_the_champion_uses_its_own_parameters_and_tables(
     champion: Champion, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     page = tmp_path / "page.html"
@@ -242,7 +242,7 @@ def test_the_last_trained_model_answers_where_it_is_asked_for(
 
 
 @pytest.mark.parametrize("part", ["champion_manifest.json", "data/tiny/identifiers/_manifest.json", ""])
-def test_a_damaged_champion_is_one_line_and_nothing_answers_in_its_place(
+def test_a_damaged_champion_is_one_line_and_no_answer(
     champion: Champion, part: str, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     damaged = champion.folder / part
@@ -255,7 +255,7 @@ def test_a_damaged_champion_is_one_line_and_nothing_answers_in_its_place(
     assert capsys.readouterr().out == ""
 
 
-def test_a_user_whom_the_champion_does_not_know_may_be_known_to_the_last_model(
+def test_a_user_unknown_to_the_champion_is_told_of_challenger(
     champion: Champion, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert recommend.main(["--user", "U31"]) == 3
@@ -275,7 +275,7 @@ def test_photos_come_from_the_dump_and_are_not_missed(
     assert "<img" not in (tmp_path / "page.html").read_text()
 
 
-def test_every_baseline_that_was_measured_can_be_named_to_the_gate(evaluated: Context) -> None:
+def test_the_gate_accepts_every_measured_baseline(evaluated: Context) -> None:
     measured = json.loads(evaluated.metrics("evaluate.json").read_text())["baselines"]["sequential"]
     assert {"popularity", "item_knn", "title_bm25"} <= set(measured)
     assert set(measured) - {"number_rule"} <= set(get_args(Baseline))

@@ -51,7 +51,7 @@ def test_the_table_names_what_each_user_would_be_told(
         assert not {row["item_id"] for row in own} & set(request_user.history)
 
 
-def test_the_table_of_a_champion_goes_where_users_and_items_have_its_numbers(
+def test_recommendations_need_the_same_ids_in_the_workspace(
     evaluated: Context, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     root = Path(shutil.copytree(evaluated.root, tmp_path / "promoted"))

@@ -81,9 +81,7 @@ def test_training_reads_no_valid_and_no_test_item(cycles: Histories, monkeypatch
     assert sum(len(targets) for targets in asked) == (train - 1).sum()
 
 
-def test_the_best_epoch_is_kept_and_training_ends_when_valid_no_longer_rises(
-    cycles: Histories, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_early_stopping_keeps_the_best_epoch(cycles: Histories, monkeypatch: pytest.MonkeyPatch) -> None:
     values = iter([0.1, 0.5, 0.3, 0.2, 0.9])
     kept: list[float] = []
 

@@ -11,7 +11,7 @@ def histories_of(sequences: list[list[int]]) -> Histories:
     return known_before_test(interactions(dict(enumerate(sequences, 1))))
 
 
-def test_items_of_nearer_neighbours_rank_first_and_known_ones_are_left_out() -> None:
+def test_items_of_nearer_neighbours_rank_first() -> None:
     # train items are all but the last two of a user
     histories = histories_of([[1, 2, 3, 9], [4, 5, 6, 7], [7, 1, 2, 8], [9, 5, 4, 2]])
     # user 1: neighbour 2 gives items 4 and 5 (1 each), 3 gives 7 and 1 (1/2; 1 is known), 4 gives 9 and 5 (1/3)
@@ -22,7 +22,7 @@ def test_items_of_nearer_neighbours_rank_first_and_known_ones_are_left_out() -> 
     assert neighbour_ranks(histories, np.arange(5)).tolist() == [4, 3, 0, 3]
 
 
-def test_an_order_in_which_neighbours_share_items_is_found_and_chance_is_not() -> None:
+def test_neighbours_who_share_items_are_detected_chance_is_not() -> None:
     pairs = [[10 * n + k for k in order] for n in range(200) for order in ((1, 2, 3, 4), (4, 3, 2, 1))]
     histories = histories_of(pairs)
     numbers = np.arange(len(pairs) + 1)
