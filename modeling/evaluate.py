@@ -100,7 +100,7 @@ def _scores(
     has_vision = model.visual is not None
     corpus = test_corpus(context, tokens, inputs.photos if has_vision else None)
     all_families, ranking_families = (0, 1, 2), (0, 1)
-    passes = [(params.prompts, all_families), (ablations, all_families)]
+    passes: list[tuple[tuple[str, ...], tuple[int, ...]]] = [(params.prompts, all_families), (ablations, all_families)]
     passes += [(ablations, ranking_families)] if has_vision else []
     total = sum(ev.num_rows(corpus, inputs, prompts, families) for prompts, families in passes)
     others = {}

@@ -1,4 +1,4 @@
-"""The comparison of identifiers: own parameters over shared tables, what the codes use, and a trained model ranked."""
+"""The comparison of identifiers: parameters, shared tables, codebook use, and the ranking of a trained model."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The whole line through the stages' own commands, on a sample small enough for a minute."""
+"""The whole pipeline, run by the commands of its stages on a sample that takes a minute."""
 
 import importlib
 import json
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The folder in which every stage of dvc.yaml has run once, in its order."""
+    """Returns a folder in which every stage of dvc.yaml has run once, in order."""
     folder = tmp_path_factory.mktemp("line")
     (folder / "params.yaml").write_text(yaml.safe_dump(merge(load_yaml(ROOT / "params.yaml"), SMALL)))
     before = Path.cwd()

@@ -1,4 +1,4 @@
-"""Every ready query of `examples/` against tables with known answers; nothing is fetched, nothing cached elsewhere."""
+"""Every query of `examples/` on tables with known answers, without network access or caches elsewhere."""
 
 import datetime as dt
 import importlib.util
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from features import schema
-from tests.small_line import write_small_line
+from tests.small_line import write_small_tables
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
@@ -32,13 +32,13 @@ print(json.dumps([dict(pairs), near]))
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("line")
     for dataset in ("sample", "other"):
-        write_small_line(folder, dataset)
+        write_small_tables(folder, dataset)
     return folder
 
 
 @pytest.fixture(autouse=True)
 def line(written: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of the small line's two datasets, as the current one."""
+    """Changes to the folder with the two small datasets."""
     monkeypatch.chdir(written)
     return written
 

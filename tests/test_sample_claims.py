@@ -1,4 +1,4 @@
-"""What README says of the sample, proven by the whole line as `dvc repro` runs it: full size, full training."""
+"""The README's claims on the sample, checked by a full `dvc repro`."""
 
 import json
 import os
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.dvc]
 
 
 def run(folder: Path, *command: str) -> str:
-    """The output of a command that must succeed in `folder`, with this environment's programs first on PATH."""
+    """Runs a command in `folder` with this environment first on PATH; returns its output."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         command, cwd=folder, env=os.environ | {"PATH": path}, capture_output=True, text=True, check=False
@@ -28,7 +28,7 @@ def run(folder: Path, *command: str) -> str:
 
 @pytest.fixture(scope="module")
 def line(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the code in which `dvc repro` has run once."""
+    """Returns a copy of the repository in which `dvc repro` has run once."""
     folder = tmp_path_factory.mktemp("sample")
     for name in PARTS:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy2
@@ -57,7 +57,7 @@ def test_a_second_repro_runs_nothing(line: Path) -> None:
 def test_sequential_hit_rate_significantly_beats_every_baseline(
     metrics: dict[str, Any], baseline: str, prompt: str
 ) -> None:
-    """A-9 is a wording that training never shows."""
+    """A-9 is a held-out prompt."""
     lowest = metrics["sequential"][prompt]["ci95"]["hr@10"][0]
     assert lowest > metrics["baselines"]["sequential"][baseline]["ci95"]["hr@10"][1]
 

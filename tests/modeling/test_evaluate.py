@@ -1,4 +1,4 @@
-"""The stage `evaluate` and what is made of it, on a tiny world with models that know nothing."""
+"""The stage `evaluate` and its outputs, on a tiny world with untrained models."""
 
 import csv
 import json
@@ -50,7 +50,7 @@ def evaluated(world: Context) -> tuple[Context, dict[str, Any]]:
 
 @pytest.fixture
 def place(world: Context, tmp_path: Path) -> Context:
-    """A copy, not yet evaluated, that a test may spoil."""
+    """A copy, not yet evaluated, that a test may change."""
     shutil.copytree(world.root, tmp_path / "copy", ignore=shutil.ignore_patterns("metrics", "predictions"))
     return replace(world, root=tmp_path / "copy")
 

@@ -1,4 +1,4 @@
-"""The stage `model_report`, started as its command on the tiny evaluated world."""
+"""The stage `model_report`, run as a command on the tiny evaluated world."""
 
 import csv
 import io
@@ -36,7 +36,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Context:
 
 @pytest.fixture
 def place(evaluated: Context, tmp_path: Path) -> Context:
-    """A copy that a test may spoil."""
+    """A copy that a test may change."""
     shutil.copytree(evaluated.root, tmp_path / "copy")
     return replace(evaluated, root=tmp_path / "copy")
 

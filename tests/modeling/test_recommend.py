@@ -1,4 +1,4 @@
-"""The command `recommend` on the tiny evaluated world: the answers of `evaluate`, of a champion, and its errors."""
+"""The command `recommend` on the tiny evaluated world: rankings of `evaluate`, champions, errors."""
 
 import json
 import re
@@ -26,7 +26,7 @@ from tests.modeling.world import NUM_ITEMS, exit_code
 
 QUICK = evaluate.Params(num_threads=1, explanation_max_tokens=4, bootstrap_resamples=0)
 SOURCE = "Here is what user_{user_id} bought : \n {history} \n what is next ?"
-"""How the world's A-3 is worded."""
+"""Text of the world's A-3."""
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def place(evaluated: Context, monkeypatch: pytest.MonkeyPatch) -> Context:
 
 
 def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[list[str]]:
-    """The words of every printed line after those that say who was asked about and which model answered."""
+    """Runs the command; returns the fields of every printed line after the user and the model."""
     assert recommend.main(arguments) == 0
     return [line.split(None, 3) for line in capsys.readouterr().out.splitlines()[2:]]
 

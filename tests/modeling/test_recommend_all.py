@@ -1,4 +1,4 @@
-"""The top items of every user are those that `recommend` names one by one."""
+"""`recommend_all` writes the items that `recommend` prints for each user."""
 
 import shutil
 from dataclasses import asdict

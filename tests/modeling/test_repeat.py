@@ -1,4 +1,4 @@
-"""Several seeds: each has its own models and metrics, all share the tables, and the spread is that of their results."""
+"""Several seeds: separate models and metrics, shared tables, and the spread of their results."""
 
 import json
 import math
@@ -47,7 +47,7 @@ def test_each_seed_trains_once_and_the_results_stay(
     assert found["sequential"]["A-3"]["hr@5"]["values"] == values
     assert found["sequential"]["A-3"]["hr@5"]["mean"] == pytest.approx(sum(values) / 2, abs=1e-6)
     popular = found["baselines"]["sequential"]["popularity"]["hr@10"]
-    assert popular["deviation"] == 0.0  # it has nothing to draw
+    assert popular["deviation"] == 0.0  # it uses no seed
     weights = [Path(f"work/seeds/tiny/{seed}/models/tiny/pretrain/model.safetensors").read_bytes() for seed in (5, 6)]
     assert weights[0] != weights[1]
     assert Path("work/seeds/tiny/5/data/tiny/prompts").samefile("data/tiny/prompts")

@@ -1,4 +1,4 @@
-"""Baselines: values by hand on a small world; seen items never rank; ties favour no numbering."""
+"""Counting baselines: values by hand on a small world; seen items never rank; ties favour no numbering."""
 
 import numpy as np
 import pyarrow as pa

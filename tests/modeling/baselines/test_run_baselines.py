@@ -1,4 +1,4 @@
-"""Rivals, popularity-weighted candidates and slices: every rival ranks the same users, lists and items."""
+"""All baselines rank the same users, candidates and items; candidates sampled by popularity; slices."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def ranked(users: list[int], targets: list[int], candidates: list[list[int]] | N
     )  # fmt: skip
 
 
-def test_all_rivals_rank_the_same_users_and_lists(histories: Histories) -> None:
+def test_all_baselines_rank_the_same_users_and_lists(histories: Histories) -> None:
     direct = ranked([1, 2], [5, 6], [[5, 6], [6, 5]])
     baselines = score_baselines(
         users={"sequential": users_of([ranked([1, 3], [5, 4])]), "direct": users_of([direct])},

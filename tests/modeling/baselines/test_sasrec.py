@@ -1,4 +1,4 @@
-"""SASRec: it sees no future, learns what order alone tells, is stopped by valid, and says when it is no fair rival."""
+"""SASRec: causal, learns from order alone, stops early on valid, and reports when it is undertrained."""
 
 from dataclasses import replace
 
@@ -23,7 +23,7 @@ USERS = np.arange(1, 201)
 
 @pytest.fixture(scope="module")
 def cycles() -> Histories:
-    """Two hundred users who walk along a ring of forty items: only the order tells what comes next."""
+    """200 users who walk along a ring of 40 items: the next item depends on the order alone."""
     generator = rng(3, "ring")
     starts, lengths = generator.integers(0, NUM_ITEMS, 200), generator.integers(5, 12, 200)
     return known_before_test(
@@ -129,8 +129,8 @@ def test_spectral_vectors_tell_groups_of_buyers_apart() -> None:
 
 
 def test_item_vectors_may_start_from_titles_too(cycles: Histories) -> None:
-    """Items that stand opposite on the ring have a name in common and no buyer."""
-    titles = [f"number {item} of the line{item % 20}" for item in range(NUM_ITEMS)]
+    """Opposite items of the ring share a title word and no buyer."""
+    titles = [f"number {item} of the series{item % 20}" for item in range(NUM_ITEMS)]
     untrained = replace(QUICK, epochs=1, learning_rate=0.0, num_negatives=8)
     opposite = (np.array([cycles.known.row(user)[-1] - 1 for user in USERS]) + 20) % NUM_ITEMS
     found = {}

@@ -1,4 +1,4 @@
-"""Leakage checks: each finds what it is for, and stays silent on a clean world."""
+"""Leakage checks: each detects its leak and reports nothing on clean data."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""The neighbour rule finds an order of users that shares items, and nothing in a shuffled one."""
+"""The neighbour rule detects an order in which neighbours share items, and nothing in a shuffled one."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""The verdict: every kind of bad news is a finding of its own, and a clean result has none."""
+"""The verdict: each weakness is a separate finding, and a clean result has none."""
 
 import copy
 from typing import Any
@@ -29,7 +29,7 @@ def no_leak() -> dict[str, Any]:
 
 @pytest.fixture
 def results() -> dict[str, Any]:
-    """A result without a weakness."""
+    """Results without a weakness."""
     better = {"ridge": [0.1, 0.05, 0.15], "popularity": [0.2, 0.15, 0.25], "without_photos": [0.19, 0.1, 0.2]}
     sentences = {"given": ["rating"], "num_examples": 100, "bleu4": 1.5, "distinct_sentences": 60.0, "empty": 0.0}
     baselines = {
