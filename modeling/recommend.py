@@ -117,13 +117,13 @@ def _row(prompt: Prompt, source: str, shown: Sequence[int], target: str) -> "pa.
 def lines(settings: "PipelineSettings", user: "RequestUser", answer: Answer, catalogue: "Catalogue") -> list[str]:
     """Returns the lines to print: user, model, then rank, log-probability, key and title per item."""
     known, shown = len(user.history), len(answer.shown)
-    told = f"{known} items known, {shown} of them shown to the model, prompt {answer.prompt.id}"
-    found = [f"{settings.places.dataset}, {user.label}: {told}", f"model: {settings.model}"]
+    summary = f"{known} items known, {shown} of them shown to the model, prompt {answer.prompt.id}"
+    printed = [f"{settings.places.dataset}, {user.label}: {summary}", f"model: {settings.model}"]
     width = max((len(catalogue.rows[item]["item_key"]) for item in answer.items), default=0)
     for rank, (item, score) in enumerate(zip(answer.items, answer.scores, strict=True), start=1):
         key, title = catalogue.rows[item]["item_key"], catalogue.rows[item]["title"]
-        found.append(f"{rank:>3}  {score:8.3f}  {key:<{width}}  {title or '-'}")
-    return found
+        printed.append(f"{rank:>3}  {score:8.3f}  {key:<{width}}  {title or '-'}")
+    return printed
 
 
 def write_page(

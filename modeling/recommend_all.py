@@ -54,13 +54,13 @@ def recommend_all(settings: PipelineSettings, prompt: Prompt, *, top_k: int, bat
         model, corpus, np.arange(histories.num_users), catalogue=catalogue_of(identifiers, tokens),
         histories=histories, search=search, label="recommend",
     )  # fmt: skip
-    row, place = np.nonzero(ranked.items)
+    row, column = np.nonzero(ranked.items)
     columns = {
         "user_id": ranked.user_ids[row].astype(np.int32),
         "prompt_id": pa.repeat(prompt.id, len(row)),
-        "rank": (place + 1).astype(np.int32),
-        "item_id": ranked.items[row, place].astype(np.int32),
-        "score": ranked.scores[row, place],
+        "rank": (column + 1).astype(np.int32),
+        "item_id": ranked.items[row, column].astype(np.int32),
+        "score": ranked.scores[row, column],
     }
     return pa.table(columns).cast(schema.PREDICTIONS.arrow)
 
@@ -84,7 +84,7 @@ def _rows(
     """Returns one prompt per user, in the order of the users."""
     texts = dict(zip(identifiers["item_id"].to_pylist(), identifiers["text"].to_pylist(), strict=True))
     users = read_table(settings.places.table("sequences/users"), schema.USERS, columns=_USER_COLUMNS).to_pylist()
-    found = []
+    rows = []
     for user in users:
         shown = settings.shown_history(histories.known.row(user["user_id"]).tolist())
         slots = {
@@ -92,13 +92,13 @@ def _rows(
             "user_name": rendering.plain(user["name"] or "") or user["user_key"],
             "history": rendering.COMMA.join(rendering.item_with_photo(texts[item], photo) for item in shown),
         }
-        found.append({
+        rows.append({
             "example_id": user["user_id"] - 1, "split": "test", "family": prompt.family, "prompt_id": prompt.id,
             "variant": "published", "round": 0, "user_id": user["user_id"], "target_item_id": None,
             "image_item_ids": list(shown), "candidate_item_ids": None,
             "source": rendering.render_source(prompt, slots), "target": texts[shown[-1]],
         })  # fmt: skip
-    return from_rows(schema.prompts("test", prompt.family), found)
+    return from_rows(schema.prompts("test", prompt.family), rows)
 
 
 def output_folder(settings: PipelineSettings, out: Path | None) -> Path:
@@ -113,8 +113,8 @@ def output_folder(settings: PipelineSettings, out: Path | None) -> Path:
         return settings.places.table("recommendations")
     here = Places(dataset=settings.places.dataset)
     for name in _NUMBERED:
-        ours, own = here.table(name) / MANIFEST, settings.places.table(name) / MANIFEST
-        if not ours.is_file() or file_digest(ours) != file_digest(own):
+        ours, theirs = here.table(name) / MANIFEST, settings.places.table(name) / MANIFEST
+        if not ours.is_file() or file_digest(ours) != file_digest(theirs):
             raise TableError(
                 f"a champion with other {name} than {here.table(name)}", "the same numbers of users and items",
                 f"read {settings.places.table('recommendations')}, or give --out FOLDER, or --challenger",
@@ -126,26 +126,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Write the top items of every user of the dataset."""
     arguments = _parser().parse_args(argv)
     configure_logging()
-    own_root: Path | None = arguments.root
+    root: Path | None = arguments.root
     try:
-        challenger = arguments.challenger or own_root is not None
+        challenger = arguments.challenger or root is not None
         settings = load_settings(arguments.params, arguments.dataset, challenger=challenger)
-        if own_root is not None:
-            settings = replace(settings, places=Places(dataset=settings.places.dataset, root=own_root))
+        if root is not None:
+            settings = replace(settings, places=Places(dataset=settings.places.dataset, root=root))
         else:
             log.info("recommend_all: model: %s", settings.model)
         folder = output_folder(settings, arguments.out)
         prompt = chosen_prompt(load_templates(settings.templates), _ALL_USERS, arguments.prompt)
-        found = recommend_all(settings, prompt, top_k=arguments.top_k, batch_size=arguments.batch_size)
+        predictions = recommend_all(settings, prompt, top_k=arguments.top_k, batch_size=arguments.batch_size)
         provenance = Provenance(
             stage="recommend_all", params={"prompt": prompt.id, "top_k": arguments.top_k},
             inputs={name: settings.places.table(name) for name in ("sequences/interactions", "identifiers")},
         )  # fmt: skip
-        rows = write_table(folder, schema.PREDICTIONS, found, provenance)
+        rows = write_table(folder, schema.PREDICTIONS, predictions, provenance)
     except VIP5Error as error:
         log.error("recommend_all: %s", error)
         return error.exit_code
-    log.info("recommend_all: %s rows%s", f"{rows:,}", "" if own_root else f" in {folder}")
+    log.info("recommend_all: %s rows%s", f"{rows:,}", "" if root else f" in {folder}")
     return 0
 
 

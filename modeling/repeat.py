@@ -37,13 +37,13 @@ def run_seeds(path: Path, seeds: Sequence[int]) -> dict[str, Any]:
             context = run_stage(module, path, seed)
         results.append(json.loads(context.metrics("evaluate.json").read_text(encoding="utf-8")))
         log.info("repeat: seed %d finished", seed)
-    found = {"dataset": results[0]["dataset"], "seeds": list(seeds)} | leaks_of(results)
-    found |= {task: spread([result.get(task, {}) for result in results]) for task in TASKS}
-    found["baselines"] = spread([result["baselines"] for result in results])
-    out = stage.Places(dataset=found["dataset"]).metrics("seeds.json")
+    summary = {"dataset": results[0]["dataset"], "seeds": list(seeds)} | leaks_of(results)
+    summary |= {task: spread([result.get(task, {}) for result in results]) for task in TASKS}
+    summary["baselines"] = spread([result["baselines"] for result in results])
+    out = stage.Places(dataset=summary["dataset"]).metrics("seeds.json")
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    return found
+    out.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    return summary
 
 
 def run_stage(module: ModuleType, path: Path, seed: int) -> stage.Context:
@@ -70,10 +70,10 @@ def share_tables(places: stage.Places, root: Path) -> None:
 def leaks_of(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Returns `leaking`, the families that leak in any run, and the distinct reasons."""
     leakage = [result["leakage"] for result in results]
-    reasons = dict.fromkeys(reason for own in leakage for reason in own["reasons"])
+    reasons = dict.fromkeys(reason for block in leakage for reason in block["reasons"])
     return {
-        "leaking": any(bool(own["leaking"]) for own in leakage),
-        "leaking_families": [family for family in FAMILIES if any(own[family]["leaks"] for own in leakage)],
+        "leaking": any(bool(block["leaking"]) for block in leakage),
+        "leaking_families": [family for family in FAMILIES if any(block[family]["leaks"] for block in leakage)],
         "leak_reasons": list(reasons),
     }
 
@@ -84,34 +84,34 @@ def spread(blocks: Sequence[Any]) -> dict[str, Any]:
     Example: [{"A-3": {"hr@10": 0.2, "num_users": 9}}, {"A-3": {"hr@10": 0.4, "num_users": 9}}] gives
     {"A-3": {"hr@10": {"mean": 0.3, "deviation": 0.141421, "values": [0.2, 0.4]}}}
     """
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     for key in blocks[0]:
         values = [block[key] for block in blocks if key in block]
         if len(values) < len(blocks) or key in {"ci95", "differences", "slices", "strings", *_NO_METRICS}:
             continue
         if isinstance(values[0], Mapping):
-            found[key] = spread(values)
+            result[key] = spread(values)
         elif isinstance(values[0], int | float) and not isinstance(values[0], bool):
             deviation = statistics.stdev(values) if len(values) > 1 else 0.0
             mean = statistics.fmean(values)
-            found[key] = {"mean": round(mean, 6), "deviation": round(deviation, 6), "values": values}
-    return found
+            result[key] = {"mean": round(mean, 6), "deviation": round(deviation, 6), "values": values}
+    return result
 
 
-def table(found: Mapping[str, Any], metrics: Sequence[str] = ("hr@10", "ndcg@10")) -> list[str]:
+def table(results: Mapping[str, Any], metrics: Sequence[str] = ("hr@10", "ndcg@10")) -> list[str]:
     """Returns lines with mean and standard deviation per model and ranking task."""
     lines: list[str] = []
     for task in TASKS[:-1]:
-        mark = "LEAKING " if task.partition("_")[0] in found["leaking_families"] else ""
-        baselines = found["baselines"].get(task, {})
+        mark = "LEAKING " if task.partition("_")[0] in results["leaking_families"] else ""
+        baselines = results["baselines"].get(task, {})
         rows = [
             [name, *(f"{block[m]['mean']:.4f} +- {block[m]['deviation']:.4f}" for m in metrics)]
-            for name, block in ({f"VIP5 {key}": own for key, own in found[task].items()} | baselines).items()
+            for name, block in ({f"VIP5 {key}": result for key, result in results[task].items()} | baselines).items()
         ]
-        if found[task]:
-            title = f"{mark}{task}, {len(found['seeds'])} training seeds"
+        if results[task]:
+            title = f"{mark}{task}, {len(results['seeds'])} training seeds"
             lines += [*aligned([[title, *(m.upper() for m in metrics)], *rows]), ""]
-    return lines + [f"LEAKING: {reason}" for reason in found["leak_reasons"]]
+    return lines + [f"LEAKING: {reason}" for reason in results["leak_reasons"]]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -137,11 +137,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         _, context = stage.load(arguments.params, "evaluate", Params, evaluate.SECTIONS)
-        found = run_seeds(arguments.params, range(context.seed, context.seed + arguments.seeds))
+        summary = run_seeds(arguments.params, range(context.seed, context.seed + arguments.seeds))
     except VIP5Error as error:
         log.error("repeat: %s", error)
         return error.exit_code
-    sys.stdout.write("\n".join(table(found)) + "\n")
+    sys.stdout.write("\n".join(table(summary)) + "\n")
     return 0
 
 

@@ -76,7 +76,7 @@ def table_rows(results: Block) -> list[list[str]]:
     wanted = dict.fromkeys((
         *(best_baseline(results, task, metrics[task]) for task in keys), "popularity", "sasrec", "item_knn",
     ))  # fmt: skip
-    names = [name for name in wanted if any(name in own for own in blocks.values())]
+    names = [name for name in wanted if any(name in block for block in blocks.values())]
     for name in (*names[: _ROWS - len(rows) - 1], "random"):
         title = f"{'best baseline' if name in best else 'baseline'}: {BASELINES[name]}"
         rows.append([title, *(_cell(blocks[task].get(name), metrics[task]) for task in keys)])
@@ -109,17 +109,17 @@ def recommend_commands(places: Places, default: str | None) -> list[str]:
         return []
     users = read_table(places.table(tables[0]), schema.USERS, columns=("user_id", "user_key"))
     items = read_table(places.table(tables[1]), schema.CATALOGUE, columns=("item_id", "item_key"))
-    bought = read_table(places.table(tables[2]), schema.INTERACTIONS, columns=("user_id", "item_id"))
-    if not users.num_rows or not bought.num_rows:
+    interactions = read_table(places.table(tables[2]), schema.INTERACTIONS, columns=("user_id", "item_id"))
+    if not users.num_rows or not interactions.num_rows:
         return []
     keys = dict(zip(*(items[name].to_pylist() for name in ("item_id", "item_key")), strict=True))
-    history = [keys[item] for item in bought["item_id"][:3].to_pylist() if "," not in keys[item]]
-    more = f" --dataset {shlex.quote(places.dataset)}" if default is not None else ""
-    command = f".venv/bin/python -m modeling.recommend{more}"
-    asked = [f"{command} --user {shlex.quote(users['user_key'][0].as_py())}"]
+    history = [keys[item] for item in interactions["item_id"][:3].to_pylist() if "," not in keys[item]]
+    option = f" --dataset {shlex.quote(places.dataset)}" if default is not None else ""
+    command = f".venv/bin/python -m modeling.recommend{option}"
+    commands = [f"{command} --user {shlex.quote(users['user_key'][0].as_py())}"]
     if history:
-        asked.append(f"{command} --history {shlex.quote(','.join(history))} --page recommendations.html")
-    return asked
+        commands.append(f"{command} --history {shlex.quote(','.join(history))} --page recommendations.html")
+    return commands
 
 
 def report_files(places: Places) -> dict[str, Path]:

@@ -29,7 +29,7 @@ def test_a_scheme_shares_the_tables_and_has_its_own_parameters(tmp_path: Path) -
     for name in bench.SHARED:
         (source / "data" / "tiny" / name).mkdir(parents=True)
     (source / "data" / "tiny" / "prompts").mkdir()
-    for _ in range(2):  # a second run begins anew and leaves what is shared alone
+    for _ in range(2):  # a second run starts over and keeps the shared tables
         (folder / "models").mkdir(parents=True, exist_ok=True)
         bench.prepare(folder, source, params, "semantic", SETTINGS)
     assert not (folder / "models").exists()

@@ -31,9 +31,9 @@ def originals(tmp_path):
 def test_crops_are_as_many_as_asked_for_and_all_different(originals, tmp_path):
     into = tmp_path / "crops"
     into.mkdir()
-    told = make_photos(originals, into, 100, enlarge=1, workers=2)
+    notes = make_photos(originals, into, 100, enlarge=1, workers=2)
     files = sorted(into.iterdir())
-    assert [files[0].name, files[-1].name, len(files), told["originals"]] == ["P000000.jpg", "P000099.jpg", 100, 3]
+    assert [files[0].name, files[-1].name, len(files), notes["originals"]] == ["P000000.jpg", "P000099.jpg", 100, 3]
     assert len({path.read_bytes() for path in files}) == 100
     with Image.open(into / "P000004.jpg") as second_of_the_second:
         assert second_of_the_second.size == (90, 80)

@@ -66,7 +66,7 @@ def a_model_page(path: Path) -> Path:
     )  # fmt: skip
     cells = ["VIP5 A-3", *["0.1234 [0.1000, 0.2000]"] * 6]
     parts = [
-        model_page.table(["model", *["HR@10"] * 6], [cells], own="VIP5"),
+        model_page.table(["model", *["HR@10"] * 6], [cells], highlight="VIP5"),
         model_page.line_chart("curve", {"a": [(0, 1.0), (1, 2.0)], long_word: [(0, 2.0)]}, x_label="step"),
         f'<div class="cards">{model_page.card(card)}</div>',
         *model_page.recommendation(

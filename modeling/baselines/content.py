@@ -37,8 +37,8 @@ def title_bm25(histories: Histories, titles: Sequence[str | None]) -> Scorer | N
     pairs, frequency = np.unique(words.values.astype(np.int64) * num_items + owner, return_counts=True)
     word, item = pairs // num_items, pairs % num_items
     postings = Ragged(item, offsets_of(np.bincount(word, minlength=num_words)))
-    found = postings.lengths[word]
-    idf = np.log1p((num_items - found + 0.5) / (found + 0.5))
+    document_frequency = postings.lengths[word]
+    idf = np.log1p((num_items - document_frequency + 0.5) / (document_frequency + 0.5))
     relative = words.lengths[item] / max(words.lengths.mean(), 1e-9)
     weights = Ragged(idf * frequency * (_K1 + 1) / (frequency + _K1 * (1 - _B + _B * relative)), postings.offsets)
     newest = histories.known.newest(NEWEST)
@@ -69,15 +69,15 @@ def nearest(histories: Histories, vectors: FloatArray, present: npt.NDArray[np.b
     """
     if not present.any():
         return None
-    own = np.where(present[:, None], vectors - vectors[present].mean(0), 0).astype(np.float32)
-    own /= np.maximum(np.linalg.norm(own, axis=1, keepdims=True), 1e-12)
+    centred = np.where(present[:, None], vectors - vectors[present].mean(0), 0).astype(np.float32)
+    centred /= np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)
     newest = histories.known.newest(NEWEST)
 
     def score(user_ids: IntArray) -> FloatArray:
         known = newest.take(user_ids)
-        sums = np.zeros((len(user_ids), own.shape[1]), np.float32)
-        np.add.at(sums, known.owners, own[known.values - 1])
-        scores: FloatArray = sums @ own.T
+        sums = np.zeros((len(user_ids), centred.shape[1]), np.float32)
+        np.add.at(sums, known.owners, centred[known.values - 1])
+        scores: FloatArray = sums @ centred.T
         scores[:, ~present] = -np.finfo(np.float32).max
         return scores
 

@@ -71,8 +71,8 @@ def item_knn(histories: Histories, num_items: int) -> Scorer:
         user_row = known.owners
         near = neighbours.take(known.values)
         weights = Ragged(cosines, neighbours.offsets).take(known.values).values
-        place = np.repeat(user_row, near.lengths) * num_items + near.values - 1
-        total = np.bincount(place, weights, minlength=len(user_ids) * num_items)
+        cell = np.repeat(user_row, near.lengths) * num_items + near.values - 1
+        total = np.bincount(cell, weights, minlength=len(user_ids) * num_items)
         scores: FloatArray = total.reshape(len(user_ids), num_items).astype(np.float32) + popular
         return scores
 
@@ -121,10 +121,10 @@ def ranks_among(
         part = slice(start, start + BLOCK)
         listed, target = candidates[part], targets[part][:, None] - 1
         scores = scorer(user_ids[part])
-        own = np.take_along_axis(scores, np.maximum(listed - 1, 0), 1)
-        own[listed == 0] = -np.inf
+        candidate_scores = np.take_along_axis(scores, np.maximum(listed - 1, 0), 1)
+        candidate_scores[listed == 0] = -np.inf
         order = scramble[np.maximum(listed - 1, 0)]
-        ranks.append(_rank(own, order, np.take_along_axis(scores, target, 1), scramble[target]))
+        ranks.append(_rank(candidate_scores, order, np.take_along_axis(scores, target, 1), scramble[target]))
     return np.concatenate(ranks) if ranks else np.zeros(0, np.int64)
 
 

@@ -104,8 +104,8 @@ def score_baselines(
     }
     ranks: dict[str, dict[str, IntArray]] = {task: {} for task in ("sequential", *DIRECT)}
     for name, scorer in scorers.items():
-        for task, own in _ranked(scorer, histories, users, lists, num_items).items():
-            ranks[task][name] = own
+        for task, task_ranks in _ranked(scorer, histories, users, lists, num_items).items():
+            ranks[task][name] = task_ranks
     ranks["sequential"]["number_rule"] = base.number_rule_ranks(histories, users["sequential"])
     notes = {} if trained is None else {"sasrec": undertraining_note(trained, dataset, ranks["sequential"]["sasrec"])}
     return BaselineRanks(sequential_users=users["sequential"], direct_users=users["direct"], ranks=ranks, notes=notes)
@@ -115,12 +115,12 @@ def content_scorers(histories: Histories, content: Content) -> dict[str, base.Sc
     """Returns the content-based scorers by name; those without any content are omitted."""
     photos = content.photos
     titled = np.array([bool(title) for title in content.titles]) & content.title_vectors.any(1)
-    found = {
+    scorers = {
         "title_bm25": title_bm25(histories, content.titles),
         "title_embedding": nearest(histories, content.title_vectors, titled),
         "photo_embedding": nearest(histories, photos.features[1:], photos.present[1:]),
     }
-    return {name: scorer for name, scorer in found.items() if scorer is not None}
+    return {name: scorer for name, scorer in scorers.items() if scorer is not None}
 
 
 def _ranked(
@@ -131,30 +131,30 @@ def _ranked(
     num_items: int,
 ) -> dict[str, IntArray]:
     """Returns ranks by task; each user is scored once."""
-    everyone = np.union1d(users["sequential"], users["direct"])
-    places = {name: np.searchsorted(users["direct"], everyone) for name in lists}
-    asked = np.isin(everyone, users["direct"])
-    whole = np.zeros(len(everyone), np.int64)
-    among = {name: np.zeros(len(everyone), np.int64) for name in lists}
-    for start in range(0, len(everyone), base.BLOCK):
+    all_users = np.union1d(users["sequential"], users["direct"])
+    rows_of = {name: np.searchsorted(users["direct"], all_users) for name in lists}
+    in_direct = np.isin(all_users, users["direct"])
+    whole_ranks = np.zeros(len(all_users), np.int64)
+    candidate_ranks = {name: np.zeros(len(all_users), np.int64) for name in lists}
+    for start in range(0, len(all_users), base.BLOCK):
         part = slice(start, start + base.BLOCK)
-        block = everyone[part]
+        block = all_users[part]
         scores = scorer(block)
         for name, candidates in lists.items():
-            own = asked[part]
-            among[name][part][own] = base.ranks_among(
-                lambda _, own=own, scores=scores: scores[own],  # type: ignore[misc]
-                block[own],
-                histories.targets[block[own]],
-                candidates[places[name][part][own]],
+            has_candidates = in_direct[part]
+            candidate_ranks[name][part][has_candidates] = base.ranks_among(
+                lambda _, has_candidates=has_candidates, scores=scores: scores[has_candidates],  # type: ignore[misc]
+                block[has_candidates],
+                histories.targets[block[has_candidates]],
+                candidates[rows_of[name][part][has_candidates]],
                 num_items,
             )
-        whole[part] = base.ranks_among_unseen(lambda _, scores=scores: scores, histories, block, num_items)  # type: ignore[misc]
-    at = {task: np.searchsorted(everyone, own) for task, own in users.items()}
+        whole_ranks[part] = base.ranks_among_unseen(lambda _, scores=scores: scores, histories, block, num_items)  # type: ignore[misc]
+    positions = {task: np.searchsorted(all_users, task_users) for task, task_users in users.items()}
     return {
-        "sequential": whole[at["sequential"]],
-        "direct_whole": whole[at["direct"]],
-        **{name: ranks[at["direct"]] for name, ranks in among.items()},
+        "sequential": whole_ranks[positions["sequential"]],
+        "direct_whole": whole_ranks[positions["direct"]],
+        **{name: ranks[positions["direct"]] for name, ranks in candidate_ranks.items()},
     }
 
 

@@ -119,23 +119,23 @@ def train_sasrec(
             model.parameters(), params.learning_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True
         )
         windows = histories.train.newest(params.max_history + 1)
-        checked = _valid_users(histories, params, seed)
-        best, kept, curve = (-1.0, 0), _copy(model), []
+        valid_users = _valid_users(histories, params, seed)
+        best, best_weights, curve = (-1.0, 0), _copy(model), []
         stopped: Literal["no better", "epochs", "max_seconds"] = "epochs"
         with Progress(params.epochs, "baseline SASRec", "epochs at most", limit=params.max_seconds) as bar:
             for epoch in range(1, params.epochs + 1):
                 loss = _epoch(model, optimiser, windows, num_items, rng(seed, "sasrec", epoch))
-                curve.append({"epoch": epoch, "loss": loss} | _validated(model, histories, checked, num_items))
+                curve.append({"epoch": epoch, "loss": loss} | _validated(model, histories, valid_users, num_items))
                 bar.update()
                 if curve[-1]["ndcg@10"] > best[0]:
-                    best, kept = (curve[-1]["ndcg@10"], epoch), _copy(model)
+                    best, best_weights = (curve[-1]["ndcg@10"], epoch), _copy(model)
                 if epoch - best[1] >= params.patience:
                     stopped = "no better"
                     break
                 if params.max_seconds is not None and time.monotonic() - started > params.max_seconds:
                     stopped = "max_seconds"
                     break
-    model.load_state_dict(kept)
+    model.load_state_dict(best_weights)
     seconds = time.monotonic() - started
     log.info("sasrec: valid NDCG@10 %.4f in epoch %d of %d, %.0f s, ended by: %s", *best, len(curve), seconds, stopped)
     scorer = scorer_of(model, histories.known, num_items)
@@ -180,15 +180,15 @@ def _epoch(
     lengths = windows.lengths[users]
     model.train()
     total = torch.zeros(())
-    for places in plan_batches(lengths, lengths, batch_size=model.params.batch_size, generator=generator):
-        rows = torch.from_numpy(windows.padded(users[places], fill=0).astype(np.int64))
-        asked = rows[:, 1:] > 0
-        loss = _loss(model, model(rows[:, :-1])[asked], rows[:, 1:][asked], num_items, generator)
+    for indices in plan_batches(lengths, lengths, batch_size=model.params.batch_size, generator=generator):
+        rows = torch.from_numpy(windows.padded(users[indices], fill=0).astype(np.int64))
+        is_target = rows[:, 1:] > 0
+        loss = _loss(model, model(rows[:, :-1])[is_target], rows[:, 1:][is_target], num_items, generator)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(model.parameters(), 5.0)
         optimiser.step()
-        total += loss.detach() * asked.sum()
+        total += loss.detach() * is_target.sum()
     return float(total / max(int((lengths - 1).sum()), 1))
 
 
@@ -197,17 +197,17 @@ def _loss(model: SasRec, expected: Tensor, targets: Tensor, num_items: int, gene
     count = model.params.num_negatives
     if count is None or count >= num_items:
         return F.cross_entropy(expected @ model.directions(torch.arange(1, num_items + 1)).T, targets - 1)
-    drawn = torch.from_numpy(generator.integers(1, num_items + 1, count))
-    others = (expected @ model.directions(drawn).T).masked_fill(drawn == targets[:, None], -torch.inf)
-    right = (expected * model.directions(targets)).sum(1, keepdim=True)
-    return F.cross_entropy(torch.cat([right, others], 1), torch.zeros_like(targets))
+    sampled = torch.from_numpy(generator.integers(1, num_items + 1, count))
+    others = (expected @ model.directions(sampled).T).masked_fill(sampled == targets[:, None], -torch.inf)
+    target_scores = (expected * model.directions(targets)).sum(1, keepdim=True)
+    return F.cross_entropy(torch.cat([target_scores, others], 1), torch.zeros_like(targets))
 
 
 def _valid_users(histories: Histories, params: SasRecParams, seed: int) -> IntArray:
     users = np.flatnonzero(histories.known.lengths > histories.train.lengths)
     users = users[histories.train.lengths[users] > 0]
-    drawn = rng(seed, "sasrec", "valid users").permutation(users)[: params.valid_users]
-    return np.sort(drawn).astype(np.int64)
+    sampled = rng(seed, "sasrec", "valid users").permutation(users)[: params.valid_users]
+    return np.sort(sampled).astype(np.int64)
 
 
 def _validated(model: SasRec, histories: Histories, users: IntArray, num_items: int) -> dict[str, float]:
@@ -219,9 +219,9 @@ def _validated(model: SasRec, histories: Histories, users: IntArray, num_items: 
         scores = scorer(part)
         known, train = histories.known.take(part), histories.train.take(part)
         target = known.values[known.offsets[1:] - 1][:, None] - 1
-        own = np.take_along_axis(scores, target, 1)
+        target_scores = np.take_along_axis(scores, target, 1)
         scores[train.owners, train.values - 1] = -np.inf
-        ranks.append(1 + (scores > own).sum(1))
+        ranks.append(1 + (scores > target_scores).sum(1))
     values = by_user(np.concatenate([np.zeros(0, np.int64), *ranks]), [10])
     return {name: float(values[name].mean()) if len(values[name]) else 0.0 for name in ("hr@10", "ndcg@10")}
 

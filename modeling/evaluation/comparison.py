@@ -48,20 +48,20 @@ def select_ablations(ablations: Sequence[str], prompts: Sequence[str]) -> tuple[
     """
     if not ablations or not prompts:
         return tuple(ablations or prompts)
-    both = tuple(name for name in ablations if name in prompts or name.partition(":")[0] in prompts)
-    if not both:
+    selected = tuple(name for name in ablations if name in prompts or name.partition(":")[0] in prompts)
+    if not selected:
         raise ParamsError(
             f"evaluate.ablation_prompts {list(ablations)} outside evaluate.prompts {list(prompts)}",
             "at least one prompt in common",
             "change one of the two parameters",
         )
-    return both
+    return selected
 
 
 def num_rows(corpus: Corpus, inputs: Inputs, prompts: Sequence[str], families: Sequence[int]) -> int:
     """Returns the number of prompt rows that `score_model` processes."""
-    chosen_rows = (rows_by_prompt(corpus, family, inputs.users, prompts) for family in families)
-    return sum(len(rows) for by_prompt in chosen_rows for rows in by_prompt.values())
+    by_family = (rows_by_prompt(corpus, family, inputs.users, prompts) for family in families)
+    return sum(len(rows) for by_prompt in by_family for rows in by_prompt.values())
 
 
 def check_candidates(direct: Mapping[str, Rankings], inputs: Inputs) -> None:
@@ -172,11 +172,13 @@ class Compared:
 
 def num_candidates(scores: Scores, inputs: Inputs) -> dict[str, int]:
     """Returns the number of candidates, target included, by direct task; the maximum over users."""
-    listed = [
-        int((own.candidates > 0).sum(1).max(initial=0)) for own in scores.direct.values() if own.candidates is not None
+    counts = [
+        int((ranking.candidates > 0).sum(1).max(initial=0))
+        for ranking in scores.direct.values()
+        if ranking.candidates is not None
     ]
     popular = int(inputs.popular.lengths.max(initial=0))
-    return {"direct": max(listed, default=0), "direct_popular": popular, "direct_whole": inputs.catalogue.num_items}
+    return {"direct": max(counts, default=0), "direct_popular": popular, "direct_whole": inputs.catalogue.num_items}
 
 
 def results_of(
@@ -214,7 +216,7 @@ def results_of(
         else:
             results[name] = blocks | {"explanation": _explanations(scores, inputs, how)}
     results["baselines"] = {
-        task: {name: ranking_block(own, **how) for name, own in ranks.items()}
+        task: {name: ranking_block(task_ranks, **how) for name, task_ranks in ranks.items()}
         for task, ranks in compared.baselines.ranks.items()
     }
     results["baseline_notes"] = compared.baselines.notes
@@ -224,10 +226,10 @@ def results_of(
 
 def _leakage(inputs: Inputs, context: Context, *, max_copied_share: float, resamples: int, seed: int) -> dict[str, Any]:
     """Returns the block `leakage`: all checks on the tables of this dataset."""
-    everyone = np.flatnonzero(inputs.histories.targets > 0)
+    users = np.flatnonzero(inputs.histories.targets > 0)
     return leakage_block(
-        rule_ranks=base.number_rule_ranks(inputs.histories, everyone),
-        rule_targets=inputs.histories.targets[everyone],
+        rule_ranks=base.number_rule_ranks(inputs.histories, users),
+        rule_targets=inputs.histories.targets[users],
         neighbours=(
             neighbour_ranks(inputs.histories, inputs.user_numbers),
             neighbour_ranks(inputs.histories, shuffled_numbers(inputs.user_numbers, context.seed)),
@@ -244,11 +246,11 @@ def _leakage(inputs: Inputs, context: Context, *, max_copied_share: float, resam
 
 
 def _rankings(rankings: Mapping[str, Rankings], how: Mapping[str, int]) -> dict[str, Any]:
-    return {key: ranking_block(own.ranks, **how) for key, own in rankings.items()}
+    return {key: ranking_block(ranking.ranks, **how) for key, ranking in rankings.items()}
 
 
 def _explanations(scores: Scores, inputs: Inputs, how: Mapping[str, int]) -> dict[str, Any]:
     return {
-        key: {"given": list(inputs.given[key])} | explanation_block(found, inputs.features, **how)
-        for key, found in scores.explanation.items()
+        key: {"given": list(inputs.given[key])} | explanation_block(explanations, inputs.features, **how)
+        for key, explanations in scores.explanation.items()
     }

@@ -39,11 +39,11 @@ class Explanations:
 
 def features_of(explanations: pa.Table) -> Features:
     """Returns feature words by (user, item, sentence)."""
-    found: Features = defaultdict(list)
+    features: Features = defaultdict(list)
     columns = [explanations[name].to_pylist() for name in ("user_id", "item_id", "sentence", "feature")]
     for user, item, sentence, feature in zip(*columns, strict=True):
-        found[user, item, sentence].append(feature)
-    return dict(found)
+        features[user, item, sentence].append(feature)
+    return dict(features)
 
 
 def explain_prompt(
@@ -52,12 +52,12 @@ def explain_prompt(
     """Generates one greedy sentence of at most `max_tokens` tokens (</s> included) for each of `rows`."""
     generated = [""] * len(rows)
     bar.show(label)
-    for places in plan_batches(corpus.lengths[rows], corpus.targets.lengths[rows], batch_size=batch_size):
-        batch = corpus.batch(rows[places], next(model.parameters()).device)
+    for indices in plan_batches(corpus.lengths[rows], corpus.targets.lengths[rows], batch_size=batch_size):
+        batch = corpus.batch(rows[indices], next(model.parameters()).device)
         tokens = greedy_decode(model, batch, max_tokens=max_tokens, eos_id=corpus.tokens.eos_id)
-        for place, ids in zip(places, tokens, strict=True):
-            generated[place] = corpus.tokens.decode(ids.tolist())
-        bar.update(len(places))
+        for index, ids in zip(indices, tokens, strict=True):
+            generated[index] = corpus.tokens.decode(ids.tolist())
+        bar.update(len(indices))
     return Explanations(
         rows=rows,
         generated=generated,
@@ -67,11 +67,11 @@ def explain_prompt(
     )
 
 
-def explanation_block(found: Explanations, features: Features, *, resamples: int, seed: int) -> dict[str, Any]:
+def explanation_block(explanations: Explanations, features: Features, *, resamples: int, seed: int) -> dict[str, Any]:
     """Returns metrics of one prompt, in percent; `feature_match` counts sentences with the reference's feature word."""
-    keys = zip(found.user_ids.tolist(), found.item_ids.tolist(), found.references, strict=True)
+    keys = zip(explanations.user_ids.tolist(), explanations.item_ids.tolist(), explanations.references, strict=True)
     words: Sequence[Sequence[str]] = [features.get(key, []) for key in keys]
-    return text_metrics(found.generated, found.references, words, resamples=resamples, seed=seed)
+    return text_metrics(explanations.generated, explanations.references, words, resamples=resamples, seed=seed)
 
 
 def last_images(corpus: Corpus, rows: IntArray) -> npt.NDArray[np.int64]:

@@ -77,8 +77,8 @@ def load_inputs(context: Context, tokens: Tokens, *, max_users: int | None) -> I
     photos = PhotoTable.load(context.table("images/embeddings"))
     users = None
     if max_users is not None and max_users < histories.num_users:
-        drawn = rng(context.seed, "evaluate", "users").choice(histories.num_users, max_users, replace=False)
-        users = np.sort(drawn) + 1
+        sampled = rng(context.seed, "evaluate", "users").choice(histories.num_users, max_users, replace=False)
+        users = np.sort(sampled) + 1
     return Inputs(
         interactions=interactions,
         histories=histories,
@@ -117,21 +117,21 @@ def _user_numbers(users: pa.Table) -> IntArray:
 
 def _popular(histories: Histories, users: IntArray | None, negatives: Ragged, num_items: int, seed: int) -> Ragged:
     """Samples as many candidates by popularity as the table has uniform ones, for evaluated users who have any."""
-    asked = np.flatnonzero((negatives.lengths > 0) & (histories.targets > 0)).astype(np.int64)
-    asked = asked if users is None else np.intersect1d(asked, users)
+    users_with_negatives = np.flatnonzero((negatives.lengths > 0) & (histories.targets > 0)).astype(np.int64)
+    users_with_negatives = users_with_negatives if users is None else np.intersect1d(users_with_negatives, users)
     count = int(negatives.lengths.max(initial=0))
     counts = train_counts(histories, num_items)
-    listed = popular_candidates(histories, asked, counts, num_negatives=count, seed=seed)
+    sampled = popular_candidates(histories, users_with_negatives, counts, num_negatives=count, seed=seed)
     lengths = np.zeros(histories.num_users + 1, np.int64)
-    lengths[asked] = (listed > 0).sum(1)
-    return Ragged(listed[listed > 0], offsets_of(lengths))
+    lengths[users_with_negatives] = (sampled > 0).sum(1)
+    return Ragged(sampled[sampled > 0], offsets_of(lengths))
 
 
 def _content(context: Context, photos: PhotoTable) -> Content:
     items = read_table(context.table("sequences/items"), schema.CATALOGUE, columns=("title",))
     vectors = read_table(context.table("texts"), schema.text_embeddings, columns=("embedding",))["embedding"]
-    flat = vectors.combine_chunks()
-    rows = flat.flatten().to_numpy(zero_copy_only=False).reshape(len(flat), -1).astype(np.float32)
+    embeddings = vectors.combine_chunks()
+    rows = embeddings.flatten().to_numpy(zero_copy_only=False).reshape(len(embeddings), -1).astype(np.float32)
     return Content(titles=items["title"].to_pylist(), title_vectors=rows, photos=photos)
 
 

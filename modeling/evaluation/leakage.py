@@ -67,12 +67,12 @@ def leakage_block(
         `family_verdicts`; `reasons` and `leaking` over all families.
     """
     values = by_user(rule_ranks, [1, 10])
-    near, shuffled = (by_user(ranks, [10]) for ranks in neighbours)
-    near_low = intervals(near, resamples=max(resamples, 1), seed=seed)["hr@10"][0]
+    neighbour_values, shuffled = (by_user(ranks, [10]) for ranks in neighbours)
+    neighbour_low = intervals(neighbour_values, resamples=max(resamples, 1), seed=seed)["hr@10"][0]
     chance = {k: min(1.0, k / max(num_items, 1)) for k in (1, 10)}
     pairs = pairs_in_train(prompts / "train", histories, num_items)
     numbers_leak = item_numbers_leak(values, rule_targets, num_items, resamples=max(resamples, 1), seed=seed)
-    found: dict[str, Any] = {
+    results: dict[str, Any] = {
         "number_rule_hr@1": _mean(values["hr@1"]),
         "number_rule_hr@10": _mean(values["hr@10"]),
         "number_rule_chance_hr@1": chance[1],
@@ -84,14 +84,19 @@ def leakage_block(
         "users_out_of_time_order": out_of_time_order(interactions),
         "numbering": numbering,
         "numbers_leak": numbers_leak or numbering in LEAKING_NUMBERINGS,
-        "user_neighbours_hr@10": _mean(near["hr@10"]),
+        "user_neighbours_hr@10": _mean(neighbour_values["hr@10"]),
         "user_neighbours_chance_hr@10": _mean(shuffled["hr@10"]),
-        "user_numbers_leak": near_low > _SUSPECT * max(_mean(shuffled["hr@10"]), chance[10]),
+        "user_numbers_leak": neighbour_low > _SUSPECT * max(_mean(shuffled["hr@10"]), chance[10]),
     }
     copies = {family: copies_in_family(prompts, family) for family in FAMILIES}
-    verdicts = family_verdicts(found, copies, max_copied_share)
-    reasons = list(dict.fromkeys(reason for own in verdicts.values() for reason in own["reasons"]))
-    return {**found, **verdicts, "reasons": reasons, "leaking": any(own["leaks"] for own in verdicts.values())}
+    verdicts = family_verdicts(results, copies, max_copied_share)
+    reasons = list(dict.fromkeys(reason for verdict in verdicts.values() for reason in verdict["reasons"]))
+    return {
+        **results,
+        **verdicts,
+        "reasons": reasons,
+        "leaking": any(verdict["leaks"] for verdict in verdicts.values()),
+    }
 
 
 def item_numbers_leak(
@@ -103,9 +108,9 @@ def item_numbers_leak(
     """
     users = intervals(values, resamples=resamples, seed=seed)
     counts = np.bincount(targets, minlength=num_items + 1)
-    asked = counts > 0
+    is_target = counts > 0
     hits = {
-        f"hr@{k}": np.bincount(targets, values[f"hr@{k}"], minlength=num_items + 1)[asked] / counts[asked]
+        f"hr@{k}": np.bincount(targets, values[f"hr@{k}"], minlength=num_items + 1)[is_target] / counts[is_target]
         for k in (1, 10)
     }
     items = intervals(hits, resamples=resamples, seed=seed)
@@ -114,7 +119,7 @@ def item_numbers_leak(
 
 
 def family_verdicts(
-    found: Mapping[str, Any], copies: Mapping[str, Mapping[str, Any]], max_copied_share: float
+    results: Mapping[str, Any], copies: Mapping[str, Mapping[str, Any]], max_copied_share: float
 ) -> dict[str, dict[str, Any]]:
     """Returns `leaks`, `reasons` and the counts of `copies_in_family` per family.
 
@@ -122,7 +127,7 @@ def family_verdicts(
     family: always if a train prompt is about the same user and item, otherwise above `max_copied_share`.
     """
     verdicts = {}
-    ranking = ranking_reasons(found)
+    ranking = ranking_reasons(results)
     for family, counts in copies.items():
         reasons = [] if family == "explanation" else list(ranking)
         if counts["pairs_in_train"]:
@@ -136,31 +141,32 @@ def family_verdicts(
     return verdicts
 
 
-def ranking_reasons(found: Mapping[str, Any]) -> list[str]:
+def ranking_reasons(results: Mapping[str, Any]) -> list[str]:
     """Returns why the ranking families leak, apart from copied prompts; empty if they do not."""
     reasons = []
-    if found["numbers_leak"]:
+    if results["numbers_leak"]:
         reasons.append(
-            f"ranking: item numbers ({found['numbering']}) reveal the next item: counting up from the largest number "
-            f"of the history finds {_percent(found['number_rule_hr@1'])} at once and "
-            f"{_percent(found['number_rule_hr@10'])} within ten steps (by chance "
-            f"{_percent(found['number_rule_chance_hr@1'])} and {_percent(found['number_rule_chance_hr@10'])})"
+            f"ranking: item numbers ({results['numbering']}) reveal the next item: counting up from the largest number "
+            f"of the history finds {_percent(results['number_rule_hr@1'])} at once and "
+            f"{_percent(results['number_rule_hr@10'])} within ten steps (by chance "
+            f"{_percent(results['number_rule_chance_hr@1'])} and {_percent(results['number_rule_chance_hr@10'])})"
         )
-    if found["user_numbers_leak"]:
+    if results["user_numbers_leak"]:
         reasons.append(
             "ranking: user numbers reveal the next item: the items of the nearest user numbers contain it for "
-            f"{_percent(found['user_neighbours_hr@10'])} (by chance {_percent(found['user_neighbours_chance_hr@10'])})"
+            f"{_percent(results['user_neighbours_hr@10'])} "
+            f"(by chance {_percent(results['user_neighbours_chance_hr@10'])})"
         )
-    if found["test_pairs_in_train"]:
-        shares = found["test_pairs_in_train_by_family"]
+    if results["test_pairs_in_train"]:
+        shares = results["test_pairs_in_train_by_family"]
         where = ", ".join(f"{family} {_percent(share)}" for family, share in shares.items() if share)
         reasons.append(
-            f"ranking: {_percent(found['test_pairs_in_train'])} of the test user-item pairs occur in train prompts "
+            f"ranking: {_percent(results['test_pairs_in_train'])} of the test user-item pairs occur in train prompts "
             f"(by family: {where}; allowed: none)"
         )
-    if found["users_out_of_time_order"]:
+    if results["users_out_of_time_order"]:
         reasons.append(
-            f"ranking: {found['users_out_of_time_order']:,} users have a train or valid item later than the test item"
+            f"ranking: {results['users_out_of_time_order']:,} users have a train or valid item later than the test item"
         )
     return reasons
 
@@ -180,20 +186,20 @@ def pairs_in_train(train: Path, histories: Histories, num_items: int) -> dict[st
     asked, shown = ({family: np.zeros(len(pairs), bool) for family in FAMILIES} for _ in range(2))
     for family in FAMILIES:
         for rows in _batches(train / family, ("user_id", "target_item_id", "image_item_ids", "target")):
-            kept = rows.filter(pc.not_equal(rows["target"], "no"))
-            owner = kept["user_id"].to_numpy().astype(np.int64)
-            items = kept["target_item_id"].fill_null(0).to_numpy().astype(np.int64)
-            asked[family] |= np.isin(pairs, owner * base + items)
+            positives = rows.filter(pc.not_equal(rows["target"], "no"))
+            users_of_rows = positives["user_id"].to_numpy().astype(np.int64)
+            items = positives["target_item_id"].fill_null(0).to_numpy().astype(np.int64)
+            asked[family] |= np.isin(pairs, users_of_rows * base + items)
             if family != "direct":
-                lists = kept["image_item_ids"]
-                owners = np.repeat(owner, pc.list_value_length(lists).to_numpy())
+                lists = positives["image_item_ids"]
+                owners = np.repeat(users_of_rows, pc.list_value_length(lists).to_numpy())
                 shown[family] |= np.isin(pairs, owners * base + pc.list_flatten(lists).to_numpy())
-    either = {family: asked[family] | shown[family] for family in FAMILIES}
+    in_train = {family: asked[family] | shown[family] for family in FAMILIES}
     return {
-        "test_pairs_in_train": _mean(np.any(list(either.values()), 0)),
+        "test_pairs_in_train": _mean(np.any(list(in_train.values()), 0)),
         "test_pairs_in_train_targets": _mean(np.any(list(asked.values()), 0)),
         "test_pairs_in_train_photos": _mean(np.any(list(shown.values()), 0)),
-        "test_pairs_in_train_by_family": {family: _mean(own) for family, own in either.items()},
+        "test_pairs_in_train_by_family": {family: _mean(is_pair) for family, is_pair in in_train.items()},
     }
 
 
@@ -204,13 +210,13 @@ def copied_prompts(prompts: Path, split: str, other: str) -> int:
         wanted = pa.concat_arrays(
             [pa.array([], pa.string()), *(_joined(rows) for rows in _batches(prompts / split / family, _WORDS))]
         )
-        found = pa.array([], pa.string())
+        matches = pa.array([], pa.string())
         if not len(wanted):
             continue
         for rows in _batches(prompts / other / family, _WORDS):
             texts = _joined(rows)
-            found = pa.concat_arrays([found, texts.filter(pc.is_in(texts, wanted))])
-        copies += int(pc.sum(pc.is_in(wanted, found)).as_py() or 0)
+            matches = pa.concat_arrays([matches, texts.filter(pc.is_in(texts, wanted))])
+        copies += int(pc.sum(pc.is_in(wanted, matches)).as_py() or 0)
     return copies
 
 
@@ -225,20 +231,20 @@ def copies_in_family(prompts: Path, family: str) -> dict[str, Any]:
     columns = ("user_id", "image_item_ids", *_WORDS)
     words, pairs = [], [np.zeros(0, np.int64)]
     for rows in _batches(prompts / "test" / family, columns):
-        kept = rows.filter(pc.not_equal(rows["target"], "no"))
-        words.append(_joined(kept))
-        pairs.append(_explained_pairs(kept))
-    asked, wanted = np.concatenate(pairs), pa.concat_arrays([pa.array([], pa.string()), *words])
-    copied, same = np.zeros(len(wanted), bool), np.zeros(len(wanted), bool)
-    for rows in _batches(prompts / "train" / family, columns) if len(wanted) else ():
-        copied |= pc.is_in(wanted, _joined(rows)).to_numpy(zero_copy_only=False)
+        positives = rows.filter(pc.not_equal(rows["target"], "no"))
+        words.append(_joined(positives))
+        pairs.append(_explained_pairs(positives))
+    test_pairs, test_texts = np.concatenate(pairs), pa.concat_arrays([pa.array([], pa.string()), *words])
+    copied, same_pair = np.zeros(len(test_texts), bool), np.zeros(len(test_texts), bool)
+    for rows in _batches(prompts / "train" / family, columns) if len(test_texts) else ():
+        copied |= pc.is_in(test_texts, _joined(rows)).to_numpy(zero_copy_only=False)
         if family == "explanation":
-            same |= np.isin(asked, _explained_pairs(rows)) & (asked > 0)
+            same_pair |= np.isin(test_pairs, _explained_pairs(rows)) & (test_pairs > 0)
     return {
-        "test_prompts": len(wanted),
+        "test_prompts": len(test_texts),
         "copied_prompts": int(copied.sum()),
         "copied_share": _mean(copied),
-        "pairs_in_train": int(same.sum()),
+        "pairs_in_train": int(same_pair.sum()),
     }
 
 

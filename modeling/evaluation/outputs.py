@@ -52,19 +52,19 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 def write_predictions(folder: Path, scores: Scores, provenance: Provenance) -> int:
     """Writes the table `predictions` and returns its number of rows."""
-    parts = [_predictions(key, own) for key, own in (*scores.sequential.items(), *scores.direct.items())]
+    parts = [_predictions(key, rankings) for key, rankings in (*scores.sequential.items(), *scores.direct.items())]
     empty = schema.PREDICTIONS.arrow.empty_table()
     return write_table(folder, schema.PREDICTIONS, pa.concat_tables([empty, *parts]), provenance)
 
 
 def _predictions(key: str, rankings: Rankings) -> pa.Table:
-    row, place = np.nonzero(rankings.items)
+    row, column = np.nonzero(rankings.items)
     columns = {
         "user_id": rankings.user_ids[row].astype(np.int32),
         "prompt_id": pa.repeat(key, len(row)),
-        "rank": (place + 1).astype(np.int32),
-        "item_id": rankings.items[row, place].astype(np.int32),
-        "score": rankings.scores[row, place],
+        "rank": (column + 1).astype(np.int32),
+        "item_id": rankings.items[row, column].astype(np.int32),
+        "score": rankings.scores[row, column],
     }
     return pa.table(columns).cast(schema.PREDICTIONS.arrow)
 
@@ -74,13 +74,13 @@ def write_generated(folder: Path, scores: Scores, provenance: Provenance) -> int
     table = schema.GENERATED
     parts = [
         pa.table({
-            "user_id": found.user_ids.astype(np.int32),
-            "prompt_id": pa.repeat(key, len(found.rows)),
-            "item_id": found.item_ids.astype(np.int32),
-            "generated": pa.array(found.generated, pa.string()),
-            "reference": pa.array(found.references, pa.string()),
+            "user_id": explanations.user_ids.astype(np.int32),
+            "prompt_id": pa.repeat(key, len(explanations.rows)),
+            "item_id": explanations.item_ids.astype(np.int32),
+            "generated": pa.array(explanations.generated, pa.string()),
+            "reference": pa.array(explanations.references, pa.string()),
         }).cast(table.arrow)
-        for key, found in scores.explanation.items()
+        for key, explanations in scores.explanation.items()
     ]  # fmt: skip
     return write_table(folder, table, pa.concat_tables([table.arrow.empty_table(), *parts]), provenance)
 
@@ -94,10 +94,10 @@ def write_curves(path: Path, compared: Compared, *, leaking: bool) -> None:
     rows: list[list[Any]] = []
     models = {"VIP5": compared.vip5, **compared.others}
     for family in ("sequential", "direct"):
-        depth = max((own.items.shape[1] for own in getattr(compared.vip5, family).values()), default=0)
+        depth = max((rankings.items.shape[1] for rankings in getattr(compared.vip5, family).values()), default=0)
         for name, scores in models.items():
-            for key, own in getattr(scores, family).items():
-                rows += _curve(family, key, name + mark, hits_by_depth(own.ranks, depth).tolist())
+            for key, rankings in getattr(scores, family).items():
+                rows += _curve(family, key, name + mark, hits_by_depth(rankings.ranks, depth).tolist())
         for name, ranks in compared.baselines.ranks[family].items():
             rows += _curve(family, "any", name + mark, hits_by_depth(ranks, depth).tolist())
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -30,12 +30,12 @@ def popular_candidates(
         weights = np.log(counts.astype(np.float64))
     listed = np.zeros((len(user_ids), 1 + num_negatives), np.int64)
     listed[:, 0] = histories.targets[user_ids]
-    kept = min(num_negatives, len(counts))
+    num_kept = min(num_negatives, len(counts))
     for row, user in enumerate(user_ids.tolist()):
         keys = weights + rng(seed, "popular negatives", user).gumbel(size=len(counts))
         keys[histories.known.row(user) - 1] = -np.inf
         keys[listed[row, 0] - 1] = -np.inf
-        best = np.argpartition(-keys, kept - 1)[:kept]
+        best = np.argpartition(-keys, num_kept - 1)[:num_kept]
         best = np.sort(best[np.isfinite(keys[best])])
         listed[row, 1 : 1 + len(best)] = best + 1
     return listed

@@ -124,13 +124,13 @@ def rows_by_prompt(corpus: Corpus, family: int, users: IntArray | None, keys: Se
     rows = np.flatnonzero(corpus.families == family)
     if users is not None:
         rows = rows[np.isin(corpus.user_ids[rows], users)]
-    found = {}
+    rows_by_key = {}
     for name in sorted({str(name) for name in names[rows]}):
         if keys and name not in keys and name.partition(":")[0] not in keys:
             continue
-        own = rows[names[rows] == name]
-        found[name] = own[np.argsort(corpus.user_ids[own], kind="stable")]
-    return found
+        prompt_rows = rows[names[rows] == name]
+        rows_by_key[name] = prompt_rows[np.argsort(corpus.user_ids[prompt_rows], kind="stable")]
+    return rows_by_key
 
 
 def rank_prompt(
@@ -275,11 +275,11 @@ def _free(
     )
     items = np.zeros((len(sequences), search.beam), np.int64)
     scores = np.full(items.shape, -np.inf, np.float32)
-    for row, (own, values) in enumerate(zip(sequences, sums, strict=True)):
-        texts = [tokens.decode(ids.tolist()) for ids in own]
-        found = parse_items(texts, values.tolist(), catalogue.item_of, seen[row], counts)
-        for place, (item, value) in enumerate(found):
-            items[row, place], scores[row, place] = item, value
+    for row, (beams, values) in enumerate(zip(sequences, sums, strict=True)):
+        texts = [tokens.decode(ids.tolist()) for ids in beams]
+        items_found = parse_items(texts, values.tolist(), catalogue.item_of, seen[row], counts)
+        for column, (item, value) in enumerate(items_found):
+            items[row, column], scores[row, column] = item, value
     return Ranked(items, scores)
 
 
@@ -290,7 +290,7 @@ def users_of(rankings: Iterable[Rankings]) -> IntArray:
 
 def listed_candidates(direct: Iterable[Rankings], users: IntArray) -> IntArray:
     """Returns (N, C) the candidates of the direct prompts for `users`, ascending, padded with 0."""
-    listed = [(own.user_ids, own.candidates) for own in direct if own.candidates is not None]
+    listed = [(rankings.user_ids, rankings.candidates) for rankings in direct if rankings.candidates is not None]
     candidates = np.zeros((len(users), max((rows.shape[1] for _, rows in listed), default=0)), np.int64)
     for owners, rows in listed:
         candidates[np.searchsorted(users, owners), : rows.shape[1]] = np.sort(rows, 1)

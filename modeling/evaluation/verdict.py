@@ -37,12 +37,12 @@ class Finding:
 
 def findings(results: Results) -> list[Finding]:
     """Returns all findings: the main results, then bad, weak and good ones, then the leak line."""
-    found = [
+    all_findings = [
         *_ranking(results, "sequential"), *_ranking(results, "direct"), *_without_history(results), *_held_out(results),
         *_photos(results), *_slices(results), *_explanations(results), *_undertrained(results),
     ]  # fmt: skip
-    first = [finding for finding in found if finding.text.startswith("VIP5 ")]
-    others = [finding for finding in found if finding not in first]
+    first = [finding for finding in all_findings if finding.text.startswith("VIP5 ")]
+    others = [finding for finding in all_findings if finding not in first]
     others.sort(key=lambda finding: -STATES.index(finding.state))
     leaks: State = "bad" if results["leakage"]["leaking"] else "good"
     return [*first, *others, Finding(leaks, leak_line(results))]
@@ -143,12 +143,12 @@ def _ranking(results: Results, family: str) -> list[Finding]:
     ahead = sorted((gap, name) for name, gap in gaps.items() if gap[2] < 0)
     task = "the next item" if family == "sequential" else "the choice among candidates"
     if ahead:
-        told = ", ".join(f"{BASELINES[name]} by {_lead(gap)}" for gap, name in ahead)
-        return [Finding("bad", f"{text}."), Finding("bad", f"Bad: ahead of VIP5 on {task}: {told} of 100 users.")]
+        details = ", ".join(f"{BASELINES[name]} by {_lead(gap)}" for gap, name in ahead)
+        return [Finding("bad", f"{text}."), Finding("bad", f"Bad: ahead of VIP5 on {task}: {details} of 100 users.")]
     level = sorted((gap, name) for name, gap in gaps.items() if gap[1] <= 0)
     if level:
-        told = ", ".join(f"{BASELINES[name]} ({_span(gap)} of 100 users)" for gap, name in level)
-        return [Finding("weak", f"{text}."), Finding("weak", f"Weak: on {task} not clearly ahead of {told}.")]
+        details = ", ".join(f"{BASELINES[name]} ({_span(gap)} of 100 users)" for gap, name in level)
+        return [Finding("weak", f"{text}."), Finding("weak", f"Weak: on {task} not clearly ahead of {details}.")]
     return [Finding("good", f"{text}.")]
 
 
@@ -177,25 +177,27 @@ def _without_history(results: Results) -> list[Finding]:
     block = results["direct"]["B-5"]
     if _gap(block, popular, "popularity", metric)[1] > 0:
         return []
-    told = f"{per_100(block[metric])} of 100 users, popularity {per_100(popular[metric])}"
-    return [Finding("weak", f"Weak: among candidates, without the history (B-5), no better than popularity: {told}.")]
+    details = f"{per_100(block[metric])} of 100 users, popularity {per_100(popular[metric])}"
+    return [
+        Finding("weak", f"Weak: among candidates, without the history (B-5), no better than popularity: {details}.")
+    ]
 
 
 def _held_out(results: Results) -> list[Finding]:
     """Returns a finding per held-out prompt that does much worse than its trained counterpart."""
     pairs = [("sequential", "A-9", "A-3"), ("direct", "B-8:history", "B-5:history"), ("direct", "B-8", "B-5")]
-    found = []
+    weak = []
     for family, held_out, trained in pairs:
         blocks = results[family]
         if held_out not in blocks or trained not in blocks:
             continue
         metric, _ = task_words(results, family)
-        own, other = blocks[held_out][metric], blocks[trained][metric]
-        high = blocks[held_out].get("ci95", {}).get(metric, (own, own))[1]
-        if own < _MUCH_WORSE * other and high < other:
-            text = f"Weak: held-out prompt {held_out}: {per_100(own)} of 100 users, {per_100(other)} by {trained}."
-            found.append(Finding("weak", text))
-    return found
+        held_out_rate, trained_rate = blocks[held_out][metric], blocks[trained][metric]
+        high = blocks[held_out].get("ci95", {}).get(metric, (held_out_rate, held_out_rate))[1]
+        if held_out_rate < _MUCH_WORSE * trained_rate and high < trained_rate:
+            rates = f"{per_100(held_out_rate)} of 100 users, {per_100(trained_rate)} by {trained}"
+            weak.append(Finding("weak", f"Weak: held-out prompt {held_out}: {rates}."))
+    return weak
 
 
 def _has_photos(results: Results) -> bool:
@@ -213,47 +215,54 @@ def _photos(results: Results) -> list[Finding]:
     gap = _gap(block, without, "without_photos", "hr@10")
     if gap[1] > 0:
         return []
-    told = f"{per_100(block['hr@10'])} of 100 users with them, {per_100(without['hr@10'])} without"
+    details = f"{per_100(block['hr@10'])} of 100 users with them, {per_100(without['hr@10'])} without"
     if gap[2] < 0:
-        return [Finding("bad", f"Bad: photos hurt: {told}.")]
-    return [Finding("weak", f"Weak: photos do not help: {told}.")]
+        return [Finding("bad", f"Bad: photos hurt: {details}.")]
+    return [Finding("weak", f"Weak: photos do not help: {details}.")]
 
 
 def _slices(results: Results) -> list[Finding]:
     """Returns a finding that lists the slices in which VIP5 is worse than a random ranking."""
     slices = results["sequential"].get(main_prompt(results, "sequential"), {}).get("slices", {})
     chance = min(1.0, 10 / max(1, results["num_items"]))
-    found = []
+    groups = []
     for name, parts in slices.items():
         for label, block in parts.items():
             high = block.get("ci95", {}).get("hr@10", (0.0, 2 * block.get("hr@10", 1.0)))[1]
             if block["num_users"] >= _FEWEST_USERS and high < chance:
                 group = _GROUPS.get((name, label), f"{name.replace('_', ' ')} {label}")
-                found.append(f"{group} ({per_100(block['hr@10'])} of 100 users, {per_100(chance)} at random)")
-    return [Finding("weak", f"Weak: worse than random for {', '.join(found)}.")] if found else []
+                groups.append(f"{group} ({per_100(block['hr@10'])} of 100 users, {per_100(chance)} at random)")
+    return [Finding("weak", f"Weak: worse than random for {', '.join(groups)}.")] if groups else []
 
 
 def _explanations(results: Results) -> list[Finding]:
     """Returns findings on collapsed or empty explanations, and on a baseline with a higher BLEU-4."""
-    found: list[str] = []
-    good: list[str] = []
+    collapsed_prompts: list[str] = []
+    varied_prompts: list[str] = []
     for key, block in results["explanation"].items():
         count, distinct, empty = block["num_examples"], block.get("distinct_sentences"), block.get("empty")
         if not count or distinct is None or empty is None:
             continue
         different = max(1, round(distinct * count / 100))
-        told = (
+        details = (
             f"{key} writes {different:,} different {'sentences' if different > 1 else 'sentence'} for {count:,} reviews"
         )
-        told += f", {empty:.0f} % empty" if empty else ""
+        details += f", {empty:.0f} % empty" if empty else ""
         collapsed = distinct < _FEWEST_DISTINCT or empty > _MOST_EMPTY
-        (found if collapsed else good).append(told)
-    told_bad = [Finding("bad", f"Bad: explanations collapsed: {'; '.join(found)}.")] if found else []
-    own, best = explanation_scores(results)
-    if own is not None and best is not None and own < best:
-        text = f"Bad: explanations (C-12) are further from the reviews than a baseline (BLEU-4 {own:.2f}, {best:.2f})."
-        told_bad.append(Finding("bad", text))
-    return told_bad + ([Finding("good", f"Explanations vary: {'; '.join(good)}.")] if good and not told_bad else [])
+        (collapsed_prompts if collapsed else varied_prompts).append(details)
+    bad_findings = (
+        [Finding("bad", f"Bad: explanations collapsed: {'; '.join(collapsed_prompts)}.")] if collapsed_prompts else []
+    )
+    bleu, baseline_bleu = explanation_scores(results)
+    if bleu is not None and baseline_bleu is not None and bleu < baseline_bleu:
+        scores = f"BLEU-4 {bleu:.2f}, {baseline_bleu:.2f}"
+        text = f"Bad: explanations (C-12) are further from the reviews than a baseline ({scores})."
+        bad_findings.append(Finding("bad", text))
+    return bad_findings + (
+        [Finding("good", f"Explanations vary: {'; '.join(varied_prompts)}.")]
+        if varied_prompts and not bad_findings
+        else []
+    )
 
 
 def explanation_scores(results: Results) -> tuple[float | None, float | None]:
@@ -271,12 +280,12 @@ def undertrained(results: Results) -> dict[str, list[str]]:
 
 def _undertrained(results: Results) -> list[Finding]:
     """Returns a finding per undertrained baseline, and per VIP5 stage that its time limit ended."""
-    found = [
+    weak = [
         Finding("weak", f"Weak: undertrained baseline {BASELINES[name]}: {'; '.join(why)}.")
         for name, why in undertrained(results).items()
     ]
-    for stage, told in results.get("training", {}).items():
-        if told.get("stopped") == "max_seconds":
-            reached = f"at step {told['steps']:,} of {told['planned_steps']:,}"
-            found.append(Finding("weak", f"Weak: undertrained VIP5: {stage} was ended by its time limit {reached}."))
-    return found
+    for stage, note in results.get("training", {}).items():
+        if note.get("stopped") == "max_seconds":
+            reached = f"at step {note['steps']:,} of {note['planned_steps']:,}"
+            weak.append(Finding("weak", f"Weak: undertrained VIP5: {stage} was ended by its time limit {reached}."))
+    return weak

@@ -79,7 +79,7 @@ def differences_to_all(
                     raise ValueError("a paired bootstrap needs the same users on both sides")
                 gaps[other, name] = ours[name] - theirs[name]
     limits = intervals(gaps, resamples=resamples, seed=seed)
-    found: dict[str, dict[str, list[float]]] = {other: {} for other in others}
+    results: dict[str, dict[str, list[float]]] = {other: {} for other in others}
     for (other, name), gap in gaps.items():
-        found[other][name] = [float(gap.mean()) if len(gap) else 0.0, *limits[other, name]]
-    return found
+        results[other][name] = [float(gap.mean()) if len(gap) else 0.0, *limits[other, name]]
+    return results

@@ -67,25 +67,25 @@ def calibration(predictions: pa.Table, targets: npt.NDArray[np.int64]) -> Calibr
     predicted = np.bincount(ranks - 1, chances, depth) / num_users
     observed = np.bincount(ranks - 1, right, depth) / num_users
     bins = _bins(chances, right)
-    error = sum(found.num_predictions * abs(found.predicted - found.observed) for found in bins) / len(chances)
+    error = sum(bin_.num_predictions * abs(bin_.predicted - bin_.observed) for bin_ in bins) / len(chances)
     return Calibration(predicted=predicted, observed=observed, bins=bins, error=error)
 
 
 def _bins(chances: FloatArray, right: FloatArray) -> list[Bin]:
-    places = np.digitize(chances, EDGES[1:-1])
-    found = []
-    for place, (low, high) in enumerate(pairwise(EDGES)):
-        inside = places == place
+    indices = np.digitize(chances, EDGES[1:-1])
+    bins = []
+    for index, (low, high) in enumerate(pairwise(EDGES)):
+        inside = indices == index
         count = int(inside.sum())
         if count:
             share = float(right[inside].mean())
-            found.append(
+            bins.append(
                 Bin(
                     low=low, high=high, num_predictions=count, predicted=float(chances[inside].mean()), observed=share,
                     interval=wilson(share, count),
                 )
             )  # fmt: skip
-    return found
+    return bins
 
 
 def wilson(share: float, count: int) -> tuple[float, float]:
@@ -100,21 +100,21 @@ def wilson(share: float, count: int) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def bin_rows(found: Calibration) -> list[list[str]]:
+def bin_rows(result: Calibration) -> list[list[str]]:
     """Returns one table row per bin: bounds, predictions, mean probability, observed share with its interval."""
     return [
         [
             f"{bin_.low:g} to {bin_.high:g}", f"{bin_.num_predictions:,}", f"{bin_.predicted:.4f}",
             f"{bin_.observed:.4f} [{bin_.interval[0]:.4f}, {bin_.interval[1]:.4f}]",
         ]
-        for bin_ in found.bins
+        for bin_ in result.bins
     ]  # fmt: skip
 
 
-def summary(found: Calibration) -> dict[str, Any]:
+def summary(result: Calibration) -> dict[str, Any]:
     """Returns the summed probability of the first ten ranks, the observed HR@10, and the calibration error."""
     return {
-        "predicted_hr@10": float(found.predicted[:10].sum()),
-        "hr@10": float(found.observed[:10].sum()),
-        "error": found.error,
+        "predicted_hr@10": float(result.predicted[:10].sum()),
+        "hr@10": float(result.observed[:10].sum()),
+        "error": result.error,
     }

@@ -24,8 +24,8 @@ def ranks_of(top_items: npt.NDArray[np.integer], targets: npt.NDArray[np.integer
         >>> ranks_of(np.array([[4, 2], [3, 1]]), np.array([2, 9])).tolist()
         [2, 0]
     """
-    found = top_items == targets[:, None]
-    return np.where(found.any(1), found.argmax(1) + 1, 0).astype(np.int64)
+    matches = top_items == targets[:, None]
+    return np.where(matches.any(1), matches.argmax(1) + 1, 0).astype(np.int64)
 
 
 def by_user(ranks: npt.NDArray[np.integer], cutoffs: Sequence[int]) -> dict[str, FloatArray]:
@@ -37,11 +37,11 @@ def by_user(ranks: npt.NDArray[np.integer], cutoffs: Sequence[int]) -> dict[str,
         >>> {name: values.tolist() for name, values in by_user(np.array([1, 3, 0]), [2]).items()}
         {'hr@2': [1.0, 0.0, 0.0], 'ndcg@2': [1.0, 0.0, 0.0], 'mrr@2': [1.0, 0.0, 0.0]}
     """
-    found = np.maximum(ranks, 1).astype(np.float64)
+    positive_ranks = np.maximum(ranks, 1).astype(np.float64)
     values: dict[str, FloatArray] = {}
     for k in cutoffs:
         hit = ((ranks > 0) & (ranks <= k)).astype(np.float64)
-        values |= {f"hr@{k}": hit, f"ndcg@{k}": hit / np.log2(found + 1), f"mrr@{k}": hit / found}
+        values |= {f"hr@{k}": hit, f"ndcg@{k}": hit / np.log2(positive_ranks + 1), f"mrr@{k}": hit / positive_ranks}
     return values
 
 
@@ -93,8 +93,8 @@ def paper_ndcg(relevance: Sequence[float], k: int, *, variant: int = 1) -> float
 
 def paper_average_precision(relevance: Sequence[float]) -> float:
     """Returns the mean precision at the ranks of the relevant items; 0 without any."""
-    places = [rank for rank, gain in enumerate(relevance, start=1) if gain]
-    return sum(found / rank for found, rank in enumerate(places, start=1)) / len(places) if places else 0.0
+    ranks = [rank for rank, gain in enumerate(relevance, start=1) if gain]
+    return sum(found / rank for found, rank in enumerate(ranks, start=1)) / len(ranks) if ranks else 0.0
 
 
 def paper_reciprocal_rank(relevance: Sequence[float]) -> float:

@@ -98,8 +98,8 @@ def _blocks(
     """Returns one block per model; all models share the same resamples."""
     values = {
         (model, metric): column
-        for model, own in ranks.items()
-        for metric, column in by_user(own[mask], [10]).items()
+        for model, model_ranks in ranks.items()
+        for metric, column in by_user(model_ranks[mask], [10]).items()
         if metric != "mrr@10"
     }
     limits = intervals(values, resamples=resamples, seed=seed) if resamples else {}

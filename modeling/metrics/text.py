@@ -118,13 +118,13 @@ def feature_match(texts: Sequence[str], features: Sequence[Sequence[str]]) -> fl
 
 def features_named(texts: Sequence[str], features: Sequence[Sequence[str]]) -> FloatArray:
     """Returns 100 for a text with one of its feature words as a whole word, else 0; skips texts without such words."""
-    found = []
+    matches = []
     for text, words in zip(texts, features, strict=True):
         if words:
             spaced = "".join(c if c.isalnum() else " " for c in text.lower())
             sentence = f" {' '.join(spaced.split())} "
-            found.append(100.0 * any(f" {word.lower()} " in sentence for word in words))
-    return np.array(found, np.float64)
+            matches.append(100.0 * any(f" {word.lower()} " in sentence for word in words))
+    return np.array(matches, np.float64)
 
 
 def _grams(words: Sequence[str], n: int) -> list[tuple[str, ...]]:
@@ -156,9 +156,9 @@ def paper_bleu(
             allowed: Counter[tuple[str, ...]] = Counter()
             for reference in alternatives:
                 allowed |= Counter(_grams(reference, n))
-            own = Counter(_grams(tokens, n))
-            matches[n - 1] += sum((own & allowed).values())
-            possible[n - 1] += sum(own.values())
+            ngrams = Counter(_grams(tokens, n))
+            matches[n - 1] += sum((ngrams & allowed).values())
+            possible[n - 1] += sum(ngrams.values())
     extra = int(smooth)
     precisions = [(m + extra) / (p + extra) if p + extra else 0.0 for m, p in zip(matches, possible, strict=True)]
     mean = math.exp(sum(math.log(p) for p in precisions) / order) if min(precisions) > 0 else 0.0
@@ -171,18 +171,18 @@ def paper_bleu(
 
 def paper_rouge_n(hypothesis: str, reference: str, n: int) -> tuple[float, float, float]:
     """Returns (F, precision, recall) on sets of distinct n-grams of space-separated words."""
-    own, expected = set(_grams(hypothesis.split(" "), n)), set(_grams(reference.split(" "), n))
-    overlap = len(own & expected)
-    precision = overlap / len(own) if own else 0.0
+    generated, expected = set(_grams(hypothesis.split(" "), n)), set(_grams(reference.split(" "), n))
+    overlap = len(generated & expected)
+    precision = overlap / len(generated) if generated else 0.0
     recall = overlap / len(expected) if expected else 0.0
     return 2 * precision * recall / (precision + recall + 1e-8), precision, recall
 
 
 def paper_rouge_l(hypothesis: str, reference: str) -> tuple[float, float, float]:
     """Returns (F, precision, recall) on the longest common subsequence of words, with beta = precision / recall."""
-    own, expected = hypothesis.split(" "), reference.split(" ")
-    common = _common_subsequence(own, expected)
-    precision, recall = common / len(own), common / len(expected)
+    generated, expected = hypothesis.split(" "), reference.split(" ")
+    common = _common_subsequence(generated, expected)
+    precision, recall = common / len(generated), common / len(expected)
     beta = precision / (recall + 1e-12)
     score = (1 + beta**2) * recall * precision / (recall + beta**2 * precision + 1e-12)
     return score, precision, recall

@@ -73,12 +73,14 @@ def best(rows: Sequence[Mapping[str, str]], family: str) -> dict[str, Points]:
 
     VIP5 is shown with the first prompt that was also evaluated without photos, otherwise with the first prompt.
     """
-    own = [row for row in rows if row["family"] == family]
-    prompts = [row["prompt_id"] for row in own if _model(row) == "without_photos"] + [row["prompt_id"] for row in own]
+    family_rows = [row for row in rows if row["family"] == family]
+    prompts = [row["prompt_id"] for row in family_rows if _model(row) == "without_photos"] + [
+        row["prompt_id"] for row in family_rows
+    ]
     curves = {
-        model: points_of([row for row in own if _model(row) == model and row["prompt_id"] in {prompt, "any"}],
+        model: points_of([row for row in family_rows if _model(row) == model and row["prompt_id"] in {prompt, "any"}],
                          "k", "hit_rate")
-        for prompt in prompts[:1] for model in dict.fromkeys(map(_model, own))
+        for prompt in prompts[:1] for model in dict.fromkeys(map(_model, family_rows))
     }  # fmt: skip
     baselines = sorted(
         (model for model in curves if model not in _NOT_BASELINES),

@@ -84,13 +84,13 @@ def page(title: str, parts: Sequence[str]) -> str:
 
 
 def table(
-    header: Sequence[str], rows: Sequence[Sequence[str]], *, own: str, cited: Sequence[Sequence[str]] = ()
+    header: Sequence[str], rows: Sequence[Sequence[str]], *, highlight: str, cited: Sequence[Sequence[str]] = ()
 ) -> str:
-    """Returns a horizontally scrollable table; rows that begin with `own` are highlighted, `cited` rows come last."""
+    """Returns a horizontally scrollable table; rows starting with `highlight` are marked, `cited` rows come last."""
     head = "".join(f"<th>{escape(name)}</th>" for name in header)
     lines = []
     for row in rows:
-        mark = ' class="own"' if row[0].startswith(own) else ""
+        mark = ' class="own"' if row[0].startswith(highlight) else ""
         lines.append(f"<tr{mark}>" + "".join(f"<td>{_cell(cell)}</td>" for cell in row) + "</tr>")
     if cited:
         lines.append(f'<tr class="cited"><td colspan="{len(header)}"><b>published figures for this split</b></td></tr>')

@@ -94,13 +94,13 @@ def rows(published: Published, split: str, family: str, columns: Sequence[str]) 
         toys, sequential, ("hr@10",) -> [["VIP5 A-3", "yes", "0.0749"], ...]
     """
     digits = 2 if family == "explanation" else 4
-    found = []
+    table_rows = []
     for figure in published.figures:
         values: Mapping[str, Any] = figure.of(split) if figure.family == family else {}
         if values:
             cells = [f"{values[name]:.{digits}f}" if name in values else "-" for name in columns]
-            found.append([figure.model, figure.leaks, *cells])
-    return found
+            table_rows.append([figure.model, figure.leaks, *cells])
+    return table_rows
 
 
 def sources(published: Published, split: str) -> list[str]:

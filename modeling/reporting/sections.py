@@ -100,12 +100,12 @@ def tables(results: Results, published: publishing.Published) -> list[str]:
             leaks = "yes" if reasons else "none found"
             parts += [f"<h2>{family_title(results, family)}</h2>"]
             parts += [f'<p><span class="flag bad">leaking</span> {escape("; ".join(reasons))}</p>'] if reasons else []
-            parts += [html.table(header, [[row[0], leaks, *row[1:]] for row in rows], own="VIP5 ", cited=cited)]
+            parts += [html.table(header, [[row[0], leaks, *row[1:]] for row in rows], highlight="VIP5 ", cited=cited)]
             parts += [f'<p class="note">{escape(text)}</p>' for text in _notes(results, family)]
     parts += _cited(published, split)
     parts += [f'<p class="note">{escape(line)}.</p>' for line in undertrained_lines(results)]
     lines = [list(line.split(": ", 1)) for line in difference_lines(results)]
-    return [*parts, "<h2>Differences on the same users</h2>", html.table(["", ""], lines, own="-")]
+    return [*parts, "<h2>Differences on the same users</h2>", html.table(["", ""], lines, highlight="-")]
 
 
 def _comparable(results: Results, family: str) -> bool:
@@ -126,12 +126,12 @@ def _notes(results: Results, family: str) -> list[str]:
 def _cited(published: publishing.Published, split: str | None) -> list[str]:
     if split is None:
         return ['<p class="note">There are no published figures for a split with these numbers of users and items.</p>']
-    told = (
+    text = (
         f"In italics: published figures for this split ({split}), not reproduced here; protocols differ in detail. "
         "Leaks: yes if item numbers follow the complete histories or test pairs occur in training prompts, unknown if "
         "it was not checked. Sources: "
     )
-    return [f'<p class="note">{escape(told + "; ".join(publishing.sources(published, split)))}.</p>']
+    return [f'<p class="note">{escape(text + "; ".join(publishing.sources(published, split)))}.</p>']
 
 
 def slices(results: Results, prompt: str) -> list[str]:
@@ -151,7 +151,7 @@ def slices(results: Results, prompt: str) -> list[str]:
             rows.append([_named(name, label), f"{users:,}", *cells])
         if rows:
             header = ["slice", "users", *(f"{key} HR@10" for key in blocks)]
-            parts += [f"<h3>{family}</h3>", html.table(header, rows, own="-")]
+            parts += [f"<h3>{family}</h3>", html.table(header, rows, highlight="-")]
     parts += _by_model(results.get("slices", {}).get("sequential", {}), prompt)
     return ["<h2>Results by slice</h2>", *parts] if parts else []
 
@@ -168,7 +168,7 @@ def _by_model(blocks: Results, prompt: str) -> list[str]:
         for name, part in parts.items()
     ]
     header = ["slice", "users", *(model.replace("_", " ") for model in models)]
-    return [f"<h3>{escape(shown)} compared with the other models, HR@10</h3>", html.table(header, rows, own="-")]
+    return [f"<h3>{escape(shown)} compared with the other models, HR@10</h3>", html.table(header, rows, highlight="-")]
 
 
 def _named(name: str, label: str) -> str:
@@ -185,26 +185,26 @@ def _hit_rate(block: Mapping[str, Any]) -> str:
 def calibration(context: Context, prompt: str) -> list[str]:
     """Returns the calibration of `prompt` (or of the first evaluated prompt), by rank and by probability bin."""
     rows = read_table(context.table("predictions"), schema.PREDICTIONS)
-    known = sorted(key for key in rows["prompt_id"].unique().to_pylist() if key.startswith("A-"))
-    if not known:
+    prompts = sorted(key for key in rows["prompt_id"].unique().to_pylist() if key.startswith("A-"))
+    if not prompts:
         return []
-    shown = prompt if prompt in known else known[0]
-    found = calibrating.calibration(rows.filter(pc.equal(rows["prompt_id"], shown)), _held_out(context))
-    if found is None:
+    shown = prompt if prompt in prompts else prompts[0]
+    result = calibrating.calibration(rows.filter(pc.equal(rows["prompt_id"], shown)), _held_out(context))
+    if result is None:
         return []
-    told = calibrating.summary(found)
-    both = {"mean probability": found.predicted, "observed share of users": found.observed}
-    series = {name: list(enumerate(values.tolist(), start=1)) for name, values in both.items()}
+    summary = calibrating.summary(result)
+    curves_by_rank = {"mean probability": result.predicted, "observed share of users": result.observed}
+    series = {name: list(enumerate(values.tolist(), start=1)) for name, values in curves_by_rank.items()}
     text = (
-        f"The probabilities of the first ten ranks of {shown} sum to {told['predicted_hr@10']:.4f}; HR@10 is "
-        f"{told['hr@10']:.4f}. Expected calibration error over the bins: {told['error']:.4f}. Probabilities are over "
-        "the whole vocabulary and include seen items."
+        f"The probabilities of the first ten ranks of {shown} sum to {summary['predicted_hr@10']:.4f}; HR@10 is "
+        f"{summary['hr@10']:.4f}. Expected calibration error over the bins: {summary['error']:.4f}. Probabilities are "
+        "over the whole vocabulary and include seen items."
     )
     header = ["probability", "predictions", "mean probability", "observed share"]
     return [
         "<h2>Calibration of ranks</h2>",
         html.line_chart(f"{shown}: predicted and observed, by rank", series, x_label="rank"),
-        html.table(header, calibrating.bin_rows(found), own="-"),
+        html.table(header, calibrating.bin_rows(result), highlight="-"),
         f'<p class="note">{escape(text)}</p>',
     ]
 

@@ -43,13 +43,13 @@ def cards(context: Context, photos: Path | None, *, prompt: str, num_users: int,
         data = store.bytes(catalogue[item_id]["item_key"]) if store else None
         return Item(label=label(item_id), photo=data)
 
-    made = []
+    gallery = []
     for user in users:
-        own = interactions.filter(pc.equal(interactions["user_id"], user)).to_pylist()
-        target = next(row["item_id"] for row in own if row["split"] == "test")
-        history = [row["item_id"] for row in own if row["split"] != "test"][-_SHOWN:]
+        user_rows = interactions.filter(pc.equal(interactions["user_id"], user)).to_pylist()
+        target = next(row["item_id"] for row in user_rows if row["split"] == "test")
+        history = [row["item_id"] for row in user_rows if row["split"] != "test"][-_SHOWN:]
         ranked = predictions.filter(pc.equal(predictions["user_id"], user)).to_pylist()
-        made.append(
+        gallery.append(
             Card(
                 user=f"{names[user]} (user {user})",
                 history=[item(i) for i in history],
@@ -59,7 +59,7 @@ def cards(context: Context, photos: Path | None, *, prompt: str, num_users: int,
                 explanations=explained.get(user, []),
             )
         )
-    return made
+    return gallery
 
 
 def _of_prompt(predictions: pa.Table, prompt: str) -> pa.Table:
@@ -70,17 +70,17 @@ def _of_prompt(predictions: pa.Table, prompt: str) -> pa.Table:
 
 
 def _explained(generated: pa.Table) -> Explained:
-    found: dict[int, list[tuple[str, str, str]]] = {}
+    explanations: dict[int, list[tuple[str, str, str]]] = {}
     for row in generated.to_pylist():
-        found.setdefault(row["user_id"], []).append((row["prompt_id"], row["generated"], row["reference"]))
-    return found
+        explanations.setdefault(row["user_id"], []).append((row["prompt_id"], row["generated"], row["reference"]))
+    return explanations
 
 
 def _drawn(predictions: pa.Table, explained: Explained, num_users: int, seed: int) -> list[int]:
     """Samples users, in ascending order; up to half of them have a generated explanation."""
     users: npt.NDArray[np.int64] = np.unique(predictions["user_id"].to_numpy()).astype(np.int64)
     order = rng(seed, "model_report", "gallery").permutation(users)
-    spoken = np.isin(order, list(explained))
-    first = order[spoken][: (num_users + 1) // 2]
-    rest = order[~np.isin(order, first)][: num_users - len(first)]
-    return sorted(int(user) for user in (*first, *rest))
+    has_explanation = np.isin(order, list(explained))
+    explained_users = order[has_explanation][: (num_users + 1) // 2]
+    other_users = order[~np.isin(order, explained_users)][: num_users - len(explained_users)]
+    return sorted(int(user) for user in (*explained_users, *other_users))

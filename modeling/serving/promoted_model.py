@@ -84,15 +84,15 @@ def current(name: str, root: Path = Path()) -> Champion | None:
     if not path.exists():
         return None
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-        found, about = said["digest"], said["about"]
+        pointer = json.loads(path.read_text(encoding="utf-8"))
+        champion_digest, about = pointer["digest"], pointer["about"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{path} that cannot be read", "a pointer to a champion", _remedy(name)) from error
-    if not isinstance(found, str) or not _DIGEST.fullmatch(found) or not isinstance(about, dict):
+    if not isinstance(champion_digest, str) or not _DIGEST.fullmatch(champion_digest) or not isinstance(about, dict):
         raise ModelError(f"{path} that names no champion", "a digest and what is known of it", _remedy(name))
-    folder = home(name, root) / found
+    folder = home(name, root) / champion_digest
     check(folder)
-    return Champion(name=name, digest=found, folder=folder, about=about)
+    return Champion(name=name, digest=champion_digest, folder=folder, about=about)
 
 
 def check(folder: Path, *, whole: bool = False) -> dict[str, Any]:
@@ -122,8 +122,8 @@ def _remedy(name: str) -> str:
 
 def model_digest(name: str, root: Path = Path()) -> str:
     """Returns 16 hex digits that identify the trained files below `root` (the workspace or a champion's folder)."""
-    places = [root / "models" / name / part for part in ("pretrain", "train")]
-    files = sorted(path for place in places for path in place.rglob("*") if path.is_file())
+    folders = [root / "models" / name / part for part in ("pretrain", "train")]
+    files = sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())
     return digest([(path.relative_to(root).as_posix(), file_digest(path)) for path in files])
 
 

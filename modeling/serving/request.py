@@ -113,11 +113,11 @@ def load_settings(params: Path, dataset: str | None = None, *, challenger: bool 
 
 def _params_of(dataset: str, params: Path) -> Path:
     """Returns `params` if it names `dataset`, otherwise the parameter file of the dataset's profile run."""
-    own = str(load_yaml(params).get("dataset"))
+    default = str(load_yaml(params).get("dataset"))
     profile = params.parent / "work" / "profiles" / dataset / "params.yaml"
-    if own == dataset or profile.is_file():
-        return params if own == dataset else profile
-    known = {own, *(path.parent.name for path in profile.parents[1].glob("*/params.yaml"))}
+    if default == dataset or profile.is_file():
+        return params if default == dataset else profile
+    known = {default, *(path.parent.name for path in profile.parents[1].glob("*/params.yaml"))}
     known |= {path.parent.name for path in Path("models").glob("*/champion.json")}
     raise ParamsError(
         f"dataset {dataset!r} without a run", nearest(dataset, sorted(known)),
@@ -170,8 +170,8 @@ def known_user(places: Places, key: str, *, held_out: bool = False) -> RequestUs
     user_id, name = row[0]["user_id"], rendering.plain(row[0]["name"] or "") or key
     columns = ("user_id", "item_id", "split")
     rows = read_table(places.table("sequences/interactions"), schema.INTERACTIONS, columns=columns)
-    own = rows.filter(pc.equal(rows["user_id"], user_id)).to_pylist()
-    history = tuple(entry["item_id"] for entry in own if not (held_out and entry["split"] == "test"))
+    user_rows = rows.filter(pc.equal(rows["user_id"], user_id)).to_pylist()
+    history = tuple(entry["item_id"] for entry in user_rows if not (held_out and entry["split"] == "test"))
     return RequestUser(label=f"user {key}", user_id=user_id, number=row[0]["number"], name=name, history=history)
 
 
@@ -202,5 +202,5 @@ def near(key: str, known: Iterable[str]) -> str:
     keys = list(known)
     if len(keys) > _MANY_KEYS:
         keys = [other for other in keys if other[:3] == key[:3]] or keys[:3]
-    found = difflib.get_close_matches(key, keys, n=3, cutoff=0.6)
-    return f"{', '.join(found)} (the nearest known)" if found else f"a key such as {', '.join(sorted(keys)[:3])}"
+    matches = difflib.get_close_matches(key, keys, n=3, cutoff=0.6)
+    return f"{', '.join(matches)} (the nearest known)" if matches else f"a key such as {', '.join(sorted(keys)[:3])}"

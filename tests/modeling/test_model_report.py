@@ -165,7 +165,7 @@ def test_every_row_of_ours_says_whether_it_leaks(place: Context) -> None:
 
 def test_parts_of_the_page_escape_what_they_are_given() -> None:
     assert "<title>&lt;i&gt;</title>" in page("<i>", [])
-    assert "<td>&lt;i&gt;</td>" in table(["a"], [["<i>"]], own="VIP5")
+    assert "<td>&lt;i&gt;</td>" in table(["a"], [["<i>"]], highlight="VIP5")
     assert "&lt;i&gt;" in line_chart("t", {"<i>": [(0.0, 1.0)]}, x_label="k")
     assert line_chart("t", {}, x_label="k") == ""
 

@@ -103,7 +103,7 @@ def test_a_cold_start_user_gets_a_prompt_without_a_number(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "expected"),
     [
         (["--user", "U31"], "found no user 'U31' in data/tiny/sequences/users; expected U3, U1, U30"),
         (["--history", "B1,B1x"], "found no item 'B1x' in the catalogue; expected B1, "),
@@ -117,13 +117,13 @@ def test_a_cold_start_user_gets_a_prompt_without_a_number(
     ],
 )  # fmt: skip
 def test_what_cannot_be_answered_is_one_clear_line(
-    caplog: pytest.LogCaptureFixture, arguments: list[str], told: str
+    caplog: pytest.LogCaptureFixture, arguments: list[str], expected: str
 ) -> None:
     Path("short.yaml").write_text("dataset: tiny\n", encoding="utf-8")
     with caplog.at_level("ERROR", logger="vip5"):
         assert recommend.main(arguments) in {2, 3}
     (message,) = caplog.messages
-    assert told in message
+    assert expected in message
     assert "\n" not in message
 
 

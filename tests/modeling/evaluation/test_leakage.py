@@ -187,8 +187,8 @@ def test_one_explanation_of_the_same_user_and_item_is_a_leak(tmp_path: Path) -> 
         "test/explanation": [explained(1, 3, "why ?", "it is fine"), *(explained(2, 4, str(n)) for n in range(99))],
     }
     found = block(tmp_path, [0] * 50, "random", tables=tables)["explanation"]
-    told = "about a user and item that train prompts of this family are about (allowed: none)"
-    assert found["reasons"] == [f"explanation: 1 of 100 test prompts are {told}"]
+    reason = "about a user and item that train prompts of this family are about (allowed: none)"
+    assert found["reasons"] == [f"explanation: 1 of 100 test prompts are {reason}"]
     assert found["copied_prompts"] == 0
 
 
