@@ -97,7 +97,7 @@ def recommend(settings: "PipelineSettings", user: "RequestUser", *, prompt: Prom
     allowed = np.ones((1, catalogue.num_items), np.bool_)
     allowed[0, np.array(user.history) - 1] = False
     ranked = constrained_beam_search(model, corpus.batch([0]), catalogue.tree, allowed, beam=settings.beam, top_k=top_k)
-    kept = ranked.items[0] > 0  # fewer than top_k where the catalogue has no more
+    kept = ranked.items[0] > 0  # fewer than top_k if the catalogue is smaller
     return Answer(
         prompt=prompt, source=source, shown=shown,
         items=tuple(ranked.items[0][kept].tolist()), scores=tuple(ranked.scores[0][kept].tolist()),

@@ -30,14 +30,14 @@ print(json.dumps([dict(pairs), near]))
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("line")
+    folder = tmp_path_factory.mktemp("tables")
     for dataset in ("sample", "other"):
         write_small_tables(folder, dataset)
     return folder
 
 
 @pytest.fixture(autouse=True)
-def line(written: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def small_tables(written: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Changes to the folder with the two small datasets."""
     monkeypatch.chdir(written)
     return written
@@ -127,11 +127,11 @@ def test_praised_features(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
-def test_hugging_face_datasets_read_the_tables_offline(line: Path) -> None:
-    home = line / "home"
+def test_hugging_face_datasets_read_the_tables_offline(small_tables: Path) -> None:
+    home = small_tables / "home"
     home.mkdir()
-    (line / "temporary").mkdir()
-    settings = {"HOME": str(home), "HF_HOME": str(home / "hf"), "TMPDIR": str(line / "temporary")}
+    (small_tables / "temporary").mkdir()
+    settings = {"HOME": str(home), "HF_HOME": str(home / "hf"), "TMPDIR": str(small_tables / "temporary")}
     command = [sys.executable, "-W", "error::UserWarning", "-c", ALONE, str(EXAMPLES)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | settings)
     assert (done.returncode, done.stderr) == (0, "")
@@ -140,7 +140,7 @@ def test_hugging_face_datasets_read_the_tables_offline(line: Path) -> None:
         '"target": ["2", "4", "2"]}, '
         '[["Kettle", "Guitar", 0.6], ["Lamp", "Guitar", 0.8], ["Guitar", "Lamp", 0.8]]]\n'
     )
-    assert [*home.rglob("*"), *(line / "temporary").iterdir()] == []
+    assert [*home.rglob("*"), *(small_tables / "temporary").iterdir()] == []
 
 
 def test_the_readme_lists_every_example() -> None:

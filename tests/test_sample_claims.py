@@ -27,7 +27,7 @@ def run(folder: Path, *command: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def line(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def pipeline_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Returns a copy of the repository in which `dvc repro` has run once."""
     folder = tmp_path_factory.mktemp("sample")
     for name in PARTS:
@@ -41,13 +41,13 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def metrics(line: Path) -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads((line / "metrics/sample/evaluate.json").read_text())
+def metrics(pipeline_run: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads((pipeline_run / "metrics/sample/evaluate.json").read_text())
     return loaded
 
 
-def test_a_second_repro_runs_nothing(line: Path) -> None:
-    output = run(line, "dvc", "repro")
+def test_a_second_repro_runs_nothing(pipeline_run: Path) -> None:
+    output = run(pipeline_run, "dvc", "repro")
     assert "Running stage" not in output
     assert "up to date" in output
 

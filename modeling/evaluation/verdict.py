@@ -16,7 +16,7 @@ BASELINES = {
     "title_embedding": "title embeddings", "photo_embedding": "photo embeddings", "popularity": "popularity",
     "recent_popularity": "recent popularity", "random": "random", "number_rule": "number rule (largest + 1)",
 }  # fmt: skip
-NO_OPPONENT = ("random", "number_rule")  # reported in tables, never selected as best baseline
+NOT_COMPARED = ("random", "number_rule")  # reported in tables, never selected as best baseline
 _GROUPS = {
     ("target_popularity", "tail"): "rare items", ("target_popularity", "middle"): "items of medium popularity",
     ("target_popularity", "head"): "popular items", ("target_in_train", "cold"): "cold-start items (none in train)",
@@ -94,7 +94,7 @@ def main_prompt(results: Results, family: str) -> str:
 def best_baseline(results: Results, family: str, metric: str = "hr@10") -> str:
     """Returns the name of the baseline with the highest `metric`; "" without any."""
     blocks = results["baselines"].get(family, {})
-    names = [name for name in blocks if name in BASELINES and name not in NO_OPPONENT]
+    names = [name for name in blocks if name in BASELINES and name not in NOT_COMPARED]
     return max(names, key=lambda name: blocks[name][metric], default="")
 
 
@@ -138,7 +138,7 @@ def _ranking(results: Results, family: str) -> list[Finding]:
     gaps = {
         name: _gap(block, baselines[name], name, metric)
         for name in baselines
-        if name in BASELINES and name not in NO_OPPONENT
+        if name in BASELINES and name not in NOT_COMPARED
     }
     ahead = sorted((gap, name) for name, gap in gaps.items() if gap[2] < 0)
     task = "the next item" if family == "sequential" else "the choice among candidates"

@@ -61,28 +61,28 @@ def calibration(predictions: pa.Table, targets: npt.NDArray[np.int64]) -> Calibr
     if not predictions.num_rows:
         return None
     users, ranks, items = (predictions[name].to_numpy().astype(np.int64) for name in ("user_id", "rank", "item_id"))
-    chances = np.exp(predictions["score"].to_numpy().astype(np.float64))
-    right = (targets[users] == items).astype(np.float64)
+    probabilities = np.exp(predictions["score"].to_numpy().astype(np.float64))
+    correct = (targets[users] == items).astype(np.float64)
     num_users, depth = len(np.unique(users)), int(ranks.max())
-    predicted = np.bincount(ranks - 1, chances, depth) / num_users
-    observed = np.bincount(ranks - 1, right, depth) / num_users
-    bins = _bins(chances, right)
-    error = sum(bin_.num_predictions * abs(bin_.predicted - bin_.observed) for bin_ in bins) / len(chances)
+    predicted = np.bincount(ranks - 1, probabilities, depth) / num_users
+    observed = np.bincount(ranks - 1, correct, depth) / num_users
+    bins = _bins(probabilities, correct)
+    error = sum(bin_.num_predictions * abs(bin_.predicted - bin_.observed) for bin_ in bins) / len(probabilities)
     return Calibration(predicted=predicted, observed=observed, bins=bins, error=error)
 
 
-def _bins(chances: FloatArray, right: FloatArray) -> list[Bin]:
-    indices = np.digitize(chances, EDGES[1:-1])
+def _bins(probabilities: FloatArray, correct: FloatArray) -> list[Bin]:
+    indices = np.digitize(probabilities, EDGES[1:-1])
     bins = []
     for index, (low, high) in enumerate(pairwise(EDGES)):
         inside = indices == index
         count = int(inside.sum())
         if count:
-            share = float(right[inside].mean())
+            share = float(correct[inside].mean())
             bins.append(
                 Bin(
-                    low=low, high=high, num_predictions=count, predicted=float(chances[inside].mean()), observed=share,
-                    interval=wilson(share, count),
+                    low=low, high=high, num_predictions=count, predicted=float(probabilities[inside].mean()),
+                    observed=share, interval=wilson(share, count),
                 )
             )  # fmt: skip
     return bins

@@ -149,7 +149,7 @@ def line_chart(title: str, series: Mapping[str, Sequence[tuple[float, float]]], 
 
 
 def card(entry: Card) -> str:
-    """One user: history with photos, the held-out item, the top list, explanations."""
+    """Returns the card of one user: history with photos, held-out item, top list, explanations."""
     where = f"rank {entry.rank}" if entry.rank else f"not among the first {len(entry.top)}"
     top = "".join(_place(label, score, hit) for label, score, hit in entry.top)
     spoken = "".join(
