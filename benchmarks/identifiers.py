@@ -1,16 +1,16 @@
-"""Ways to write an item, compared on one data set: each gets its own prompts, models and rankings, all else is shared.
+"""Compares identifier schemes on one dataset; each scheme has its own prompts and models, all other tables are shared.
 
-Enters: a workspace whose stages up to `candidates` and `texts` have run (`data/<dataset>/`), and its parameters.
-Leaves: `work/identifiers/<dataset>/<scheme>/` with `found.json`, a table and one JSON object on standard output.
-Trade-off: seconds of training are fixed, not steps, so that a scheme with longer texts pays for them as it would in
-practice; models are taken as they are at the end, because only one-token schemes can select by a valid hit rate.
+Reads a workspace whose stages up to `candidates` and `texts` have run (`data/<dataset>/`), and its parameters; writes
+`work/identifiers/<dataset>/<scheme>/` with `found.json`, and prints a table and one JSON object. Trade-off: training
+time is fixed instead of steps, so schemes with longer identifiers train for fewer steps; the last weights are used,
+because only one-token schemes can select a checkpoint by hit rate.
 
     .venv/bin/python -m benchmarks.identifiers --profile toys [--pretrain-seconds 300] [--train-seconds 180] \
         [--max-users 3000]
 
-A free search is the published one, 20 beams over the whole vocabulary: its valid share is that of strings that name an
-item. The constrained search, whose hit rates are shown, can name nothing else. Codebook use is, level by level, how
-many values of a code occur; the last level only tells items of equal codes apart and is left out.
+Hit rates are those of the constrained search. The unconstrained search is the published one with 20 beams over the
+whole vocabulary; its valid share is the share of outputs that are an item. Codebook use is the number of values used
+per code level, without the last level, which only resolves collisions.
 """
 
 import argparse
@@ -54,23 +54,23 @@ METRICS = ("hr@5", "ndcg@5", "hr@10", "ndcg@10")
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What is the same for every scheme."""
+    """Settings shared by all schemes."""
 
     pretrain_seconds: float
     train_seconds: float
     max_users: int
-    """Test users ranked at most, drawn by the seed from those that the test prompts ask about."""
+    """Maximum number of test users, sampled by the seed."""
     free_users: int
-    """Of them, those who are also answered by a free search; 0 leaves it out."""
+    """Number of these users that are also ranked by unconstrained search; 0 skips it."""
     prompt: str
     resamples: int = 1000
 
 
 def prepare(folder: Path, source: Path, params: Mapping[str, Any], scheme: str, settings: Settings) -> None:
-    """An empty workspace that shares the data set's tables and raw files and has its own parameters.
+    """Creates a workspace with its own parameters that shares the tables and raw files of the dataset.
 
     Raises:
-        InputError: a shared table is not there.
+        InputError: a shared table is missing.
     """
     dataset = str(params["dataset"])
     shutil.rmtree(folder, ignore_errors=True)
@@ -78,9 +78,9 @@ def prepare(folder: Path, source: Path, params: Mapping[str, Any], scheme: str, 
     for name in SHARED:
         table = source / "data" / dataset / name
         if not table.is_dir():
-            raise InputError(f"no {table}", "the tables of the data stages", "run the line of this data set first")
+            raise InputError(f"no {table}", "the tables of the data stages", "run the pipeline of this dataset first")
         (folder / "data" / dataset / name).symlink_to(table.resolve(), target_is_directory=True)
-    if (source / "data" / "raw").is_dir():  # a backbone's own tokenizer lies there
+    if (source / "data" / "raw").is_dir():  # it may contain the tokenizer of a backbone
         (folder / "data" / "raw").symlink_to((source / "data" / "raw").resolve(), target_is_directory=True)
     own: dict[str, Any] = {
         "identifiers": {"scheme": scheme},
@@ -97,7 +97,7 @@ def prepare(folder: Path, source: Path, params: Mapping[str, Any], scheme: str, 
 
 
 def codebook(context: stage.Context, params: Mapping[str, Any]) -> dict[str, Any]:
-    """What the stage `identifiers` made: tokens an item, collisions, and values used of each code."""
+    """Returns the output of the stage `identifiers`: tokens per item, collisions, and values used per code."""
     notes = read_manifest(context.table("identifiers"))["notes"]
     found = {"tokens": notes["tokens"], "collisions": notes["collisions"], "code_length": notes["code_length"]}
     if notes["scheme"] in {"semantic", "collaborative"}:
@@ -108,7 +108,7 @@ def codebook(context: stage.Context, params: Mapping[str, Any]) -> dict[str, Any
 
 
 def rank(context: stage.Context, settings: Settings, params: EvaluateParams) -> dict[str, Any]:
-    """Ranks the users with the trained VIP5: metrics with intervals, shares of a free search, users a CPU-second."""
+    """Ranks the users with VIP5; returns metrics with intervals, invalid shares and users per CPU-second."""
     model, tokens = load_vip5(context)
     inputs = load_inputs(context, tokens, max_users=None)
     corpus = test_corpus(context, tokens, inputs.photos if model.visual is not None else None)
@@ -130,7 +130,7 @@ def rank(context: stage.Context, settings: Settings, params: EvaluateParams) -> 
     seconds = time.process_time() - started
     values = {name: own for name, own in by_user(ranked.ranks, (5, 10)).items() if name in METRICS}
     limits = intervals(values, resamples=settings.resamples, seed=context.seed)
-    free = answer(rows[: settings.free_users], replace(search, decoding="unconstrained")).strings
+    free = answer(rows[: settings.free_users], replace(search, decoding="unconstrained")).invalid_shares
     return {
         "identifier_tokens": inputs.catalogue.tree.depth,
         "num_users": len(rows),
@@ -142,7 +142,7 @@ def rank(context: stage.Context, settings: Settings, params: EvaluateParams) -> 
 
 
 def compare(params: Mapping[str, Any], schemes: Sequence[str], root: Path, settings: Settings) -> dict[str, Any]:
-    """Every scheme's numbers."""
+    """Trains and evaluates every scheme; returns the results by scheme."""
     keep_heap()
     found = {}
     for scheme in schemes:
@@ -160,15 +160,15 @@ def compare(params: Mapping[str, Any], schemes: Sequence[str], root: Path, setti
             **codebook(context, params), **rank(context, settings, own), "stages": costs, "training": training,
         }  # fmt: skip
         (folder / "found.json").write_text(json.dumps(found[scheme], indent=1), encoding="utf-8")
-        print(f"{scheme}: HR@10 {found[scheme]['hr@10']}, all of it in {folder / 'found.json'}", flush=True)
+        print(f"{scheme}: HR@10 {found[scheme]['hr@10']}, details in {folder / 'found.json'}", flush=True)
     return found
 
 
 def table(found: Mapping[str, Any], prompt: str) -> list[str]:
-    """The comparison as lines."""
+    """Formats the comparison as lines."""
     header = [
-        prompt, *(name.upper() for name in METRICS), "valid", "valid, free search", "tokens an item", "codebook use",
-        "collisions", "users a CPU-second",
+        prompt, *(name.upper() for name in METRICS), "valid", "valid, unconstrained", "tokens per item", "codebook use",
+        "collisions", "users per CPU-second",
     ]  # fmt: skip
     rows = [header]
     for scheme, own in found.items():
@@ -182,7 +182,7 @@ def table(found: Mapping[str, Any], prompt: str) -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prints the comparison."""
+    """Print the comparison of identifier schemes."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--profile", nargs="*", default=[], help="profiles/NAME.yaml over params.yaml (default: none)")
     parser.add_argument("--schemes", nargs="+", choices=SCHEMES, default=list(SCHEMES))
@@ -191,7 +191,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--max-users", type=int, default=3000)
     parser.add_argument("--free-users", type=int, default=64)
     parser.add_argument("--prompt", default="A-3", help="a sequential prompt (default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=1, help="of the ranking")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of the ranking (default: %(default)s)")
     parser.add_argument("--root", type=Path, default=Path("work/identifiers"))
     arguments = parser.parse_args(argv)
     torch.set_num_threads(arguments.threads)

@@ -3,7 +3,7 @@
 Enters: how many reviews of a made-up 2014 dump, and how many processes. Leaves: a table of wall and CPU seconds and of
 peak memory on standard output, each of a process of its own.
 Trade-off: the floor keeps nothing of what it parses, which no useful stage could do, and reads the metadata as JSON,
-which the dump's Python literals are not; it is a bound, not a rival.
+which the dump's Python literals are not; it is a lower bound on the cost, not a baseline.
 """
 
 import argparse

@@ -1,5 +1,5 @@
 -- Which items are bought most, how do buyers rate them, and do they have a photo that the model can see?
--- photo_share counts the photos among this item and all that sell better.
+-- photo_share is the share of items with a photo among this item and all that sell better.
 WITH rated AS (
     SELECT item_id, avg(rating) AS mean_stars
     FROM 'data/sample/sequences/interactions/*.parquet'

@@ -1,5 +1,5 @@
 -- What does a column mean, and in which unit is it?
--- Every Parquet file of the line says it itself. Put another table's folder in place of records/reviews.
+-- Every Parquet file of the pipeline has it in its metadata. Replace records/reviews by the folder of another table.
 WITH said AS (
     SELECT decode(value)::JSON AS columns
     FROM parquet_kv_metadata('data/sample/records/reviews/part-00000.parquet')

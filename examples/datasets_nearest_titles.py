@@ -16,7 +16,7 @@ DATASET = sys.argv[1] if len(sys.argv) > 1 else "sample"
 
 
 def table(name: str, cache: str) -> Dataset:
-    """A whole table of the line in memory; what `datasets` keeps on disk goes to `cache`."""
+    """Loads a whole table into memory; the on-disk cache of `datasets` is `cache`."""
     return Dataset.from_parquet(f"data/{DATASET}/{name}/*.parquet", cache_dir=cache, keep_in_memory=True)
 
 

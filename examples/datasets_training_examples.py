@@ -1,4 +1,4 @@
-"""Hand the prompts to another trainer: Hugging Face `datasets`, streamed, nothing copied and nothing fetched.
+"""Hand the prompts to another trainer: Hugging Face `datasets`, streamed, without copies or downloads.
 
 .venv/bin/python examples/datasets_training_examples.py [DATASET]
 """
@@ -14,8 +14,8 @@ from datasets import IterableDataset
 
 DATASET = sys.argv[1] if len(sys.argv) > 1 else "sample"
 
-# A-3 asks for the next item, and a sequence-to-sequence trainer wants two texts a row: only these are read.
-# Streaming reads the Parquet parts in place; without cache_dir, a lock file would be left below the home folder.
+# A-3 asks for the next item. A sequence-to-sequence trainer needs two texts per row, so only these are read.
+# Streaming reads the Parquet parts in place; without cache_dir, a lock file is created in the home folder.
 parts = sorted(Path(f"data/{DATASET}/prompts/train/sequential").glob("*.parquet"))
 with tempfile.TemporaryDirectory() as cache:
     pairs = IterableDataset.from_parquet(

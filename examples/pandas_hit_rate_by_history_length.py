@@ -1,4 +1,4 @@
-"""For whom does the model work? HR@10 and NDCG@10 by how many items it knows of the user, in pandas.
+"""For whom does the model work? HR@10 and NDCG@10 by length of the history, in pandas.
 
 .venv/bin/python examples/pandas_hit_rate_by_history_length.py [DATASET [PROMPT]]
 Equal to the figures of `metrics/<dataset>/evaluate.json`, because `predictions` holds the top 20 of every user.
@@ -15,10 +15,10 @@ interactions = pd.read_parquet(f"data/{DATASET}/sequences/interactions")
 predictions = pd.read_parquet(f"data/{DATASET}/predictions")
 predictions = predictions[predictions["prompt_id"] == PROMPT]
 
-# The item held out of each user, and how many came before it.
+# The held-out item of each user, and the number of items before it.
 held_out = interactions[interactions["split"] == "test"].rename(columns={"position": "place"})
 held_out = held_out.assign(known=held_out["place"] - 1)[["user_id", "item_id", "known"]]
-# Only users that were asked about; a target that is not among the top 20 has no rank.
+# Evaluated users only; a target outside the top 20 has no rank.
 asked = held_out[held_out["user_id"].isin(predictions["user_id"])]
 ranked = asked.merge(predictions[["user_id", "item_id", "rank"]], how="left", on=["user_id", "item_id"])
 hit = ranked["rank"] <= 10

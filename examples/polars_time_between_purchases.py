@@ -1,4 +1,4 @@
-"""How long do users wait between two purchases? Polars, lazily: the table is never whole in memory.
+"""How long do users wait between two purchases? Polars, lazily: the whole table is never in memory.
 
 .venv/bin/python examples/polars_time_between_purchases.py [DATASET]
 """
@@ -10,7 +10,7 @@ import polars as pl
 DATASET = sys.argv[1] if len(sys.argv) > 1 else "sample"
 DAY = 24 * 60 * 60  # timestamps are Unix seconds
 
-# `position` is the place in a user's time order, so the row before it (of the same user) is the purchase before.
+# `position` is the index in the user's time order, so the previous row of the same user is the previous purchase.
 gaps = (
     pl.scan_parquet(f"data/{DATASET}/sequences/interactions/*.parquet")
     .sort("user_id", "position")

@@ -1,5 +1,5 @@
 -- Does the model recommend the same few items to everybody?
--- By prompt: the share of the catalogue in anybody's top ten, and the share of all places that the ten most shown items take.
+-- By prompt: the share of the catalogue in any user's top ten, and the share of all top-ten ranks that the ten most frequent items take.
 WITH shown AS (
     SELECT prompt_id, item_id, count(*) AS times
     FROM 'data/sample/predictions/*.parquet'

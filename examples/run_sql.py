@@ -1,6 +1,6 @@
-"""Runs one of the .sql files here and prints what it finds: `.venv/bin/python examples/run_sql.py FILE.sql`.
+"""Runs one of the .sql files and prints the result: `.venv/bin/python examples/run_sql.py FILE.sql`.
 
-A second argument names another dataset: the files are written for the sample, by paths below `data/sample/`.
+A second argument names another dataset; the files refer to the sample by paths below `data/sample/`.
 """
 
 import sys
@@ -10,7 +10,7 @@ import duckdb
 
 
 def found(path: Path, dataset: str = "sample") -> duckdb.DuckDBPyRelation:
-    """The rows that the query in `path` gives for `dataset`, from the repository root."""
+    """Returns the rows of the query in `path` for `dataset`; run from the repository root."""
     query = path.read_text(encoding="utf-8").replace("data/sample/", f"data/{dataset}/")
     return duckdb.connect().sql(query)
 

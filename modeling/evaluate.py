@@ -1,8 +1,8 @@
-"""Stage `evaluate`: VIP5 on the test split, beside itself without photos, its backbone, and what needs no training.
+"""Stage `evaluate`: evaluates VIP5 on the test split against VIP5 without photos, its backbone and the baselines.
 
-Enters: trained models, test prompts, complete histories. Leaves: `metrics/<dataset>/evaluate.json`, predictions,
-generated explanations, hit curves. Trade-off: every comparison is made in the same run on the same users with seen
-items masked, so that a baseline cannot be weaker by accident; that costs three passes of the model.
+Reads trained models, test prompts and complete histories; writes `metrics/<dataset>/evaluate.json`, `summary.json`,
+predictions, generated explanations and hit-rate curves. Trade-off: all models are compared in one run on the same
+users with the same masking of seen items, which costs three passes over the test prompts.
 """
 
 import logging
@@ -49,7 +49,7 @@ WRITES = (
 
 def run(params: Params, context: Context) -> int:
     """Score VIP5 and the baselines on the test prompts and write metrics, predictions and explanations."""
-    from modeling.baselines.run_baselines import score_rivals
+    from modeling.baselines.run_baselines import score_baselines
     from modeling.evaluation import comparison as ev
     from modeling.evaluation import inputs as read
     from modeling.evaluation import outputs as files
@@ -65,13 +65,13 @@ def run(params: Params, context: Context) -> int:
     keep_heap()
     vip5, others = _scores(params, context, model, tokens, inputs)
     users = {family: users_of(getattr(vip5, family).values()) for family in ("sequential", "direct")}
-    rivals = score_rivals(
+    baselines = score_baselines(
         users=users, candidates=listed_candidates(vip5.direct.values(), users["direct"]), popular=inputs.popular,
         histories=inputs.histories,
         interactions=inputs.interactions, content=inputs.content, recent_share=params.recent_share,
         sasrec=params.sasrec, ridge=params.ridge, dataset=context.dataset, seed=context.seed,
     )  # fmt: skip
-    compared = ev.Compared(vip5=vip5, others=others, rivals=rivals)
+    compared = ev.Compared(vip5=vip5, others=others, baselines=baselines)
     results = ev.results_of(
         compared, inputs, context, decoding=params.decoding, resamples=params.bootstrap_resamples,
         max_copied_share=params.max_copied_share,
@@ -84,7 +84,7 @@ def run(params: Params, context: Context) -> int:
 def _scores(
     params: Params, context: Context, model: "VIP5", tokens: "Tokens", inputs: "Inputs"
 ) -> "tuple[Scores, dict[str, Scores]]":
-    """What VIP5, VIP5 without photos and the backbone answer, under one progress bar."""
+    """Scores VIP5, VIP5 without photos and the backbone under one progress bar."""
     from modeling.evaluation import comparison as ev
     from modeling.evaluation.inputs import test_corpus
     from modeling.evaluation.rank_prompts import Search
@@ -95,36 +95,39 @@ def _scores(
         decoding=params.decoding, beam=params.beam, top_k=params.top_k, batch_size=params.batch_size,
         tokens_per_batch=params.tokens_per_batch, dtype=params.dtype,
     )  # fmt: skip
-    some = ev.chosen(params.ablation_prompts, params.prompts)
-    longest = params.explanation_max_tokens
-    sees = model.visual is not None
-    corpus = test_corpus(context, tokens, inputs.photos if sees else None)
-    every, ranked = (0, 1, 2), (0, 1)
-    asked = [(params.prompts, every), (some, every), *([(some, ranked)] if sees else [])]
-    total = sum(ev.num_rows(corpus, inputs, prompts, families) for prompts, families in asked)
+    ablations = ev.select_ablations(params.ablation_prompts, params.prompts)
+    max_tokens = params.explanation_max_tokens
+    has_vision = model.visual is not None
+    corpus = test_corpus(context, tokens, inputs.photos if has_vision else None)
+    all_families, ranking_families = (0, 1, 2), (0, 1)
+    passes: list[tuple[tuple[str, ...], tuple[int, ...]]] = [(params.prompts, all_families), (ablations, all_families)]
+    passes += [(ablations, ranking_families)] if has_vision else []
+    total = sum(ev.num_rows(corpus, inputs, prompts, families) for prompts, families in passes)
     others = {}
     with Progress(total, "evaluate", "test prompts") as bar:
         score = partial(ev.score_model, inputs=inputs, search=search, bar=bar)
-        vip5 = score(model, corpus, prompts=params.prompts, explanation_tokens=longest, label="VIP5")
+        vip5 = score(model, corpus, prompts=params.prompts, explanation_tokens=max_tokens, label="VIP5")
         ev.check_candidates(vip5.direct, inputs)
-        if sees:
+        if has_vision:
             corpus.photos = inputs.photos.withheld()
             others["without_photos"] = score(
-                model, corpus, prompts=some, explanation_tokens=None, label="without photos"
+                model, corpus, prompts=ablations, explanation_tokens=None, label="without photos"
             )
         backbone, tokens = load_backbone_only(context, device=device_of(params))
         text_corpus = test_corpus(context, tokens, None)
-        others["backbone"] = score(backbone, text_corpus, prompts=some, explanation_tokens=longest, label="backbone")
+        others["backbone"] = score(
+            backbone, text_corpus, prompts=ablations, explanation_tokens=max_tokens, label="backbone"
+        )
     return vip5, others
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command `python -m modeling.evaluate`; `--seeds N` hands on to `python -m modeling.repeat`."""
+    """Runs `python -m modeling.evaluate`; `--seeds N` starts `python -m modeling.repeat`."""
     parser = stage.parser_of("evaluate", run)
     parser.add_argument(
         "--seeds", type=int, metavar="N",
-        help="train and evaluate N times, with the seed of the parameters and those after it, and print mean and "
-        "deviation; the results of the pipeline stay as they are",
+        help="train and evaluate with N consecutive seeds, starting at the seed of the parameters, and print mean and "
+        "standard deviation; the results of the pipeline do not change",
     )  # fmt: skip
     arguments = parser.parse_args(argv)
     if arguments.seeds is None:
@@ -140,7 +143,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--seeds",
         str(arguments.seeds),
     ]
-    return subprocess.run(command, check=False).returncode  # noqa: S603 - our own words
+    return subprocess.run(command, check=False).returncode  # noqa: S603  # fixed arguments
 
 
 if __name__ == "__main__":

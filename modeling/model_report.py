@@ -1,8 +1,7 @@
-"""Stage `model_report`: one page about the trained model: results beside those of others, curves, users to look at.
+"""Stage `model_report`: writes one HTML page about the trained model: results, published figures, curves, users.
 
-Enters: metrics, predictions, curves, tables, photos. Leaves: `reports/<dataset>/model.html`, self-contained, and the
-pictures of `dvc plots show`.
-Trade-off: photos are put into the page as they are, so the gallery is small (a dozen users); nothing is fetched.
+Reads metrics, predictions, curves, tables and photos; writes `reports/<dataset>/model.html` and the SVG files of
+`dvc plots show`. Trade-off: the page is self-contained, so photos are embedded in full and the gallery is small.
 """
 
 import json
@@ -44,9 +43,9 @@ class Params:
     """Parameters of the stage `model_report`."""
 
     num_users: int = 12
-    """Users of the gallery, drawn by the seed: half of them, where there are enough, with a generated explanation."""
+    """Users in the gallery, sampled by the seed; up to half of them have a generated explanation."""
     prompt: str = "A-3"
-    """Key of the prompt whose ranking the gallery shows; the first one evaluated if this one was not."""
+    """Key of the prompt whose ranking the gallery shows; the first evaluated prompt if this one was not evaluated."""
 
     def __post_init__(self) -> None:
         if self.num_users < 0:
@@ -54,7 +53,7 @@ class Params:
 
 
 def run(params: Params, context: Context) -> int:
-    """Write the page about the trained model."""
+    """Write the model page and its plots."""
     from modeling.reporting import html, sections
     from modeling.reporting.curve_plots import write_plots
     from modeling.reporting.published_results import load_published
@@ -82,7 +81,7 @@ def run(params: Params, context: Context) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command `python -m modeling.model_report`."""
+    """Runs `python -m modeling.model_report`."""
     return stage.main("model_report", Params, SECTIONS, run, argv)
 
 

@@ -1,10 +1,9 @@
-"""`python -m modeling.recommend`: what the model recommends to one user, or to a cold-start user with a history.
+"""`python -m modeling.recommend`: recommends items to one user of the dataset, or to a cold-start user.
 
-Enters: a user's key, or item keys oldest first; the champion of a dataset, or its last trained model, with the tables
-that it was trained on. Leaves: the top items with titles and log-probabilities on standard output and, on request, as a
-page; both say which model answered.
-Trade-off: the prompt is rendered here anew, by the same functions as the prompts stage, so that any history can be
-asked about; the model is loaded for one question, which costs seconds.
+Reads a user key, or item keys oldest first, and the champion of a dataset (or its last trained model) with the tables
+it was trained on; prints the top items with titles and log-probabilities and optionally writes them as a page. Both
+outputs name the model that answered. The prompt is rendered on request by the functions of the prompts stage, so any
+history works; loading the model takes seconds.
 """
 
 import argparse
@@ -26,52 +25,53 @@ from features.vision.photo_store import PhotoStore
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from modeling.serving.request import Catalogue, Line, Person
+    from modeling.serving.request import Catalogue, PipelineSettings, RequestUser
 
 log = logging.getLogger("vip5")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """The ranking of one person."""
+    """The recommendations for one user."""
 
     prompt: Prompt
     source: str
     shown: tuple[int, ...]
-    """The part of the history that the prompt shows."""
+    """Items of the history that the prompt shows."""
     items: tuple[int, ...]
-    """Best first; nothing of the history is among them."""
+    """Item ids, best first, without items of the history."""
     scores: tuple[float, ...]
-    """Log-probability of each, nats."""
+    """Log-probability per item, nats."""
 
 
-def chosen_prompt(prompts: Sequence[Prompt], person: "Person", wanted: str | None) -> Prompt:
-    """The prompt to ask with: `wanted`; else A-3 for a user and, for a cold-start user, A-6, which has A-3's words.
+def chosen_prompt(prompts: Sequence[Prompt], user: "RequestUser", wanted: str | None) -> Prompt:
+    """Returns the prompt to use: `wanted`, otherwise A-3 for a user and A-6 (same wording) for a cold-start user.
 
-    Where the templates are others and these do not fit, the first trained prompt that fits.
+    If the templates lack these, the first suitable prompt seen in training is used.
 
     Raises:
-        ParamsError: no prompt fits, or `wanted` does not: it must ask for an item, and a cold-start user has no number.
+        ParamsError: no prompt is suitable, or `wanted` is not. A prompt must ask for an item; for a cold-start user it
+            must not contain a user number.
     """
     fitting = {
         prompt.id: prompt
         for prompt in prompts
         if prompt.family == "sequential"
         and not prompt.asks_yes_no
-        and (person.number is not None or "{user_id}" not in prompt.source)
+        and (user.number is not None or "{user_id}" not in prompt.source)
     }
     trained = [prompt.id for prompt in fitting.values() if not prompt.held_out]
-    usual = "A-3" if person.user_id is not None else "A-6"
+    usual = "A-3" if user.user_id is not None else "A-6"
     key = wanted or (usual if usual in fitting else next(iter(trained), "none"))
     if key not in fitting:
         raise ParamsError(
-            f"prompt {key} for {person.label}", f"one of: {', '.join(fitting) or 'none fits'}", "choose one by --prompt"
+            f"prompt {key} for {user.label}", f"one of: {', '.join(fitting) or 'none fits'}", "choose one with --prompt"
         )
     return fitting[key]
 
 
-def recommend(line: "Line", person: "Person", *, prompt: Prompt, top_k: int) -> Answer:
-    """The `top_k` best items for `person`, by the constrained search over everything that is not in the history."""
+def recommend(settings: "PipelineSettings", user: "RequestUser", *, prompt: Prompt, top_k: int) -> Answer:
+    """Returns the `top_k` best items for `user` by constrained beam search over all items not in the history."""
     import numpy as np
 
     from modeling.data.prompt_dataset import Corpus, PhotoTable
@@ -79,14 +79,14 @@ def recommend(line: "Line", person: "Person", *, prompt: Prompt, top_k: int) -> 
     from modeling.evaluation.rank_prompts import catalogue_of
     from modeling.models.checkpoints import load_vip5, read_manifest
 
-    photo = rendering.photo(max(1, read_manifest(line.places, "train")["num_visual_tokens"]))
-    model, tokens = load_vip5(line.places)
-    identifiers = read_table(line.places.table("identifiers"), schema.IDENTIFIERS, columns=("item_id", "text"))
+    photo = rendering.photo(max(1, read_manifest(settings.places, "train")["num_visual_tokens"]))
+    model, tokens = load_vip5(settings.places)
+    identifiers = read_table(settings.places.table("identifiers"), schema.IDENTIFIERS, columns=("item_id", "text"))
     texts = dict(zip(identifiers["item_id"].to_pylist(), identifiers["text"].to_pylist(), strict=True))
-    photos = None if model.visual is None else PhotoTable.load(line.places.table("images/embeddings"))
-    shown = line.cut(person.history)
+    photos = None if model.visual is None else PhotoTable.load(settings.places.table("images/embeddings"))
+    shown = settings.shown_history(user.history)
     slots = {
-        "user_id": str(person.number), "user_name": person.name,
+        "user_id": str(user.number), "user_name": user.name,
         "history": rendering.COMMA.join(
             rendering.item_with_photo(texts[item], photo) for item in shown
         ),
@@ -95,9 +95,9 @@ def recommend(line: "Line", person: "Person", *, prompt: Prompt, top_k: int) -> 
     corpus = Corpus(_row(prompt, source, shown, texts[shown[-1]]), tokens, photos)
     catalogue = catalogue_of(identifiers, tokens)
     allowed = np.ones((1, catalogue.num_items), np.bool_)
-    allowed[0, np.array(person.history) - 1] = False
-    ranked = constrained_beam_search(model, corpus.batch([0]), catalogue.tree, allowed, beam=line.beam, top_k=top_k)
-    kept = ranked.items[0] > 0  # fewer than top_k where the catalogue has no more
+    allowed[0, np.array(user.history) - 1] = False
+    ranked = constrained_beam_search(model, corpus.batch([0]), catalogue.tree, allowed, beam=settings.beam, top_k=top_k)
+    kept = ranked.items[0] > 0  # fewer than top_k if the catalogue is smaller
     return Answer(
         prompt=prompt, source=source, shown=shown,
         items=tuple(ranked.items[0][kept].tolist()), scores=tuple(ranked.scores[0][kept].tolist()),
@@ -105,7 +105,7 @@ def recommend(line: "Line", person: "Person", *, prompt: Prompt, top_k: int) -> 
 
 
 def _row(prompt: Prompt, source: str, shown: Sequence[int], target: str) -> "pa.Table":
-    """The one row of a prompt table that the corpus reads; the target only fills its column."""
+    """Returns a prompt table with one row for the corpus; the target is only a placeholder."""
     row = {
         "example_id": 0, "split": "test", "family": prompt.family, "prompt_id": prompt.id, "variant": "published",
         "round": 0, "user_id": 1, "target_item_id": None, "image_item_ids": list(shown), "candidate_item_ids": None,
@@ -114,40 +114,42 @@ def _row(prompt: Prompt, source: str, shown: Sequence[int], target: str) -> "pa.
     return from_rows(schema.prompts("test", prompt.family), [row])
 
 
-def lines(line: "Line", person: "Person", answer: Answer, catalogue: "Catalogue") -> list[str]:
-    """What is printed: who was asked about, which model answers, then rank, log-probability, key and title of items."""
-    known, shown = len(person.history), len(answer.shown)
-    told = f"{known} items known, {shown} of them shown to the model, prompt {answer.prompt.id}"
-    found = [f"{line.places.dataset}, {person.label}: {told}", f"model: {line.model}"]
+def lines(settings: "PipelineSettings", user: "RequestUser", answer: Answer, catalogue: "Catalogue") -> list[str]:
+    """Returns the lines to print: user, model, then rank, log-probability, key and title per item."""
+    known, shown = len(user.history), len(answer.shown)
+    summary = f"{known} items known, {shown} of them shown to the model, prompt {answer.prompt.id}"
+    printed = [f"{settings.places.dataset}, {user.label}: {summary}", f"model: {settings.model}"]
     width = max((len(catalogue.rows[item]["item_key"]) for item in answer.items), default=0)
     for rank, (item, score) in enumerate(zip(answer.items, answer.scores, strict=True), start=1):
         key, title = catalogue.rows[item]["item_key"], catalogue.rows[item]["title"]
-        found.append(f"{rank:>3}  {score:8.3f}  {key:<{width}}  {title or '-'}")
-    return found
+        printed.append(f"{rank:>3}  {score:8.3f}  {key:<{width}}  {title or '-'}")
+    return printed
 
 
-def write_page(path: Path, line: "Line", person: "Person", answer: Answer, catalogue: "Catalogue") -> None:
-    """The same as a self-contained page, with photos where the dataset has them.
+def write_page(
+    path: Path, settings: "PipelineSettings", user: "RequestUser", answer: Answer, catalogue: "Catalogue"
+) -> None:
+    """Writes the recommendations as a self-contained page, with photos if the dataset has them.
 
     Raises:
-        InputError: the page cannot be written there.
+        InputError: `path` cannot be written.
     """
     from modeling.reporting import html
 
     store = None
-    if line.photos is not None and line.photos.is_dir():
-        store = PhotoStore(line.photos)
-    elif line.photos is not None:
-        log.warning("recommend: no photo folder %s: the page shows no photos", line.photos)
+    if settings.photos is not None and settings.photos.is_dir():
+        store = PhotoStore(settings.photos)
+    elif settings.photos is not None:
+        log.warning("recommend: no photo folder %s: the page shows no photos", settings.photos)
 
     def item(item_id: int) -> html.Item:
         data = store.bytes(catalogue.rows[item_id]["item_key"]) if store else None
         return html.Item(label=catalogue.label(item_id), photo=data)
 
     parts = html.recommendation(
-        person=f"{person.label}, dataset {line.places.dataset}; model: {line.model}",
+        user=f"{user.label}, dataset {settings.places.dataset}; model: {settings.model}",
         prompt=f"{answer.prompt.id}: {answer.source}",
-        history=[item(i) for i in person.history],
+        history=[item(i) for i in user.history],
         num_shown=len(answer.shown),
         top=[(item(i), score) for i, score in zip(answer.items, answer.scores, strict=True)],
     )
@@ -158,24 +160,24 @@ def write_page(path: Path, line: "Line", person: "Person", answer: Answer, catal
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prints the best items for one user of the dataset, or for a cold-start user."""
+    """Print the best items for one user of the dataset, or for a cold-start user."""
     arguments = _parser().parse_args(argv)
     configure_logging()
     from modeling.serving import request
 
     try:
-        line = request.load_line(arguments.params, arguments.dataset, challenger=arguments.challenger)
-        catalogue = request.Catalogue.load(line.places)
+        settings = request.load_settings(arguments.params, arguments.dataset, challenger=arguments.challenger)
+        catalogue = request.Catalogue.load(settings.places)
         if arguments.user is not None:
-            person = request.known_person(line.places, arguments.user, held_out=arguments.held_out)
+            user = request.known_user(settings.places, arguments.user, held_out=arguments.held_out)
         else:
             keys = [key.strip() for key in arguments.history.split(",") if key.strip()]
-            person = request.new_person(catalogue, keys)
-        prompt = chosen_prompt(load_templates(line.templates), person, arguments.prompt)
-        answer = recommend(line, person, prompt=prompt, top_k=arguments.top_k)
-        sys.stdout.write("\n".join(lines(line, person, answer, catalogue)) + "\n")
+            user = request.cold_start_user(catalogue, keys)
+        prompt = chosen_prompt(load_templates(settings.templates), user, arguments.prompt)
+        answer = recommend(settings, user, prompt=prompt, top_k=arguments.top_k)
+        sys.stdout.write("\n".join(lines(settings, user, answer, catalogue)) + "\n")
         if arguments.page is not None:
-            write_page(arguments.page, line, person, answer, catalogue)
+            write_page(arguments.page, settings, user, answer, catalogue)
     except VIP5Error as error:
         log.error("recommend: %s", error)
         return error.exit_code
@@ -185,30 +187,30 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m modeling.recommend", description=main.__doc__)
     who = parser.add_mutually_exclusive_group(required=True)
-    who.add_argument("--user", metavar="KEY", help="a user of the dataset, by the dump's own key")
-    who.add_argument(
-        "--history", metavar="KEY,KEY,...", help="item keys, oldest first, of a person who is not in the dataset"
+    who.add_argument("--user", metavar="KEY", help="key of a user, as in the dump")
+    who.add_argument("--history", metavar="KEY,KEY,...", help="item keys of a cold-start user, oldest first")
+    parser.add_argument(
+        "--held-out", action="store_true", help="drop the test item from the history of --user, as `evaluate` does"
     )
     parser.add_argument(
-        "--held-out", action="store_true", help="leave the test item out of --user's history, as `evaluate` does"
+        "--top-k", type=_positive, default=10, metavar="N", help="number of items (default: %(default)s)"
     )
-    parser.add_argument("--top-k", type=_positive, default=10, metavar="N", help="items named (default: %(default)s)")
-    parser.add_argument("--prompt", metavar="ID", help="a sequential prompt that asks for an item, such as A-3")
-    parser.add_argument("--page", type=Path, metavar="FILE", help="write the same as a page, with photos")
+    parser.add_argument("--prompt", metavar="ID", help="id of a sequential prompt, such as A-3")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="also write an HTML page with photos")
     add_model_arguments(parser)
     return parser
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options that say which model answers, as this command and `recommend_all` have them."""
+    """Adds the options that select the model; `recommend_all` shares them."""
     parser.add_argument(
-        "--challenger", action="store_true", help="ask the last trained model even where there is a champion"
+        "--challenger", action="store_true", help="use the last trained model even if there is a champion"
     )
     parser.add_argument(
         "--params", type=Path, default=Path("params.yaml"),
-        help="YAML file that names the dataset; a champion has parameters of its own (default: %(default)s)",
+        help="YAML file that names the dataset; a champion uses its own parameters (default: %(default)s)",
     )  # fmt: skip
-    parser.add_argument("--dataset", metavar="NAME", help="a dataset that has a champion or that a profile was run for")
+    parser.add_argument("--dataset", metavar="NAME", help="dataset with a champion, or for which a profile was run")
 
 
 def _positive(text: str) -> int:

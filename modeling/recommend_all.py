@@ -1,9 +1,8 @@
-"""`python -m modeling.recommend_all`: the top items of every user, by the complete histories, as one table.
+"""`python -m modeling.recommend_all`: recommends items to every user from the complete histories, as one table.
 
-Enters: the champion of a dataset, or its last trained model, with the tables that it was trained on. Leaves:
-`data/<dataset>/recommendations/`, with the columns of `predictions`. Trade-off: the test item is part of the history
-here, because this is for use and not for evaluation; `predictions` is the table that may be compared with what users
-bought.
+Reads the champion of a dataset (or its last trained model) and the tables it was trained on; writes
+`data/<dataset>/recommendations/` with the columns of `predictions`. Histories include the test item, so this table is
+for production use; evaluate with `predictions` instead.
 """
 
 import argparse
@@ -25,7 +24,7 @@ from features.runtime.stage import Places, configure_logging
 from features.store.manifests import MANIFEST, file_digest
 from features.store.tables import Provenance, from_rows, read_table, write_table
 from modeling.recommend import add_model_arguments, chosen_prompt
-from modeling.serving.request import Line, Person, load_line
+from modeling.serving.request import PipelineSettings, RequestUser, load_settings
 
 if TYPE_CHECKING:
     from modeling.data.user_histories import Histories
@@ -33,41 +32,41 @@ if TYPE_CHECKING:
 log = logging.getLogger("vip5")
 _USER_COLUMNS = ("user_id", "user_key", "name", "number")
 _NUMBERED = ("sequences/users", "sequences/items", "sequences/interactions", "identifiers")
-_EVERYBODY = Person(label="all users", user_id=0, number=0, name="", history=())
+_ALL_USERS = RequestUser(label="all users", user_id=0, number=0, name="", history=())
 
 
-def recommend_all(line: Line, prompt: Prompt, *, top_k: int, batch_size: int) -> pa.Table:
-    """The `top_k` best items of every user, none of which the user has; rows of the table `predictions`."""
+def recommend_all(settings: PipelineSettings, prompt: Prompt, *, top_k: int, batch_size: int) -> pa.Table:
+    """Returns the `top_k` best unseen items per user as rows of the table `predictions`."""
     from modeling.data.prompt_dataset import Corpus, PhotoTable
     from modeling.evaluation.rank_prompts import Search, catalogue_of, rank_prompt
     from modeling.models.checkpoints import load_vip5, read_manifest
 
-    model, tokens = load_vip5(line.places)
-    identifiers = read_table(line.places.table("identifiers"), schema.IDENTIFIERS, columns=("item_id", "text"))
-    photos = None if model.visual is None else PhotoTable.load(line.places.table("images/embeddings"))
-    visual = max(1, read_manifest(line.places, "train")["num_visual_tokens"])
-    histories = complete_histories(line.places)
-    corpus = Corpus(_rows(line, prompt, histories, identifiers, rendering.photo(visual)), tokens, photos)
+    model, tokens = load_vip5(settings.places)
+    identifiers = read_table(settings.places.table("identifiers"), schema.IDENTIFIERS, columns=("item_id", "text"))
+    photos = None if model.visual is None else PhotoTable.load(settings.places.table("images/embeddings"))
+    visual = max(1, read_manifest(settings.places, "train")["num_visual_tokens"])
+    histories = complete_histories(settings.places)
+    corpus = Corpus(_rows(settings, prompt, histories, identifiers, rendering.photo(visual)), tokens, photos)
     search = Search(
-        decoding="constrained", beam=line.beam, top_k=top_k, batch_size=batch_size, tokens_per_batch=8192
+        decoding="constrained", beam=settings.beam, top_k=top_k, batch_size=batch_size, tokens_per_batch=8192
     )  # fmt: skip
     ranked = rank_prompt(
         model, corpus, np.arange(histories.num_users), catalogue=catalogue_of(identifiers, tokens),
         histories=histories, search=search, label="recommend",
     )  # fmt: skip
-    row, place = np.nonzero(ranked.items)
+    row, column = np.nonzero(ranked.items)
     columns = {
         "user_id": ranked.user_ids[row].astype(np.int32),
         "prompt_id": pa.repeat(prompt.id, len(row)),
-        "rank": (place + 1).astype(np.int32),
-        "item_id": ranked.items[row, place].astype(np.int32),
-        "score": ranked.scores[row, place],
+        "rank": (column + 1).astype(np.int32),
+        "item_id": ranked.items[row, column].astype(np.int32),
+        "score": ranked.scores[row, column],
     }
     return pa.table(columns).cast(schema.PREDICTIONS.arrow)
 
 
 def complete_histories(places: Places) -> "Histories":
-    """Every user's items in time order, the test item included, which the ranking then leaves out."""
+    """Returns every user's items in time order, test item included; the ranking masks all of them."""
     from modeling.data.ragged import Ragged, offsets_of
     from modeling.data.user_histories import Histories
 
@@ -79,72 +78,74 @@ def complete_histories(places: Places) -> "Histories":
     return Histories(known=known, train=known, targets=np.zeros(len(lengths), np.int64))
 
 
-def _rows(line: Line, prompt: Prompt, histories: "Histories", identifiers: pa.Table, photo: str) -> pa.Table:
-    """One prompt a user, in the order of the users."""
+def _rows(
+    settings: PipelineSettings, prompt: Prompt, histories: "Histories", identifiers: pa.Table, photo: str
+) -> pa.Table:
+    """Returns one prompt per user, in the order of the users."""
     texts = dict(zip(identifiers["item_id"].to_pylist(), identifiers["text"].to_pylist(), strict=True))
-    users = read_table(line.places.table("sequences/users"), schema.USERS, columns=_USER_COLUMNS).to_pylist()
-    found = []
+    users = read_table(settings.places.table("sequences/users"), schema.USERS, columns=_USER_COLUMNS).to_pylist()
+    rows = []
     for user in users:
-        shown = line.cut(histories.known.row(user["user_id"]).tolist())
+        shown = settings.shown_history(histories.known.row(user["user_id"]).tolist())
         slots = {
             "user_id": str(user["number"]),
             "user_name": rendering.plain(user["name"] or "") or user["user_key"],
             "history": rendering.COMMA.join(rendering.item_with_photo(texts[item], photo) for item in shown),
         }
-        found.append({
+        rows.append({
             "example_id": user["user_id"] - 1, "split": "test", "family": prompt.family, "prompt_id": prompt.id,
             "variant": "published", "round": 0, "user_id": user["user_id"], "target_item_id": None,
             "image_item_ids": list(shown), "candidate_item_ids": None,
             "source": rendering.render_source(prompt, slots), "target": texts[shown[-1]],
         })  # fmt: skip
-    return from_rows(schema.prompts("test", prompt.family), found)
+    return from_rows(schema.prompts("test", prompt.family), rows)
 
 
-def output_folder(line: Line, out: Path | None) -> Path:
-    """Where the table goes: `out`, else `data/<dataset>/recommendations` where users and items have these numbers.
+def output_folder(settings: PipelineSettings, out: Path | None) -> Path:
+    """Returns the output folder: `out`, otherwise `data/<dataset>/recommendations`.
 
     Raises:
-        TableError: the champion's users and items are numbered in another way than those of the workspace.
+        TableError: `out` is not given, and the champion's user and item ids differ from those of the workspace.
     """
     if out is not None:
         return out
-    if line.champion is None:
-        return line.places.table("recommendations")
-    here = Places(dataset=line.places.dataset)
+    if settings.champion is None:
+        return settings.places.table("recommendations")
+    here = Places(dataset=settings.places.dataset)
     for name in _NUMBERED:
-        ours, own = here.table(name) / MANIFEST, line.places.table(name) / MANIFEST
-        if not ours.is_file() or file_digest(ours) != file_digest(own):
+        ours, theirs = here.table(name) / MANIFEST, settings.places.table(name) / MANIFEST
+        if not ours.is_file() or file_digest(ours) != file_digest(theirs):
             raise TableError(
                 f"a champion with other {name} than {here.table(name)}", "the same numbers of users and items",
-                f"read {line.places.table('recommendations')}, or give --out FOLDER, or --challenger",
+                f"read {settings.places.table('recommendations')}, or give --out FOLDER, or --challenger",
             )  # fmt: skip
     return here.table("recommendations")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Writes the top items of every user of the dataset."""
+    """Write the top items of every user of the dataset."""
     arguments = _parser().parse_args(argv)
     configure_logging()
-    own_root: Path | None = arguments.root
+    root: Path | None = arguments.root
     try:
-        challenger = arguments.challenger or own_root is not None
-        line = load_line(arguments.params, arguments.dataset, challenger=challenger)
-        if own_root is not None:
-            line = replace(line, places=Places(dataset=line.places.dataset, root=own_root))
+        challenger = arguments.challenger or root is not None
+        settings = load_settings(arguments.params, arguments.dataset, challenger=challenger)
+        if root is not None:
+            settings = replace(settings, places=Places(dataset=settings.places.dataset, root=root))
         else:
-            log.info("recommend_all: model: %s", line.model)
-        folder = output_folder(line, arguments.out)
-        prompt = chosen_prompt(load_templates(line.templates), _EVERYBODY, arguments.prompt)
-        found = recommend_all(line, prompt, top_k=arguments.top_k, batch_size=arguments.batch_size)
+            log.info("recommend_all: model: %s", settings.model)
+        folder = output_folder(settings, arguments.out)
+        prompt = chosen_prompt(load_templates(settings.templates), _ALL_USERS, arguments.prompt)
+        predictions = recommend_all(settings, prompt, top_k=arguments.top_k, batch_size=arguments.batch_size)
         provenance = Provenance(
             stage="recommend_all", params={"prompt": prompt.id, "top_k": arguments.top_k},
-            inputs={name: line.places.table(name) for name in ("sequences/interactions", "identifiers")},
+            inputs={name: settings.places.table(name) for name in ("sequences/interactions", "identifiers")},
         )  # fmt: skip
-        rows = write_table(folder, schema.PREDICTIONS, found, provenance)
+        rows = write_table(folder, schema.PREDICTIONS, predictions, provenance)
     except VIP5Error as error:
         log.error("recommend_all: %s", error)
         return error.exit_code
-    log.info("recommend_all: %s rows%s", f"{rows:,}", "" if own_root else f" in {folder}")
+    log.info("recommend_all: %s rows%s", f"{rows:,}", "" if root else f" in {folder}")
     return 0
 
 
@@ -155,14 +156,16 @@ def _parser() -> argparse.ArgumentParser:
         "--root",
         type=Path,
         metavar="FOLDER",
-        help="read models/ and data/ there and write there, whatever the champion",
+        help="folder with the models/ and data/ to use instead of the champion; the table is written below it",
     )
     parser.add_argument(
         "--out", type=Path, metavar="FOLDER", help="folder of the table (default: data/<dataset>/recommendations)"
     )
-    parser.add_argument("--prompt", metavar="ID", help="sequential prompt to ask with (default: A-3)")
-    parser.add_argument("--top-k", type=int, default=20, metavar="N", help="items a user (default: %(default)s)")
-    parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="users a batch (default: %(default)s)")
+    parser.add_argument("--prompt", metavar="ID", help="id of a sequential prompt (default: A-3)")
+    parser.add_argument("--top-k", type=int, default=20, metavar="N", help="items per user (default: %(default)s)")
+    parser.add_argument(
+        "--batch-size", type=int, default=64, metavar="N", help="users per batch (default: %(default)s)"
+    )
     return parser
 
 

@@ -1,10 +1,8 @@
-"""Several training seeds: what of a result is the method, and what is luck.
+"""`python -m modeling.repeat`: trains and evaluates with several seeds to measure the variance of the results.
 
-Enters: the tables of one dataset and `params.yaml`. Leaves: `metrics/<dataset>/seeds.json`, and under
-`work/seeds/<dataset>/<seed>/` the models, predictions and metrics of each seed. The split, the numbering, the prompts
-and the candidates stay; weights, order, dropout, SASRec and the bootstrap follow the seed. Trade-off: the whole
-training is repeated for each seed, one after the other, because nothing less tells how far a trained model would have
-come out differently.
+Reads the tables of one dataset and `params.yaml`; writes `metrics/<dataset>/seeds.json`, and the models, predictions
+and metrics of each seed to `work/seeds/<dataset>/<seed>/`. Split, numbering, prompts and candidates are fixed; weights,
+batch order, dropout, SASRec and the bootstrap depend on the seed. The seeds run one after the other.
 """
 
 import argparse
@@ -25,12 +23,12 @@ from modeling.evaluation.result_tables import aligned
 
 log = logging.getLogger("vip5")
 TASKS = ("sequential", "direct", "direct_popular", "direct_whole", "explanation")
-_OWN = ("predictions", "explanations_generated")  # written by each seed, never shared
+_OWN = ("predictions", "explanations_generated")  # written per seed, never shared
 _NO_METRICS = ("num_users", "num_examples")
 
 
 def run_seeds(path: Path, seeds: Sequence[int]) -> dict[str, Any]:
-    """Trains and evaluates with each of `seeds` and returns mean, deviation and values of every metric."""
+    """Trains and evaluates with each of `seeds`; returns mean, standard deviation and values of every metric."""
     from modeling import evaluate, pretrain, train
 
     results = []
@@ -38,18 +36,18 @@ def run_seeds(path: Path, seeds: Sequence[int]) -> dict[str, Any]:
         for module in (pretrain, train, evaluate):
             context = run_stage(module, path, seed)
         results.append(json.loads(context.metrics("evaluate.json").read_text(encoding="utf-8")))
-        log.info("seeds: %d is done", seed)
-    found = {"dataset": results[0]["dataset"], "seeds": list(seeds)} | leaks_of(results)
-    found |= {task: spread([result.get(task, {}) for result in results]) for task in TASKS}
-    found["baselines"] = spread([result["baselines"] for result in results])
-    out = stage.Places(dataset=found["dataset"]).metrics("seeds.json")
+        log.info("repeat: seed %d finished", seed)
+    summary = {"dataset": results[0]["dataset"], "seeds": list(seeds)} | leaks_of(results)
+    summary |= {task: spread([result.get(task, {}) for result in results]) for task in TASKS}
+    summary["baselines"] = spread([result["baselines"] for result in results])
+    out = stage.Places(dataset=summary["dataset"]).metrics("seeds.json")
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    return found
+    out.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    return summary
 
 
 def run_stage(module: ModuleType, path: Path, seed: int) -> stage.Context:
-    """Runs one stage with another seed in a folder of its own, which shares the dataset's tables."""
+    """Runs one stage with `seed` in a separate folder that shares the dataset's tables."""
     name = module.__name__.rpartition(".")[2]
     params, context = stage.load(path, name, module.Params, module.SECTIONS)
     root = Path("work") / "seeds" / context.dataset / str(seed)
@@ -60,7 +58,7 @@ def run_stage(module: ModuleType, path: Path, seed: int) -> stage.Context:
 
 
 def share_tables(places: stage.Places, root: Path) -> None:
-    """Links every table of the dataset into `root`, except those that an evaluation writes."""
+    """Symlinks every table of the dataset into `root`, except those that an evaluation writes."""
     source, target = places.table(""), root / "data" / places.dataset
     target.mkdir(parents=True, exist_ok=True)
     for folder in sorted(source.iterdir()):
@@ -70,65 +68,65 @@ def share_tables(places: stage.Places, root: Path) -> None:
 
 
 def leaks_of(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """`leaking`, the families that leak in one of the runs, and the reasons, each once."""
+    """Returns `leaking`, the families that leak in any run, and the distinct reasons."""
     leakage = [result["leakage"] for result in results]
-    reasons = dict.fromkeys(reason for own in leakage for reason in own["reasons"])
+    reasons = dict.fromkeys(reason for block in leakage for reason in block["reasons"])
     return {
-        "leaking": any(bool(own["leaking"]) for own in leakage),
-        "leaking_families": [family for family in FAMILIES if any(own[family]["leaks"] for own in leakage)],
+        "leaking": any(bool(block["leaking"]) for block in leakage),
+        "leaking_families": [family for family in FAMILIES if any(block[family]["leaks"] for block in leakage)],
         "leak_reasons": list(reasons),
     }
 
 
 def spread(blocks: Sequence[Any]) -> dict[str, Any]:
-    """Mean, deviation (of a sample, n - 1) and values of every number that all blocks have, nested as they are.
+    """Returns mean, sample standard deviation (n - 1) and values of every number in all blocks, nested alike.
 
     Example: [{"A-3": {"hr@10": 0.2, "num_users": 9}}, {"A-3": {"hr@10": 0.4, "num_users": 9}}] gives
     {"A-3": {"hr@10": {"mean": 0.3, "deviation": 0.141421, "values": [0.2, 0.4]}}}
     """
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     for key in blocks[0]:
         values = [block[key] for block in blocks if key in block]
         if len(values) < len(blocks) or key in {"ci95", "differences", "slices", "strings", *_NO_METRICS}:
             continue
         if isinstance(values[0], Mapping):
-            found[key] = spread(values)
+            result[key] = spread(values)
         elif isinstance(values[0], int | float) and not isinstance(values[0], bool):
             deviation = statistics.stdev(values) if len(values) > 1 else 0.0
             mean = statistics.fmean(values)
-            found[key] = {"mean": round(mean, 6), "deviation": round(deviation, 6), "values": values}
-    return found
+            result[key] = {"mean": round(mean, 6), "deviation": round(deviation, 6), "values": values}
+    return result
 
 
-def table(found: Mapping[str, Any], metrics: Sequence[str] = ("hr@10", "ndcg@10")) -> list[str]:
-    """Lines with mean and deviation of every model and task that ranks."""
+def table(results: Mapping[str, Any], metrics: Sequence[str] = ("hr@10", "ndcg@10")) -> list[str]:
+    """Returns lines with mean and standard deviation per model and ranking task."""
     lines: list[str] = []
     for task in TASKS[:-1]:
-        mark = "LEAKING " if task.partition("_")[0] in found["leaking_families"] else ""
-        rivals = found["baselines"].get(task, {})
+        mark = "LEAKING " if task.partition("_")[0] in results["leaking_families"] else ""
+        baselines = results["baselines"].get(task, {})
         rows = [
             [name, *(f"{block[m]['mean']:.4f} +- {block[m]['deviation']:.4f}" for m in metrics)]
-            for name, block in ({f"VIP5 {key}": own for key, own in found[task].items()} | rivals).items()
+            for name, block in ({f"VIP5 {key}": result for key, result in results[task].items()} | baselines).items()
         ]
-        if found[task]:
-            title = f"{mark}{task}, {len(found['seeds'])} training seeds"
+        if results[task]:
+            title = f"{mark}{task}, {len(results['seeds'])} training seeds"
             lines += [*aligned([[title, *(m.upper() for m in metrics)], *rows]), ""]
-    return lines + [f"LEAKING: {reason}" for reason in found["leak_reasons"]]
+    return lines + [f"LEAKING: {reason}" for reason in results["leak_reasons"]]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Trains, evaluates, prints mean and deviation of the results, and returns the exit code."""
+    """Trains, evaluates, prints mean and standard deviation of the results, and returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m modeling.repeat",
-        description="Train and evaluate with several seeds and print mean and deviation of every metric. "
-        "The results of the pipeline stay as they are.",
+        description="Train and evaluate with several seeds and print mean and standard deviation of every metric. "
+        "The results of the pipeline do not change.",
     )
     parser.add_argument(
         "--params", type=Path, default=Path("params.yaml"), help="YAML file of parameters (default: %(default)s)"
     )
     parser.add_argument(
         "--seeds", type=int, default=3, metavar="N",
-        help="how many: the seed of the parameters and those after it (default: %(default)s)",
+        help="number of consecutive seeds, starting at the seed of the parameters (default: %(default)s)",
     )  # fmt: skip
     arguments = parser.parse_args(argv)
     if arguments.seeds < 1:
@@ -139,11 +137,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         _, context = stage.load(arguments.params, "evaluate", Params, evaluate.SECTIONS)
-        found = run_seeds(arguments.params, range(context.seed, context.seed + arguments.seeds))
+        summary = run_seeds(arguments.params, range(context.seed, context.seed + arguments.seeds))
     except VIP5Error as error:
         log.error("repeat: %s", error)
         return error.exit_code
-    sys.stdout.write("\n".join(table(found)) + "\n")
+    sys.stdout.write("\n".join(table(summary)) + "\n")
     return 0
 
 

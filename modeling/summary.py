@@ -1,7 +1,7 @@
-"""`python -m modeling.summary`: the verdict of the last evaluation in words, one small table, and what to do next.
+"""`python -m modeling.summary`: prints the verdict of the last evaluation, a small table and the next commands.
 
-Enters: `metrics/<dataset>/evaluate.json`, keys of users and items. Leaves: lines on standard output.
-Trade-off: eight rows in plain words; every other number is on the model page and in `evaluate.json`.
+Reads `metrics/<dataset>/evaluate.json` and keys of users and items; prints lines on standard output. The table has at
+most eight rows; all other numbers are on the model page and in `evaluate.json`.
 """
 
 import argparse
@@ -35,13 +35,13 @@ _COLOURS = dict(zip(STATES, ("32", "33", "31"), strict=True))  # green, amber, r
 
 
 def summary_lines(results: Block, places: Places, *, default: str | None = None, coloured: bool = False) -> list[str]:
-    """The lines to print.
+    """Returns the lines to print.
 
     Args:
-        results: the content of `evaluate.json`.
-        places: of its dataset.
-        default: the dataset that commands take without `--dataset`; None if it is this one.
-        coloured: whether each line of the verdict has the colour of its state.
+        results: content of `evaluate.json`.
+        places: paths of the dataset.
+        default: dataset that commands use without `--dataset`; None if it is this one.
+        coloured: whether to colour each finding by its state.
     """
     what = f"{results['dataset']}: {results['num_users']:,} users, {results['num_items']:,} items"
     lines = [what, "", *(shown(finding, coloured=coloured) for finding in findings(results)), ""]
@@ -54,12 +54,12 @@ def summary_lines(results: Block, places: Places, *, default: str | None = None,
 
 
 def shown(finding: Finding, *, coloured: bool) -> str:
-    """A finding as a line of the terminal."""
+    """Formats a finding for the terminal."""
     return f"\033[{_COLOURS[finding.state]}m{finding.text}\033[0m" if coloured else finding.text
 
 
 def table_rows(results: Block) -> list[list[str]]:
-    """A head and at most eight rows: users of 100 whose item is found, by model and task."""
+    """Returns a header and at most eight rows: users per 100 whose item is found, by model and task."""
     keys = {family: key for family in ("sequential", "direct") if (key := main_prompt(results, family))}
     if not keys:
         return []
@@ -76,7 +76,7 @@ def table_rows(results: Block) -> list[list[str]]:
     wanted = dict.fromkeys((
         *(best_baseline(results, task, metrics[task]) for task in keys), "popularity", "sasrec", "item_knn",
     ))  # fmt: skip
-    names = [name for name in wanted if any(name in own for own in blocks.values())]
+    names = [name for name in wanted if any(name in block for block in blocks.values())]
     for name in (*names[: _ROWS - len(rows) - 1], "random"):
         title = f"{'best baseline' if name in best else 'baseline'}: {BASELINES[name]}"
         rows.append([title, *(_cell(blocks[task].get(name), metrics[task]) for task in keys)])
@@ -84,7 +84,7 @@ def table_rows(results: Block) -> list[list[str]]:
 
 
 def _column(results: Block, task: str) -> str:
-    """The head of a column, such as "next item in the first ten of 288"."""
+    """Returns a column header, such as "next item in the first ten of 288"."""
     if task == "sequential":
         return f"next item in the first ten of {results['num_items']:,}"
     count = results.get("num_candidates", {}).get("direct", 0)
@@ -100,7 +100,7 @@ def _cell(block: Block | None, metric: str) -> str:
 
 
 def recommend_commands(places: Places, default: str | None) -> list[str]:
-    """Two commands with keys of this dataset: for one of its users, and for a history; none where it has no tables."""
+    """Returns a command for a user and one for a history, with keys of this dataset; none without its tables."""
     from features import schema
     from features.store.tables import read_table
 
@@ -109,21 +109,21 @@ def recommend_commands(places: Places, default: str | None) -> list[str]:
         return []
     users = read_table(places.table(tables[0]), schema.USERS, columns=("user_id", "user_key"))
     items = read_table(places.table(tables[1]), schema.CATALOGUE, columns=("item_id", "item_key"))
-    bought = read_table(places.table(tables[2]), schema.INTERACTIONS, columns=("user_id", "item_id"))
-    if not users.num_rows or not bought.num_rows:
+    interactions = read_table(places.table(tables[2]), schema.INTERACTIONS, columns=("user_id", "item_id"))
+    if not users.num_rows or not interactions.num_rows:
         return []
     keys = dict(zip(*(items[name].to_pylist() for name in ("item_id", "item_key")), strict=True))
-    history = [keys[item] for item in bought["item_id"][:3].to_pylist() if "," not in keys[item]]
-    more = f" --dataset {shlex.quote(places.dataset)}" if default is not None else ""
-    command = f".venv/bin/python -m modeling.recommend{more}"
-    asked = [f"{command} --user {shlex.quote(users['user_key'][0].as_py())}"]
+    history = [keys[item] for item in interactions["item_id"][:3].to_pylist() if "," not in keys[item]]
+    option = f" --dataset {shlex.quote(places.dataset)}" if default is not None else ""
+    command = f".venv/bin/python -m modeling.recommend{option}"
+    commands = [f"{command} --user {shlex.quote(users['user_key'][0].as_py())}"]
     if history:
-        asked.append(f"{command} --history {shlex.quote(','.join(history))} --page recommendations.html")
-    return asked
+        commands.append(f"{command} --history {shlex.quote(','.join(history))} --page recommendations.html")
+    return commands
 
 
 def report_files(places: Places) -> dict[str, Path]:
-    """Where a reader looks next."""
+    """Returns the report files by title."""
     return {
         "model page": places.report("model.html"),
         "data page": places.report("data.html"),
@@ -133,7 +133,7 @@ def report_files(places: Places) -> dict[str, Path]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print what the last evaluation found: a verdict in words, a small table, and where everything else is."""
+    """Print the verdict of the last evaluation, a small table, and the paths of all reports."""
     parser = argparse.ArgumentParser(prog="python -m modeling.summary", description=main.__doc__)
     parser.add_argument(
         "--params", type=Path, metavar="FILE", default=Path("params.yaml"),

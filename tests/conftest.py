@@ -1,4 +1,4 @@
-"""What tests of every part share: the repository root, the real data where there is any, an empty workspace."""
+"""Fixtures of all tests: the repository root, real data if available, an empty workspace."""
 
 import os
 from pathlib import Path
@@ -15,7 +15,7 @@ def root() -> Path:
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder of real dumps, or a skip that says how to name it."""
+    """Returns the folder of real dumps, or skips the test."""
     folder = Path(os.environ.get("VIP5_REAL_DATA", ROOT / "../shared/data")).resolve()
     if not folder.is_dir():
         pytest.skip(f"no real data in {folder}; set VIP5_REAL_DATA")
@@ -24,11 +24,11 @@ def real_data() -> Path:
 
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder that is the current one, for code that works relative to the repository root."""
+    """Changes to an empty folder, for code that uses paths relative to the repository root."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest file first, so that one worker runs it while the others do the rest."""
+    """Runs the longest file first, so that one worker runs it while the others run the rest."""
     items.sort(key=lambda item: item.path.name != "test_sample_claims.py")

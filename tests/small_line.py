@@ -1,4 +1,4 @@
-"""The finished tables of a line of three users and four items, small enough for answers to be known by heart."""
+"""The tables of a pipeline with three users and four items, small enough to check answers by hand."""
 
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,16 @@ DAY = 24 * 60 * 60
 START = 1_356_912_000  # 31 December 2012
 TITLES = {1: "Kettle", 2: "Lamp", 3: None, 4: "Guitar"}
 HISTORIES = {1: [(1, 0), (2, 1), (3, 3), (4, 10)], 2: [(1, 0), (3, 0), (2, 0)], 3: [(1, 5), (4, 7), (2, 8)]}
-"""By user: (item, day), in time order."""
+"""(item, day) by user, in time order."""
 STARS = {1: 5.0, 2: 4.0, 3: 1.0, 4: 3.0}
-"""What every buyer thinks of an item."""
+"""Rating of every buyer by item."""
 REFUSED = ((99, "bad_rating", '{"overall": 9}'), (12, "not_parsable", "<html>"), (13, "not_parsable", "?"))
 TOP = {1: [4, 3], 2: [1, 2], 3: [3, 1]}
-"""By user: the items predicted, best first; user 3's item is not among them."""
+"""Predicted items by user, best first; they do not include the item of user 3."""
 
 
-def write_small_line(root: Path, dataset: str = "sample") -> None:
-    """Writes every table that an analyst reads below `root`/data/<dataset>."""
+def write_small_tables(root: Path, dataset: str = "sample") -> None:
+    """Writes all tables that the examples read below `root`/data/<dataset>."""
 
     def write(table: Table, rows: list[dict[str, Any]]) -> None:
         empty = {column.name: None for column in table.columns if column.nullable}
@@ -75,7 +75,7 @@ def write_small_line(root: Path, dataset: str = "sample") -> None:
 
 
 def _write_vectors(folder: Path) -> None:
-    """Photos of items 1, 2 and 4: the lamp looks like the kettle; titles: the guitar reads like the lamp."""
+    """Writes embeddings of the photos of items 1, 2 and 4 (lamp near kettle) and of the titles (guitar near lamp)."""
     photos = schema.embeddings(2)
     vectors = np.array([[1.0, 0.0], [0.8, 0.6], [0.0, 0.0], [0.0, 1.0]])
     more = {"status": ["ok", "ok", "missing", "ok"], "sha256": ["a", "b", None, "c"]}

@@ -1,4 +1,4 @@
-"""Wrong input is one line (found, expected, do), an exit code that is not 0, and nothing written."""
+"""Wrong input gives one line (found, expected, do), a nonzero exit code, and no output files."""
 
 import importlib
 import logging
@@ -19,7 +19,7 @@ READERS = [stage for stage in STAGES if stage != "sample"]
 
 
 def run_wrong(stage: str, params: dict[str, Any], caplog: pytest.LogCaptureFixture) -> tuple[int, str]:
-    """The exit code and the one error line of a stage in the current folder; asserts that it wrote nothing."""
+    """Runs a stage that must fail without writing; returns its exit code and its one error line."""
     Path("params.yaml").write_text(yaml.safe_dump(params))
     before = {path: path.stat().st_mtime_ns for path in sorted(Path().rglob("*")) if path.is_file()}
     with caplog.at_level(logging.ERROR, logger="vip5"):

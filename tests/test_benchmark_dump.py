@@ -1,4 +1,4 @@
-"""The dump that `benchmarks.data` makes: every line is read by both ways, and both find the same k-core in it."""
+"""The dump of `benchmarks.data`: both implementations read every line and find the same k-core."""
 
 import gzip
 from pathlib import Path

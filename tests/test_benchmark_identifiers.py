@@ -1,4 +1,4 @@
-"""The comparison of identifiers: own parameters over shared tables, what the codes use, and a trained model ranked."""
+"""The comparison of identifiers: parameters, shared tables, codebook use, and the ranking of a trained model."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def test_a_scheme_shares_the_tables_and_has_its_own_parameters(tmp_path: Path) -
     for name in bench.SHARED:
         (source / "data" / "tiny" / name).mkdir(parents=True)
     (source / "data" / "tiny" / "prompts").mkdir()
-    for _ in range(2):  # a second run begins anew and leaves what is shared alone
+    for _ in range(2):  # a second run starts over and keeps the shared tables
         (folder / "models").mkdir(parents=True, exist_ok=True)
         bench.prepare(folder, source, params, "semantic", SETTINGS)
     assert not (folder / "models").exists()
@@ -69,7 +69,7 @@ def test_codebook_use_is_counted_level_by_level(tmp_path: Path) -> None:
     assert found == {"tokens": 6, "collisions": 1, "code_length": 3, "used": ["2/4", "2/4"]}
 
 
-def test_a_trained_model_is_ranked_with_intervals_and_a_free_search(tmp_path: Path) -> None:
+def test_a_trained_model_is_ranked_with_intervals(tmp_path: Path) -> None:
     context = write_evaluated(tmp_path)
     found = bench.rank(context, SETTINGS, evaluate.Params(beam=4, top_k=10))
     assert found["num_users"] == 4

@@ -31,9 +31,9 @@ def originals(tmp_path):
 def test_crops_are_as_many_as_asked_for_and_all_different(originals, tmp_path):
     into = tmp_path / "crops"
     into.mkdir()
-    told = make_photos(originals, into, 100, enlarge=1, workers=2)
+    notes = make_photos(originals, into, 100, enlarge=1, workers=2)
     files = sorted(into.iterdir())
-    assert [files[0].name, files[-1].name, len(files), told["originals"]] == ["P000000.jpg", "P000099.jpg", 100, 3]
+    assert [files[0].name, files[-1].name, len(files), notes["originals"]] == ["P000000.jpg", "P000099.jpg", 100, 3]
     assert len({path.read_bytes() for path in files}) == 100
     with Image.open(into / "P000004.jpg") as second_of_the_second:
         assert second_of_the_second.size == (90, 80)
@@ -41,7 +41,7 @@ def test_crops_are_as_many_as_asked_for_and_all_different(originals, tmp_path):
         make_photos(originals, into, 3 * CROPS_OF_ONE + 1, enlarge=1)
 
 
-def test_pipeline_and_bare_pass_take_turns_and_the_table_is_right(originals, capfd):
+def test_pipeline_and_bare_pass_take_turns(originals, capfd):
     command = [
         str(originals), "--count", "22", "--model", "vip5-tiny", "vip5-tiny", "--batch-size", "4", "--turn", "2",
         "--threads", "1", "--workers", "2", "--peak", "1", "--ahead", "3", "--device", "cpu",
@@ -58,7 +58,7 @@ def test_pipeline_and_bare_pass_take_turns_and_the_table_is_right(originals, cap
     assert turns == [8, 16, 22, 8, 16, 22]
 
 
-def test_after_its_seconds_a_model_gets_one_turn_and_its_table_holds_that(originals, capfd):
+def test_after_its_seconds_a_model_gets_one_turn(originals, capfd):
     images.main([
         str(originals), "--count", "22", "--model", "vip5-tiny", "--batch-size", "4", "--turn", "1", "--threads", "1",
         "--seconds", "0", "--device", "cpu",

@@ -1,4 +1,4 @@
-"""The whole line through the stages' own commands, on a sample small enough for a minute."""
+"""The whole pipeline, run by the commands of its stages on a sample that takes a minute."""
 
 import importlib
 import json
@@ -30,9 +30,9 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The folder in which every stage of dvc.yaml has run once, in its order."""
-    folder = tmp_path_factory.mktemp("line")
+def pipeline_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Returns a folder in which every stage of dvc.yaml has run once, in order."""
+    folder = tmp_path_factory.mktemp("pipeline")
     (folder / "params.yaml").write_text(yaml.safe_dump(merge(load_yaml(ROOT / "params.yaml"), SMALL)))
     before = Path.cwd()
     os.chdir(folder)
@@ -56,25 +56,25 @@ def read(name: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("out", outs())
-def test_every_declared_output_is_there(line: Path, out: str) -> None:
-    assert (line / out).exists()
+def test_every_declared_output_is_there(pipeline_run: Path, out: str) -> None:
+    assert (pipeline_run / out).exists()
 
 
-def test_nothing_is_written_beside_the_declared_outputs(line: Path) -> None:
+def test_nothing_is_written_beside_the_declared_outputs(pipeline_run: Path) -> None:
     allowed = (*outs(), "work/", "params.yaml")
-    files = [path.relative_to(line).as_posix() for path in line.rglob("*") if path.is_file()]
+    files = [path.relative_to(pipeline_run).as_posix() for path in pipeline_run.rglob("*") if path.is_file()]
     assert [path for path in files if not path.startswith(allowed)] == []
 
 
 @pytest.mark.parametrize("out", [out for out in outs() if out.startswith("data/sample/")])
-def test_every_table_has_a_manifest_that_names_no_place(line: Path, out: str) -> None:
-    manifest = tables.read_manifest(line / out)
+def test_every_table_has_a_manifest_that_names_no_place(pipeline_run: Path, out: str) -> None:
+    manifest = tables.read_manifest(pipeline_run / out)
     assert manifest["rows"] == sum(part["rows"] for part in manifest["parts"].values())
     assert manifest["libraries"].keys() >= {"python", "pyarrow"}
-    assert str(line) not in json.dumps(manifest)
+    assert str(pipeline_run) not in json.dumps(manifest)
 
 
-def test_splits_are_leave_one_out(line: Path) -> None:
+def test_splits_are_leave_one_out(pipeline_run: Path) -> None:
     rows = read("sequences/interactions")
     users = {row["user_id"] for row in rows}
     last = {row["user_id"]: row for row in rows}
@@ -83,7 +83,7 @@ def test_splits_are_leave_one_out(line: Path) -> None:
     assert sum(row["split"] == "valid" for row in rows) == len(users)
 
 
-def test_every_item_has_one_feature_one_text_and_one_identifier(line: Path) -> None:
+def test_every_item_has_one_feature_one_text_and_one_identifier(pipeline_run: Path) -> None:
     item_ids = [row["item_id"] for row in read("sequences/items")]
     for name in ("images/embeddings", "texts", "identifiers"):
         assert [row["item_id"] for row in read(name)] == item_ids
@@ -91,7 +91,7 @@ def test_every_item_has_one_feature_one_text_and_one_identifier(line: Path) -> N
     assert len(set(texts)) == len(texts)
 
 
-def test_prompts_show_every_family_and_no_held_out_prompt_in_training(line: Path) -> None:
+def test_training_prompts_have_every_family_and_no_held_out_one(pipeline_run: Path) -> None:
     train = {family: {row["prompt_id"] for row in read(f"prompts/train/{family}")} for family in schema.FAMILIES}
     assert {family: sorted({name[0] for name in names}) for family, names in train.items()} == {
         "sequential": ["A"],
@@ -101,8 +101,8 @@ def test_prompts_show_every_family_and_no_held_out_prompt_in_training(line: Path
     assert not {"A-9", "B-8", "C-12"} & set().union(*train.values())
 
 
-def test_evaluation_stands_beside_its_baselines(line: Path) -> None:
-    metrics = json.loads((line / "metrics/sample/evaluate.json").read_text())
+def test_evaluation_stands_beside_its_baselines(pipeline_run: Path) -> None:
+    metrics = json.loads((pipeline_run / "metrics/sample/evaluate.json").read_text())
     assert set(metrics) >= {"sequential", "direct", "explanation", "baselines", "leakage"}
     for prompt in ("A-3", "A-9"):
         scores = metrics["sequential"][prompt]
@@ -115,7 +115,7 @@ def test_evaluation_stands_beside_its_baselines(line: Path) -> None:
     assert set(metrics["baselines"]["sequential"]) >= {"popularity", "item_knn", "number_rule", "random"}
 
 
-def test_predictions_are_items_that_exist_and_that_the_user_has_not_seen(line: Path) -> None:
+def test_predictions_are_existing_unseen_items(pipeline_run: Path) -> None:
     seen: dict[int, set[int]] = {}
     for row in read("sequences/interactions"):
         if row["split"] != "test":
@@ -127,28 +127,28 @@ def test_predictions_are_items_that_exist_and_that_the_user_has_not_seen(line: P
     assert [row for row in rows if row["item_id"] in seen[row["user_id"]]] == []
 
 
-def test_a_second_run_of_the_tables_gives_the_same_bytes(line: Path) -> None:
+def test_a_second_run_of_the_tables_gives_the_same_bytes(pipeline_run: Path) -> None:
     names = ("records", "sequences", "candidates", "identifiers", "prompts")
     modules = stage_graph.modules(PIPELINE)
     folders = [out for name in names for out in outs() if out.startswith(f"data/sample/{name}")]
-    before = {out: (line / out / tables.MANIFEST).read_bytes() for out in folders}
+    before = {out: (pipeline_run / out / tables.MANIFEST).read_bytes() for out in folders}
     for name in names:
         assert importlib.import_module(modules[name]).main([]) == 0
-    assert {out: (line / out / tables.MANIFEST).read_bytes() for out in folders} == before
+    assert {out: (pipeline_run / out / tables.MANIFEST).read_bytes() for out in folders} == before
 
 
-def test_a_model_of_another_dataset_is_refused(line: Path, caplog: pytest.LogCaptureFixture) -> None:
-    other = load_yaml(line / "params.yaml")
+def test_a_model_of_another_dataset_is_refused(pipeline_run: Path, caplog: pytest.LogCaptureFixture) -> None:
+    other = load_yaml(pipeline_run / "params.yaml")
     other["datasets"]["other"] = other["datasets"]["sample"]
-    (line / "other.yaml").write_text(yaml.safe_dump(other | {"dataset": "other"}))
+    (pipeline_run / "other.yaml").write_text(yaml.safe_dump(other | {"dataset": "other"}))
     try:
         for folder in ("data", "models"):
-            (line / folder / "other").symlink_to(line / folder / "sample")
+            (pipeline_run / folder / "other").symlink_to(pipeline_run / folder / "sample")
         assert importlib.import_module("modeling.evaluate").main(["--params", "other.yaml"]) == 5
     finally:
-        for path in (line / "data/other", line / "models/other", line / "other.yaml"):
+        for path in (pipeline_run / "data/other", pipeline_run / "models/other", pipeline_run / "other.yaml"):
             path.unlink(missing_ok=True)
     (message,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
     assert "sample" in message
     assert "other" in message
-    assert not (line / "metrics/other").exists()
+    assert not (pipeline_run / "metrics/other").exists()

@@ -1,4 +1,4 @@
-"""Every ready query of `examples/` against tables with known answers; nothing is fetched, nothing cached elsewhere."""
+"""Every query of `examples/` on tables with known answers, without network access or caches elsewhere."""
 
 import datetime as dt
 import importlib.util
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from features import schema
-from tests.small_line import write_small_line
+from tests.small_line import write_small_tables
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
@@ -30,15 +30,15 @@ print(json.dumps([dict(pairs), near]))
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("line")
+    folder = tmp_path_factory.mktemp("tables")
     for dataset in ("sample", "other"):
-        write_small_line(folder, dataset)
+        write_small_tables(folder, dataset)
     return folder
 
 
 @pytest.fixture(autouse=True)
-def line(written: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of the small line's two datasets, as the current one."""
+def small_tables(written: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Changes to the folder with the two small datasets."""
     monkeypatch.chdir(written)
     return written
 
@@ -127,11 +127,11 @@ def test_praised_features(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
-def test_hugging_face_datasets_read_the_tables_offline_and_leave_nothing_outside(line: Path) -> None:
-    home = line / "home"
+def test_hugging_face_datasets_read_the_tables_offline(small_tables: Path) -> None:
+    home = small_tables / "home"
     home.mkdir()
-    (line / "temporary").mkdir()
-    settings = {"HOME": str(home), "HF_HOME": str(home / "hf"), "TMPDIR": str(line / "temporary")}
+    (small_tables / "temporary").mkdir()
+    settings = {"HOME": str(home), "HF_HOME": str(home / "hf"), "TMPDIR": str(small_tables / "temporary")}
     command = [sys.executable, "-W", "error::UserWarning", "-c", ALONE, str(EXAMPLES)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | settings)
     assert (done.returncode, done.stderr) == (0, "")
@@ -140,7 +140,7 @@ def test_hugging_face_datasets_read_the_tables_offline_and_leave_nothing_outside
         '"target": ["2", "4", "2"]}, '
         '[["Kettle", "Guitar", 0.6], ["Lamp", "Guitar", 0.8], ["Guitar", "Lamp", 0.8]]]\n'
     )
-    assert [*home.rglob("*"), *(line / "temporary").iterdir()] == []
+    assert [*home.rglob("*"), *(small_tables / "temporary").iterdir()] == []
 
 
 def test_the_readme_lists_every_example() -> None:

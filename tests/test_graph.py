@@ -30,7 +30,7 @@ def paths(entries: list[Any]) -> list[str]:
     return [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]
 
 
-def test_the_graph_has_the_stages_of_the_design_in_the_order_of_the_data() -> None:
+def test_the_graph_has_the_stages_in_data_order() -> None:
     assert list(STAGES) == DESIGN
 
 
@@ -45,7 +45,7 @@ def test_stage_module_section_and_test_have_one_name(stage: str, root: Path) -> 
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_deps_params_and_outs_are_what_the_code_reads_imports_and_writes(stage: str, root: Path) -> None:
+def test_deps_params_and_outs_match_the_code(stage: str, root: Path) -> None:
     written = PIPELINE["stages"][stage]
     need = stage_graph.all_needs(PIPELINE, root)[stage]
     assert paths(written["deps"]) == [*need.reads, *need.code]
@@ -54,7 +54,7 @@ def test_deps_params_and_outs_are_what_the_code_reads_imports_and_writes(stage: 
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_deps_cover_every_table_that_is_read_and_every_file_that_is_imported(stage: str, root: Path) -> None:
+def test_deps_cover_every_table_and_every_imported_file(stage: str, root: Path) -> None:
     deps = paths(PIPELINE["stages"][stage]["deps"])
     needed = (*importlib.import_module(STAGES[stage]).READS, *stage_graph.code_files(STAGES[stage], root))
     assert [path for path in needed if not any(f"{path}/".startswith(f"{dep}/") for dep in deps)] == []
@@ -212,7 +212,7 @@ print(json.dumps(found))
 
 
 @pytest.mark.dvc
-def test_changing_one_parameter_marks_exactly_the_stages_that_read_it(root: Path, workspace: Path) -> None:
+def test_a_changed_parameter_marks_only_stages_that_read_it(root: Path, workspace: Path) -> None:
     for package in stage_graph.PACKAGES:
         shutil.copytree(root / package, workspace / package, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("params.yaml", "dvc.yaml", ".gitignore", ".dvcignore"):

@@ -1,4 +1,4 @@
-"""`--help` of every command: names itself as it is started, reads as help, and comes within a second."""
+"""`--help` of every command: names the command as it is typed, has a description, and takes under a second."""
 
 import re
 import resource
@@ -15,7 +15,7 @@ COMMANDS = [
     for package in PACKAGES
     for path in sorted((ROOT / package).glob("*.py"))
     if 'if __name__ == "__main__":' in path.read_text(encoding="utf-8")
-    and path.stem not in {"deployments", "guarded"}  # processes of flows.serve, not typed by anybody
+    and path.stem not in {"deployments", "guarded"}  # processes of flows.serve, not started by users
 ]
 LEAKED = re.compile(r"\b[Rr]eturns? (the|its|an?) |\.\.\.\w|Args:|Raises:|\bNone\b|`\"\"\"`")
 

@@ -46,7 +46,7 @@ print(json.dumps([found, sorted(set(sys.argv[2].split()) & set(sys.modules))]))
 
 @pytest.fixture(scope="module")
 def answers() -> tuple[dict[str, tuple[int, bool, float]], list[str]]:
-    """By command: exit code, whether it explained itself, seconds; and the heavy modules that came in."""
+    """Returns exit code, whether help was printed, and seconds by command; and the heavy modules imported."""
     command = [sys.executable, "-c", ASK_FOR_HELP, " ".join(COMMANDS), " ".join(HEAVY)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr
@@ -80,7 +80,7 @@ def test_importing_any_module_prints_and_logs_nothing() -> None:
 NAMES = {
     "pyyaml": "yaml", "rouge-score": "rouge_score", "apache-beam": "apache_beam", "vadersentiment": "vaderSentiment",
 }  # fmt: skip
-"""What a package of the extras is imported as, where that is not its own name."""
+"""Import names of packages of the extras that differ from the package name."""
 IMPORT_ALONE = """\
 import importlib, sys
 class Refuse:
@@ -95,7 +95,7 @@ for name in sys.argv[1].split():
 
 @pytest.fixture(scope="module")
 def light() -> list[str]:
-    """All modules of `modeling` and those of `features` that they import, late imports included."""
+    """Returns all modules of `modeling` and the modules of `features` they import, late imports included."""
     modeling = {f"modeling.{path.stem}" for path in (ROOT / "modeling").glob("*.py") if path.stem != "__init__"}
     imports = stage_graph.import_graph()
     found = modeling | {above for name in modeling for above in imports.find_upstream_modules(name)}
@@ -103,7 +103,7 @@ def light() -> list[str]:
 
 
 def imported(path: Path) -> set[str]:
-    """The top-level names that a file imports, anywhere in it but under TYPE_CHECKING."""
+    """Returns the top-level names that a file imports outside of TYPE_CHECKING."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     unread = {
         id(inner)
@@ -124,7 +124,7 @@ def test_the_train_extra_is_what_modeling_imports(light: list[str]) -> None:
 
 
 def test_the_worker_extra_is_what_beam_workers_import() -> None:
-    """The modules with DoFns and those that do units, with all that they import."""
+    """The modules that Beam workers load, with all modules they import, need the extra `worker` and nothing else."""
     imports = stage_graph.import_graph()
     starts = {
         "pipelines.beam.dofns", "pipelines.sequencing.beam_dofns", "pipelines.parsing.parse_block",

@@ -1,4 +1,4 @@
-"""The pages laid out by a real browser as wide as a phone: nothing sticks out sideways, and every chart has a size."""
+"""The pages rendered by a browser at phone width: nothing overflows, and every chart has a size."""
 
 import html
 import json
@@ -29,7 +29,7 @@ addEventListener("load", () => {{
 
 @pytest.fixture
 def chromium() -> str:
-    """Where Chromium is, or a skip."""
+    """Returns the path of Chromium, or skips the test."""
     names = ("chromium", "chromium-browser", "google-chrome")
     path = next((found for found in map(shutil.which, names) if found), None)
     if path is None:
@@ -38,7 +38,7 @@ def chromium() -> str:
 
 
 def laid_out(chromium: str, folder: Path, pages: list[Path]) -> dict[str, tuple[int, int, bool]]:
-    """By page: how wide its content is, how many charts it has, and whether each of them has a size."""
+    """Returns content width, number of charts, and whether all charts have a size, by page."""
     frames = "".join(
         f'<iframe id="{page.stem}" src="{page.as_uri()}" width="{PHONE}" height="800" style="border:0"></iframe>'
         for page in pages
@@ -57,7 +57,7 @@ def laid_out(chromium: str, folder: Path, pages: list[Path]) -> dict[str, tuple[
 
 
 def a_model_page(path: Path) -> Path:
-    """The parts of the model page, filled with the longest things that they meet."""
+    """Writes a model page with the longest content that occurs."""
     long_word = "Supercalifragilistic" * 4
     item = model_page.Item(label=f"Stand {long_word} & more", photo=None)
     card = model_page.Card(
@@ -66,11 +66,11 @@ def a_model_page(path: Path) -> Path:
     )  # fmt: skip
     cells = ["VIP5 A-3", *["0.1234 [0.1000, 0.2000]"] * 6]
     parts = [
-        model_page.table(["model", *["HR@10"] * 6], [cells], own="VIP5"),
+        model_page.table(["model", *["HR@10"] * 6], [cells], highlight="VIP5"),
         model_page.line_chart("curve", {"a": [(0, 1.0), (1, 2.0)], long_word: [(0, 2.0)]}, x_label="step"),
         f'<div class="cards">{model_page.card(card)}</div>',
         *model_page.recommendation(
-            person=long_word, prompt="A-3: " + "<item_1> " * 40 + long_word, history=[item] * 5, num_shown=2,
+            user=long_word, prompt="A-3: " + "<item_1> " * 40 + long_word, history=[item] * 5, num_shown=2,
             top=[(item, -1.0)] * 10,
         ),
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""A dump in which people paste one review under several items: the rankings are not called leaking for that."""
+"""A dump in which users paste one review under several items: the rankings are not reported as leaking."""
 
 import json
 import os
@@ -36,7 +36,7 @@ SMALL: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which the whole pipeline ran on the dump, training for four steps."""
+    """Returns a folder in which the whole pipeline ran on the dump, with four training steps."""
     given = Path(os.environ.get("VIP5_REAL_DATA", ROOT / "../shared/data")).resolve()
     case = given.parent / "cases" / "pasted_reviews"
     if not case.is_dir():
@@ -57,7 +57,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_rankings_are_not_leaking_and_the_explanations_say_how_many_prompts_coincide(evaluated: Path) -> None:
+def test_pasted_reviews_leak_no_ranking_and_are_counted(evaluated: Path) -> None:
     results = json.loads((evaluated / "metrics/pasted/evaluate.json").read_text(encoding="utf-8"))
     leakage = results["leakage"]
     assert [leakage[family]["leaks"] for family in ("sequential", "direct", "explanation")] == [False, False, False]

@@ -1,4 +1,4 @@
-"""What README says of the sample, proven by the whole line as `dvc repro` runs it: full size, full training."""
+"""The README's claims on the sample, checked by a full `dvc repro`."""
 
 import json
 import os
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.dvc]
 
 
 def run(folder: Path, *command: str) -> str:
-    """The output of a command that must succeed in `folder`, with this environment's programs first on PATH."""
+    """Runs a command in `folder` with this environment first on PATH; returns its output."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         command, cwd=folder, env=os.environ | {"PATH": path}, capture_output=True, text=True, check=False
@@ -27,8 +27,8 @@ def run(folder: Path, *command: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def line(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the code in which `dvc repro` has run once."""
+def pipeline_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns a copy of the repository in which `dvc repro` has run once."""
     folder = tmp_path_factory.mktemp("sample")
     for name in PARTS:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy2
@@ -41,23 +41,23 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def metrics(line: Path) -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads((line / "metrics/sample/evaluate.json").read_text())
+def metrics(pipeline_run: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads((pipeline_run / "metrics/sample/evaluate.json").read_text())
     return loaded
 
 
-def test_a_second_repro_runs_nothing(line: Path) -> None:
-    output = run(line, "dvc", "repro")
+def test_a_second_repro_runs_nothing(pipeline_run: Path) -> None:
+    output = run(pipeline_run, "dvc", "repro")
     assert "Running stage" not in output
     assert "up to date" in output
 
 
 @pytest.mark.parametrize("prompt", ["A-3", "A-9"])
 @pytest.mark.parametrize("baseline", ["popularity", "item_knn", "sasrec", "ridge", "random"])
-def test_sequential_hit_rate_lies_above_every_baseline_with_its_whole_interval(
+def test_sequential_hit_rate_significantly_beats_every_baseline(
     metrics: dict[str, Any], baseline: str, prompt: str
 ) -> None:
-    """A-9 is a wording that training never shows."""
+    """A-9 is a held-out prompt."""
     lowest = metrics["sequential"][prompt]["ci95"]["hr@10"][0]
     assert lowest > metrics["baselines"]["sequential"][baseline]["ci95"]["hr@10"][1]
 

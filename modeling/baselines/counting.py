@@ -1,8 +1,8 @@
-"""What needs no model: random, popularity, recent popularity, item k-nearest neighbours, the number rule.
+"""Baselines without training: random, popularity, recent popularity, item k-nearest neighbours, the number rule.
 
-Enters: interactions before the test item. Leaves: the rank of every user's test item among the unseen items or among
-given candidates. Trade-off: dense scores for a block of users at a time (256 users x 20,000 items, 20 MB) instead of
-the whole matrix; co-occurrence in compressed rows by hand, because modeling must not need SciPy.
+Reads interactions before the test item; returns the rank of each user's test item among unseen items or among given
+candidates. Scores are dense for one block of users at a time (256 users x 20,000 items, 20 MB). Co-occurrence is held
+in compressed rows built with NumPy.
 """
 
 from collections.abc import Callable
@@ -19,25 +19,25 @@ from modeling.data.user_histories import Histories
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 Scorer = Callable[[IntArray], FloatArray]
-"""User ids (B,) to scores (B, I) of items 1 to I: higher is better."""
+"""Maps user ids (B,) to scores (B, I) of items 1 to I; higher is better."""
 
-BLOCK = 256  # users scored at once
-_LONGEST = 500  # train items of one user that make co-occurrence pairs, the newest; bounds memory at heavy users
+BLOCK = 256  # users per block of scores
+_LONGEST = 500  # newest train items of a user that form co-occurrence pairs; bounds memory for long histories
 
 
 def popularity(counts: IntArray) -> Scorer:
-    """Every user gets the same scores: interactions of each item (I,)."""
+    """Returns a scorer that gives every user the same scores: the interactions of each item (I,)."""
     scores = counts.astype(np.float32)
     return lambda user_ids: np.repeat(scores[None], len(user_ids), axis=0)
 
 
 def train_counts(histories: Histories, num_items: int) -> IntArray:
-    """(I,) train interactions of items 1 to I."""
+    """Returns (I,) train interactions of items 1 to I."""
     return np.bincount(histories.train.values, minlength=num_items + 1)[1:].astype(np.int64)
 
 
 def recent_counts(interactions: pa.Table, num_items: int, share: float) -> IntArray | None:
-    """(I,) interactions among the newest `share` of all train interactions; None where there are no timestamps."""
+    """Returns (I,) interactions among the newest `share` of all train interactions; None without timestamps."""
     train = interactions.filter(pc.equal(interactions["split"], "train"))
     if train["timestamp"].null_count or not train.num_rows:
         return None
@@ -47,7 +47,7 @@ def recent_counts(interactions: pa.Table, num_items: int, share: float) -> IntAr
 
 
 def random_scores(num_items: int, seed: int) -> Scorer:
-    """Uniform scores, drawn by user so that blocks do not matter."""
+    """Returns a scorer with uniform random scores, seeded per user, so that they do not depend on the blocks."""
 
     def score(user_ids: IntArray) -> FloatArray:
         rows = [rng(seed, "baseline", "random", int(user)).random(num_items, np.float32) for user in user_ids]
@@ -57,10 +57,10 @@ def random_scores(num_items: int, seed: int) -> Scorer:
 
 
 def item_knn(histories: Histories, num_items: int) -> Scorer:
-    """Sum over the user's known items of the cosine between item vectors (users who bought them in train).
+    """Returns a scorer that sums the cosine similarity of an item to the user's known items.
 
-    Cosine of items i and j = users of both / sqrt(users of i times users of j) (Deshpande and Karypis 2004). Equal
-    scores are told apart by train popularity, so that users of rare items are not ranked at random.
+    The cosine of items i and j is users(i and j) / sqrt(users(i) x users(j)) over the train split (Deshpande and
+    Karypis 2004). Train popularity breaks ties.
     """
     neighbours, cosines = _co_occurrence(histories.train, num_items)
     counts = train_counts(histories, num_items)
@@ -71,8 +71,8 @@ def item_knn(histories: Histories, num_items: int) -> Scorer:
         user_row = known.owners
         near = neighbours.take(known.values)
         weights = Ragged(cosines, neighbours.offsets).take(known.values).values
-        place = np.repeat(user_row, near.lengths) * num_items + near.values - 1
-        total = np.bincount(place, weights, minlength=len(user_ids) * num_items)
+        cell = np.repeat(user_row, near.lengths) * num_items + near.values - 1
+        total = np.bincount(cell, weights, minlength=len(user_ids) * num_items)
         scores: FloatArray = total.reshape(len(user_ids), num_items).astype(np.float32) + popular
         return scores
 
@@ -80,7 +80,7 @@ def item_knn(histories: Histories, num_items: int) -> Scorer:
 
 
 def _co_occurrence(train: Ragged, num_items: int) -> tuple[Ragged, npt.NDArray[np.float64]]:
-    """Row i: the items that share a user with item i, ascending, and the cosine with each."""
+    """Returns in row i the items that share a user with item i, ascending, and the cosine with each."""
     keys = []
     base = num_items + 1
     for user in np.flatnonzero(train.lengths > 1):
@@ -96,9 +96,9 @@ def _co_occurrence(train: Ragged, num_items: int) -> tuple[Ragged, npt.NDArray[n
 
 
 def ranks_among_unseen(scorer: Scorer, histories: Histories, user_ids: IntArray, num_items: int) -> IntArray:
-    """(N,) rank of each user's test item among all items that the user does not have yet.
+    """Returns (N,) rank of each user's test item among all items the user has not seen.
 
-    Equal scores are ordered by a fixed scramble of the item numbers, so that no numbering is favoured.
+    Ties are broken by a fixed permutation of the item numbers, so that no numbering is favoured.
     """
     ranks = []
     scramble = _scramble(num_items)
@@ -114,24 +114,24 @@ def ranks_among_unseen(scorer: Scorer, histories: Histories, user_ids: IntArray,
 def ranks_among(
     scorer: Scorer, user_ids: IntArray, targets: IntArray, candidates: IntArray, num_items: int
 ) -> IntArray:
-    """(N,) rank of each target among its row of candidates (N, C), 0 marking an empty place."""
+    """Returns (N,) rank of each target among its row of candidates (N, C), padded with 0."""
     ranks = []
     scramble = _scramble(num_items)
     for start in range(0, len(user_ids), BLOCK):
         part = slice(start, start + BLOCK)
         listed, target = candidates[part], targets[part][:, None] - 1
         scores = scorer(user_ids[part])
-        own = np.take_along_axis(scores, np.maximum(listed - 1, 0), 1)
-        own[listed == 0] = -np.inf
+        candidate_scores = np.take_along_axis(scores, np.maximum(listed - 1, 0), 1)
+        candidate_scores[listed == 0] = -np.inf
         order = scramble[np.maximum(listed - 1, 0)]
-        ranks.append(_rank(own, order, np.take_along_axis(scores, target, 1), scramble[target]))
+        ranks.append(_rank(candidate_scores, order, np.take_along_axis(scores, target, 1), scramble[target]))
     return np.concatenate(ranks) if ranks else np.zeros(0, np.int64)
 
 
 def number_rule_ranks(histories: Histories, user_ids: IntArray) -> IntArray:
-    """(N,) rank of the test item under the rule "largest number in the history + 1, then + 2, ..."; 0 if never named.
+    """Returns (N,) rank of the test item under the rule "largest number in the history + 1, then + 2, ..."; 0 for none.
 
-    It learns nothing: where it hits, item numbers were given out along complete sequences and leak the answer.
+    The rule learns nothing. If it hits, items were numbered along complete sequences and their numbers leak the target.
 
     Example: history 3, 9, 4 and test item 11 give rank 2; test item 5 gives 0.
     """
@@ -145,7 +145,7 @@ def number_rule_ranks(histories: Histories, user_ids: IntArray) -> IntArray:
 def plain_scorers(
     histories: Histories, interactions: pa.Table, *, num_items: int, recent_share: float, seed: int
 ) -> dict[str, Scorer]:
-    """The scorers that count purchases, by name; recent_popularity only where there are timestamps."""
+    """Returns the counting scorers by name; recent_popularity requires timestamps."""
     scorers: dict[str, Scorer] = {
         "random": random_scores(num_items, seed),
         "popularity": popularity(train_counts(histories, num_items)),
@@ -162,7 +162,7 @@ def _scramble(num_items: int) -> IntArray:
 
 
 def _rank(scores: FloatArray, order: IntArray, target: FloatArray, target_order: IntArray) -> IntArray:
-    """1 + candidates that score higher, or as high and stand before the target in the scramble."""
+    """Returns 1 + the number of candidates with a higher score, or an equal score and an earlier tie-break position."""
     ahead = (scores > target) | ((scores == target) & (order < target_order) & np.isfinite(scores))
     ranks: IntArray = (1 + ahead.sum(1)).astype(np.int64)
     return ranks

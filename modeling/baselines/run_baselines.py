@@ -1,8 +1,8 @@
-"""Everything that VIP5 stands beside in the same run: what counts or compares, a ridge regression, and SASRec.
+"""Runs all baselines of an evaluation: counting, content-based, ridge regression (EASE) and SASRec.
 
-Enters: the tables of an evaluation and the users that its prompts ranked. Leaves: ranks by rival and task, and whether
-SASRec is a fair opponent. Trade-off: each rival scores a user once and is ranked four times from these scores (whole
-catalogue, two lists of candidates), so that the tables compare the same numbers.
+Reads the tables of an evaluation and the users that its prompts ranked; returns ranks per task and baseline, and
+whether SASRec is undertrained. Each baseline scores a user once; the same scores are ranked over the whole catalogue
+and over each candidate list.
 """
 
 from collections.abc import Mapping
@@ -27,40 +27,40 @@ from modeling.metrics.ranking import by_user
 
 IntArray = npt.NDArray[np.int64]
 DIRECT = ("direct", "direct_popular", "direct_whole")
-FAIR_HR10 = {"toys": 0.090, "beauty": 0.085}
-"""HR@10 that SASRec reaches on known sets when it is trained as others have (published: .0970 and .0921)."""
+REFERENCE_HR10 = {"toys": 0.090, "beauty": 0.085}
+"""HR@10 that a fully trained SASRec reaches at least (published: .0970 on Toys, .0921 on Beauty)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Content:
-    """What rivals read beside purchases."""
+    """Item content that baselines use: titles and photos."""
 
     titles: list[str | None]
-    """Of items 1 to I."""
+    """Titles of items 1 to I."""
     title_vectors: base.FloatArray
-    """(I, F)."""
+    """(I, F) title embeddings."""
     photos: PhotoTable
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rivals:
-    """Ranks of every rival, and the users they belong to, ascending."""
+class BaselineRanks:
+    """Ranks of every baseline, and the users they belong to, ascending."""
 
     sequential_users: IntArray
     direct_users: IntArray
     ranks: Mapping[str, Mapping[str, IntArray]]
-    """By task (sequential, direct, direct_popular, direct_whole) and name."""
+    """Ranks by task (sequential, direct, direct_popular, direct_whole) and baseline."""
     notes: Mapping[str, Any]
-    """What a reader must know of a rival, by name: whether it is a fair one, and why not."""
+    """Training notes by baseline: whether it is undertrained (`fair` is false), and why."""
 
     def aligned(self, task: str, user_ids: IntArray) -> dict[str, IntArray]:
-        """Ranks by rival in the order of `user_ids`."""
+        """Returns ranks by baseline in the order of `user_ids`."""
         users = self.sequential_users if task == "sequential" else self.direct_users
         places = np.searchsorted(users, user_ids)
         return {name: ranks[places] for name, ranks in self.ranks[task].items()}
 
 
-def score_rivals(
+def score_baselines(
     *,
     users: Mapping[str, IntArray],
     candidates: IntArray,
@@ -73,21 +73,21 @@ def score_rivals(
     ridge: RidgeParams | None,
     dataset: str,
     seed: int,
-) -> Rivals:
-    """All rivals on the users and candidates that the prompts ranked.
+) -> BaselineRanks:
+    """Ranks all baselines on the users and candidates that the prompts ranked.
 
     Args:
         users: by family (sequential, direct), the users that its prompts ranked, ascending.
-        candidates: (N, C) what the direct prompts list for the direct users, ascending, 0 where there are none.
-        popular: row u: the candidates of user u that were drawn by popularity.
+        candidates: (N, C) items that the direct prompts list for the direct users, ascending, padded with 0.
+        popular: row u: popularity-sampled candidates of user u.
         histories: known items and test items.
         interactions: `sequences/interactions`.
         content: titles and photos.
-        recent_share: of the train interactions, the newest, for recent_popularity.
-        sasrec: None leaves SASRec out.
-        ridge: of the ridge regression; None, or more items than it allows, leaves it out.
-        dataset: its name, for the figures that a fair SASRec reaches.
-        seed: of everything drawn.
+        recent_share: share of the newest train interactions that recent_popularity counts.
+        sasrec: parameters of SASRec; None skips it.
+        ridge: parameters of the ridge regression; skipped if None or if the catalogue exceeds `max_items`.
+        dataset: dataset name, for the reference HR@10 of SASRec.
+        seed: seed of all random draws.
     """
     num_items = len(content.titles)
     scorers = base.plain_scorers(
@@ -104,23 +104,23 @@ def score_rivals(
     }
     ranks: dict[str, dict[str, IntArray]] = {task: {} for task in ("sequential", *DIRECT)}
     for name, scorer in scorers.items():
-        for task, own in _ranked(scorer, histories, users, lists, num_items).items():
-            ranks[task][name] = own
+        for task, task_ranks in _ranked(scorer, histories, users, lists, num_items).items():
+            ranks[task][name] = task_ranks
     ranks["sequential"]["number_rule"] = base.number_rule_ranks(histories, users["sequential"])
-    notes = {} if trained is None else {"sasrec": fairness(trained, dataset, ranks["sequential"]["sasrec"])}
-    return Rivals(sequential_users=users["sequential"], direct_users=users["direct"], ranks=ranks, notes=notes)
+    notes = {} if trained is None else {"sasrec": undertraining_note(trained, dataset, ranks["sequential"]["sasrec"])}
+    return BaselineRanks(sequential_users=users["sequential"], direct_users=users["direct"], ranks=ranks, notes=notes)
 
 
 def content_scorers(histories: Histories, content: Content) -> dict[str, base.Scorer]:
-    """The rivals that compare content, by name; those without any content are left out."""
+    """Returns the content-based scorers by name; those without any content are omitted."""
     photos = content.photos
     titled = np.array([bool(title) for title in content.titles]) & content.title_vectors.any(1)
-    found = {
+    scorers = {
         "title_bm25": title_bm25(histories, content.titles),
         "title_embedding": nearest(histories, content.title_vectors, titled),
         "photo_embedding": nearest(histories, photos.features[1:], photos.present[1:]),
     }
-    return {name: scorer for name, scorer in found.items() if scorer is not None}
+    return {name: scorer for name, scorer in scorers.items() if scorer is not None}
 
 
 def _ranked(
@@ -130,47 +130,47 @@ def _ranked(
     lists: Mapping[str, IntArray],
     num_items: int,
 ) -> dict[str, IntArray]:
-    """Ranks by task, every user scored once."""
-    everyone = np.union1d(users["sequential"], users["direct"])
-    places = {name: np.searchsorted(users["direct"], everyone) for name in lists}
-    asked = np.isin(everyone, users["direct"])
-    whole = np.zeros(len(everyone), np.int64)
-    among = {name: np.zeros(len(everyone), np.int64) for name in lists}
-    for start in range(0, len(everyone), base.BLOCK):
+    """Returns ranks by task; each user is scored once."""
+    all_users = np.union1d(users["sequential"], users["direct"])
+    rows_of = {name: np.searchsorted(users["direct"], all_users) for name in lists}
+    in_direct = np.isin(all_users, users["direct"])
+    whole_ranks = np.zeros(len(all_users), np.int64)
+    candidate_ranks = {name: np.zeros(len(all_users), np.int64) for name in lists}
+    for start in range(0, len(all_users), base.BLOCK):
         part = slice(start, start + base.BLOCK)
-        block = everyone[part]
+        block = all_users[part]
         scores = scorer(block)
         for name, candidates in lists.items():
-            own = asked[part]
-            among[name][part][own] = base.ranks_among(
-                lambda _, own=own, scores=scores: scores[own],  # type: ignore[misc]
-                block[own],
-                histories.targets[block[own]],
-                candidates[places[name][part][own]],
+            has_candidates = in_direct[part]
+            candidate_ranks[name][part][has_candidates] = base.ranks_among(
+                lambda _, has_candidates=has_candidates, scores=scores: scores[has_candidates],  # type: ignore[misc]
+                block[has_candidates],
+                histories.targets[block[has_candidates]],
+                candidates[rows_of[name][part][has_candidates]],
                 num_items,
             )
-        whole[part] = base.ranks_among_unseen(lambda _, scores=scores: scores, histories, block, num_items)  # type: ignore[misc]
-    at = {task: np.searchsorted(everyone, own) for task, own in users.items()}
+        whole_ranks[part] = base.ranks_among_unseen(lambda _, scores=scores: scores, histories, block, num_items)  # type: ignore[misc]
+    positions = {task: np.searchsorted(all_users, task_users) for task, task_users in users.items()}
     return {
-        "sequential": whole[at["sequential"]],
-        "direct_whole": whole[at["direct"]],
-        **{name: ranks[at["direct"]] for name, ranks in among.items()},
+        "sequential": whole_ranks[positions["sequential"]],
+        "direct_whole": whole_ranks[positions["direct"]],
+        **{name: ranks[positions["direct"]] for name, ranks in candidate_ranks.items()},
     }
 
 
-def fairness(trained: Trained, dataset: str, ranks: IntArray) -> dict[str, Any]:
-    """Whether SASRec is as strong as it should be, and why not.
+def undertraining_note(trained: Trained, dataset: str, ranks: IntArray) -> dict[str, Any]:
+    """Returns whether SASRec is undertrained, and why.
 
-    Fair means: training went on until the valid split had stopped rising, and on a set whose figures are known HR@10
-    (whole catalogue, seen items masked) reaches what others reach.
+    SASRec is fully trained (`fair`) if early stopping on the valid split ended its training and, on a dataset in
+    `REFERENCE_HR10`, its HR@10 (whole catalogue, seen items masked) reaches the reference.
     """
     reasons = []
     if trained.stopped != "no better":
         limit = {"epochs": "epochs", "max_seconds": "seconds"}[trained.stopped]
         reasons.append(f"training ended at its limit of {limit} while the valid split still rose")
     hit_rate = float(by_user(ranks, [10])["hr@10"].mean()) if len(ranks) else 0.0
-    if hit_rate < FAIR_HR10.get(dataset, 0.0):
-        reasons.append(f"HR@10 {hit_rate:.4f} is below the {FAIR_HR10[dataset]:.3f} that it reaches elsewhere")
+    if hit_rate < REFERENCE_HR10.get(dataset, 0.0):
+        reasons.append(f"HR@10 {hit_rate:.4f} is below the {REFERENCE_HR10[dataset]:.3f} that it reaches elsewhere")
     best = max(trained.curve, key=lambda row: row["ndcg@10"], default={})
     return {
         "fair": not reasons,

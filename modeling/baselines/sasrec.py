@@ -1,10 +1,9 @@
-"""SASRec with a softmax loss: the strongest simple rival, trained in the same run on the same train split.
+"""SASRec baseline with a softmax loss, trained in the same run on the same train split.
 
-Enters: train items by user in time order, and the valid item of each. Leaves: a scorer like the other baselines', and
-what its training did. A causal transformer reads a history and names the next item at every position (Kang and McAuley
-2018), by a softmax over cosines with item vectors that are also the input embeddings (Klenitskiy and Vasilev 2023 for
-the loss). Trade-off: the item vectors start from the purchases' spectrum instead of noise, which is worth dozens of
-epochs on a CPU (docs/decisions/0020): whatever makes the rival stronger makes the comparison fairer.
+Reads train items per user in time order and each user's valid item; returns a `Scorer` and the training curve. A causal
+transformer predicts the next item at every position (Kang and McAuley 2018) by a softmax over cosine similarities with
+item embeddings that are also its inputs (loss: Klenitskiy and Vasilev 2023). Item embeddings are initialised from a
+spectral decomposition of the purchases, which saves dozens of epochs on a CPU (docs/decisions/0020).
 """
 
 import logging
@@ -31,11 +30,11 @@ from modeling.metrics.ranking import by_user
 from modeling.models.t5 import seeded
 
 log = logging.getLogger("vip5")
-_BLOCK = 256  # users ranked at once
+_BLOCK = 256  # users per ranking block
 
 
 class SasRec(nn.Module):
-    """The model. Histories are item ids (B, T), oldest first, filled up with 0 on the right."""
+    """Causal transformer over item ids (B, T), oldest first, padded with 0 on the right."""
 
     def __init__(self, params: SasRecParams, num_items: int) -> None:
         super().__init__()
@@ -48,7 +47,7 @@ class SasRec(nn.Module):
         nn.init.normal_(self.items.weight, std=params.width**-0.5)
 
     def forward(self, histories: Tensor) -> Tensor:
-        """(B, T, D) unit vectors: where the next item is expected after each position."""
+        """Returns (B, T, D) unit vectors that predict the item after each position."""
         vectors = self.items(histories) + self.places[: histories.shape[1]]
         hidden = self.dropout(vectors * self.params.width**0.5)
         for block in self.blocks:
@@ -56,12 +55,12 @@ class SasRec(nn.Module):
         return F.normalize(self.norm(hidden), dim=-1)
 
     def directions(self, item_ids: Tensor) -> Tensor:
-        """(N, D) unit vectors of items, divided by the temperature."""
+        """Returns (N, D) unit item embeddings divided by the temperature."""
         return F.normalize(self.items(item_ids), dim=-1) / self.params.temperature
 
 
 class _Block(nn.Module):
-    """Causal attention and a feed-forward layer, each on normalised states; both add nothing at the start."""
+    """Pre-norm causal attention and a feed-forward layer; the block is the identity at initialisation."""
 
     def __init__(self, params: SasRecParams) -> None:
         super().__init__()
@@ -75,7 +74,7 @@ class _Block(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """(B, T, D) to (B, T, D)."""
+        """Maps (B, T, D) to (B, T, D)."""
         rows, length, width = hidden.shape
         projected = self.project(self.before_attention(hidden)).view(rows, length, 3, self.num_heads, -1)
         query, keys, values = projected.permute(2, 0, 3, 1, 4)  # (B, H, T, W) each
@@ -88,28 +87,30 @@ class _Block(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """A trained rival."""
+    """A trained SASRec."""
 
     scorer: Scorer
     curve: list[dict[str, float]]
-    """By epoch: epoch, loss, valid hr@10 and ndcg@10."""
+    """One row per epoch: epoch, loss, valid hr@10 and ndcg@10."""
     stopped: Literal["no better", "epochs", "max_seconds"]
-    """Why training ended; only "no better" means that more of it would not have helped."""
+    """Why training ended; "no better" means early stopping, the others that a limit was reached first."""
     start: str
-    """What the item vectors started from: spectral, titles or random."""
+    """Initialisation of the item embeddings: spectral, titles or random."""
 
 
 def train_sasrec(
     histories: Histories, num_items: int, params: SasRecParams, *, seed: int, titles: Sequence[str | None] = ()
 ) -> Trained:
-    """Trains on the train split, stops by the valid split, and ranks by all that is known before the test item.
+    """Trains on the train split with early stopping on the valid split.
+
+    The returned scorer reads all items known before the test item.
 
     Args:
-        histories: train items, and the items known before the test item, of which the newest is the valid item.
-        num_items: items of the catalogue.
-        params: size and training.
-        seed: of weights, order, dropout, negatives and the valid users.
-        titles: of items 1 to I, read where item vectors start from them.
+        histories: train items, and the items known before the test item; the newest of these is the valid item.
+        num_items: number of items in the catalogue.
+        params: model size and training parameters.
+        seed: seed of weights, order, dropout, negatives and the valid users.
+        titles: titles of items 1 to I, used if `params.start` is `titles`.
     """
     started = time.monotonic()
     with seeded(seed, "sasrec"):
@@ -118,23 +119,23 @@ def train_sasrec(
             model.parameters(), params.learning_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True
         )
         windows = histories.train.newest(params.max_history + 1)
-        checked = _valid_users(histories, params, seed)
-        best, kept, curve = (-1.0, 0), _copy(model), []
+        valid_users = _valid_users(histories, params, seed)
+        best, best_weights, curve = (-1.0, 0), _copy(model), []
         stopped: Literal["no better", "epochs", "max_seconds"] = "epochs"
         with Progress(params.epochs, "baseline SASRec", "epochs at most", limit=params.max_seconds) as bar:
             for epoch in range(1, params.epochs + 1):
                 loss = _epoch(model, optimiser, windows, num_items, rng(seed, "sasrec", epoch))
-                curve.append({"epoch": epoch, "loss": loss} | _validated(model, histories, checked, num_items))
+                curve.append({"epoch": epoch, "loss": loss} | _validated(model, histories, valid_users, num_items))
                 bar.update()
                 if curve[-1]["ndcg@10"] > best[0]:
-                    best, kept = (curve[-1]["ndcg@10"], epoch), _copy(model)
+                    best, best_weights = (curve[-1]["ndcg@10"], epoch), _copy(model)
                 if epoch - best[1] >= params.patience:
                     stopped = "no better"
                     break
                 if params.max_seconds is not None and time.monotonic() - started > params.max_seconds:
                     stopped = "max_seconds"
                     break
-    model.load_state_dict(kept)
+    model.load_state_dict(best_weights)
     seconds = time.monotonic() - started
     log.info("sasrec: valid NDCG@10 %.4f in epoch %d of %d, %.0f s, ended by: %s", *best, len(curve), seconds, stopped)
     scorer = scorer_of(model, histories.known, num_items)
@@ -142,7 +143,7 @@ def train_sasrec(
 
 
 def scorer_of(model: SasRec, known: Ragged, num_items: int) -> Scorer:
-    """Scores of all items after the newest `known` items of each user."""
+    """Returns a scorer of all items given the newest `known` items of each user."""
     windows = known.newest(model.params.max_history)
     everything = torch.arange(1, num_items + 1)
 
@@ -174,43 +175,43 @@ def _started_model(
 def _epoch(
     model: SasRec, optimiser: torch.optim.Optimizer, windows: Ragged, num_items: int, generator: np.random.Generator
 ) -> float:
-    """One pass over all users with at least two train items; the mean loss."""
+    """Trains one epoch over all users with at least two train items; returns the mean loss."""
     users = np.flatnonzero(windows.lengths > 1)
     lengths = windows.lengths[users]
     model.train()
     total = torch.zeros(())
-    for places in plan_batches(lengths, lengths, batch_size=model.params.batch_size, generator=generator):
-        rows = torch.from_numpy(windows.padded(users[places], fill=0).astype(np.int64))
-        asked = rows[:, 1:] > 0
-        loss = _loss(model, model(rows[:, :-1])[asked], rows[:, 1:][asked], num_items, generator)
+    for indices in plan_batches(lengths, lengths, batch_size=model.params.batch_size, generator=generator):
+        rows = torch.from_numpy(windows.padded(users[indices], fill=0).astype(np.int64))
+        is_target = rows[:, 1:] > 0
+        loss = _loss(model, model(rows[:, :-1])[is_target], rows[:, 1:][is_target], num_items, generator)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(model.parameters(), 5.0)
         optimiser.step()
-        total += loss.detach() * asked.sum()
+        total += loss.detach() * is_target.sum()
     return float(total / max(int((lengths - 1).sum()), 1))
 
 
 def _loss(model: SasRec, expected: Tensor, targets: Tensor, num_items: int, generator: np.random.Generator) -> Tensor:
-    """Mean cross-entropy of `targets` (N,) among all items, or among them and the drawn ones, given (N, D)."""
+    """Returns the mean cross-entropy of `targets` (N,) over all items, or over sampled negatives, given (N, D)."""
     count = model.params.num_negatives
     if count is None or count >= num_items:
         return F.cross_entropy(expected @ model.directions(torch.arange(1, num_items + 1)).T, targets - 1)
-    drawn = torch.from_numpy(generator.integers(1, num_items + 1, count))
-    others = (expected @ model.directions(drawn).T).masked_fill(drawn == targets[:, None], -torch.inf)
-    right = (expected * model.directions(targets)).sum(1, keepdim=True)
-    return F.cross_entropy(torch.cat([right, others], 1), torch.zeros_like(targets))
+    sampled = torch.from_numpy(generator.integers(1, num_items + 1, count))
+    others = (expected @ model.directions(sampled).T).masked_fill(sampled == targets[:, None], -torch.inf)
+    target_scores = (expected * model.directions(targets)).sum(1, keepdim=True)
+    return F.cross_entropy(torch.cat([target_scores, others], 1), torch.zeros_like(targets))
 
 
 def _valid_users(histories: Histories, params: SasRecParams, seed: int) -> IntArray:
     users = np.flatnonzero(histories.known.lengths > histories.train.lengths)
     users = users[histories.train.lengths[users] > 0]
-    drawn = rng(seed, "sasrec", "valid users").permutation(users)[: params.valid_users]
-    return np.sort(drawn).astype(np.int64)
+    sampled = rng(seed, "sasrec", "valid users").permutation(users)[: params.valid_users]
+    return np.sort(sampled).astype(np.int64)
 
 
 def _validated(model: SasRec, histories: Histories, users: IntArray, num_items: int) -> dict[str, float]:
-    """hr@10 and ndcg@10 of the valid items of `users`, train items masked."""
+    """Returns hr@10 and ndcg@10 of the valid items of `users`, with train items masked."""
     scorer = scorer_of(model, histories.train, num_items)
     ranks = []
     for start in range(0, len(users), _BLOCK):
@@ -218,9 +219,9 @@ def _validated(model: SasRec, histories: Histories, users: IntArray, num_items: 
         scores = scorer(part)
         known, train = histories.known.take(part), histories.train.take(part)
         target = known.values[known.offsets[1:] - 1][:, None] - 1
-        own = np.take_along_axis(scores, target, 1)
+        target_scores = np.take_along_axis(scores, target, 1)
         scores[train.owners, train.values - 1] = -np.inf
-        ranks.append(1 + (scores > own).sum(1))
+        ranks.append(1 + (scores > target_scores).sum(1))
     values = by_user(np.concatenate([np.zeros(0, np.int64), *ranks]), [10])
     return {name: float(values[name].mean()) if len(values[name]) else 0.0 for name in ("hr@10", "ndcg@10")}
 

@@ -12,40 +12,40 @@ class Params:
     """Parameters of the stage `evaluate`."""
 
     decoding: Literal["constrained", "unconstrained"] = "constrained"
-    """constrained: existing, unseen items by a prefix tree, direct by exact likelihood; unconstrained: as the paper."""
+    """constrained: prefix tree of unseen items, exact likelihood for direct; unconstrained: as in the paper."""
     beam: int = 20
-    """Beams a user; without effect where identifiers are one token (the whole catalogue is then ranked exactly)."""
+    """Beams per user; ignored for one-token identifiers, for which the whole catalogue is ranked exactly."""
     top_k: int = 20
-    """Items kept a user and prompt."""
+    """Items kept per user and prompt."""
     batch_size: int = 64
-    """Users a batch at most."""
+    """Maximum number of users per batch."""
     tokens_per_batch: int = 8192
-    """Source tokens a batch at most, padding included; attention over more is slower on a CPU, faster on a GPU."""
+    """Maximum source tokens per batch, padding included; larger batches are slower on a CPU and faster on a GPU."""
     prompts: tuple[str, ...] = ()
-    """Prompt ids to evaluate, such as [A-3, B-5]; empty for all that the test tables hold."""
+    """Prompts to evaluate, such as [A-3, B-5]; empty for all in the test tables."""
     ablation_prompts: tuple[str, ...] = ("A-3", "A-9", "B-5", "C-3")
-    """Which of them VIP5 without photos and the backbone answer too; empty for all."""
+    """Prompts on which VIP5 without photos and the backbone are evaluated too; empty for all."""
     max_users: int | None = None
-    """Users drawn by the seed, for a quick look; null for all."""
+    """Number of users, sampled by the seed, for a quick evaluation; null for all."""
     bootstrap_resamples: int = 1000
-    """Resamples of the users behind every 95 % interval; 0 leaves intervals out."""
+    """Bootstrap resamples for the 95 % intervals; 0 omits the intervals."""
     recent_share: float = 0.1
-    """Share of the newest train interactions that the baseline recent_popularity counts."""
+    """Share of the newest train interactions that the recent_popularity baseline counts."""
     sasrec: SasRecParams | None = field(default_factory=SasRecParams)
-    """The baseline that is trained in the same run; null leaves it out."""
+    """Parameters of the SASRec baseline; null skips it."""
     ridge: RidgeParams | None = field(default_factory=RidgeParams)
-    """The baseline that is solved in closed form in the same run; null leaves it out."""
+    """Parameters of the ridge regression (EASE) baseline; null skips it."""
     max_copied_share: float = 0.05
-    """Share of a family's test prompts that may be word for word in train (a person who pastes one review under several
-    items); above it the family is called leaking. A prompt about the same user and item counts whatever its share."""
+    """Maximum share of a family's test prompts that occur verbatim in train, as from one review pasted under several
+    items; above it the family is reported as leaking. A copy with the same user and item is always a leak."""
     explanation_max_tokens: int = 32
-    """Longest generated explanation, tokens, </s> included (the paper's saved run: 20)."""
+    """Maximum length of a generated explanation, tokens, </s> included (the paper's saved run: 20)."""
     device: str = "auto"
-    """auto (a GPU where there is one), cpu, cuda or cuda:N."""
+    """auto (a GPU if available), cpu, cuda or cuda:N."""
     num_threads: int | None = None
-    """CPU threads; null leaves torch's choice."""
+    """CPU threads; null uses torch's default."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Arithmetic of the models' passes; bfloat16 pays on hardware that has units for it."""
+    """Precision of the forward passes; bfloat16 is faster only on hardware that supports it."""
 
     def __post_init__(self) -> None:
         for name in ("beam", "top_k", "batch_size", "tokens_per_batch", "explanation_max_tokens"):

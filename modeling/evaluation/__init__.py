@@ -1,1 +1,1 @@
-"""Rank, compare, detect leaks, write the results."""
+"""Ranks prompts, compares models, detects leaks and writes the results."""

@@ -1,7 +1,7 @@
-"""The parts of an evaluation: what is scored and compared.
+"""Scores models on the test prompts and compares them.
 
-Enters: tables, models and the parameters of `evaluate`. Leaves: scores by model, and the content of the metrics file.
-Trade-off: one function a step, called in order by the stage, instead of an evaluator object with state.
+Reads tables, models and the parameters of `evaluate`; returns scores per model and the content of `evaluate.json`. The
+stage calls one function per step, in order.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,13 +15,13 @@ from features.errors import ParamsError, TableError
 from features.runtime.progress import Progress
 from features.runtime.stage import Context
 from modeling.baselines import counting as base
-from modeling.baselines.run_baselines import Rivals
+from modeling.baselines.run_baselines import BaselineRanks
 from modeling.data.prompt_dataset import Corpus
 from modeling.evaluation.generate_explanations import Explanations, explain_prompt, explanation_block
 from modeling.evaluation.inputs import Inputs
 from modeling.evaluation.leakage import leakage_block
 from modeling.evaluation.rank_prompts import Rankings, Search, rank_prompt, rows_by_prompt
-from modeling.evaluation.user_id_leakage import by_chance, neighbour_ranks
+from modeling.evaluation.user_id_leakage import neighbour_ranks, shuffled_numbers
 from modeling.metrics.blocks import difference_block, ranking_block
 from modeling.metrics.slices import Masks, own_slices, slices_by_model
 from modeling.models.checkpoints import read_manifest
@@ -33,39 +33,39 @@ IntArray = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """What one model did on every evaluated prompt."""
+    """Rankings and explanations of one model on every evaluated prompt."""
 
     sequential: Mapping[str, Rankings]
     direct: Mapping[str, Rankings]
     explanation: Mapping[str, Explanations] = field(default_factory=dict)
 
 
-def chosen(ablations: Sequence[str], prompts: Sequence[str]) -> tuple[str, ...]:
-    """The ablations' prompts among the evaluated ones; empty in either means all.
+def select_ablations(ablations: Sequence[str], prompts: Sequence[str]) -> tuple[str, ...]:
+    """Returns the ablation prompts that are also evaluated; an empty list means all prompts.
 
     Raises:
-        ParamsError: no prompt is left, so that the comparison would be silently empty.
+        ParamsError: no prompt is left to compare.
     """
     if not ablations or not prompts:
         return tuple(ablations or prompts)
-    both = tuple(name for name in ablations if name in prompts or name.partition(":")[0] in prompts)
-    if not both:
+    selected = tuple(name for name in ablations if name in prompts or name.partition(":")[0] in prompts)
+    if not selected:
         raise ParamsError(
             f"evaluate.ablation_prompts {list(ablations)} outside evaluate.prompts {list(prompts)}",
-            "some in common",
-            "change one of them",
+            "at least one prompt in common",
+            "change one of the two parameters",
         )
-    return both
+    return selected
 
 
 def num_rows(corpus: Corpus, inputs: Inputs, prompts: Sequence[str], families: Sequence[int]) -> int:
-    """Rows that `score_model` answers."""
-    chosen_rows = (rows_by_prompt(corpus, family, inputs.users, prompts) for family in families)
-    return sum(len(rows) for by_prompt in chosen_rows for rows in by_prompt.values())
+    """Returns the number of prompt rows that `score_model` processes."""
+    by_family = (rows_by_prompt(corpus, family, inputs.users, prompts) for family in families)
+    return sum(len(rows) for by_prompt in by_family for rows in by_prompt.values())
 
 
 def check_candidates(direct: Mapping[str, Rankings], inputs: Inputs) -> None:
-    """Raises TableError if a direct prompt lists anything but the test item and the user's fixed negatives."""
+    """Raises TableError if the candidates of a direct prompt are not the test item and the user's fixed negatives."""
     for key, rankings in direct.items():
         if rankings.candidates is None:
             raise TableError(
@@ -97,17 +97,17 @@ def score_model(
     label: str,
     bar: Progress,
 ) -> Scores:
-    """Ranks items on every evaluated sequential and direct prompt and writes explanations.
+    """Ranks items for every evaluated sequential and direct prompt and generates explanations.
 
     Args:
         model: VIP5, or the backbone with a text-only corpus.
         corpus: all test prompts.
         inputs: catalogue and histories.
-        search: how items are decoded.
-        prompts: only these; empty for all.
-        explanation_tokens: longest explanation; None writes none.
-        label: what the progress line calls the model.
-        bar: of the whole evaluation.
+        search: decoding parameters.
+        prompts: keys of the prompts to evaluate; empty for all.
+        explanation_tokens: longest explanation, tokens; None skips explanations.
+        label: model name in the progress bar.
+        bar: progress bar of the whole evaluation.
     """
     rankings: list[dict[str, Rankings]] = [
         {
@@ -134,55 +134,57 @@ def score_model(
 
 @dataclass(frozen=True, kw_only=True)
 class Compared:
-    """All that one evaluation scored."""
+    """Scores of all models and baselines of one evaluation."""
 
     vip5: Scores
     others: Mapping[str, Scores]
-    """Other models by name: without_photos (where VIP5 sees photos at all), backbone."""
-    rivals: Rivals
+    """Other models by name: backbone, and without_photos if VIP5 reads photos."""
+    baselines: BaselineRanks
 
     def ranks(self, family: str, key: str) -> dict[str, IntArray]:
-        """Ranks of all models and rivals but VIP5 for the users of one prompt."""
-        ranks = self.rivals.aligned(family, getattr(self.vip5, family)[key].user_ids)
+        """Returns ranks of all baselines and models except VIP5 for the users of one prompt."""
+        ranks = self.baselines.aligned(family, getattr(self.vip5, family)[key].user_ids)
         for name, scores in self.others.items():
             if key in getattr(scores, family):
                 ranks[name] = getattr(scores, family)[key].ranks
         return ranks
 
     def block(self, family: str, key: str, masks: Masks, *, resamples: int, seed: int) -> dict[str, Any]:
-        """VIP5's block of one prompt, with differences to all others and slices."""
+        """Returns VIP5's metric block of one prompt, with differences to all other models and with slices."""
         rankings = getattr(self.vip5, family)[key]
         how = {"resamples": resamples, "seed": seed}
         block = ranking_block(rankings.ranks, **how)
         block["differences"] = difference_block(rankings.ranks, self.ranks(family, key), **how)
         block["slices"] = own_slices(rankings.ranks, masks, **how)
-        return block | ({"strings": rankings.strings} if rankings.strings else {})
+        return block | ({"strings": rankings.invalid_shares} if rankings.invalid_shares else {})
 
-    def further(self, candidates: str, *, resamples: int, seed: int) -> dict[str, Any]:
-        """VIP5's blocks of the direct prompts among other candidates: popular or whole."""
+    def other_candidate_set(self, candidates: str, *, resamples: int, seed: int) -> dict[str, Any]:
+        """Returns VIP5's blocks of the direct prompts over another candidate set: popular or whole."""
         blocks = {}
         for key, rankings in self.vip5.direct.items():
-            if candidates in rankings.further:
-                ranks = rankings.further[candidates]
-                others = self.rivals.aligned(f"direct_{candidates}", rankings.user_ids)
+            if candidates in rankings.other_candidate_sets:
+                ranks = rankings.other_candidate_sets[candidates]
+                others = self.baselines.aligned(f"direct_{candidates}", rankings.user_ids)
                 blocks[key] = ranking_block(ranks, resamples=resamples, seed=seed)
                 blocks[key]["differences"] = difference_block(ranks, others, resamples=resamples, seed=seed)
         return blocks
 
 
 def num_candidates(scores: Scores, inputs: Inputs) -> dict[str, int]:
-    """How many items, the right one included, a direct prompt is ranked among, by task; the most of any user."""
-    listed = [
-        int((own.candidates > 0).sum(1).max(initial=0)) for own in scores.direct.values() if own.candidates is not None
+    """Returns the number of candidates, target included, by direct task; the maximum over users."""
+    counts = [
+        int((ranking.candidates > 0).sum(1).max(initial=0))
+        for ranking in scores.direct.values()
+        if ranking.candidates is not None
     ]
     popular = int(inputs.popular.lengths.max(initial=0))
-    return {"direct": max(listed, default=0), "direct_popular": popular, "direct_whole": inputs.catalogue.num_items}
+    return {"direct": max(counts, default=0), "direct_popular": popular, "direct_whole": inputs.catalogue.num_items}
 
 
 def results_of(
     compared: Compared, inputs: Inputs, context: Context, *, decoding: str, resamples: int, max_copied_share: float
 ) -> dict[str, Any]:
-    """The content of `metrics/<dataset>/evaluate.json`."""
+    """Returns the content of `metrics/<dataset>/evaluate.json`."""
     how = {"resamples": resamples, "seed": context.seed}
     results: dict[str, Any] = {
         "dataset": context.dataset,
@@ -193,8 +195,8 @@ def results_of(
         "training": {stage: read_manifest(context, stage).get("training", {}) for stage in ("pretrain", "train")},
         "sequential": {},
         "direct": {},
-        "direct_popular": compared.further("popular", **how),
-        "direct_whole": compared.further("whole", **how),
+        "direct_popular": compared.other_candidate_set("popular", **how),
+        "direct_whole": compared.other_candidate_set("whole", **how),
         "explanation": _explanations(compared.vip5, inputs, how),
         "slices": {"sequential": {}, "direct": {}},
     }
@@ -214,23 +216,23 @@ def results_of(
         else:
             results[name] = blocks | {"explanation": _explanations(scores, inputs, how)}
     results["baselines"] = {
-        task: {name: ranking_block(own, **how) for name, own in ranks.items()}
-        for task, ranks in compared.rivals.ranks.items()
+        task: {name: ranking_block(task_ranks, **how) for name, task_ranks in ranks.items()}
+        for task, ranks in compared.baselines.ranks.items()
     }
-    results["baseline_notes"] = compared.rivals.notes
+    results["baseline_notes"] = compared.baselines.notes
     results["leakage"] = _leakage(inputs, context, max_copied_share=max_copied_share, **how)
     return results
 
 
 def _leakage(inputs: Inputs, context: Context, *, max_copied_share: float, resamples: int, seed: int) -> dict[str, Any]:
-    """The block `leakage`: every check on the tables of this dataset."""
-    everyone = np.flatnonzero(inputs.histories.targets > 0)
+    """Returns the block `leakage`: all checks on the tables of this dataset."""
+    users = np.flatnonzero(inputs.histories.targets > 0)
     return leakage_block(
-        rule_ranks=base.number_rule_ranks(inputs.histories, everyone),
-        rule_targets=inputs.histories.targets[everyone],
+        rule_ranks=base.number_rule_ranks(inputs.histories, users),
+        rule_targets=inputs.histories.targets[users],
         neighbours=(
             neighbour_ranks(inputs.histories, inputs.user_numbers),
-            neighbour_ranks(inputs.histories, by_chance(inputs.user_numbers, context.seed)),
+            neighbour_ranks(inputs.histories, shuffled_numbers(inputs.user_numbers, context.seed)),
         ),
         num_items=inputs.catalogue.num_items,
         histories=inputs.histories,
@@ -244,11 +246,11 @@ def _leakage(inputs: Inputs, context: Context, *, max_copied_share: float, resam
 
 
 def _rankings(rankings: Mapping[str, Rankings], how: Mapping[str, int]) -> dict[str, Any]:
-    return {key: ranking_block(own.ranks, **how) for key, own in rankings.items()}
+    return {key: ranking_block(ranking.ranks, **how) for key, ranking in rankings.items()}
 
 
 def _explanations(scores: Scores, inputs: Inputs, how: Mapping[str, int]) -> dict[str, Any]:
     return {
-        key: {"given": list(inputs.given[key])} | explanation_block(found, inputs.features, **how)
-        for key, found in scores.explanation.items()
+        key: {"given": list(inputs.given[key])} | explanation_block(explanations, inputs.features, **how)
+        for key, explanations in scores.explanation.items()
     }

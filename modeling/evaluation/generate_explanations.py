@@ -1,8 +1,7 @@
-"""Generated explanations of the test split: greedy sentences beside what the users wrote.
+"""Generates explanations for the test split and scores them against the sentences that users wrote.
 
-Enters: a model, tokenised explanation prompts, the `explanations` table. Leaves: rows of `explanations_generated` and
-their metrics. Trade-off: greedy sentences, one each, quick and the same in every run, instead of the likeliest ones
-that beams would find.
+Reads a model, tokenised explanation prompts and the table `explanations`; returns rows of `explanations_generated` and
+their metrics. Decoding is greedy: deterministic and faster than beam search.
 """
 
 from collections import defaultdict
@@ -30,35 +29,35 @@ class Explanations:
     """The rows of one evaluated explanation prompt."""
 
     rows: IntArray
-    """Rows of the corpus."""
+    """Row numbers in the corpus."""
     generated: list[str]
     references: list[str]
     user_ids: IntArray
     item_ids: IntArray
-    """The item spoken of; 0 where the prompt shows no photo of it."""
+    """The reviewed item; 0 if the prompt shows no photo of it."""
 
 
 def features_of(explanations: pa.Table) -> Features:
-    """Feature words by (user, item, sentence)."""
-    found: Features = defaultdict(list)
+    """Returns feature words by (user, item, sentence)."""
+    features: Features = defaultdict(list)
     columns = [explanations[name].to_pylist() for name in ("user_id", "item_id", "sentence", "feature")]
     for user, item, sentence, feature in zip(*columns, strict=True):
-        found[user, item, sentence].append(feature)
-    return dict(found)
+        features[user, item, sentence].append(feature)
+    return dict(features)
 
 
 def explain_prompt(
     model: VIP5, corpus: Corpus, rows: IntArray, *, batch_size: int, max_tokens: int, label: str, bar: Progress
 ) -> Explanations:
-    """One greedy sentence of at most `max_tokens` tokens (</s> included) for each of `rows`."""
+    """Generates one greedy sentence of at most `max_tokens` tokens (</s> included) for each of `rows`."""
     generated = [""] * len(rows)
     bar.show(label)
-    for places in plan_batches(corpus.lengths[rows], corpus.targets.lengths[rows], batch_size=batch_size):
-        batch = corpus.batch(rows[places], next(model.parameters()).device)
+    for indices in plan_batches(corpus.lengths[rows], corpus.targets.lengths[rows], batch_size=batch_size):
+        batch = corpus.batch(rows[indices], next(model.parameters()).device)
         tokens = greedy_decode(model, batch, max_tokens=max_tokens, eos_id=corpus.tokens.eos_id)
-        for place, ids in zip(places, tokens, strict=True):
-            generated[place] = corpus.tokens.decode(ids.tolist())
-        bar.update(len(places))
+        for index, ids in zip(indices, tokens, strict=True):
+            generated[index] = corpus.tokens.decode(ids.tolist())
+        bar.update(len(indices))
     return Explanations(
         rows=rows,
         generated=generated,
@@ -68,15 +67,15 @@ def explain_prompt(
     )
 
 
-def explanation_block(found: Explanations, features: Features, *, resamples: int, seed: int) -> dict[str, Any]:
-    """Metrics of one prompt, in percent; `feature_match` counts sentences with the reference's feature word."""
-    keys = zip(found.user_ids.tolist(), found.item_ids.tolist(), found.references, strict=True)
+def explanation_block(explanations: Explanations, features: Features, *, resamples: int, seed: int) -> dict[str, Any]:
+    """Returns metrics of one prompt, in percent; `feature_match` counts sentences with the reference's feature word."""
+    keys = zip(explanations.user_ids.tolist(), explanations.item_ids.tolist(), explanations.references, strict=True)
     words: Sequence[Sequence[str]] = [features.get(key, []) for key in keys]
-    return text_metrics(found.generated, found.references, words, resamples=resamples, seed=seed)
+    return text_metrics(explanations.generated, explanations.references, words, resamples=resamples, seed=seed)
 
 
 def last_images(corpus: Corpus, rows: IntArray) -> npt.NDArray[np.int64]:
-    """(N,) the last item whose photo each row shows; 0 where it shows none."""
+    """Returns (N,) the last item whose photo each row shows; 0 if it shows none."""
     images = corpus.image_ids.padded(rows, fill=0).astype(np.int64)
     lengths = corpus.image_ids.lengths[rows]
     if not images.shape[1]:

@@ -1,7 +1,7 @@
-"""What an evaluation reads beside models: histories, catalogue, photos, negatives, and what the manifests say of them.
+"""Loads the inputs of an evaluation: histories, catalogue, photos, negatives and manifest notes.
 
-Enters: tables of several stages. Leaves: `Inputs` and test corpora.
-Trade-off: all of it is held in memory at once, which the largest public dump allows (some 10 bytes an interaction).
+Reads tables of several stages; returns `Inputs` and test corpora. All inputs are held in memory, about 10 bytes per
+interaction.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,7 +35,7 @@ IntArray = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """Everything an evaluation reads beside models and prompts."""
+    """Inputs of an evaluation except models and prompts."""
 
     interactions: pa.Table
     histories: Histories
@@ -45,19 +45,19 @@ class Inputs:
     negatives: Ragged
     """Row u: the fixed test negatives of user u, ascending."""
     popular: Ragged
-    """Row u: candidates of user u with negatives drawn by popularity, the test item first."""
+    """Row u: popularity-sampled candidates of user u, the test item first."""
     content: Content
     users: IntArray | None
-    """Users drawn by `max_users`; None for all."""
+    """Users sampled because of `max_users`; None for all."""
     user_numbers: IntArray
-    """(U + 1,) what prompts write for each user; place 0 is unused."""
+    """(U + 1,) user number in prompts by user_id; index 0 is unused."""
     numbering: str
-    """How the items were numbered: random, train_first or p5."""
+    """Item numbering: random, train_first or p5."""
     given: Mapping[str, Sequence[str]]
-    """By explanation prompt, what it gives away of the review it asks for: headline, feature, rating."""
+    """By explanation prompt, the fields of the target review that it contains: headline, feature, rating."""
 
     def slices(self, rankings: Rankings) -> Masks:
-        """Which users of one prompt belong to which slice."""
+        """Returns the slice masks for the users of one prompt."""
         return slice_masks(
             rankings.user_ids,
             rankings.targets,
@@ -68,7 +68,7 @@ class Inputs:
 
 
 def load_inputs(context: Context, tokens: Tokens, *, max_users: int | None) -> Inputs:
-    """Reads the tables of `evaluate` except prompts; `max_users` draws users by the seed."""
+    """Reads the tables of `evaluate` except prompts; `max_users` samples users by the seed."""
     interactions = read_table(context.table("sequences/interactions"), schema.INTERACTIONS)
     histories = known_before_test(interactions)
     identifiers = read_table(context.table("identifiers"), schema.IDENTIFIERS, columns=("item_id", "text"))
@@ -77,8 +77,8 @@ def load_inputs(context: Context, tokens: Tokens, *, max_users: int | None) -> I
     photos = PhotoTable.load(context.table("images/embeddings"))
     users = None
     if max_users is not None and max_users < histories.num_users:
-        drawn = rng(context.seed, "evaluate", "users").choice(histories.num_users, max_users, replace=False)
-        users = np.sort(drawn) + 1
+        sampled = rng(context.seed, "evaluate", "users").choice(histories.num_users, max_users, replace=False)
+        users = np.sort(sampled) + 1
     return Inputs(
         interactions=interactions,
         histories=histories,
@@ -96,16 +96,16 @@ def load_inputs(context: Context, tokens: Tokens, *, max_users: int | None) -> I
 
 
 def noted(context: Context, table: str, key: str) -> Any:
-    """What the manifest of `table` notes under `key`.
+    """Returns the note `key` in the manifest of `table`.
 
     Raises:
-        TableError: nothing, because an older version of the stage wrote the table.
+        TableError: there is no such note, because an older version of the stage wrote the table.
     """
     manifest = read_manifest(context.table(table))
     if key not in manifest["notes"]:
         raise TableError(
             f"no note {key} in {table}",
-            f"a table of today's {manifest['stage']}",
+            f"a table that the current version of {manifest['stage']} wrote",
             f"run `.venv/bin/dvc repro {manifest['stage']}`",
         )
     return manifest["notes"][key]
@@ -116,22 +116,22 @@ def _user_numbers(users: pa.Table) -> IntArray:
 
 
 def _popular(histories: Histories, users: IntArray | None, negatives: Ragged, num_items: int, seed: int) -> Ragged:
-    """As many popular candidates as the table has uniform ones, of the evaluated users who have any."""
-    asked = np.flatnonzero((negatives.lengths > 0) & (histories.targets > 0)).astype(np.int64)
-    asked = asked if users is None else np.intersect1d(asked, users)
+    """Samples as many candidates by popularity as the table has uniform ones, for evaluated users who have any."""
+    users_with_negatives = np.flatnonzero((negatives.lengths > 0) & (histories.targets > 0)).astype(np.int64)
+    users_with_negatives = users_with_negatives if users is None else np.intersect1d(users_with_negatives, users)
     count = int(negatives.lengths.max(initial=0))
     counts = train_counts(histories, num_items)
-    listed = popular_candidates(histories, asked, counts, num_negatives=count, seed=seed)
+    sampled = popular_candidates(histories, users_with_negatives, counts, num_negatives=count, seed=seed)
     lengths = np.zeros(histories.num_users + 1, np.int64)
-    lengths[asked] = (listed > 0).sum(1)
-    return Ragged(listed[listed > 0], offsets_of(lengths))
+    lengths[users_with_negatives] = (sampled > 0).sum(1)
+    return Ragged(sampled[sampled > 0], offsets_of(lengths))
 
 
 def _content(context: Context, photos: PhotoTable) -> Content:
     items = read_table(context.table("sequences/items"), schema.CATALOGUE, columns=("title",))
     vectors = read_table(context.table("texts"), schema.text_embeddings, columns=("embedding",))["embedding"]
-    flat = vectors.combine_chunks()
-    rows = flat.flatten().to_numpy(zero_copy_only=False).reshape(len(flat), -1).astype(np.float32)
+    embeddings = vectors.combine_chunks()
+    rows = embeddings.flatten().to_numpy(zero_copy_only=False).reshape(len(embeddings), -1).astype(np.float32)
     return Content(titles=items["title"].to_pylist(), title_vectors=rows, photos=photos)
 
 
@@ -143,18 +143,18 @@ def _negatives(candidates: pa.Table, num_users: int) -> Ragged:
 
 
 def test_corpus(context: Context, tokens: Tokens, photos: PhotoTable | None) -> Corpus:
-    """All test prompts; photos None takes the placeholders out."""
+    """Loads all test prompts; without `photos`, the photo placeholders are removed."""
     return Corpus.load([context.table(f"prompts/test/{family}") for family in schema.FAMILIES], tokens, photos)
 
 
 def check_vision(model: VIP5, inputs: Inputs) -> None:
-    """Raises ModelError if the model was trained on image features of another width."""
+    """Raises ModelError if the model was trained on image embeddings of another width."""
     if model.visual is None:
         return
     width = model.visual.inner.weight.shape[1]
     if width != inputs.photos.width:
         raise ModelError(
-            f"a model for image features of {width} numbers",
-            f"{inputs.photos.width} numbers, as in images/embeddings",
+            f"a model trained on image embeddings of width {width}",
+            f"width {inputs.photos.width}, as in images/embeddings",
             "run `.venv/bin/dvc repro train`",
         )

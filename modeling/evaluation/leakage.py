@@ -1,9 +1,8 @@
-"""Does the answer leak into what the model sees: through item numbers, train prompts, or time.
+"""Detects target leakage through item numbers, user numbers, train prompts and time order.
 
-Enters: histories, train and test prompt tables, manifests. Leaves: the `leakage` block of the metrics file, with a
-verdict and its reasons by family.
-Trade-off: every train prompt is read once, part by part, so that the check holds for what was trained on and not for
-what was meant.
+Reads histories, train and test prompt tables and manifests; returns the block `leakage` of `evaluate.json` with a
+verdict and its reasons per family. All train prompts are read, part by part, so the checks cover the data that the
+model was trained on.
 """
 
 from collections.abc import Iterator, Mapping
@@ -27,7 +26,7 @@ from modeling.metrics.ranking import by_user
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 _ROWS = 16_384
-_SUSPECT = 3.0
+_SUSPECT = 3.0  # a hit rate above this multiple of chance is a leak
 LEAKING_NUMBERINGS = ("p5",)
 
 
@@ -45,35 +44,35 @@ def leakage_block(
     resamples: int,
     seed: int,
 ) -> dict[str, Any]:
-    """All checks and their verdict.
+    """Runs all leakage checks and returns their results and verdict.
 
     Args:
         rule_ranks: ranks of the test items under the number rule.
-        rule_targets: these test items.
-        neighbours: ranks of the test items under the neighbour rule of `user_numbers`, and the same by chance.
-        num_items: items of the catalogue.
+        rule_targets: the test items of `rule_ranks`.
+        neighbours: ranks of the test items under the user-neighbour rule, with real and with shuffled user numbers.
+        num_items: number of items in the catalogue.
         histories: known items and test items.
         interactions: `sequences/interactions`, for the time order.
-        prompts: the folder with `train/<family>` and `test/<family>` tables.
-        numbering: how the sequences stage numbered the items: random, train_first or p5.
-        max_copied_share: of a family's test prompts, the share that may be word for word in train.
-        resamples: bootstrap resamples for the rule's interval.
-        seed: of the bootstrap.
+        prompts: folder of the tables `train/<family>`, `valid/<family>` and `test/<family>`.
+        numbering: item numbering of the stage `sequences`: random, train_first or p5.
+        max_copied_share: largest share of a family's test prompts that may occur verbatim in train.
+        resamples: bootstrap resamples for the intervals of the rules.
+        seed: seed of the bootstrap.
 
     Returns:
-        `number_rule_hr@1`, `number_rule_hr@10`, and what meaningless numbers would give (`number_rule_chance_...`),
-        what `pairs_in_train` finds, `test_prompts_in_train`, `valid_prompts_in_train` and `test_prompts_in_valid`
-        (rows with the same source and target), `users_out_of_time_order` (null without timestamps), `numbering`,
-        `numbers_leak`, `user_neighbours_hr@10` and its `user_neighbours_chance_hr@10`, `user_numbers_leak`; by family
-        what `family_verdicts` says; `reasons` and `leaking` of all families together.
+        `number_rule_hr@1`, `number_rule_hr@10` and their values at chance (`number_rule_chance_...`); the results of
+        `pairs_in_train`; `test_prompts_in_train`, `valid_prompts_in_train` and `test_prompts_in_valid` (rows with the
+        same source and target); `users_out_of_time_order` (null without timestamps); `numbering`; `numbers_leak`;
+        `user_neighbours_hr@10`, `user_neighbours_chance_hr@10` and `user_numbers_leak`; per family the result of
+        `family_verdicts`; `reasons` and `leaking` over all families.
     """
     values = by_user(rule_ranks, [1, 10])
-    near, dealt = (by_user(ranks, [10]) for ranks in neighbours)
-    near_low = intervals(near, resamples=max(resamples, 1), seed=seed)["hr@10"][0]
+    neighbour_values, shuffled = (by_user(ranks, [10]) for ranks in neighbours)
+    neighbour_low = intervals(neighbour_values, resamples=max(resamples, 1), seed=seed)["hr@10"][0]
     chance = {k: min(1.0, k / max(num_items, 1)) for k in (1, 10)}
     pairs = pairs_in_train(prompts / "train", histories, num_items)
-    tells = numbers_tell(values, rule_targets, num_items, resamples=max(resamples, 1), seed=seed)
-    found: dict[str, Any] = {
+    numbers_leak = item_numbers_leak(values, rule_targets, num_items, resamples=max(resamples, 1), seed=seed)
+    results: dict[str, Any] = {
         "number_rule_hr@1": _mean(values["hr@1"]),
         "number_rule_hr@10": _mean(values["hr@10"]),
         "number_rule_chance_hr@1": chance[1],
@@ -84,29 +83,34 @@ def leakage_block(
         "test_prompts_in_valid": copied_prompts(prompts, "test", "valid"),
         "users_out_of_time_order": out_of_time_order(interactions),
         "numbering": numbering,
-        "numbers_leak": tells or numbering in LEAKING_NUMBERINGS,
-        "user_neighbours_hr@10": _mean(near["hr@10"]),
-        "user_neighbours_chance_hr@10": _mean(dealt["hr@10"]),
-        "user_numbers_leak": near_low > _SUSPECT * max(_mean(dealt["hr@10"]), chance[10]),
+        "numbers_leak": numbers_leak or numbering in LEAKING_NUMBERINGS,
+        "user_neighbours_hr@10": _mean(neighbour_values["hr@10"]),
+        "user_neighbours_chance_hr@10": _mean(shuffled["hr@10"]),
+        "user_numbers_leak": neighbour_low > _SUSPECT * max(_mean(shuffled["hr@10"]), chance[10]),
     }
     copies = {family: copies_in_family(prompts, family) for family in FAMILIES}
-    verdicts = family_verdicts(found, copies, max_copied_share)
-    reasons = list(dict.fromkeys(reason for own in verdicts.values() for reason in own["reasons"]))
-    return {**found, **verdicts, "reasons": reasons, "leaking": any(own["leaks"] for own in verdicts.values())}
+    verdicts = family_verdicts(results, copies, max_copied_share)
+    reasons = list(dict.fromkeys(reason for verdict in verdicts.values() for reason in verdict["reasons"]))
+    return {
+        **results,
+        **verdicts,
+        "reasons": reasons,
+        "leaking": any(verdict["leaks"] for verdict in verdicts.values()),
+    }
 
 
-def numbers_tell(
+def item_numbers_leak(
     values: Mapping[str, FloatArray], targets: IntArray, num_items: int, *, resamples: int, seed: int
 ) -> bool:
-    """Whether the number rule hits far above chance, both over users and over the items that they are asked for.
+    """Returns whether the number rule hits far above chance, averaged over users and averaged over target items.
 
-    Averaged over users alone, one popular item whose random number happens to follow that of another one would do.
+    The average over items excludes a single popular item whose random number happens to follow that of another one.
     """
     users = intervals(values, resamples=resamples, seed=seed)
     counts = np.bincount(targets, minlength=num_items + 1)
-    asked = counts > 0
+    is_target = counts > 0
     hits = {
-        f"hr@{k}": np.bincount(targets, values[f"hr@{k}"], minlength=num_items + 1)[asked] / counts[asked]
+        f"hr@{k}": np.bincount(targets, values[f"hr@{k}"], minlength=num_items + 1)[is_target] / counts[is_target]
         for k in (1, 10)
     }
     items = intervals(hits, resamples=resamples, seed=seed)
@@ -115,15 +119,15 @@ def numbers_tell(
 
 
 def family_verdicts(
-    found: Mapping[str, Any], copies: Mapping[str, Mapping[str, Any]], max_copied_share: float
+    results: Mapping[str, Any], copies: Mapping[str, Mapping[str, Any]], max_copied_share: float
 ) -> dict[str, dict[str, Any]]:
-    """By family: `leaks`, `reasons`, and what `copies_in_family` counts.
+    """Returns `leaks`, `reasons` and the counts of `copies_in_family` per family.
 
-    What tells the next item (numbers, pairs, time) is a leak of both ranking families. Copied prompts are one of their
-    own family: always where the train prompt is about the same user and item, else where their share is too large.
+    Leaks of the next item (numbers, pairs, time) apply to both ranking families. Copied prompts apply to their own
+    family: always if a train prompt is about the same user and item, otherwise above `max_copied_share`.
     """
     verdicts = {}
-    ranking = ranking_reasons(found)
+    ranking = ranking_reasons(results)
     for family, counts in copies.items():
         reasons = [] if family == "explanation" else list(ranking)
         if counts["pairs_in_train"]:
@@ -137,43 +141,44 @@ def family_verdicts(
     return verdicts
 
 
-def ranking_reasons(found: Mapping[str, Any]) -> list[str]:
-    """Why the ranking families leak, whatever their copied prompts; empty where they do not."""
+def ranking_reasons(results: Mapping[str, Any]) -> list[str]:
+    """Returns why the ranking families leak, apart from copied prompts; empty if they do not."""
     reasons = []
-    if found["numbers_leak"]:
+    if results["numbers_leak"]:
         reasons.append(
-            f"ranking: item numbers ({found['numbering']}) tell the next item: counting on from the largest number of "
-            f"the history finds {_percent(found['number_rule_hr@1'])} at once and "
-            f"{_percent(found['number_rule_hr@10'])} within ten steps (by chance "
-            f"{_percent(found['number_rule_chance_hr@1'])} and {_percent(found['number_rule_chance_hr@10'])})"
+            f"ranking: item numbers ({results['numbering']}) reveal the next item: counting up from the largest number "
+            f"of the history finds {_percent(results['number_rule_hr@1'])} at once and "
+            f"{_percent(results['number_rule_hr@10'])} within ten steps (by chance "
+            f"{_percent(results['number_rule_chance_hr@1'])} and {_percent(results['number_rule_chance_hr@10'])})"
         )
-    if found["user_numbers_leak"]:
+    if results["user_numbers_leak"]:
         reasons.append(
-            "ranking: user numbers tell the next item: the items of the nearest numbers hold it for "
-            f"{_percent(found['user_neighbours_hr@10'])} (by chance {_percent(found['user_neighbours_chance_hr@10'])})"
+            "ranking: user numbers reveal the next item: the items of the nearest user numbers contain it for "
+            f"{_percent(results['user_neighbours_hr@10'])} "
+            f"(by chance {_percent(results['user_neighbours_chance_hr@10'])})"
         )
-    if found["test_pairs_in_train"]:
-        shares = found["test_pairs_in_train_by_family"]
+    if results["test_pairs_in_train"]:
+        shares = results["test_pairs_in_train_by_family"]
         where = ", ".join(f"{family} {_percent(share)}" for family, share in shares.items() if share)
         reasons.append(
-            f"ranking: {_percent(found['test_pairs_in_train'])} of the test user-item pairs occur in train prompts "
+            f"ranking: {_percent(results['test_pairs_in_train'])} of the test user-item pairs occur in train prompts "
             f"(by family: {where}; allowed: none)"
         )
-    if found["users_out_of_time_order"]:
+    if results["users_out_of_time_order"]:
         reasons.append(
-            f"ranking: {found['users_out_of_time_order']:,} users have a train or valid item later than the test item"
+            f"ranking: {results['users_out_of_time_order']:,} users have a train or valid item later than the test item"
         )
     return reasons
 
 
 def pairs_in_train(train: Path, histories: Histories, num_items: int) -> dict[str, Any]:
-    """Share of test (user, item) pairs that occur in any train prompt of any family.
+    """Computes the share of test (user, item) pairs that occur in any train prompt of any family.
 
-    Rows answered "no" are left out, and so are the photos of direct rows: both hold negatives on purpose.
+    Rows with the target "no" and the photos of direct rows are skipped, because they contain negatives by design.
 
     Returns:
-        `test_pairs_in_train` (asked for or shown), `test_pairs_in_train_targets` (asked for),
-        `test_pairs_in_train_photos` (shown with that user) and `test_pairs_in_train_by_family`.
+        `test_pairs_in_train` (as target or photo), `test_pairs_in_train_targets` (as target),
+        `test_pairs_in_train_photos` (as photo) and `test_pairs_in_train_by_family`.
     """
     users = np.flatnonzero(histories.targets > 0)
     base = num_items + 1
@@ -181,70 +186,70 @@ def pairs_in_train(train: Path, histories: Histories, num_items: int) -> dict[st
     asked, shown = ({family: np.zeros(len(pairs), bool) for family in FAMILIES} for _ in range(2))
     for family in FAMILIES:
         for rows in _batches(train / family, ("user_id", "target_item_id", "image_item_ids", "target")):
-            kept = rows.filter(pc.not_equal(rows["target"], "no"))
-            owner = kept["user_id"].to_numpy().astype(np.int64)
-            items = kept["target_item_id"].fill_null(0).to_numpy().astype(np.int64)
-            asked[family] |= np.isin(pairs, owner * base + items)
+            positives = rows.filter(pc.not_equal(rows["target"], "no"))
+            users_of_rows = positives["user_id"].to_numpy().astype(np.int64)
+            items = positives["target_item_id"].fill_null(0).to_numpy().astype(np.int64)
+            asked[family] |= np.isin(pairs, users_of_rows * base + items)
             if family != "direct":
-                lists = kept["image_item_ids"]
-                owners = np.repeat(owner, pc.list_value_length(lists).to_numpy())
+                lists = positives["image_item_ids"]
+                owners = np.repeat(users_of_rows, pc.list_value_length(lists).to_numpy())
                 shown[family] |= np.isin(pairs, owners * base + pc.list_flatten(lists).to_numpy())
-    either = {family: asked[family] | shown[family] for family in FAMILIES}
+    in_train = {family: asked[family] | shown[family] for family in FAMILIES}
     return {
-        "test_pairs_in_train": _mean(np.any(list(either.values()), 0)),
+        "test_pairs_in_train": _mean(np.any(list(in_train.values()), 0)),
         "test_pairs_in_train_targets": _mean(np.any(list(asked.values()), 0)),
         "test_pairs_in_train_photos": _mean(np.any(list(shown.values()), 0)),
-        "test_pairs_in_train_by_family": {family: _mean(own) for family, own in either.items()},
+        "test_pairs_in_train_by_family": {family: _mean(is_pair) for family, is_pair in in_train.items()},
     }
 
 
 def copied_prompts(prompts: Path, split: str, other: str) -> int:
-    """Rows of one split whose source and target both occur, word for word, in a row of the other."""
+    """Returns the number of rows of one split whose source and target occur verbatim in one row of the other split."""
     copies = 0
     for family in FAMILIES:
         wanted = pa.concat_arrays(
             [pa.array([], pa.string()), *(_joined(rows) for rows in _batches(prompts / split / family, _WORDS))]
         )
-        found = pa.array([], pa.string())
+        matches = pa.array([], pa.string())
         if not len(wanted):
             continue
         for rows in _batches(prompts / other / family, _WORDS):
             texts = _joined(rows)
-            found = pa.concat_arrays([found, texts.filter(pc.is_in(texts, wanted))])
-        copies += int(pc.sum(pc.is_in(wanted, found)).as_py() or 0)
+            matches = pa.concat_arrays([matches, texts.filter(pc.is_in(texts, wanted))])
+        copies += int(pc.sum(pc.is_in(wanted, matches)).as_py() or 0)
     return copies
 
 
 def copies_in_family(prompts: Path, family: str) -> dict[str, Any]:
-    """How many test prompts of a family stand in its train prompts; rows answered "no" hold negatives and do not count.
+    """Counts the test prompts of a family that occur in its train prompts; rows with the target "no" are skipped.
 
     Returns:
-        `test_prompts`; `copied_prompts` and `copied_share` (source and target word for word in train, whoever's);
-        `pairs_in_train` (explanations only: the train table has a row about the same user and item; the pairs of the
-        ranking families are those of `pairs_in_train`).
+        `test_prompts`; `copied_prompts` and `copied_share` (source and target occur verbatim in train, for any user);
+        `pairs_in_train` (explanations only: a train row is about the same user and item; `pairs_in_train()` counts
+        the pairs of the ranking families).
     """
     columns = ("user_id", "image_item_ids", *_WORDS)
     words, pairs = [], [np.zeros(0, np.int64)]
     for rows in _batches(prompts / "test" / family, columns):
-        kept = rows.filter(pc.not_equal(rows["target"], "no"))
-        words.append(_joined(kept))
-        pairs.append(_explained_pairs(kept))
-    asked, wanted = np.concatenate(pairs), pa.concat_arrays([pa.array([], pa.string()), *words])
-    copied, same = np.zeros(len(wanted), bool), np.zeros(len(wanted), bool)
-    for rows in _batches(prompts / "train" / family, columns) if len(wanted) else ():
-        copied |= pc.is_in(wanted, _joined(rows)).to_numpy(zero_copy_only=False)
+        positives = rows.filter(pc.not_equal(rows["target"], "no"))
+        words.append(_joined(positives))
+        pairs.append(_explained_pairs(positives))
+    test_pairs, test_texts = np.concatenate(pairs), pa.concat_arrays([pa.array([], pa.string()), *words])
+    copied, same_pair = np.zeros(len(test_texts), bool), np.zeros(len(test_texts), bool)
+    for rows in _batches(prompts / "train" / family, columns) if len(test_texts) else ():
+        copied |= pc.is_in(test_texts, _joined(rows)).to_numpy(zero_copy_only=False)
         if family == "explanation":
-            same |= np.isin(asked, _explained_pairs(rows)) & (asked > 0)
+            same_pair |= np.isin(test_pairs, _explained_pairs(rows)) & (test_pairs > 0)
     return {
-        "test_prompts": len(wanted),
+        "test_prompts": len(test_texts),
         "copied_prompts": int(copied.sum()),
         "copied_share": _mean(copied),
-        "pairs_in_train": int(same.sum()),
+        "pairs_in_train": int(same_pair.sum()),
     }
 
 
 def _explained_pairs(rows: pa.RecordBatch) -> IntArray:
-    """(N,) a number of the user and the item that an explanation prompt is about, the last one shown; 0 without one."""
+    """Returns (N,) one integer per (user, last item shown) of an explanation prompt; 0 without an item."""
     lists = rows["image_item_ids"]
     lengths = pc.list_value_length(lists).fill_null(0).to_numpy().astype(np.int64)
     flat, ends = pc.list_flatten(lists).to_numpy(), np.cumsum(lengths)
@@ -256,7 +261,7 @@ def _explained_pairs(rows: pa.RecordBatch) -> IntArray:
 
 
 def out_of_time_order(interactions: pa.Table) -> int | None:
-    """Users with a train or valid interaction later than their test one; None where timestamps are missing."""
+    """Returns the number of users with a train or valid interaction after their test one; None without timestamps."""
     if interactions["timestamp"].null_count or not interactions.num_rows:
         return None
     users = interactions["user_id"].to_numpy()
@@ -271,7 +276,7 @@ _WORDS = ("source", "target")
 
 
 def _percent(share: float) -> str:
-    """Two digits where one would hide that there is something: 0.0003 is "0.03 %"."""
+    """Formats a share as a percentage; shares below 0.1 % get two significant digits: 0.0003 is "0.03 %"."""
     return f"{100 * share:.1f} %" if share >= 0.001 or not share else f"{100 * share:.2g} %"
 
 

@@ -1,7 +1,7 @@
-"""What an evaluation leaves on disk: predictions, explanations, hit curves, two metrics files.
+"""Writes the outputs of an evaluation: predictions, generated explanations, hit-rate curves, metrics.
 
-Enters: scores and results. Leaves: two tables, a CSV, `summary.json`, `evaluate.json`. Trade-off: the metrics file
-goes last, so that it never speaks of predictions that are not there.
+Reads scores and results; writes two tables, a CSV, `summary.json` and `evaluate.json`. `evaluate.json` is written last,
+so it never describes predictions that are missing.
 """
 
 import csv
@@ -29,7 +29,7 @@ _DIGITS = 6
 def write_all(
     compared: Compared, results: Mapping[str, Any], context: Context, *, params: Any, reads: Sequence[str]
 ) -> int:
-    """Writes everything and returns the rows of `predictions`."""
+    """Writes all outputs and returns the number of rows of `predictions`."""
     inputs = {name: context.root / Template(name).substitute(dataset=context.dataset) for name in reads}
     provenance = Provenance(stage="evaluate", params=params, inputs=inputs)
     rows = write_predictions(context.table("predictions"), compared.vip5, provenance)
@@ -51,54 +51,54 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def write_predictions(folder: Path, scores: Scores, provenance: Provenance) -> int:
-    """The table `predictions`; returns its rows."""
-    parts = [_predictions(key, own) for key, own in (*scores.sequential.items(), *scores.direct.items())]
+    """Writes the table `predictions` and returns its number of rows."""
+    parts = [_predictions(key, rankings) for key, rankings in (*scores.sequential.items(), *scores.direct.items())]
     empty = schema.PREDICTIONS.arrow.empty_table()
     return write_table(folder, schema.PREDICTIONS, pa.concat_tables([empty, *parts]), provenance)
 
 
 def _predictions(key: str, rankings: Rankings) -> pa.Table:
-    row, place = np.nonzero(rankings.items)
+    row, column = np.nonzero(rankings.items)
     columns = {
         "user_id": rankings.user_ids[row].astype(np.int32),
         "prompt_id": pa.repeat(key, len(row)),
-        "rank": (place + 1).astype(np.int32),
-        "item_id": rankings.items[row, place].astype(np.int32),
-        "score": rankings.scores[row, place],
+        "rank": (column + 1).astype(np.int32),
+        "item_id": rankings.items[row, column].astype(np.int32),
+        "score": rankings.scores[row, column],
     }
     return pa.table(columns).cast(schema.PREDICTIONS.arrow)
 
 
 def write_generated(folder: Path, scores: Scores, provenance: Provenance) -> int:
-    """The table `explanations_generated`; returns its rows."""
+    """Writes the table `explanations_generated` and returns its number of rows."""
     table = schema.GENERATED
     parts = [
         pa.table({
-            "user_id": found.user_ids.astype(np.int32),
-            "prompt_id": pa.repeat(key, len(found.rows)),
-            "item_id": found.item_ids.astype(np.int32),
-            "generated": pa.array(found.generated, pa.string()),
-            "reference": pa.array(found.references, pa.string()),
+            "user_id": explanations.user_ids.astype(np.int32),
+            "prompt_id": pa.repeat(key, len(explanations.rows)),
+            "item_id": explanations.item_ids.astype(np.int32),
+            "generated": pa.array(explanations.generated, pa.string()),
+            "reference": pa.array(explanations.references, pa.string()),
         }).cast(table.arrow)
-        for key, found in scores.explanation.items()
+        for key, explanations in scores.explanation.items()
     ]  # fmt: skip
     return write_table(folder, table, pa.concat_tables([table.arrow.empty_table(), *parts]), provenance)
 
 
 def write_curves(path: Path, compared: Compared, *, leaking: bool) -> None:
-    """HR@k for every k up to the items kept, by family, prompt and model: `plots/<dataset>/ranks.csv`.
+    """Writes HR@k for k = 1 to top_k by family, prompt and model to `plots/<dataset>/ranks.csv`.
 
-    In a run that leaks every model is called so, and with it every line of the picture.
+    If a ranking family leaks, every model name in the file is marked with "(leaking run)".
     """
     mark = " (leaking run)" if leaking else ""
     rows: list[list[Any]] = []
     models = {"VIP5": compared.vip5, **compared.others}
     for family in ("sequential", "direct"):
-        depth = max((own.items.shape[1] for own in getattr(compared.vip5, family).values()), default=0)
+        depth = max((rankings.items.shape[1] for rankings in getattr(compared.vip5, family).values()), default=0)
         for name, scores in models.items():
-            for key, own in getattr(scores, family).items():
-                rows += _curve(family, key, name + mark, hits_by_depth(own.ranks, depth).tolist())
-        for name, ranks in compared.rivals.ranks[family].items():
+            for key, rankings in getattr(scores, family).items():
+                rows += _curve(family, key, name + mark, hits_by_depth(rankings.ranks, depth).tolist())
+        for name, ranks in compared.baselines.ranks[family].items():
             rows += _curve(family, "any", name + mark, hits_by_depth(ranks, depth).tolist())
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as stream:
@@ -112,7 +112,7 @@ def _curve(family: str, key: str, model: str, hits: list[float]) -> list[list[An
 
 
 def rounded(value: Any) -> Any:
-    """`value` with every float rounded to six digits.
+    """Returns `value` with every float rounded to six digits.
 
     Example:
         >>> rounded({"hr@1": [0.12345678]})

@@ -1,11 +1,9 @@
-"""A model's ranked items for every user of one evaluated prompt.
+"""Ranks items for every user of one evaluated prompt.
 
-A direct prompt that does not list its candidates (it shows the history instead) is answered three times under one
-encoding: among its fixed uniform candidates, among candidates drawn by popularity, and among the whole catalogue.
-
-Enters: a model, tokenised test prompts, the prefix tree of the catalogue, what every user already has.
-Leaves: the top items with scores, and the rank of the item held out. Trade-off: rows are batched by length, whatever
-their prompt, so that a batch holds little padding; results are put back in the order of the rows.
+Reads a model, tokenised test prompts, the prefix tree of the catalogue and the seen items; returns the top items with
+scores and the rank of the held-out item. A direct prompt that shows the history instead of its candidates is encoded
+once and ranked over three candidate sets: uniform, popularity-sampled, whole catalogue. Rows are batched by length to
+limit padding; results are in row order.
 """
 
 from collections.abc import Iterable, Sequence
@@ -38,62 +36,62 @@ _LOGIT_BYTES = 256 * 2**20
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """How items are decoded."""
+    """Decoding parameters."""
 
     decoding: Literal["constrained", "unconstrained"]
-    """constrained: a tree of unseen items, or the exact likelihood of the candidates; unconstrained: the paper's."""
+    """constrained: prefix tree of unseen items, or exact candidate likelihood; unconstrained: as in the paper."""
     beam: int
-    """Beams a row."""
+    """Beams per row."""
     top_k: int
-    """Items kept a row."""
+    """Items returned per row."""
     batch_size: int
-    """Rows a batch at most."""
+    """Maximum rows per batch."""
     tokens_per_batch: int
-    """Source tokens a batch at most, padding included."""
+    """Maximum source tokens per batch, padding included."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Arithmetic of the model's passes; scores are summed in float32."""
+    """Precision of the forward pass; scores are summed in float32."""
     max_tokens: int = 50
-    """Longest unconstrained string, tokens."""
+    """Maximum length of an unconstrained output, tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Catalogue:
-    """The items as the model writes them."""
+    """Items as token sequences that the model can generate."""
 
     texts: Sequence[str]
-    """Identifier text of items 1 to I."""
+    """Identifier texts of items 1 to I."""
     tree: PrefixTree
     item_of: dict[str, int]
-    """Item of an identifier text."""
+    """Item id by identifier text."""
 
     @property
     def num_items(self) -> int:
-        """Items of the catalogue."""
+        """Number of items in the catalogue."""
         return len(self.texts)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rankings:
-    """The rows of one evaluated prompt, in ascending order of user."""
+    """Rankings of one evaluated prompt, in ascending order of user."""
 
     user_ids: IntArray
     items: IntArray
-    """(N, K) best first, 0 where a row has fewer."""
+    """(N, K) item ids, best first, padded with 0."""
     scores: npt.NDArray[np.float32]
     """(N, K) log-probabilities, nats."""
     targets: IntArray
     ranks: IntArray
-    """(N,) rank of the target, from 1; 0 where it is not ranked."""
+    """(N,) rank of the target, from 1; 0 if it is not ranked."""
     candidates: IntArray | None = None
-    """(N, C) what a direct prompt lists; None elsewhere."""
-    further: dict[str, IntArray] = field(default_factory=dict)
-    """(N,) ranks of the target among other candidates: popular, whole; empty where the prompt lists its candidates."""
-    strings: dict[str, float] = field(default_factory=dict)
-    """Shares of invalid, repeated and seen strings; empty under constrained decoding, which cannot make them."""
+    """(N, C) candidates of a direct prompt; None for other prompts."""
+    other_candidate_sets: dict[str, IntArray] = field(default_factory=dict)
+    """(N,) ranks of the target over the sets popular and whole; empty if the prompt lists its candidates."""
+    invalid_shares: dict[str, float] = field(default_factory=dict)
+    """Shares of invalid, repeated and seen outputs; empty under constrained decoding, which has none."""
 
 
 def catalogue_of(identifiers: pa.Table, tokens: Tokens) -> Catalogue:
-    """The prefix tree of `identifiers` (item_id, text), which must hold items 1 to I."""
+    """Builds the catalogue and its prefix tree from `identifiers` (item_id, text), which must hold items 1 to I."""
     texts = identifiers["text"].to_pylist()
     if identifiers["item_id"].to_pylist() != list(range(1, len(texts) + 1)):
         raise TableError(
@@ -105,7 +103,7 @@ def catalogue_of(identifiers: pa.Table, tokens: Tokens) -> Catalogue:
 
 
 def prompt_key(prompt_id: str, variant: str) -> str:
-    """The key of metrics and predictions: the prompt's id, with a colon and the variant unless it is the published one.
+    """Returns the key in metrics and predictions: the prompt id, followed by ":variant" unless it is `published`.
 
     Example: ("B-5", "history") -> "B-5:history"; ("B-5", "published") -> "B-5"
     """
@@ -113,26 +111,26 @@ def prompt_key(prompt_id: str, variant: str) -> str:
 
 
 def rows_by_prompt(corpus: Corpus, family: int, users: IntArray | None, keys: Sequence[str]) -> dict[str, IntArray]:
-    """Rows of each evaluated prompt of a family, in ascending order of user.
+    """Returns the rows of each evaluated prompt of a family, in ascending order of user.
 
     Args:
         corpus: test prompts.
-        family: its number in `schema.FAMILIES`.
-        users: only these; None for all.
-        keys: only these prompts (by id or key); empty for all.
+        family: index in `schema.FAMILIES`.
+        users: users to include; None for all.
+        keys: prompts to include, by id or key; empty for all.
     """
     pairs = zip(corpus.prompt_ids.to_pylist(), corpus.variants.to_pylist(), strict=True)
     names = np.array([prompt_key(*pair) for pair in pairs], dtype=object)
     rows = np.flatnonzero(corpus.families == family)
     if users is not None:
         rows = rows[np.isin(corpus.user_ids[rows], users)]
-    found = {}
+    rows_by_key = {}
     for name in sorted({str(name) for name in names[rows]}):
         if keys and name not in keys and name.partition(":")[0] not in keys:
             continue
-        own = rows[names[rows] == name]
-        found[name] = own[np.argsort(corpus.user_ids[own], kind="stable")]
-    return found
+        prompt_rows = rows[names[rows] == name]
+        rows_by_key[name] = prompt_rows[np.argsort(corpus.user_ids[prompt_rows], kind="stable")]
+    return rows_by_key
 
 
 def rank_prompt(
@@ -147,15 +145,14 @@ def rank_prompt(
     popular: Ragged | None = None,
     bar: Progress | None = None,
 ) -> Rankings:
-    """The rankings of `rows`, which all belong to one evaluated prompt.
+    """Ranks items for `rows`, which all belong to one evaluated prompt.
 
-    Rows with candidates are ranked among them by exact likelihood; the others among all items the user does not have.
-    `popular` (row u: candidates of user u, the test item among them) asks for the further rankings. `bar` is that of a
-    whole evaluation; without one these rows have their own.
+    Rows with candidates are ranked over them by exact likelihood, the others over all unseen items. `popular` (row u:
+    candidates of user u, target included) adds the other candidate sets. Without `bar`, a new progress bar is shown.
     """
-    answers = _Answers.empty(corpus, rows, search, further=popular is not None)
-    with nullcontext(bar) if bar is not None else Progress(len(rows), label, "users") as told:
-        told.show(label)
+    answers = _Answers.empty(corpus, rows, search, other_candidate_sets=popular is not None)
+    with nullcontext(bar) if bar is not None else Progress(len(rows), label, "users") as progress:
+        progress.show(label)
         for places in _batches(corpus, rows, search):
             batch = corpus.batch(rows[places], next(model.parameters()).device)
             users = corpus.user_ids[rows[places]]
@@ -163,48 +160,43 @@ def rank_prompt(
             with arithmetic(batch.input_ids.device, search.dtype):
                 if search.decoding == "unconstrained":
                     ranked = _free(
-                        model,
-                        batch,
-                        corpus.tokens,
-                        catalogue=catalogue,
-                        search=search,
-                        seen=seen,
+                        model, batch, corpus.tokens, catalogue=catalogue, search=search, seen=seen,
                         counts=answers.parsed,
-                    )
+                    )  # fmt: skip
                 else:
                     harder = None if popular is None else popular.padded(users, fill=0).astype(np.int64)
                     decoder = TreeDecoder(model, batch)
                     ranked = _constrained(decoder, answers, places, catalogue.tree, seen, search, harder)
             answers.put(places, ranked)
-            told.update(len(places))
+            progress.update(len(places))
     return answers.rankings(corpus, rows, unconstrained=search.decoding == "unconstrained")
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Answers:
-    """What the batches of one prompt have answered so far, in the order of its rows."""
+    """Results of the batches of one prompt so far, in row order."""
 
     targets: IntArray
     candidates: IntArray | None
     items: IntArray
     scores: npt.NDArray[np.float32]
     ranks: IntArray
-    further: dict[str, IntArray]
+    other_candidate_sets: dict[str, IntArray]
     parsed: Parsed
 
     @classmethod
-    def empty(cls, corpus: Corpus, rows: IntArray, search: Search, *, further: bool) -> "_Answers":
+    def empty(cls, corpus: Corpus, rows: IntArray, search: Search, *, other_candidate_sets: bool) -> "_Answers":
         lists = corpus.candidate_ids.padded(rows, fill=0).astype(np.int64)
         candidates = lists if lists.shape[1] else None
         width = search.top_k if candidates is None else min(search.top_k, candidates.shape[1])
-        names = ("popular", "whole") if further and candidates is not None else ()
+        names = ("popular", "whole") if other_candidate_sets and candidates is not None else ()
         return cls(
             targets=corpus.target_item_ids[rows].astype(np.int64),
             candidates=candidates,
             items=np.zeros((len(rows), width), np.int64),
             scores=np.full((len(rows), width), -np.inf, np.float32),
             ranks=np.zeros(len(rows), np.int64),
-            further={name: np.zeros(len(rows), np.int64) for name in names},
+            other_candidate_sets={name: np.zeros(len(rows), np.int64) for name in names},
             parsed=Parsed(),
         )
 
@@ -222,8 +214,8 @@ class _Answers:
             targets=self.targets,
             ranks=self.ranks,
             candidates=self.candidates,
-            further={} if unconstrained else self.further,
-            strings=self.parsed.shares() if unconstrained else {},
+            other_candidate_sets={} if unconstrained else self.other_candidate_sets,
+            invalid_shares=self.parsed.shares() if unconstrained else {},
         )
 
 
@@ -239,19 +231,19 @@ def _constrained(  # noqa: PLR0917  # the parts of one batch
     if answers.candidates is None:
         return search(decoder, tree, ~seen, beam=how.beam, top_k=how.top_k)
     listed, targets = answers.candidates[places], answers.targets[places]
-    if not answers.further or popular is None:
+    if not answers.other_candidate_sets or popular is None:
         return _sorted(listed, score(decoder, tree, listed))
     both = np.concatenate([listed, popular], 1)
     scores = score(decoder, tree, both)
     width = listed.shape[1]
-    answers.further["popular"][places] = ranks_of(_sorted(popular, scores[:, width:]).items, targets)
+    answers.other_candidate_sets["popular"][places] = ranks_of(_sorted(popular, scores[:, width:]).items, targets)
     whole = search(decoder.fresh(), tree, ~seen, beam=how.beam, top_k=how.top_k)
-    answers.further["whole"][places] = ranks_of(whole.items, targets)
+    answers.other_candidate_sets["whole"][places] = ranks_of(whole.items, targets)
     return _sorted(listed, scores[:, :width])
 
 
 def _batches(corpus: Corpus, rows: IntArray, search: Search) -> list[IntArray]:
-    """Places in `rows`, in batches of like length that keep the beams' logits within bounds."""
+    """Returns indices into `rows` in length-bucketed batches whose beam logits fit `_LOGIT_BYTES`."""
     size = search.batch_size
     if search.decoding == "unconstrained":
         size = min(size, max(1, _LOGIT_BYTES // (4 * search.beam * corpus.tokens.size)))
@@ -283,22 +275,22 @@ def _free(
     )
     items = np.zeros((len(sequences), search.beam), np.int64)
     scores = np.full(items.shape, -np.inf, np.float32)
-    for row, (own, values) in enumerate(zip(sequences, sums, strict=True)):
-        texts = [tokens.decode(ids.tolist()) for ids in own]
-        found = parse_items(texts, values.tolist(), catalogue.item_of, seen[row], counts)
-        for place, (item, value) in enumerate(found):
-            items[row, place], scores[row, place] = item, value
+    for row, (beams, values) in enumerate(zip(sequences, sums, strict=True)):
+        texts = [tokens.decode(ids.tolist()) for ids in beams]
+        items_found = parse_items(texts, values.tolist(), catalogue.item_of, seen[row], counts)
+        for column, (item, value) in enumerate(items_found):
+            items[row, column], scores[row, column] = item, value
     return Ranked(items, scores)
 
 
 def users_of(rankings: Iterable[Rankings]) -> IntArray:
-    """All users of some rankings, ascending."""
+    """Returns all users of the rankings, ascending."""
     return np.unique(np.concatenate([np.zeros(0, np.int64), *(r.user_ids for r in rankings)]))
 
 
 def listed_candidates(direct: Iterable[Rankings], users: IntArray) -> IntArray:
-    """(N, C) the candidates that the direct prompts list for `users`, ascending, 0 where there are none."""
-    listed = [(own.user_ids, own.candidates) for own in direct if own.candidates is not None]
+    """Returns (N, C) the candidates of the direct prompts for `users`, ascending, padded with 0."""
+    listed = [(rankings.user_ids, rankings.candidates) for rankings in direct if rankings.candidates is not None]
     candidates = np.zeros((len(users), max((rows.shape[1] for _, rows in listed), default=0)), np.int64)
     for owners, rows in listed:
         candidates[np.searchsorted(users, owners), : rows.shape[1]] = np.sort(rows, 1)

@@ -1,7 +1,6 @@
-"""Rows and lines of results for tables: a family's models and baselines, explanations, differences, leakage rules.
+"""Formats results as table rows and lines: models and baselines per family, explanations, differences, leakage rules.
 
-Enters: the content of `evaluate.json`. Leaves: cells and lines of text.
-Trade-off: plain strings, so that the page and a terminal show the same.
+Reads the content of `evaluate.json`; returns plain strings, which the model page and the terminal share.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,28 +16,30 @@ TEXT_TITLES = {
 
 
 def family_title(results: Block, family: str) -> str:
-    """What a table of a family is about; counts of candidates are those of the run.
+    """Returns the title of a family's table, with the run's number of candidates.
 
     Example: "Which of 19 candidates"
     """
     count = results.get("num_candidates", {}).get(family)
     return {
-        "sequential": "What comes next, among the whole catalogue",
+        "sequential": "Next item, whole catalogue",
         "direct": f"Which of {count:,} candidates" if count else "Which of the candidates",
-        "direct_popular": f"Which of {count:,} candidates, drawn by popularity" if count else "Drawn by popularity",
-        "direct_whole": "The direct prompts, among the whole catalogue",
+        "direct_popular": f"Which of {count:,} candidates, sampled by popularity"
+        if count
+        else "Candidates sampled by popularity",
+        "direct_whole": "Direct prompts, whole catalogue",
         "explanation": "Explanations (percent)",
     }[family]
 
 
 def leaks_of(results: Block, family: str) -> list[str]:
-    """Why a family leaks; empty where no leak was found. `direct_whole` and `direct_popular` belong to `direct`."""
+    """Returns why a family leaks; empty if it does not. `direct_whole` and `direct_popular` belong to `direct`."""
     reasons: list[str] = results["leakage"][family.partition("_")[0]]["reasons"]
     return reasons
 
 
 def undertrained_lines(results: Block) -> list[str]:
-    """One line a baseline that is weaker than it should be.
+    """Returns one line per undertrained baseline.
 
     Example: "Undertrained baseline SASRec: training ended at its limit of seconds while the valid split still rose"
     """
@@ -46,7 +47,7 @@ def undertrained_lines(results: Block) -> list[str]:
 
 
 def family_rows(results: Block, family: str, columns: Sequence[str]) -> list[list[str]]:
-    """A row a model and prompt: the value of each column with its 95 % interval."""
+    """Returns one row per model and prompt, then one per baseline: the value of each column with its 95 % interval."""
     rows = []
     for key, block in results.get(family, {}).items():
         rows.append([f"VIP5 {key}", *_cells(block, columns)])
@@ -73,9 +74,9 @@ def _cells(block: Block, columns: Sequence[str]) -> list[str]:
 
 
 def explanation_rows(results: Block) -> list[list[str]]:
-    """A row a model and explanation prompt: `TEXT_TITLES` in percent, prompts that give nothing away first.
+    """Returns one row per model and explanation prompt: `TEXT_TITLES` in percent, fewest given fields first.
 
-    The name says what the prompt gives away of the review, such as "VIP5 C-12 (given feature, rating)".
+    The row name lists the fields of the target review that the prompt contains: "VIP5 C-12 (given feature, rating)".
     """
     rows: list[tuple[int, list[str]]] = []
     for title, blocks in (("VIP5", results["explanation"]), ("text-only backbone", results["backbone"]["explanation"])):
@@ -88,7 +89,7 @@ def explanation_rows(results: Block) -> list[list[str]]:
 
 
 def difference_lines(results: Block) -> list[str]:
-    """One line a comparison that a reader asks first."""
+    """Returns one line per main comparison: VIP5 against the best baseline and against VIP5 without photos."""
     lines: list[str] = []
     for family, metric in (("sequential", "hr@10"), ("direct", "hr@10")):
         for key, block in results[family].items():
@@ -103,7 +104,7 @@ def difference_lines(results: Block) -> list[str]:
 
 
 def number_rule_line(leakage: Block) -> str:
-    """What the item numbers give away, as every evaluation, summary and page says it.
+    """Returns the result of the number rule as one line.
 
     Example: "number rule (largest number in the history + 1): HR@1 0.0654, HR@10 0.0790 \N{EM DASH} LEAKS (p5)"
     """
@@ -115,7 +116,7 @@ def number_rule_line(leakage: Block) -> str:
 
 
 def user_numbers_line(leakage: Block) -> str:
-    """What the users' numbers give away.
+    """Returns the result of the user-neighbour rule as one line.
 
     Example: "user neighbours (items of the nearest user numbers): HR@10 0.0699, by chance 0.0022 \N{EM DASH} LEAKS"
     """
@@ -133,7 +134,7 @@ def _gap(gap: Sequence[float]) -> str:
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows as text lines with columns padded to the same width, the first row underlined.
+    """Formats rows as text lines with columns padded to equal width and the first row underlined.
 
     Example:
         >>> aligned([["a", "b"], ["long", "1"]])

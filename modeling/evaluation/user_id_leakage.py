@@ -1,8 +1,8 @@
-"""Do the users' numbers tell the answer: the rule "what those with neighbouring numbers bought".
+"""Detects leakage through user numbers with the rule "items that users with neighbouring numbers bought".
 
-Enters: histories and the number that prompts write for each user. Leaves: the rank of every test item under the rule.
-Trade-off: three neighbours on each side, weighted by nearness, is one rule of many; it finds an order in which
-neighbours share items (the published one of Beauty: HR@10 .07, thirty times chance), not every telling order.
+Reads histories and the user numbers in prompts; returns the rank of every test item under the rule. Trade-off: the rule
+reads three neighbours on each side. It detects an order in which neighbours share items (the published order of Beauty:
+HR@10 .07, thirty times chance), not every order that leaks.
 """
 
 import numpy as np
@@ -13,18 +13,18 @@ from modeling.data.ragged import Ragged
 from modeling.data.user_histories import Histories
 
 IntArray = npt.NDArray[np.int64]
-REACH = 3
+REACH = 3  # neighbours on each side
 
 
 def neighbour_ranks(histories: Histories, numbers: IntArray) -> IntArray:
-    """Ranks of the test items, users ascending, when items are scored by the train purchases of number neighbours.
+    """Returns the ranks of the test items, users ascending, with items scored by the train purchases of neighbours.
 
-    A neighbour at distance d gives each of its train items 1/d, d = 1 to 3 on both sides; known items are left out, and
-    equal scores are ordered by item number. 0 where no neighbour has the test item.
+    A neighbour at distance d (1 to 3, both sides) adds 1/d to each of its train items. Known items are masked and ties
+    are ordered by item number. The rank is 0 if no neighbour has the test item.
 
     Args:
         histories: known, train and test items.
-        numbers: (U + 1,) the number that prompts write, by user_id; place 0 is unused.
+        numbers: (U + 1,) user number in prompts by user_id; index 0 is unused.
     """
     order = np.argsort(numbers[1:], kind="stable") + 1
     owners, items, weights = [], [], []
@@ -52,11 +52,11 @@ def neighbour_ranks(histories: Histories, numbers: IntArray) -> IntArray:
     return ranked_at
 
 
-def by_chance(numbers: IntArray, seed: int) -> IntArray:
-    """The same numbers dealt to other users, by the seed: what the rule finds where numbers mean nothing."""
-    dealt = numbers.copy()
-    dealt[1:] = rng(seed, "leakage", "user_numbers").permutation(numbers[1:])
-    return dealt
+def shuffled_numbers(numbers: IntArray, seed: int) -> IntArray:
+    """Returns the numbers shuffled over users by the seed: the chance level of the rule."""
+    shuffled = numbers.copy()
+    shuffled[1:] = rng(seed, "leakage", "user_numbers").permutation(numbers[1:])
+    return shuffled
 
 
 def _keys(rows: Ragged, base: int) -> IntArray:

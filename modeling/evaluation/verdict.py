@@ -1,8 +1,7 @@
-"""What an evaluation says, in words: findings that are good, weak or bad.
+"""Derives the verdict of an evaluation in words: findings that are good, weak or bad.
 
-Enters: the content of `evaluate.json`. Leaves: `Finding`s and their lines.
-Trade-off: nothing is left out because it is unpleasant: every comparison with a baseline, a held-out prompt, a slice or
-a limit that goes against the model is a line of its own.
+Reads the content of `evaluate.json`; returns `Finding`s and their text. Each unfavourable comparison with a baseline, a
+held-out prompt, a slice or a training limit is a finding.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,50 +16,50 @@ BASELINES = {
     "title_embedding": "title embeddings", "photo_embedding": "photo embeddings", "popularity": "popularity",
     "recent_popularity": "recent popularity", "random": "random", "number_rule": "number rule (largest + 1)",
 }  # fmt: skip
-NO_OPPONENT = ("random", "number_rule")  # shown in tables, never called the best baseline
+NOT_COMPARED = ("random", "number_rule")  # reported in tables, never selected as best baseline
 _GROUPS = {
     ("target_popularity", "tail"): "rare items", ("target_popularity", "middle"): "items of medium popularity",
     ("target_popularity", "head"): "popular items", ("target_in_train", "cold"): "cold-start items (none in train)",
     ("target_photo", "absent"): "items without a photo", ("target_photo", "present"): "items with a photo",
 }  # fmt: skip
-_MUCH_WORSE = 0.8  # share of the trained prompt's hits below which a held-out prompt is called much worse
+_MUCH_WORSE = 0.8  # a held-out prompt below this share of the trained prompt's hit rate is much worse
 _FEWEST_DISTINCT, _MOST_EMPTY = 5.0, 20.0  # percent of an explanation prompt's sentences
-_FEWEST_USERS = 20  # of a slice that is judged
+_FEWEST_USERS = 20  # smallest slice that gets a finding
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One sentence and whether it is good, weak or bad news."""
+    """One sentence and its state: good, weak or bad."""
 
     state: State
     text: str
 
 
 def findings(results: Results) -> list[Finding]:
-    """All findings, the main result first, then what is bad, weak, good, and whether anything leaks."""
-    found = [
+    """Returns all findings: the main results, then bad, weak and good ones, then the leak line."""
+    all_findings = [
         *_ranking(results, "sequential"), *_ranking(results, "direct"), *_without_history(results), *_held_out(results),
         *_photos(results), *_slices(results), *_explanations(results), *_undertrained(results),
     ]  # fmt: skip
-    first = [finding for finding in found if finding.text.startswith("VIP5 ")]
-    others = [finding for finding in found if finding not in first]
+    first = [finding for finding in all_findings if finding.text.startswith("VIP5 ")]
+    others = [finding for finding in all_findings if finding not in first]
     others.sort(key=lambda finding: -STATES.index(finding.state))
     leaks: State = "bad" if results["leakage"]["leaking"] else "good"
     return [*first, *others, Finding(leaks, leak_line(results))]
 
 
 def verdict_lines(results: Results) -> list[str]:
-    """The findings as lines of text."""
+    """Returns the text of all findings."""
     return [finding.text for finding in findings(results)]
 
 
 def worst(found: Sequence[Finding]) -> State:
-    """The state of the whole: that of the worst finding."""
+    """Returns the worst state among the findings; good without any."""
     return max((finding.state for finding in found), key=STATES.index, default="good")
 
 
 def leak_line(results: Results) -> str:
-    """Whether anything leaks, with every reason, or with the prompts that coincide without being a leak.
+    """Returns whether anything leaks, with every reason or with the number of copied prompts below the limit.
 
     Example: "Leaks: none found (explanation: 2 of 228 test prompts (0.9 %) are word for word in train)."
     """
@@ -76,7 +75,7 @@ def leak_line(results: Results) -> str:
 
 
 def copies_line(family: str, counts: Results) -> str:
-    """How many prompts coincide with train prompts.
+    """Returns how many test prompts of a family occur verbatim in train.
 
     Example: "explanation: 2 of 228 test prompts (0.9 %) are word for word in train"
     """
@@ -87,20 +86,20 @@ def copies_line(family: str, counts: Results) -> str:
 
 
 def main_prompt(results: Results, family: str) -> str:
-    """The prompt that stands for a family: A-3, B-5 with the history, or the first one there is; "" without any."""
+    """Returns the main prompt of a family: A-3, B-5:history, B-5, or the first one evaluated; "" without any."""
     wanted = {"sequential": ("A-3",), "direct": ("B-5:history", "B-5")}[family]
     return next((key for key in (*wanted, *results[family]) if key in results[family]), "")
 
 
 def best_baseline(results: Results, family: str, metric: str = "hr@10") -> str:
-    """The name of the baseline that hits most; "" without any."""
+    """Returns the name of the baseline with the highest `metric`; "" without any."""
     blocks = results["baselines"].get(family, {})
-    names = [name for name in blocks if name in BASELINES and name not in NO_OPPONENT]
+    names = [name for name in blocks if name in BASELINES and name not in NOT_COMPARED]
     return max(names, key=lambda name: blocks[name][metric], default="")
 
 
 def per_100(share: float) -> str:
-    """A share as users of 100: whole from 10 on, with one digit below.
+    """Formats a share as users per 100: an integer from 10 on, one decimal below.
 
     Example:
         >>> per_100(0.2462), per_100(0.0587), per_100(0.0)
@@ -111,9 +110,9 @@ def per_100(share: float) -> str:
 
 
 def task_words(results: Results, family: str) -> tuple[str, str]:
-    """The metric that a family is judged by, and the task in words: what is found, among what.
+    """Returns the main metric of a family and a phrase that describes it.
 
-    Among ten candidates or fewer every item is among the first ten, so the first place counts.
+    With ten candidates or fewer every item is in the top ten, so hr@1 is used.
     """
     count = results.get("num_candidates", {}).get("direct", 0)
     if family == "sequential":
@@ -124,7 +123,7 @@ def task_words(results: Results, family: str) -> tuple[str, str]:
 
 
 def _ranking(results: Results, family: str) -> list[Finding]:
-    """The main result of a family, and the baselines that are ahead of it or level with it."""
+    """Returns the main result of a family and the baselines that beat or equal it."""
     key, best = main_prompt(results, family), ""
     if not key:
         return []
@@ -139,22 +138,22 @@ def _ranking(results: Results, family: str) -> list[Finding]:
     gaps = {
         name: _gap(block, baselines[name], name, metric)
         for name in baselines
-        if name in BASELINES and name not in NO_OPPONENT
+        if name in BASELINES and name not in NOT_COMPARED
     }
     ahead = sorted((gap, name) for name, gap in gaps.items() if gap[2] < 0)
     task = "the next item" if family == "sequential" else "the choice among candidates"
     if ahead:
-        told = ", ".join(f"{BASELINES[name]} by {_lead(gap)}" for gap, name in ahead)
-        return [Finding("bad", f"{text}."), Finding("bad", f"Bad: ahead of VIP5 on {task}: {told} of 100 users.")]
+        details = ", ".join(f"{BASELINES[name]} by {_lead(gap)}" for gap, name in ahead)
+        return [Finding("bad", f"{text}."), Finding("bad", f"Bad: ahead of VIP5 on {task}: {details} of 100 users.")]
     level = sorted((gap, name) for name, gap in gaps.items() if gap[1] <= 0)
     if level:
-        told = ", ".join(f"{BASELINES[name]} ({_span(gap)} of 100 users)" for gap, name in level)
-        return [Finding("weak", f"{text}."), Finding("weak", f"Weak: on {task} not clearly ahead of {told}.")]
+        details = ", ".join(f"{BASELINES[name]} ({_span(gap)} of 100 users)" for gap, name in level)
+        return [Finding("weak", f"{text}."), Finding("weak", f"Weak: on {task} not clearly ahead of {details}.")]
     return [Finding("good", f"{text}.")]
 
 
 def _gap(block: Results, other: Results, name: str, metric: str) -> tuple[float, float, float]:
-    """VIP5 minus a baseline with its paired interval; without intervals the plain difference."""
+    """Returns VIP5 minus a baseline with the paired interval; without intervals, the difference three times."""
     paired = block.get("differences", {}).get(name, {}).get(metric)
     difference = block[metric] - other[metric]
     mean, low, high = paired or (difference, difference, difference)
@@ -170,7 +169,7 @@ def _span(gap: tuple[float, float, float]) -> str:
 
 
 def _without_history(results: Results) -> list[Finding]:
-    """Whether the direct prompt without the history knows more than what is popular."""
+    """Returns a finding if the direct prompt without history does not beat popularity."""
     popular = results["baselines"].get("direct", {}).get("popularity")
     if popular is None or "B-5" not in results["direct"]:
         return []
@@ -178,29 +177,31 @@ def _without_history(results: Results) -> list[Finding]:
     block = results["direct"]["B-5"]
     if _gap(block, popular, "popularity", metric)[1] > 0:
         return []
-    told = f"{per_100(block[metric])} of 100 users, popularity {per_100(popular[metric])}"
-    return [Finding("weak", f"Weak: among candidates, without the history (B-5), no better than popularity: {told}.")]
+    details = f"{per_100(block[metric])} of 100 users, popularity {per_100(popular[metric])}"
+    return [
+        Finding("weak", f"Weak: among candidates, without the history (B-5), no better than popularity: {details}.")
+    ]
 
 
 def _held_out(results: Results) -> list[Finding]:
-    """Whether a prompt that training never showed does much worse than its trained counterpart."""
+    """Returns a finding per held-out prompt that does much worse than its trained counterpart."""
     pairs = [("sequential", "A-9", "A-3"), ("direct", "B-8:history", "B-5:history"), ("direct", "B-8", "B-5")]
-    found = []
+    weak = []
     for family, held_out, trained in pairs:
         blocks = results[family]
         if held_out not in blocks or trained not in blocks:
             continue
         metric, _ = task_words(results, family)
-        own, other = blocks[held_out][metric], blocks[trained][metric]
-        high = blocks[held_out].get("ci95", {}).get(metric, (own, own))[1]
-        if own < _MUCH_WORSE * other and high < other:
-            text = f"Weak: held-out prompt {held_out}: {per_100(own)} of 100 users, {per_100(other)} by {trained}."
-            found.append(Finding("weak", text))
-    return found
+        held_out_rate, trained_rate = blocks[held_out][metric], blocks[trained][metric]
+        high = blocks[held_out].get("ci95", {}).get(metric, (held_out_rate, held_out_rate))[1]
+        if held_out_rate < _MUCH_WORSE * trained_rate and high < trained_rate:
+            rates = f"{per_100(held_out_rate)} of 100 users, {per_100(trained_rate)} by {trained}"
+            weak.append(Finding("weak", f"Weak: held-out prompt {held_out}: {rates}."))
+    return weak
 
 
 def _has_photos(results: Results) -> bool:
-    """Whether any test item has a photo; True where no slice says so."""
+    """Returns whether any test item has a photo; True if the slice is missing."""
     parts = results["sequential"].get(main_prompt(results, "sequential"), {}).get("slices", {}).get("target_photo")
     return not parts or "present" in parts
 
@@ -214,70 +215,77 @@ def _photos(results: Results) -> list[Finding]:
     gap = _gap(block, without, "without_photos", "hr@10")
     if gap[1] > 0:
         return []
-    told = f"{per_100(block['hr@10'])} of 100 users with them, {per_100(without['hr@10'])} without"
+    details = f"{per_100(block['hr@10'])} of 100 users with them, {per_100(without['hr@10'])} without"
     if gap[2] < 0:
-        return [Finding("bad", f"Bad: photos hurt: {told}.")]
-    return [Finding("weak", f"Weak: photos do not help: {told}.")]
+        return [Finding("bad", f"Bad: photos hurt: {details}.")]
+    return [Finding("weak", f"Weak: photos do not help: {details}.")]
 
 
 def _slices(results: Results) -> list[Finding]:
-    """Groups of users or items for which VIP5 is worse than a random ranking."""
+    """Returns a finding that lists the slices in which VIP5 is worse than a random ranking."""
     slices = results["sequential"].get(main_prompt(results, "sequential"), {}).get("slices", {})
     chance = min(1.0, 10 / max(1, results["num_items"]))
-    found = []
+    groups = []
     for name, parts in slices.items():
         for label, block in parts.items():
             high = block.get("ci95", {}).get("hr@10", (0.0, 2 * block.get("hr@10", 1.0)))[1]
             if block["num_users"] >= _FEWEST_USERS and high < chance:
                 group = _GROUPS.get((name, label), f"{name.replace('_', ' ')} {label}")
-                found.append(f"{group} ({per_100(block['hr@10'])} of 100 users, {per_100(chance)} at random)")
-    return [Finding("weak", f"Weak: worse than random for {', '.join(found)}.")] if found else []
+                groups.append(f"{group} ({per_100(block['hr@10'])} of 100 users, {per_100(chance)} at random)")
+    return [Finding("weak", f"Weak: worse than random for {', '.join(groups)}.")] if groups else []
 
 
 def _explanations(results: Results) -> list[Finding]:
-    """Whether the explanations say the same of everything or nothing at all, and whether a baseline does better."""
-    found: list[str] = []
-    good: list[str] = []
+    """Returns findings on collapsed or empty explanations, and on a baseline with a higher BLEU-4."""
+    collapsed_prompts: list[str] = []
+    varied_prompts: list[str] = []
     for key, block in results["explanation"].items():
         count, distinct, empty = block["num_examples"], block.get("distinct_sentences"), block.get("empty")
         if not count or distinct is None or empty is None:
             continue
         different = max(1, round(distinct * count / 100))
-        told = (
+        details = (
             f"{key} writes {different:,} different {'sentences' if different > 1 else 'sentence'} for {count:,} reviews"
         )
-        told += f", {empty:.0f} % empty" if empty else ""
+        details += f", {empty:.0f} % empty" if empty else ""
         collapsed = distinct < _FEWEST_DISTINCT or empty > _MOST_EMPTY
-        (found if collapsed else good).append(told)
-    told_bad = [Finding("bad", f"Bad: explanations collapsed: {'; '.join(found)}.")] if found else []
-    own, best = explanation_scores(results)
-    if own is not None and best is not None and own < best:
-        text = f"Bad: explanations (C-12) are further from the reviews than a baseline (BLEU-4 {own:.2f}, {best:.2f})."
-        told_bad.append(Finding("bad", text))
-    return told_bad + ([Finding("good", f"Explanations vary: {'; '.join(good)}.")] if good and not told_bad else [])
+        (collapsed_prompts if collapsed else varied_prompts).append(details)
+    bad_findings = (
+        [Finding("bad", f"Bad: explanations collapsed: {'; '.join(collapsed_prompts)}.")] if collapsed_prompts else []
+    )
+    bleu, baseline_bleu = explanation_scores(results)
+    if bleu is not None and baseline_bleu is not None and bleu < baseline_bleu:
+        scores = f"BLEU-4 {bleu:.2f}, {baseline_bleu:.2f}"
+        text = f"Bad: explanations (C-12) are further from the reviews than a baseline ({scores})."
+        bad_findings.append(Finding("bad", text))
+    return bad_findings + (
+        [Finding("good", f"Explanations vary: {'; '.join(varied_prompts)}.")]
+        if varied_prompts and not bad_findings
+        else []
+    )
 
 
 def explanation_scores(results: Results) -> tuple[float | None, float | None]:
-    """BLEU-4 of C-12, and of the best baseline that explains; None where there is none."""
+    """Returns BLEU-4 of C-12 and of the best explanation baseline; None if not measured."""
     blocks = results["baselines"].get("explanation", {}).values()
     scores = [block["bleu4"] for block in blocks if isinstance(block.get("bleu4"), int | float)]
     return results["explanation"].get("C-12", {}).get("bleu4"), max(scores, default=None)
 
 
 def undertrained(results: Results) -> dict[str, list[str]]:
-    """Baselines that are weaker than they should be, by name, and why."""
+    """Returns the undertrained baselines by name, and why."""
     notes = results.get("baseline_notes", {})
     return {name: list(note["why_not"]) for name, note in notes.items() if not note["fair"]}
 
 
 def _undertrained(results: Results) -> list[Finding]:
-    """What ended before it was trained: the model by its time limit, or a baseline."""
-    found = [
+    """Returns a finding per undertrained baseline, and per VIP5 stage that its time limit ended."""
+    weak = [
         Finding("weak", f"Weak: undertrained baseline {BASELINES[name]}: {'; '.join(why)}.")
         for name, why in undertrained(results).items()
     ]
-    for stage, told in results.get("training", {}).items():
-        if told.get("stopped") == "max_seconds":
-            reached = f"at step {told['steps']:,} of {told['planned_steps']:,}"
-            found.append(Finding("weak", f"Weak: undertrained VIP5: {stage} was ended by its time limit {reached}."))
-    return found
+    for stage, note in results.get("training", {}).items():
+        if note.get("stopped") == "max_seconds":
+            reached = f"at step {note['steps']:,} of {note['planned_steps']:,}"
+            weak.append(Finding("weak", f"Weak: undertrained VIP5: {stage} was ended by its time limit {reached}."))
+    return weak

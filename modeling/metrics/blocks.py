@@ -1,7 +1,7 @@
-"""Ranks to the blocks of the metrics file: means, 95 % intervals, paired differences.
+"""Metric blocks of `evaluate.json`: means, 95 % confidence intervals and paired differences, computed from ranks.
 
-Enters: ranks of the same users under several models. Leaves: plain dictionaries for JSON, and curves for CSV.
-Trade-off: differences are bootstrapped user by user, so that a gap too small for two separate intervals can be seen.
+Reads ranks of the same users under several models; returns dictionaries that serialise to JSON. Differences use a
+paired bootstrap over users, which detects gaps that two separate intervals would hide.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ CUTOFFS = (1, 5, 10)
 
 
 def ranking_block(ranks: IntArray, *, resamples: int, seed: int) -> dict[str, Any]:
-    """hr@1, hr, ndcg and mrr at 5 and 10, `num_users`, and their 95 % intervals (`ci95`).
+    """Returns hr@1, hr, ndcg and mrr at 5 and 10, `num_users`, and the 95 % intervals of the metrics (`ci95`).
 
     Example (without intervals): ranks [1, 0] -> {"hr@1": 0.5, "hr@5": 0.5, "ndcg@5": 0.5, ..., "num_users": 2}
     """
@@ -33,7 +33,7 @@ def ranking_block(ranks: IntArray, *, resamples: int, seed: int) -> dict[str, An
 def difference_block(
     ours: IntArray, others: Mapping[str, IntArray], *, resamples: int, seed: int
 ) -> dict[str, dict[str, list[float]]]:
-    """Ours minus each of `others` by metric: {name: {"hr@10": [mean, low, high], ...}}; the same users, in order."""
+    """Ours minus each of `others`: {name: {"hr@10": [mean, low, high], ...}}. Users are in the same order."""
     if not resamples or not len(ours):
         return {}
     theirs = {name: _values(ranks) for name, ranks in others.items()}
@@ -41,7 +41,7 @@ def difference_block(
 
 
 def _values(ranks: IntArray) -> dict[str, npt.NDArray[np.float64]]:
-    """By user; at 1 the three metrics are one number."""
+    """Returns per-user metrics; at cutoff 1, NDCG and MRR equal HR and are dropped."""
     return {name: column for name, column in by_user(ranks, CUTOFFS).items() if name not in {"ndcg@1", "mrr@1"}}
 
 

@@ -1,8 +1,8 @@
-"""Bootstrap intervals over users, paired between models by construction.
+"""Paired bootstrap confidence intervals over users (Efron and Tibshirani 1993).
 
-Enters: (N, M) values, a row a user and a column a metric. Leaves: (resamples, M) means, from which 95 % intervals of a
-model, or of the difference of two, are percentiles. Trade-off: resamples as weights times values (one matrix product,
-1,000 resamples of 20,000 users in under a second) instead of gathering every resample.
+Reads (N, M) values, one row per user and one column per metric; returns (resamples, M) means. The 2.5th and 97.5th
+percentiles of these means are the 95 % interval. Each resample is a vector of user weights, so all resamples are one
+matrix product: 1,000 resamples of 20,000 users take less than a second.
 """
 
 from collections.abc import Hashable, Mapping
@@ -19,10 +19,10 @@ _BLOCK = 50
 
 
 def resampled_means(values: FloatArray, *, resamples: int, seed: int) -> FloatArray:
-    """Means of the columns over users drawn with replacement: (resamples, M).
+    """Returns column means over users sampled with replacement: (resamples, M).
 
-    The draw depends on `seed` and N alone, so that two models on the same users are resampled alike: subtract the
-    results for a paired bootstrap.
+    The sample depends only on `seed` and N. Two models evaluated on the same users get the same resamples, so the
+    difference of their results is a paired bootstrap.
     """
     num_users = len(values)
     if num_users == 0:
@@ -38,13 +38,13 @@ def resampled_means(values: FloatArray, *, resamples: int, seed: int) -> FloatAr
 
 
 def interval(means: FloatArray) -> list[float]:
-    """The 2.5th and 97.5th percentile of bootstrap means, [low, high]."""
+    """Returns the 2.5th and 97.5th percentiles of bootstrap means as [low, high]."""
     low, high = np.percentile(means, [2.5, 97.5])
     return [float(low), float(high)]
 
 
 def intervals(values: Mapping[Key, FloatArray], *, resamples: int, seed: int) -> dict[Key, list[float]]:
-    """The 95 % interval of the mean of each metric, all of them resampled together.
+    """Returns the 95 % interval of the mean of each metric; all metrics share the same resamples.
 
     Example:
         >>> intervals({"hr@1": np.ones(4)}, resamples=10, seed=1)
@@ -59,10 +59,10 @@ def intervals(values: Mapping[Key, FloatArray], *, resamples: int, seed: int) ->
 def differences(
     ours: Mapping[str, FloatArray], theirs: Mapping[str, FloatArray], *, resamples: int, seed: int
 ) -> dict[str, list[float]]:
-    """[mean, low, high] of ours minus theirs, metric by metric, over the same users in the same order.
+    """Returns [mean, low, high] of ours minus theirs per metric, over the same users in the same order.
 
     Raises:
-        ValueError: the two were not measured on equally many users.
+        ValueError: the two have different numbers of users.
     """
     return differences_to_all(ours, {"theirs": theirs}, resamples=resamples, seed=seed)["theirs"]
 
@@ -70,7 +70,7 @@ def differences(
 def differences_to_all(
     ours: Mapping[str, FloatArray], others: Mapping[str, Mapping[str, FloatArray]], *, resamples: int, seed: int
 ) -> dict[str, dict[str, list[float]]]:
-    """`differences` to each of `others`, all of them resampled together."""
+    """Returns `differences` to each of `others`; all share the same resamples."""
     gaps: dict[tuple[str, str], FloatArray] = {}
     for other, theirs in others.items():
         for name in ours:
@@ -79,7 +79,7 @@ def differences_to_all(
                     raise ValueError("a paired bootstrap needs the same users on both sides")
                 gaps[other, name] = ours[name] - theirs[name]
     limits = intervals(gaps, resamples=resamples, seed=seed)
-    found: dict[str, dict[str, list[float]]] = {other: {} for other in others}
+    results: dict[str, dict[str, list[float]]] = {other: {} for other in others}
     for (other, name), gap in gaps.items():
-        found[other][name] = [float(gap.mean()) if len(gap) else 0.0, *limits[other, name]]
-    return found
+        results[other][name] = [float(gap.mean()) if len(gap) else 0.0, *limits[other, name]]
+    return results

@@ -1,8 +1,8 @@
-"""Whether the model's probabilities can be believed: what it predicts at a rank, beside how often that rank is right.
+"""Calibration of the model's probabilities: predicted probability against observed hit rate, by rank and by bin.
 
-Enters: `predictions` of one prompt and the items held out. Leaves: curves by rank and bins of probability.
-Trade-off: probabilities are those of the identifier under the whole vocabulary, as stored: what the model gives to
-items that the user already has is not shared out again, so an honest model looks slightly too modest.
+Reads the `predictions` of one prompt and the held-out items; returns curves by rank and probability bins.
+Probabilities are those of the identifier over the whole vocabulary and are not renormalised after seen items are
+masked, so a calibrated model looks slightly underconfident.
 """
 
 from collections.abc import Sequence
@@ -15,14 +15,14 @@ import numpy.typing as npt
 import pyarrow as pa
 
 EDGES = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
-"""Bounds of the bins of probability: two a power of ten, because a catalogue's probabilities are small."""
+"""Edges of the probability bins: two per power of ten, because probabilities over a catalogue are small."""
 _Z = 1.96  # of a two-sided 95 % interval
 FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bin:
-    """Predictions whose probability lies in [low, high), and how many of them were the item held out."""
+    """Predictions with a probability in [low, high), and the share of them that was the held-out item."""
 
     low: float
     high: float
@@ -30,66 +30,66 @@ class Bin:
     predicted: float
     """Mean probability."""
     observed: float
-    """Share that was right."""
+    """Share of the predictions that was correct."""
     interval: tuple[float, float]
     """95 % interval of `observed` (Wilson 1927)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """One prompt's calibration."""
+    """Calibration of one prompt."""
 
     predicted: FloatArray
     """(K,) mean probability of the item at rank k."""
     observed: FloatArray
-    """(K,) share of users whose held-out item stands at rank k."""
+    """(K,) share of users whose held-out item is at rank k."""
     bins: Sequence[Bin]
     error: float
     """Expected calibration error: mean over predictions of |predicted - observed| of their bin (Guo et al. 2017)."""
 
 
 def calibration(predictions: pa.Table, targets: npt.NDArray[np.int64]) -> Calibration | None:
-    """The calibration of one prompt's predictions; None where there are none.
+    """Returns the calibration of one prompt's predictions; None if there are no predictions.
 
     Args:
         predictions: rows of `predictions` of one prompt.
-        targets: (U + 1,) the item held out by user_id, 0 for none.
+        targets: (U + 1,) held-out item by user_id, 0 for none.
 
     Example:
-        One user, rank 1 with log-probability log 0.5 and right: predicted [0.5], observed [1.0], error 0.5.
+        One user, rank-1 item with log-probability log 0.5, correct: predicted [0.5], observed [1.0], error 0.5.
     """
     if not predictions.num_rows:
         return None
     users, ranks, items = (predictions[name].to_numpy().astype(np.int64) for name in ("user_id", "rank", "item_id"))
-    chances = np.exp(predictions["score"].to_numpy().astype(np.float64))
-    right = (targets[users] == items).astype(np.float64)
+    probabilities = np.exp(predictions["score"].to_numpy().astype(np.float64))
+    correct = (targets[users] == items).astype(np.float64)
     num_users, depth = len(np.unique(users)), int(ranks.max())
-    predicted = np.bincount(ranks - 1, chances, depth) / num_users
-    observed = np.bincount(ranks - 1, right, depth) / num_users
-    bins = _bins(chances, right)
-    error = sum(found.num_predictions * abs(found.predicted - found.observed) for found in bins) / len(chances)
+    predicted = np.bincount(ranks - 1, probabilities, depth) / num_users
+    observed = np.bincount(ranks - 1, correct, depth) / num_users
+    bins = _bins(probabilities, correct)
+    error = sum(bin_.num_predictions * abs(bin_.predicted - bin_.observed) for bin_ in bins) / len(probabilities)
     return Calibration(predicted=predicted, observed=observed, bins=bins, error=error)
 
 
-def _bins(chances: FloatArray, right: FloatArray) -> list[Bin]:
-    places = np.digitize(chances, EDGES[1:-1])
-    found = []
-    for place, (low, high) in enumerate(pairwise(EDGES)):
-        inside = places == place
+def _bins(probabilities: FloatArray, correct: FloatArray) -> list[Bin]:
+    indices = np.digitize(probabilities, EDGES[1:-1])
+    bins = []
+    for index, (low, high) in enumerate(pairwise(EDGES)):
+        inside = indices == index
         count = int(inside.sum())
         if count:
-            share = float(right[inside].mean())
-            found.append(
+            share = float(correct[inside].mean())
+            bins.append(
                 Bin(
-                    low=low, high=high, num_predictions=count, predicted=float(chances[inside].mean()), observed=share,
-                    interval=wilson(share, count),
+                    low=low, high=high, num_predictions=count, predicted=float(probabilities[inside].mean()),
+                    observed=share, interval=wilson(share, count),
                 )
             )  # fmt: skip
-    return found
+    return bins
 
 
 def wilson(share: float, count: int) -> tuple[float, float]:
-    """The 95 % score interval of a share (Wilson 1927), which stays within [0, 1] for rare events.
+    """Returns the 95 % score interval of a proportion (Wilson 1927), which stays within [0, 1] for rare events.
 
     Example:
         >>> [round(limit, 4) for limit in wilson(0.0, 100)]
@@ -100,21 +100,21 @@ def wilson(share: float, count: int) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def bin_rows(found: Calibration) -> list[list[str]]:
-    """A row a bin: its bounds, predictions, mean probability, share that was right with its interval."""
+def bin_rows(result: Calibration) -> list[list[str]]:
+    """Returns one table row per bin: bounds, predictions, mean probability, observed share with its interval."""
     return [
         [
             f"{bin_.low:g} to {bin_.high:g}", f"{bin_.num_predictions:,}", f"{bin_.predicted:.4f}",
             f"{bin_.observed:.4f} [{bin_.interval[0]:.4f}, {bin_.interval[1]:.4f}]",
         ]
-        for bin_ in found.bins
+        for bin_ in result.bins
     ]  # fmt: skip
 
 
-def summary(found: Calibration) -> dict[str, Any]:
-    """What the first ten places promise and keep: the sum of their probabilities, HR@10, and the calibration error."""
+def summary(result: Calibration) -> dict[str, Any]:
+    """Returns the summed probability of the first ten ranks, the observed HR@10, and the calibration error."""
     return {
-        "predicted_hr@10": float(found.predicted[:10].sum()),
-        "hr@10": float(found.observed[:10].sum()),
-        "error": found.error,
+        "predicted_hr@10": float(result.predicted[:10].sum()),
+        "hr@10": float(result.observed[:10].sum()),
+        "error": result.error,
     }

@@ -1,7 +1,7 @@
-"""Ranking metrics for one relevant item a user, and the definitions of the paper's own code beside them.
+"""Ranking metrics for one relevant item per user, and the definitions of the original evaluation code.
 
-Enters: the rank of the relevant item (from 1; 0 where it was not ranked). Leaves: HR@k, NDCG@k, MRR@k by user or in
-the mean. Trade-off: ranks instead of ranked lists, because with one relevant item every metric is a function of them.
+Reads the rank of the relevant item (from 1; 0 if it was not ranked); returns HR@k, NDCG@k and MRR@k per user or
+averaged. With one relevant item, every metric is a function of its rank.
 """
 
 import math
@@ -14,39 +14,39 @@ FloatArray = npt.NDArray[np.float64]
 
 
 def ranks_of(top_items: npt.NDArray[np.integer], targets: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
-    """The place of each target in its row, from 1; 0 where it is not there.
+    """Returns the rank of each target in its row, from 1; 0 if the row does not contain it.
 
     Args:
-        top_items: (N, K) ranked item ids, best first, 0 where a row has fewer.
+        top_items: (N, K) ranked item ids, best first, padded with 0.
         targets: (N,) item ids.
 
     Example:
         >>> ranks_of(np.array([[4, 2], [3, 1]]), np.array([2, 9])).tolist()
         [2, 0]
     """
-    found = top_items == targets[:, None]
-    return np.where(found.any(1), found.argmax(1) + 1, 0).astype(np.int64)
+    matches = top_items == targets[:, None]
+    return np.where(matches.any(1), matches.argmax(1) + 1, 0).astype(np.int64)
 
 
 def by_user(ranks: npt.NDArray[np.integer], cutoffs: Sequence[int]) -> dict[str, FloatArray]:
-    """hr@k, ndcg@k and mrr@k of every user: (N,) each.
+    """Returns hr@k, ndcg@k and mrr@k per user: (N,) each.
 
-    HR@k is 1 within the first k; NDCG@k is 1 / log2(rank + 1) there; MRR@k is 1 / rank there; all are 0 beyond.
+    For rank <= k, HR@k is 1, NDCG@k is 1 / log2(rank + 1) and MRR@k is 1 / rank; for a larger rank all are 0.
 
     Example:
         >>> {name: values.tolist() for name, values in by_user(np.array([1, 3, 0]), [2]).items()}
         {'hr@2': [1.0, 0.0, 0.0], 'ndcg@2': [1.0, 0.0, 0.0], 'mrr@2': [1.0, 0.0, 0.0]}
     """
-    found = np.maximum(ranks, 1).astype(np.float64)
+    positive_ranks = np.maximum(ranks, 1).astype(np.float64)
     values: dict[str, FloatArray] = {}
     for k in cutoffs:
         hit = ((ranks > 0) & (ranks <= k)).astype(np.float64)
-        values |= {f"hr@{k}": hit, f"ndcg@{k}": hit / np.log2(found + 1), f"mrr@{k}": hit / found}
+        values |= {f"hr@{k}": hit, f"ndcg@{k}": hit / np.log2(positive_ranks + 1), f"mrr@{k}": hit / positive_ranks}
     return values
 
 
 def hits_by_depth(ranks: npt.NDArray[np.integer], depth: int) -> FloatArray:
-    """HR@1 to HR@depth as one array: the curve of `plots/<dataset>/ranks.csv`.
+    """Returns HR@1 to HR@depth as one array: the curve of `plots/<dataset>/ranks.csv`.
 
     Example:
         >>> hits_by_depth(np.array([1, 3, 0, 3]), 3).tolist()
@@ -57,11 +57,11 @@ def hits_by_depth(ranks: npt.NDArray[np.integer], depth: int) -> FloatArray:
 
 
 # The definitions below are those of the original evaluation notebooks (paper section 4; VIP5 specification 6.1).
-# They differ from the ones above for several relevant items, short lists and strings that are not numbers.
+# They differ from the ones above for several relevant items, short lists and non-numeric strings.
 
 
 def paper_scores(strings: Sequence[str]) -> dict[int, int]:
-    """What the original makes of generated strings: {number: minus its position}; a repeat overwrites the better place.
+    """Parses generated strings as the original does: {number: -position}; a repeated number keeps its last position.
 
     Example:
         >>> paper_scores(["12", "x", "7", "12"])
@@ -78,7 +78,7 @@ def paper_scores(strings: Sequence[str]) -> dict[int, int]:
 
 
 def paper_dcg(relevance: Sequence[float], k: int, *, variant: int = 1) -> float:
-    """Discounted cumulative gain: weights 1/log2(rank + 1), or for variant 0 the weights 1, 1, 1/log2(3), ..."""
+    """Returns the discounted cumulative gain with weights 1/log2(rank + 1), or 1, 1, 1/log2(3), ... for variant 0."""
     rows = relevance[:k]
     if variant == 1:
         return sum(gain / math.log2(rank + 1) for rank, gain in enumerate(rows, start=1))
@@ -86,27 +86,27 @@ def paper_dcg(relevance: Sequence[float], k: int, *, variant: int = 1) -> float:
 
 
 def paper_ndcg(relevance: Sequence[float], k: int, *, variant: int = 1) -> float:
-    """DCG over the DCG of the same returned list in its best order (not of all relevant items)."""
+    """Returns DCG divided by the DCG of the same list in its best order (not of all relevant items)."""
     best = paper_dcg(sorted(relevance, reverse=True), k, variant=variant)
     return paper_dcg(relevance, k, variant=variant) / best if best else 0.0
 
 
 def paper_average_precision(relevance: Sequence[float]) -> float:
-    """Mean of the precisions at the places of the relevant items; 0 without any."""
-    places = [rank for rank, gain in enumerate(relevance, start=1) if gain]
-    return sum(found / rank for found, rank in enumerate(places, start=1)) / len(places) if places else 0.0
+    """Returns the mean precision at the ranks of the relevant items; 0 without any."""
+    ranks = [rank for rank, gain in enumerate(relevance, start=1) if gain]
+    return sum(found / rank for found, rank in enumerate(ranks, start=1)) / len(ranks) if ranks else 0.0
 
 
 def paper_reciprocal_rank(relevance: Sequence[float]) -> float:
-    """1 / the first relevant place; 0 without any."""
+    """Returns 1 / rank of the first relevant item; 0 without any."""
     return next((1.0 / rank for rank, gain in enumerate(relevance, start=1) if gain), 0.0)
 
 
 def paper_user(ranked: Sequence[int], relevant: Collection[int]) -> dict[str, float]:
-    """The original's numbers for one user's returned list (already cut at k).
+    """Returns the original's metrics for one user's ranked list, already truncated to k items.
 
     Raises:
-        ValueError: the list is empty (the original stops there too).
+        ValueError: the list is empty (the original fails too).
     """
     if not ranked:
         raise ValueError("a user without any valid prediction; the original evaluation stops here")
@@ -124,7 +124,7 @@ def paper_user(ranked: Sequence[int], relevant: Collection[int]) -> dict[str, fl
 def paper_mean(
     scores: Mapping[int, Mapping[int, float]], relevant: Mapping[int, Collection[int]], k: int
 ) -> dict[str, float]:
-    """The original's metrics at k, averaged over users; equal scores keep their order (the original shuffles them)."""
+    """Returns the original's metrics at k, averaged over users; ties keep their order (the original shuffles them)."""
     users = []
     for user, items in relevant.items():
         ranked = sorted(scores[user], key=lambda item, own=scores[user]: -own[item])[:k]  # type: ignore[misc]

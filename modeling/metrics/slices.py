@@ -1,11 +1,10 @@
-"""Results by kind of user and item: long histories, popular and unpopular items, items nobody bought before, photos.
+"""Metrics by slice: history length, target popularity, cold-start targets, target photo.
 
-Enters: the users of one prompt, their test items, ranks under every model. Leaves: blocks for the metrics file.
-Trade-off: every slice has its own bootstrap, so that a gap between slices can be told from noise; small slices get
-wide intervals instead of being left out.
+Reads the users of one prompt, their test items and their ranks under every model; returns blocks for `evaluate.json`.
+Each slice is bootstrapped separately; small slices are reported with wide intervals instead of being dropped.
 
-Popularity: items by train interactions, most bought first; the head holds the first third of all train interactions,
-the middle the second, the tail the rest. Cold items have no train interaction and belong to no third.
+Popularity slices: items are sorted by train interactions, most popular first. The head covers the first third of all
+train interactions, the middle the second, the tail the rest. Cold items have no train interaction and are in none.
 """
 
 from collections.abc import Mapping
@@ -25,7 +24,7 @@ THIRDS = ("head", "middle", "tail")
 
 
 def popularity_thirds(counts: IntArray) -> IntArray:
-    """(I,) 0 head, 1 middle, 2 tail, -1 cold, by train interactions (I,).
+    """Returns (I,) 0 head, 1 middle, 2 tail, -1 cold, given train interactions (I,).
 
     Example: counts [6, 3, 2, 1, 0] (12 in all, thirds of 4) -> [0, 1, 2, 2, -1]
     """
@@ -46,7 +45,7 @@ def slice_masks(
     counts: IntArray,
     photo_present: npt.NDArray[np.bool_],
 ) -> Masks:
-    """Which of the users (N,) belong to each slice; empty slices are left out.
+    """Returns a boolean mask (N,) of the users in each slice; empty slices are omitted.
 
     Args:
         user_ids: (N,).
@@ -71,7 +70,7 @@ def slice_masks(
 
 
 def own_slices(ranks: IntArray, masks: Masks, *, resamples: int, seed: int) -> dict[str, dict[str, dict[str, Any]]]:
-    """hr@10 and ndcg@10 of one model by slice, with `num_users` and `ci95`."""
+    """Returns hr@10 and ndcg@10 of one model per slice, with `num_users` and `ci95`."""
     return {
         name: {
             label: _blocks({"own": ranks}, mask, resamples=resamples, seed=seed)["own"] for label, mask in parts.items()
@@ -83,7 +82,7 @@ def own_slices(ranks: IntArray, masks: Masks, *, resamples: int, seed: int) -> d
 def slices_by_model(
     ranks: Mapping[str, IntArray], masks: Masks, *, resamples: int, seed: int
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """The same slices with all models side by side: {slice: {label: {"num_users": n, "models": {name: block}}}}."""
+    """Returns the same slices for all models: {slice: {label: {"num_users": n, "models": {name: block}}}}."""
     return {
         name: {
             label: {"num_users": int(mask.sum()), "models": _blocks(ranks, mask, resamples=resamples, seed=seed)}
@@ -96,11 +95,11 @@ def slices_by_model(
 def _blocks(
     ranks: Mapping[str, IntArray], mask: npt.NDArray[np.bool_], *, resamples: int, seed: int
 ) -> dict[str, dict[str, Any]]:
-    """One block a model, all models resampled together."""
+    """Returns one block per model; all models share the same resamples."""
     values = {
         (model, metric): column
-        for model, own in ranks.items()
-        for metric, column in by_user(own[mask], [10]).items()
+        for model, model_ranks in ranks.items()
+        for metric, column in by_user(model_ranks[mask], [10]).items()
         if metric != "mrr@10"
     }
     limits = intervals(values, resamples=resamples, seed=seed) if resamples else {}

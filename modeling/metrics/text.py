@@ -1,7 +1,7 @@
-"""Metrics of generated explanations: word BLEU-4, ROUGE, variety, whether the feature word is spoken of.
+"""Metrics of generated explanations: word BLEU-4, ROUGE, diversity and feature match.
 
-Enters: generated and reference sentences. Leaves: percentages, with per-sentence statistics for intervals; and the
-paper's own definitions beside them. Trade-off: sacrebleu and rouge-score, so that numbers compare with other work.
+Reads generated and reference sentences; returns percentages with 95 % intervals. BLEU is from sacrebleu and ROUGE from
+rouge-score, so the numbers compare with other work. The `paper_*` functions follow the original evaluation code.
 """
 
 import math
@@ -26,14 +26,14 @@ def text_metrics(
     resamples: int,
     seed: int,
 ) -> dict[str, Any]:
-    """All metrics of one prompt, in percent, with 95 % intervals over sentences.
+    """Returns all metrics of one prompt, in percent, with 95 % intervals over sentences.
 
     Args:
         generated: sentences, in the order of `references`.
-        references: one reference each.
-        features: feature words of each reference, for `feature_match`; None leaves it out.
-        resamples: bootstrap resamples; 0 leaves intervals out.
-        seed: of the bootstrap.
+        references: one reference per generated sentence.
+        features: feature words of each reference, for `feature_match`; None omits it.
+        resamples: bootstrap resamples; 0 omits the intervals.
+        seed: seed of the bootstrap.
 
     Example: a generated list equal to its references has bleu4 = 100 and rougeL = 100 (sentences of 4 words or more).
     """
@@ -64,7 +64,7 @@ def text_metrics(
 
 
 def bleu_statistics(generated: Sequence[str], references: Sequence[str]) -> FloatArray:
-    """(N, 10) by sentence: matched n-grams of 1 to 4 words, n-grams of 1 to 4, length, length of the reference."""
+    """Returns (N, 10) per sentence: matched 1- to 4-grams, all 1- to 4-grams, length, reference length (words)."""
     from sacrebleu.metrics.bleu import BLEU
 
     scorer = BLEU(effective_order=True)
@@ -76,7 +76,7 @@ def bleu_statistics(generated: Sequence[str], references: Sequence[str]) -> Floa
 
 
 def bleu_of(totals: FloatArray) -> float:
-    """Corpus BLEU-4 of sacrebleu (13a tokens, exponential smoothing) of summed `bleu_statistics`, in percent."""
+    """Returns corpus BLEU-4 (sacrebleu, 13a tokens, exponential smoothing) of summed `bleu_statistics`, in percent."""
     from sacrebleu.metrics.bleu import BLEU
 
     counts = [int(value) for value in totals]
@@ -86,7 +86,7 @@ def bleu_of(totals: FloatArray) -> float:
 
 
 def rouge_by_sentence(generated: Sequence[str], references: Sequence[str]) -> dict[str, FloatArray]:
-    """F of ROUGE-1, -2 and -L of every sentence, in percent (rouge-score, no stemming)."""
+    """Returns the F-measure of ROUGE-1, ROUGE-2 and ROUGE-L per sentence, in percent (rouge-score, no stemming)."""
     from rouge_score.rouge_scorer import RougeScorer
 
     scorer = RougeScorer(list(_ROUGE), use_stemmer=False)
@@ -95,7 +95,7 @@ def rouge_by_sentence(generated: Sequence[str], references: Sequence[str]) -> di
 
 
 def distinct(texts: Sequence[str], n: int) -> float:
-    """Different n-grams of words among all n-grams, in percent (Li et al. 2016).
+    """Returns distinct word n-grams divided by all word n-grams, in percent (Li et al. 2016).
 
     Example:
         >>> distinct(["a b", "a b"], 1)
@@ -106,7 +106,7 @@ def distinct(texts: Sequence[str], n: int) -> float:
 
 
 def feature_match(texts: Sequence[str], features: Sequence[Sequence[str]]) -> float:
-    """Share of texts that contain one of their feature words whole, in percent; rows without any are left out.
+    """Returns the percentage of texts that contain one of their feature words; texts without feature words are skipped.
 
     Example:
         >>> feature_match(["the price is low", "nice"], [["price"], ["sound"]])
@@ -117,21 +117,21 @@ def feature_match(texts: Sequence[str], features: Sequence[Sequence[str]]) -> fl
 
 
 def features_named(texts: Sequence[str], features: Sequence[Sequence[str]]) -> FloatArray:
-    """100 where a text contains one of its feature words whole, 0 elsewhere; texts without feature words left out."""
-    found = []
+    """Returns 100 for a text with one of its feature words as a whole word, else 0; skips texts without such words."""
+    matches = []
     for text, words in zip(texts, features, strict=True):
         if words:
             spaced = "".join(c if c.isalnum() else " " for c in text.lower())
             sentence = f" {' '.join(spaced.split())} "
-            found.append(100.0 * any(f" {word.lower()} " in sentence for word in words))
-    return np.array(found, np.float64)
+            matches.append(100.0 * any(f" {word.lower()} " in sentence for word in words))
+    return np.array(matches, np.float64)
 
 
 def _grams(words: Sequence[str], n: int) -> list[tuple[str, ...]]:
     return [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
 
 
-# The definitions below are the original evaluation code's (VIP5 specification 6.2), for comparison only.
+# The definitions below follow the original evaluation code (VIP5 specification 6.2), for comparison only.
 
 
 def paper_bleu(
@@ -141,14 +141,14 @@ def paper_bleu(
     order: int = 4,
     smooth: bool = False,
 ) -> tuple[float, list[float], float, float, int, int]:
-    """Corpus BLEU as the original computes it: (bleu, precisions, brevity penalty, ratio, length, reference length).
+    """Returns corpus BLEU as the original computes it: (bleu, precisions, brevity penalty, ratio, length, ref length).
 
     Args:
-        references: alternatives of every sentence. A plain string is a sequence of characters, which is what the
-            published notebook passes: its n-grams are n-grams of characters.
-        hypotheses: one sequence of tokens each.
-        order: longest n-gram.
-        smooth: add one to matches and possible matches (Lin and Och 2004).
+        references: alternative references per sentence. The published notebook passes plain strings, which are
+            sequences of characters, so its n-grams are character n-grams.
+        hypotheses: one token sequence per sentence.
+        order: largest n-gram order.
+        smooth: whether to add one to matches and possible matches (Lin and Och 2004).
     """
     matches, possible = [0] * order, [0] * order
     for alternatives, tokens in zip(references, hypotheses, strict=True):
@@ -156,9 +156,9 @@ def paper_bleu(
             allowed: Counter[tuple[str, ...]] = Counter()
             for reference in alternatives:
                 allowed |= Counter(_grams(reference, n))
-            own = Counter(_grams(tokens, n))
-            matches[n - 1] += sum((own & allowed).values())
-            possible[n - 1] += sum(own.values())
+            ngrams = Counter(_grams(tokens, n))
+            matches[n - 1] += sum((ngrams & allowed).values())
+            possible[n - 1] += sum(ngrams.values())
     extra = int(smooth)
     precisions = [(m + extra) / (p + extra) if p + extra else 0.0 for m, p in zip(matches, possible, strict=True)]
     mean = math.exp(sum(math.log(p) for p in precisions) / order) if min(precisions) > 0 else 0.0
@@ -170,26 +170,26 @@ def paper_bleu(
 
 
 def paper_rouge_n(hypothesis: str, reference: str, n: int) -> tuple[float, float, float]:
-    """(F, precision, recall) on sets of distinct n-grams of space-separated words."""
-    own, expected = set(_grams(hypothesis.split(" "), n)), set(_grams(reference.split(" "), n))
-    overlap = len(own & expected)
-    precision = overlap / len(own) if own else 0.0
+    """Returns (F, precision, recall) on sets of distinct n-grams of space-separated words."""
+    generated, expected = set(_grams(hypothesis.split(" "), n)), set(_grams(reference.split(" "), n))
+    overlap = len(generated & expected)
+    precision = overlap / len(generated) if generated else 0.0
     recall = overlap / len(expected) if expected else 0.0
     return 2 * precision * recall / (precision + recall + 1e-8), precision, recall
 
 
 def paper_rouge_l(hypothesis: str, reference: str) -> tuple[float, float, float]:
-    """(F, precision, recall) on the longest common subsequence of words; F weighs by beta = precision / recall."""
-    own, expected = hypothesis.split(" "), reference.split(" ")
-    common = _common_subsequence(own, expected)
-    precision, recall = common / len(own), common / len(expected)
+    """Returns (F, precision, recall) on the longest common subsequence of words, with beta = precision / recall."""
+    generated, expected = hypothesis.split(" "), reference.split(" ")
+    common = _common_subsequence(generated, expected)
+    precision, recall = common / len(generated), common / len(expected)
     beta = precision / (recall + 1e-12)
     score = (1 + beta**2) * recall * precision / (recall + beta**2 * precision + 1e-12)
     return score, precision, recall
 
 
 def _common_subsequence(first: Sequence[str], second: Sequence[str]) -> int:
-    """Length of the longest common subsequence, one row of the table at a time."""
+    """Returns the length of the longest common subsequence; keeps one row of the dynamic-programming table."""
     row = [0] * (len(second) + 1)
     for word in first:
         previous = 0
@@ -201,7 +201,7 @@ def _common_subsequence(first: Sequence[str], second: Sequence[str]) -> int:
 
 
 def paper_rouge(generated: Sequence[str], references: Sequence[str]) -> dict[str, float]:
-    """The original's nine ROUGE means, in percent, under its own names."""
+    """Returns the original's nine ROUGE means, in percent, under the original's names."""
     means: dict[str, float] = {}
     for name in ("rouge_1", "rouge_2", "rouge_l"):
         rows = np.array([

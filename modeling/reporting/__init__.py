@@ -1,1 +1,1 @@
-"""The model page."""
+"""Renders the model page and its plots."""

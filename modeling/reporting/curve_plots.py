@@ -1,8 +1,8 @@
-"""The pictures that `dvc plots show` and `dvc plots diff` put on a page: at most five named curves each, as SVG files.
+"""Writes the SVG plots that `dvc plots show` and `dvc plots diff` display, with at most five named curves each.
 
-Enters: the curves of training and of the evaluation. Leaves: `plots/<dataset>/*.svg`, without a script or an address.
-Trade-off: pictures instead of DVC's templates, whose page fetches its drawing library from a network; two revisions
-stand beside each other and are not drawn into one frame.
+Reads the curves of training and evaluation; writes `plots/<dataset>/*.svg` without scripts or links. Trade-off: DVC's
+own templates load a plotting library from the network; static images do not, but `dvc plots diff` shows two revisions
+side by side instead of in one plot.
 """
 
 import csv
@@ -29,7 +29,7 @@ Points = Sequence[tuple[float, float]]
 
 
 def write_plots(context: Context) -> None:
-    """Writes every file of `FILES`; one without a curve says so."""
+    """Writes every file of `FILES`; a plot without curves says so."""
     training = {stage: read_rows(context.plots(f"{stage}.csv")) for stage in _STAGES}
     ranks = read_rows(context.plots("ranks.csv"))
     losses = {
@@ -39,7 +39,7 @@ def write_plots(context: Context) -> None:
     }
     hits = {label: points_of(training[stage], "step", "valid_hr@10") for stage, label in _STAGES.items()}
     pictures = {
-        "loss.svg": picture("Loss, nats a target token", losses, x_label="step"),
+        "loss.svg": picture("Loss, nats per target token", losses, x_label="step"),
         "validation.svg": picture("HR@10 on the validation split", hits, x_label="step"),
         "next_item.svg": picture("Next item: HR@k on the test split", best(ranks, "sequential"), x_label="k"),
         "candidates.svg": picture("Among candidates: HR@k on the test split", best(ranks, "direct"), x_label="k"),
@@ -51,7 +51,7 @@ def write_plots(context: Context) -> None:
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV; none where a stage left no curve (a backbone taken as it is)."""
+    """Reads the rows of a CSV; empty if the stage wrote no curve (a backbone that was not trained)."""
     if not path.is_file():
         return []
     with path.open(encoding="utf-8", newline="") as stream:
@@ -59,7 +59,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 
 def points_of(rows: Sequence[Mapping[str, str]], x: str, y: str) -> list[tuple[float, float]]:
-    """(x, y) of the rows in which both were measured.
+    """Returns (x, y) of the rows in which both were measured.
 
     Example:
         >>> points_of([{"step": "20", "loss": "6.5"}, {"step": "40", "loss": ""}], "step", "loss")
@@ -69,16 +69,18 @@ def points_of(rows: Sequence[Mapping[str, str]], x: str, y: str) -> list[tuple[f
 
 
 def best(rows: Sequence[Mapping[str, str]], family: str) -> dict[str, Points]:
-    """The curves of VIP5, VIP5 without photos, the two baselines with most hits at k = 10, and random.
+    """Returns the curves of VIP5, VIP5 without photos, the two baselines with the highest HR@10, and random.
 
-    VIP5 is shown with the first prompt that was also asked without photos, or with the first of all.
+    VIP5 is shown with the first prompt that was also evaluated without photos, otherwise with the first prompt.
     """
-    own = [row for row in rows if row["family"] == family]
-    prompts = [row["prompt_id"] for row in own if _model(row) == "without_photos"] + [row["prompt_id"] for row in own]
+    family_rows = [row for row in rows if row["family"] == family]
+    prompts = [row["prompt_id"] for row in family_rows if _model(row) == "without_photos"] + [
+        row["prompt_id"] for row in family_rows
+    ]
     curves = {
-        model: points_of([row for row in own if _model(row) == model and row["prompt_id"] in {prompt, "any"}],
+        model: points_of([row for row in family_rows if _model(row) == model and row["prompt_id"] in {prompt, "any"}],
                          "k", "hit_rate")
-        for prompt in prompts[:1] for model in dict.fromkeys(map(_model, own))
+        for prompt in prompts[:1] for model in dict.fromkeys(map(_model, family_rows))
     }  # fmt: skip
     baselines = sorted(
         (model for model in curves if model not in _NOT_BASELINES),
@@ -93,13 +95,13 @@ def _model(row: Mapping[str, str]) -> str:
 
 
 def picture(title: str, curves: Mapping[str, Points], *, x_label: str) -> str:
-    """An SVG document of named curves through (x, y) points; the names stand below the frame.
+    """Returns an SVG document of named curves through (x, y) points, with the legend below the plot.
 
     Raises:
-        ValueError: more curves than can be told apart.
+        ValueError: there are more than `MOST_CURVES` curves.
     """
     if len(curves) > MOST_CURVES:
-        raise ValueError(f"{len(curves)} curves in {title!r}; at most {MOST_CURVES} can be told apart")
+        raise ValueError(f"{len(curves)} curves in {title!r}; at most {MOST_CURVES} are distinguishable")
     drawn = {name: points for name, points in curves.items() if points}
     height = _HEIGHT + _LEGEND_LINE * len(drawn)
     parts = [f'<text x="12" y="24" font-size="16">{escape(title)}</text>']

@@ -1,7 +1,6 @@
-"""The parts of the model page as HTML and SVG strings, every text escaped.
+"""Renders the parts of the model page as HTML and SVG strings with all text escaped.
 
-Enters: rows, curves, gallery entries. Leaves: one self-contained document: no script, no font, no address.
-Trade-off: `string.Template` and small functions instead of a template engine, which the training box does not have.
+Reads rows, curves and gallery entries; returns one self-contained document without scripts, fonts or links.
 """
 
 import base64
@@ -12,7 +11,7 @@ from string import Template
 
 COLOURS = ("#1b6ca8", "#c8553d", "#3a7d44", "#8e5ea2", "#b8860b", "#5f6b73", "#d81b60", "#00897b")
 MOST_PHOTO_BYTES = 100 * 1024
-"""A larger photo is told and not shown: there is nothing here to scale it down with, and a page holds a hundred."""
+"""A larger photo is replaced by its size: photos are embedded unscaled, and a page holds about a hundred."""
 _MAGIC = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG": "image/png"}
 
 PAGE = Template("""<!doctype html>
@@ -58,7 +57,7 @@ $body
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """An item as the gallery shows it."""
+    """An item in the gallery."""
 
     label: str
     photo: bytes | None
@@ -66,13 +65,13 @@ class Item:
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """One user of the gallery."""
+    """One user in the gallery."""
 
     user: str
     history: Sequence[Item]
     target: Item
     rank: int
-    """Rank of the held-out item; 0 beyond the list."""
+    """Rank of the held-out item; 0 if it is not in the list."""
     top: Sequence[tuple[str, float, bool]]
     """(label, log-probability, is the held-out item), best first."""
     explanations: Sequence[tuple[str, str, str]]
@@ -80,29 +79,27 @@ class Card:
 
 
 def page(title: str, parts: Sequence[str]) -> str:
-    """The whole document."""
+    """Returns the complete HTML document."""
     return PAGE.substitute(title=escape(title), body="\n".join(parts))
 
 
 def table(
-    header: Sequence[str], rows: Sequence[Sequence[str]], *, own: str, cited: Sequence[Sequence[str]] = ()
+    header: Sequence[str], rows: Sequence[Sequence[str]], *, highlight: str, cited: Sequence[Sequence[str]] = ()
 ) -> str:
-    """A table that scrolls sideways on a phone; rows that begin with `own` are marked; `cited` ones follow."""
+    """Returns a horizontally scrollable table; rows starting with `highlight` are marked, `cited` rows come last."""
     head = "".join(f"<th>{escape(name)}</th>" for name in header)
     lines = []
     for row in rows:
-        mark = ' class="own"' if row[0].startswith(own) else ""
+        mark = ' class="own"' if row[0].startswith(highlight) else ""
         lines.append(f"<tr{mark}>" + "".join(f"<td>{_cell(cell)}</td>" for cell in row) + "</tr>")
     if cited:
-        lines.append(
-            f'<tr class="cited"><td colspan="{len(header)}"><b>as others have printed for this split</b></td></tr>'
-        )
+        lines.append(f'<tr class="cited"><td colspan="{len(header)}"><b>published figures for this split</b></td></tr>')
     lines += ['<tr class="cited">' + "".join(f"<td>{_cell(cell)}</td>" for cell in row) + "</tr>" for row in cited]
     return f'<div class="scroll"><table><tr>{head}</tr>{"".join(lines)}</table></div>'
 
 
 def _cell(text: str) -> str:
-    """The interval in brackets is set small.
+    """Sets the interval in brackets in small type.
 
     Example: "0.1 [0.0, 0.2]" -> "0.1 <small>[0.0, 0.2]</small>"
     """
@@ -111,7 +108,7 @@ def _cell(text: str) -> str:
 
 
 def line_chart(title: str, series: Mapping[str, Sequence[tuple[float, float]]], *, x_label: str) -> str:
-    """An inline SVG of lines through (x, y) points, with a legend; nothing where there are no points."""
+    """Returns an inline SVG of lines through (x, y) points, with a legend; empty without points."""
     points = [point for line in series.values() for point in line]
     if not points:
         return ""
@@ -152,7 +149,7 @@ def line_chart(title: str, series: Mapping[str, Sequence[tuple[float, float]]], 
 
 
 def card(entry: Card) -> str:
-    """One user: history with photos, the held-out item, the top list, explanations."""
+    """Returns the card of one user: history with photos, held-out item, top list, explanations."""
     where = f"rank {entry.rank}" if entry.rank else f"not among the first {len(entry.top)}"
     top = "".join(_place(label, score, hit) for label, score, hit in entry.top)
     spoken = "".join(
@@ -169,22 +166,22 @@ def card(entry: Card) -> str:
 
 
 def recommendation(
-    *, person: str, prompt: str, history: Sequence[Item], num_shown: int, top: Sequence[tuple[Item, float]]
+    *, user: str, prompt: str, history: Sequence[Item], num_shown: int, top: Sequence[tuple[Item, float]]
 ) -> list[str]:
-    """What is recommended to one person: the history, oldest first, and the best items with their log-probability."""
+    """Returns the recommendations to one user: the history, oldest first, and the best items with log-probabilities."""
     ranked = "".join(
         f'<li><b>{rank}</b><div class="item wide">{_picture(item)}</div><span>{escape(item.label)}</span>'
         f'<span class="score">{score:.3f}</span></li>'
         for rank, (item, score) in enumerate(top, start=1)
     )
-    known = f"{len(history)} items, oldest first; the model is shown {num_shown} of them."
+    known = f"{len(history)} items, oldest first; the prompt shows {num_shown} of them."
     return [
-        f"<p>{escape(person)}</p>",
+        f"<p>{escape(user)}</p>",
         f'<h2>History</h2><p class="note">{known}</p>',
         f'<div class="photos">{"".join(_item(item) for item in history)}</div>',
         '<h2>Recommended</h2><p class="note">Best first, with the log-probability of the item (nats).</p>',
         f'<ol class="top">{ranked}</ol>',
-        f'<p class="note">Asked: <code>{escape(prompt)}</code></p>',
+        f'<p class="note">Prompt: <code>{escape(prompt)}</code></p>',
     ]
 
 

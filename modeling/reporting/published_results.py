@@ -1,8 +1,8 @@
-"""Figures that others have printed for the same split, to stand beside ours.
+"""Loads published figures for the same split, for comparison on the model page.
 
-Enters: `published.yaml`, written by hand, and the numbers of users and items of a dataset. Leaves: `Figure`s.
-Trade-off: a split is recognised by its two counts and not by a name, so that figures of another split can never stand
-beside a dataset that happens to be called the same.
+Reads `published.yaml`, which is edited by hand, and the numbers of users and items of a dataset; returns `Figure`s. A
+split is identified by these two counts instead of its name, so a dataset with the same name but another split gets no
+published figures.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ FIGURES = Path(__file__).with_name("published.yaml")
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """How a public split is recognised."""
+    """The counts that identify a public split."""
 
     num_users: int
     num_items: int
@@ -26,21 +26,21 @@ class Split:
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """What one model was reported to reach in one family of tasks."""
+    """Published metrics of one model on one prompt family."""
 
     model: str
     family: Literal["sequential", "direct", "explanation"]
     source: str
-    """Key of the file's `sources`."""
+    """Key in `sources`."""
     leaks: Literal["yes", "no", "unknown"]
-    """Whether what the model is given tells it the answer."""
+    """Whether the input of the model leaks the target."""
     columns: tuple[str, ...]
     """Metrics, in the order of the values."""
     values: dict[str, tuple[float, ...]]
-    """By split, one number a column."""
+    """By split, one number per column."""
 
     def of(self, split: str) -> dict[str, float]:
-        """Metric to value on one split; empty where none was reported.
+        """Returns metric to value on one split; empty if none was published.
 
         Example:
             columns ("hr@10",) and values {"toys": (0.0712,)} give of("toys") = {"hr@10": 0.0712}.
@@ -51,14 +51,14 @@ class Figure:
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """The whole file."""
+    """The content of `published.yaml`."""
 
     splits: dict[str, Split]
     sources: dict[str, str]
     figures: tuple[Figure, ...]
 
     def split_of(self, num_users: int, num_items: int) -> str | None:
-        """The public split with these counts, or None.
+        """Returns the public split with these counts, or None.
 
         Example:
             (19412, 11924) -> "toys"
@@ -68,42 +68,42 @@ class Published:
 
 
 def load_published(path: Path = FIGURES) -> Published:
-    """The figures of a file, checked.
+    """Reads and validates the published figures.
 
     Raises:
-        ParamsError: a key is unknown, a figure names no source or split of the file, or has too few numbers.
+        ParamsError: a key is unknown, or a figure has an unknown source, an unknown split or a wrong number of values.
     """
     published = build(Published, load_yaml(path), where=path.name)
     for figure in published.figures:
         where = f"{figure.model} ({figure.family}) in {path.name}"
         if figure.source not in published.sources:
-            raise ParamsError(f"source {figure.source!r} of {where}", "a key of `sources`", "add it")
+            raise ParamsError(f"source {figure.source!r} of {where}", "a key of `sources`", "add it to `sources`")
         for split, values in figure.values.items():
             if split not in published.splits or len(values) != len(figure.columns):
                 raise ParamsError(
                     f"{len(values)} numbers for {split} of {where}",
-                    f"{len(figure.columns)} for a split among {', '.join(published.splits)}", "mend the file",
+                    f"{len(figure.columns)} for a split among {', '.join(published.splits)}", "correct the file",
                 )  # fmt: skip
     return published
 
 
 def rows(published: Published, split: str, family: str, columns: Sequence[str]) -> list[list[str]]:
-    """A row a figure of `split`: model, whether it leaks, each column's value or "-".
+    """Returns one row per figure of `split`: model, whether it leaks, the value of each column or "-".
 
     Example:
         toys, sequential, ("hr@10",) -> [["VIP5 A-3", "yes", "0.0749"], ...]
     """
     digits = 2 if family == "explanation" else 4
-    found = []
+    table_rows = []
     for figure in published.figures:
         values: Mapping[str, Any] = figure.of(split) if figure.family == family else {}
         if values:
             cells = [f"{values[name]:.{digits}f}" if name in values else "-" for name in columns]
-            found.append([figure.model, figure.leaks, *cells])
-    return found
+            table_rows.append([figure.model, figure.leaks, *cells])
+    return table_rows
 
 
 def sources(published: Published, split: str) -> list[str]:
-    """What the figures of `split` are cited from, each once, in the order of the file."""
+    """Returns the distinct sources of the figures of `split`, in file order."""
     cited = [published.sources[figure.source] for figure in published.figures if figure.of(split)]
     return list(dict.fromkeys(cited))

@@ -1,8 +1,7 @@
-"""The sections of the model page: results beside baselines and published figures, slices, calibration, curves.
+"""Renders the sections of the model page: verdict, result tables with published figures, slices, calibration, curves.
 
-Enters: the content of `evaluate.json`, curves, predictions, the figures that others have printed. Leaves: HTML parts.
-Trade-off: a section that has nothing to show (no slices, a split nobody published on) says so or is left out; the page
-of a dataset without photos or ratings is the same page, shorter.
+Reads the content of `evaluate.json`, curves, predictions and published figures; returns HTML parts. A section without
+data says so or is omitted.
 """
 
 import csv
@@ -52,7 +51,7 @@ Results = Mapping[str, Any]
 
 
 def verdict(results: Results) -> list[str]:
-    """The findings in words, each with the colour of its state, under a badge that is green only if all are good."""
+    """Returns the findings coloured by state, under a badge with the worst state."""
     found = findings(results)
     state = worst(found)
     lines = "".join(f'<li class="{finding.state}">{escape(finding.text)}</li>' for finding in found)
@@ -60,7 +59,7 @@ def verdict(results: Results) -> list[str]:
 
 
 def head(results: Results) -> list[str]:
-    """What was evaluated, whether anything leaks, and what was looked for; the verdict names the reasons."""
+    """Returns what was evaluated, whether anything leaks, and the list of leakage checks."""
     leakage = results["leakage"]
     flag, word = ("bad", "leaking") if leakage["leaking"] else ("good", "no leak found")
     what = (
@@ -69,27 +68,27 @@ def head(results: Results) -> list[str]:
     checks = "".join(f"<li>{escape(text)}</li>" for text in _looked_for(leakage))
     return [
         f'<p>{escape(what)} <span class="flag {flag}">{word}</span></p>',
-        f'<details class="note"><summary>What was looked for</summary><ul>{checks}</ul></details>',
+        f'<details class="note"><summary>Leakage checks</summary><ul>{checks}</ul></details>',
     ]
 
 
 def _looked_for(leakage: Results) -> list[str]:
-    """Every check for leaks and what it found."""
+    """Returns the result of each leakage check as one line."""
     disorder = leakage["users_out_of_time_order"]
     asked, shown = leakage["test_pairs_in_train_targets"], leakage["test_pairs_in_train_photos"]
     return [
         f"{number_rule_line(leakage)}; by chance HR@10 would be {leakage['number_rule_chance_hr@10']:.4f}",
         user_numbers_line(leakage),
-        f"test user-item pairs asked for in train prompts: {asked:.2%}; shown there: {shown:.2%}",
+        f"test user-item pairs in train prompts: {asked:.2%} as target, {shown:.2%} as photo",
         *(copies_line(family, leakage[family]) for family in ("sequential", "direct", "explanation")),
-        "time order: not checked, there are no timestamps"
+        "time order: not checked, because there are no timestamps"
         if disorder is None
         else f"users out of time order: {disorder}",
     ]
 
 
 def tables(results: Results, published: publishing.Published) -> list[str]:
-    """A table a family: ours, baselines, what others have printed for the same split, each marked leaking or not."""
+    """Returns one table per family: VIP5, baselines and published figures, each marked as leaking or not."""
     split = published.split_of(results["num_users"], results["num_items"])
     parts = []
     for family, columns in _FAMILIES.items():
@@ -101,42 +100,42 @@ def tables(results: Results, published: publishing.Published) -> list[str]:
             leaks = "yes" if reasons else "none found"
             parts += [f"<h2>{family_title(results, family)}</h2>"]
             parts += [f'<p><span class="flag bad">leaking</span> {escape("; ".join(reasons))}</p>'] if reasons else []
-            parts += [html.table(header, [[row[0], leaks, *row[1:]] for row in rows], own="VIP5 ", cited=cited)]
+            parts += [html.table(header, [[row[0], leaks, *row[1:]] for row in rows], highlight="VIP5 ", cited=cited)]
             parts += [f'<p class="note">{escape(text)}</p>' for text in _notes(results, family)]
     parts += _cited(published, split)
     parts += [f'<p class="note">{escape(line)}.</p>' for line in undertrained_lines(results)]
     lines = [list(line.split(": ", 1)) for line in difference_lines(results)]
-    return [*parts, "<h2>Differences on the same users</h2>", html.table(["", ""], lines, own="-")]
+    return [*parts, "<h2>Differences on the same users</h2>", html.table(["", ""], lines, highlight="-")]
 
 
 def _comparable(results: Results, family: str) -> bool:
-    """Whether published figures may stand beside ours: those of the family direct are among 100 candidates."""
+    """Returns whether published figures are comparable; those of the family direct have 100 candidates."""
     return family != "direct" or results.get("num_candidates", {}).get("direct") in {None, _PUBLISHED_CANDIDATES}
 
 
 def _notes(results: Results, family: str) -> list[str]:
     if family == "explanation":
-        given = "Given: what the prompt itself tells of the review that is to be written."
-        return [f"{given} Different sentences and empty: shares of all sentences that were written."]
+        given = "Given: fields of the target review that the prompt contains."
+        return [f"{given} Different sentences and empty: shares of all generated sentences."]
     asked = {block["num_users"] for block in results[family].values()}
-    drawn = f" {max(asked):,} of the {results['num_users']:,} users were asked about." if asked else ""
+    drawn = f" {max(asked):,} of the {results['num_users']:,} users were sampled." if asked else ""
     masked = " Items a user already has are masked for every model and baseline." if family == "sequential" else ""
     return [f"In brackets: 95 % bootstrap intervals over users.{drawn}{masked}"]
 
 
 def _cited(published: publishing.Published, split: str | None) -> list[str]:
     if split is None:
-        return ['<p class="note">Nobody has published figures for a split of this many users and items.</p>']
-    told = (
-        f"In italics: figures that others have printed for this split ({split}), not re-run here; protocols differ in "
-        "detail. Leaks: yes where item numbers follow the complete histories or test pairs occur in training prompts, "
-        "unknown where nobody has looked. Sources: "
+        return ['<p class="note">There are no published figures for a split with these numbers of users and items.</p>']
+    text = (
+        f"In italics: published figures for this split ({split}), not reproduced here; protocols differ in detail. "
+        "Leaks: yes if item numbers follow the complete histories or test pairs occur in training prompts, unknown if "
+        "it was not checked. Sources: "
     )
-    return [f'<p class="note">{escape(told + "; ".join(publishing.sources(published, split)))}.</p>']
+    return [f'<p class="note">{escape(text + "; ".join(publishing.sources(published, split)))}.</p>']
 
 
 def slices(results: Results, prompt: str) -> list[str]:
-    """HR@10 of VIP5 by slice of the users or items and by prompt, then of all models for `prompt`; as far as known."""
+    """Returns HR@10 of VIP5 by slice and prompt, then HR@10 of all models by slice for `prompt`."""
     parts = []
     for family in ("sequential", "direct"):
         blocks = {key: block["slices"] for key, block in results[family].items() if block.get("slices")}
@@ -152,13 +151,13 @@ def slices(results: Results, prompt: str) -> list[str]:
             rows.append([_named(name, label), f"{users:,}", *cells])
         if rows:
             header = ["slice", "users", *(f"{key} HR@10" for key in blocks)]
-            parts += [f"<h3>{family}</h3>", html.table(header, rows, own="-")]
+            parts += [f"<h3>{family}</h3>", html.table(header, rows, highlight="-")]
     parts += _by_model(results.get("slices", {}).get("sequential", {}), prompt)
-    return ["<h2>For whom it works</h2>", *parts] if parts else []
+    return ["<h2>Results by slice</h2>", *parts] if parts else []
 
 
 def _by_model(blocks: Results, prompt: str) -> list[str]:
-    """HR@10 of all models side by side by slice, for `prompt` or the first prompt there is."""
+    """Returns HR@10 of all models by slice, for `prompt` or the first evaluated prompt."""
     if not blocks:
         return []
     shown = prompt if prompt in blocks else next(iter(blocks))
@@ -169,7 +168,7 @@ def _by_model(blocks: Results, prompt: str) -> list[str]:
         for name, part in parts.items()
     ]
     header = ["slice", "users", *(model.replace("_", " ") for model in models)]
-    return [f"<h3>{escape(shown)} beside the other models, HR@10</h3>", html.table(header, rows, own="-")]
+    return [f"<h3>{escape(shown)} compared with the other models, HR@10</h3>", html.table(header, rows, highlight="-")]
 
 
 def _named(name: str, label: str) -> str:
@@ -184,35 +183,34 @@ def _hit_rate(block: Mapping[str, Any]) -> str:
 
 
 def calibration(context: Context, prompt: str) -> list[str]:
-    """Whether the probabilities of `prompt` (or of the first one there is) can be believed, by rank and by size."""
+    """Returns the calibration of `prompt` (or of the first evaluated prompt), by rank and by probability bin."""
     rows = read_table(context.table("predictions"), schema.PREDICTIONS)
-    known = sorted(key for key in rows["prompt_id"].unique().to_pylist() if key.startswith("A-"))
-    if not known:
+    prompts = sorted(key for key in rows["prompt_id"].unique().to_pylist() if key.startswith("A-"))
+    if not prompts:
         return []
-    shown = prompt if prompt in known else known[0]
-    found = calibrating.calibration(rows.filter(pc.equal(rows["prompt_id"], shown)), _held_out(context))
-    if found is None:
+    shown = prompt if prompt in prompts else prompts[0]
+    result = calibrating.calibration(rows.filter(pc.equal(rows["prompt_id"], shown)), _held_out(context))
+    if result is None:
         return []
-    told = calibrating.summary(found)
-    both = {"mean probability": found.predicted, "share of users for whom it is right": found.observed}
-    series = {name: list(enumerate(values.tolist(), start=1)) for name, values in both.items()}
+    summary = calibrating.summary(result)
+    curves_by_rank = {"mean probability": result.predicted, "observed share of users": result.observed}
+    series = {name: list(enumerate(values.tolist(), start=1)) for name, values in curves_by_rank.items()}
     text = (
-        f"The probabilities of the first ten places of {shown} add up to {told['predicted_hr@10']:.4f}; the item held "
-        f"out is among them for {told['hr@10']:.4f} of the users. Mean distance of the two over the bins (expected "
-        f"calibration error): {told['error']:.4f}. Probabilities are over all that the model could write, items that "
-        "the user already has included."
+        f"The probabilities of the first ten ranks of {shown} sum to {summary['predicted_hr@10']:.4f}; HR@10 is "
+        f"{summary['hr@10']:.4f}. Expected calibration error over the bins: {summary['error']:.4f}. Probabilities are "
+        "over the whole vocabulary and include seen items."
     )
-    header = ["probability", "predictions", "mean probability", "share right"]
+    header = ["probability", "predictions", "mean probability", "observed share"]
     return [
         "<h2>Calibration of ranks</h2>",
-        html.line_chart(f"{shown}: predicted and true, by rank", series, x_label="rank"),
-        html.table(header, calibrating.bin_rows(found), own="-"),
+        html.line_chart(f"{shown}: predicted and observed, by rank", series, x_label="rank"),
+        html.table(header, calibrating.bin_rows(result), highlight="-"),
         f'<p class="note">{escape(text)}</p>',
     ]
 
 
 def _held_out(context: Context) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """(U + 1,) the test item by user_id, 0 for none."""
+    """Returns (U + 1,) the test item by user_id, 0 for none."""
     columns = ("user_id", "item_id", "split")
     rows = read_table(context.table("sequences/interactions"), schema.INTERACTIONS, columns=columns)
     tested: pa.Table = rows.filter(pc.equal(rows["split"], "test"))
@@ -223,7 +221,7 @@ def _held_out(context: Context) -> np.ndarray[Any, np.dtype[np.int64]]:
 
 
 def curves(context: Context) -> list[str]:
-    """Losses and HR@10 over the training steps, and hit rates by depth of the list."""
+    """Returns losses and HR@10 over the training steps, and hit rates by k."""
     parts = ["<h2>Learning curves</h2>"]
     for name in ("pretrain", "train"):
         rows = _read(context.plots(f"{name}.csv"))
@@ -232,7 +230,7 @@ def curves(context: Context) -> list[str]:
             for column in _CURVES
         }  # fmt: skip
         losses = {column: points for column, points in series.items() if points and "hr@" not in column}
-        parts.append(html.line_chart(f"{name}: loss (nats a token)", losses, x_label="step"))
+        parts.append(html.line_chart(f"{name}: loss (nats per token)", losses, x_label="step"))
         ranks = {column: points for column, points in series.items() if points and "hr@" in column}
         parts.append(html.line_chart(f"{name}: HR@10 on valid", ranks, x_label="step"))
     rows = _read(context.plots("ranks.csv"))
@@ -247,7 +245,7 @@ def curves(context: Context) -> list[str]:
 
 
 def _read(path: Path) -> Sequence[dict[str, str]]:
-    """The rows of a CSV; none where a stage left no curve (a backbone taken as it is)."""
+    """Reads the rows of a CSV; empty if the stage wrote no curve (a backbone that was not trained)."""
     if not path.is_file():
         return []
     with path.open(encoding="utf-8", newline="") as stream:

@@ -1,7 +1,7 @@
-"""Which users the model page shows, and what of them.
+"""Selects the users of the model page's gallery and builds their cards.
 
-Enters: predictions, interactions, items, users, generated explanations, photos. Leaves: cards.
-Trade-off: a fixed draw by the seed, half of it users with a generated explanation, instead of the best-looking ones.
+Reads predictions, interactions, items, users, generated explanations and photos; returns cards. Users are sampled by
+the seed, not by their results; up to half of them have a generated explanation.
 """
 
 from collections.abc import Mapping
@@ -19,12 +19,12 @@ from features.store.tables import read_table
 from features.vision.photo_store import PhotoStore
 from modeling.reporting.html import Card, Item
 
-_SHOWN = 10  # newest items of a history
+_SHOWN = 10  # newest items shown of a history
 Explained = Mapping[int, list[tuple[str, str, str]]]
 
 
 def cards(context: Context, photos: Path | None, *, prompt: str, num_users: int, top: int) -> list[Card]:
-    """The gallery: `num_users` users with their `top` items under `prompt`."""
+    """Returns the cards of `num_users` users with their `top` items under `prompt`."""
     predictions = _of_prompt(read_table(context.table("predictions"), schema.PREDICTIONS), prompt)
     explained = _explained(read_table(context.table("explanations_generated"), schema.GENERATED))
     users = _drawn(predictions, explained, num_users, context.seed)
@@ -43,13 +43,13 @@ def cards(context: Context, photos: Path | None, *, prompt: str, num_users: int,
         data = store.bytes(catalogue[item_id]["item_key"]) if store else None
         return Item(label=label(item_id), photo=data)
 
-    made = []
+    gallery = []
     for user in users:
-        own = interactions.filter(pc.equal(interactions["user_id"], user)).to_pylist()
-        target = next(row["item_id"] for row in own if row["split"] == "test")
-        history = [row["item_id"] for row in own if row["split"] != "test"][-_SHOWN:]
+        user_rows = interactions.filter(pc.equal(interactions["user_id"], user)).to_pylist()
+        target = next(row["item_id"] for row in user_rows if row["split"] == "test")
+        history = [row["item_id"] for row in user_rows if row["split"] != "test"][-_SHOWN:]
         ranked = predictions.filter(pc.equal(predictions["user_id"], user)).to_pylist()
-        made.append(
+        gallery.append(
             Card(
                 user=f"{names[user]} (user {user})",
                 history=[item(i) for i in history],
@@ -59,7 +59,7 @@ def cards(context: Context, photos: Path | None, *, prompt: str, num_users: int,
                 explanations=explained.get(user, []),
             )
         )
-    return made
+    return gallery
 
 
 def _of_prompt(predictions: pa.Table, prompt: str) -> pa.Table:
@@ -70,17 +70,17 @@ def _of_prompt(predictions: pa.Table, prompt: str) -> pa.Table:
 
 
 def _explained(generated: pa.Table) -> Explained:
-    found: dict[int, list[tuple[str, str, str]]] = {}
+    explanations: dict[int, list[tuple[str, str, str]]] = {}
     for row in generated.to_pylist():
-        found.setdefault(row["user_id"], []).append((row["prompt_id"], row["generated"], row["reference"]))
-    return found
+        explanations.setdefault(row["user_id"], []).append((row["prompt_id"], row["generated"], row["reference"]))
+    return explanations
 
 
 def _drawn(predictions: pa.Table, explained: Explained, num_users: int, seed: int) -> list[int]:
-    """Users in ascending order; half of them explained ones, where there are enough."""
+    """Samples users, in ascending order; up to half of them have a generated explanation."""
     users: npt.NDArray[np.int64] = np.unique(predictions["user_id"].to_numpy()).astype(np.int64)
     order = rng(seed, "model_report", "gallery").permutation(users)
-    spoken = np.isin(order, list(explained))
-    first = order[spoken][: (num_users + 1) // 2]
-    rest = order[~np.isin(order, first)][: num_users - len(first)]
-    return sorted(int(user) for user in (*first, *rest))
+    has_explanation = np.isin(order, list(explained))
+    explained_users = order[has_explanation][: (num_users + 1) // 2]
+    other_users = order[~np.isin(order, explained_users)][: num_users - len(explained_users)]
+    return sorted(int(user) for user in (*explained_users, *other_users))

@@ -1,8 +1,8 @@
-"""The promoted model of a dataset as its readers find it: a pointer, the sealed folder that it names, the last verdict.
+"""Locates the promoted model of a dataset: the pointer, the sealed folder that it names, the last gate verdict.
 
-Enters: `models/<dataset>/champion.json`, `models/<dataset>/champions/`, `metrics/<dataset>/gate.json`. Leaves: a
-`Champion` whose files were checked, and a sentence about the last trained model. `flows.registry.model_registry` writes
-these files.
+Reads `models/<dataset>/champion.json`, `models/<dataset>/champions/` and `metrics/<dataset>/gate.json`, which
+`flows.registry.model_registry` writes; returns a `Champion` with verified files, and a description of the last trained
+model.
 """
 
 import json
@@ -20,34 +20,34 @@ from features.store.manifests import file_digest
 
 MANIFEST = "champion_manifest.json"
 TEMPLATES = "templates.yaml"
-"""The prompt templates that a champion was trained with, beside its `params.yaml`."""
+"""File name of the champion's prompt templates, next to its `params.yaml`."""
 _DIGEST = re.compile(r"[0-9a-f]{16}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Champion:
-    """A sealed folder and what its pointer says."""
+    """A sealed model folder and the content of its pointer."""
 
     name: str
     digest: str
     folder: Path
-    """Below the root: models/<name>/champions/<digest>."""
+    """models/<name>/champions/<digest> below the root."""
     about: Mapping[str, Any]
     """params, metrics, data (digests), git, model (digest of the trained files), promoted_at."""
 
     @property
     def promoted_at(self) -> str:
-        """When it was promoted, such as "2026-11-28 19:30 UTC"."""
+        """The time of the promotion, such as "2026-11-28 19:30 UTC"."""
         return moment(self.about.get("promoted_at"))
 
     @property
     def places(self) -> Places:
-        """The sealed folder as a root: its tables, models and metrics."""
+        """The tables, models and metrics in the sealed folder."""
         return Places(dataset=self.name, root=self.folder)
 
 
 def moment(written: object) -> str:
-    """A time in ISO 8601 as a person reads it, in UTC.
+    """Formats an ISO 8601 time in UTC, to the minute.
 
     Example:
         >>> moment("2026-11-28T20:30:05+01:00")
@@ -60,46 +60,46 @@ def moment(written: object) -> str:
 
 
 def pointer_path(name: str, root: Path = Path()) -> Path:
-    """`models/<name>/champion.json`."""
+    """Returns `models/<name>/champion.json`."""
     return root / "models" / name / "champion.json"
 
 
 def home(name: str, root: Path = Path()) -> Path:
-    """`models/<name>/champions`, where the sealed folders lie."""
+    """Returns `models/<name>/champions`, the folder of all sealed models."""
     return root / "models" / name / "champions"
 
 
 def about_paths(name: str, root: Path = Path()) -> list[Path]:
-    """One file for each model that was promoted, `<digest>.about.json`."""
+    """Returns one `<digest>.about.json` per promoted model, sorted."""
     return sorted(home(name, root).glob("*.about.json"))
 
 
 def current(name: str, root: Path = Path()) -> Champion | None:
-    """The champion that the pointer names, its manifest and the sizes of its files checked; None without a pointer.
+    """Returns the champion that the pointer names, after checking its manifest and file sizes; None without a pointer.
 
     Raises:
-        ModelError: the pointer or its folder is damaged.
+        ModelError: the pointer or its folder is corrupt.
     """
     path = pointer_path(name, root)
     if not path.exists():
         return None
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-        found, about = said["digest"], said["about"]
+        pointer = json.loads(path.read_text(encoding="utf-8"))
+        champion_digest, about = pointer["digest"], pointer["about"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{path} that cannot be read", "a pointer to a champion", _remedy(name)) from error
-    if not isinstance(found, str) or not _DIGEST.fullmatch(found) or not isinstance(about, dict):
+    if not isinstance(champion_digest, str) or not _DIGEST.fullmatch(champion_digest) or not isinstance(about, dict):
         raise ModelError(f"{path} that names no champion", "a digest and what is known of it", _remedy(name))
-    folder = home(name, root) / found
+    folder = home(name, root) / champion_digest
     check(folder)
-    return Champion(name=name, digest=found, folder=folder, about=about)
+    return Champion(name=name, digest=champion_digest, folder=folder, about=about)
 
 
 def check(folder: Path, *, whole: bool = False) -> dict[str, Any]:
-    """The manifest of a sealed folder; `whole` reads every byte, else only sizes are compared.
+    """Verifies a sealed folder and returns its manifest; `whole` compares checksums, otherwise only file sizes.
 
     Raises:
-        ModelError: the manifest is not that of the folder's name, or a file is not as it says.
+        ModelError: the manifest does not match the folder name, or a file does not match the manifest.
     """
     path, remedy = folder / MANIFEST, _remedy(folder.parents[1].name)
     if not folder.is_dir():
@@ -121,19 +121,19 @@ def _remedy(name: str) -> str:
 
 
 def model_digest(name: str, root: Path = Path()) -> str:
-    """16 hex digits for the trained files of the workspace, or of a champion's folder given as root."""
-    places = [root / "models" / name / part for part in ("pretrain", "train")]
-    files = sorted(path for place in places for path in place.rglob("*") if path.is_file())
+    """Returns 16 hex digits that identify the trained files below `root` (the workspace or a champion's folder)."""
+    folders = [root / "models" / name / part for part in ("pretrain", "train")]
+    files = sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())
     return digest([(path.relative_to(root).as_posix(), file_digest(path)) for path in files])
 
 
 def verdict_path(name: str, root: Path = Path()) -> Path:
-    """`metrics/<name>/gate.json`: the gate's last verdict, and the digest of the model that it is about."""
+    """Returns `metrics/<name>/gate.json`: the gate's last verdict and the digest of the judged model."""
     return Places(dataset=name, root=root).metrics("gate.json")
 
 
 def last_trained(name: str, root: Path = Path()) -> str:
-    """What is to be said of an answer of the last trained model: how the gate judged it, and which one is the champion.
+    """Describes the last trained model: the gate's decision on it, and the current champion.
 
     Example: "the last trained model, which the gate has not judged; no model was promoted yet"
     """

@@ -1,4 +1,4 @@
-"""The tiny world with everything that `evaluate` reads: sequences, candidates, explanations, and random models."""
+"""The tiny world with all inputs of `evaluate`: sequences, candidates, explanations, and models after one step."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +22,7 @@ DATASET = {"format": "amazon2014", "reviews": ["r.json.gz"], "metadata": [], "ph
 def write_evaluated(
     root: Path, *, timestamps: bool = True, numbering: str = "random", title: str = "Thing {}"
 ) -> Context:
-    """Models trained for one step and all tables; histories count up by one, so the number rule hits."""
+    """Writes all tables and trains models for one step; histories count up by one, so the number rule hits."""
     place = write_world(root)
     place = replace(place, shared=dict(place.shared) | {"datasets": DATASET})
     rows = pq.read_table(place.table("prompts/test/sequential")).to_pylist()
@@ -68,6 +68,6 @@ def write_evaluated(
 
 
 def rewrite(place: Context, table: Table, rows: list[dict[str, Any]]) -> None:
-    """Puts other rows into a table of the world."""
+    """Replaces the rows of a table of the world."""
     folder = place.table(table.name)
     write_table(folder, table, from_rows(table, rows), replace(MADE, notes=read_manifest(folder)["notes"]))

@@ -1,4 +1,4 @@
-"""The stage `evaluate` and what is made of it, on a tiny world with models that know nothing."""
+"""The stage `evaluate` and its outputs, on a tiny world with untrained models."""
 
 import csv
 import json
@@ -21,7 +21,7 @@ from features.store.tables import read_table
 from modeling import evaluate, model_report, summary
 from modeling.config.sasrec import SasRecParams
 from modeling.decoding.constrained_search import score_items
-from modeling.evaluation.comparison import chosen
+from modeling.evaluation.comparison import select_ablations
 from modeling.evaluation.inputs import load_inputs
 from modeling.evaluation.inputs import test_corpus as read_test_corpus
 from modeling.evaluation.rank_prompts import Search, prompt_key, rank_prompt, rows_by_prompt
@@ -50,7 +50,7 @@ def evaluated(world: Context) -> tuple[Context, dict[str, Any]]:
 
 @pytest.fixture
 def place(world: Context, tmp_path: Path) -> Context:
-    """A copy, not yet evaluated, that a test may spoil."""
+    """A copy, not yet evaluated, that a test may change."""
     shutil.copytree(world.root, tmp_path / "copy", ignore=shutil.ignore_patterns("metrics", "predictions"))
     return replace(world, root=tmp_path / "copy")
 
@@ -66,15 +66,15 @@ def test_the_metrics_file_has_the_agreed_shape(evaluated: tuple[Context, dict[st
     assert {"hr@1", "hr@5", "ndcg@5", "mrr@5", "hr@10", "ndcg@10", "mrr@10", "num_users", "ci95"} <= set(block)
     assert set(block["ci95"]) == {"hr@1", "hr@5", "ndcg@5", "mrr@5", "hr@10", "ndcg@10", "mrr@10"}
     assert block["num_users"] == NUM_USERS
-    rivals = COUNTING | CONTENT | {"sasrec", "ridge"}
-    assert set(block["differences"]) == rivals | {"number_rule", "without_photos", "backbone"}
+    baselines = COUNTING | CONTENT | {"sasrec", "ridge"}
+    assert set(block["differences"]) == baselines | {"number_rule", "without_photos", "backbone"}
     assert len(block["differences"]["popularity"]["hr@10"]) == 3
     assert set(results["direct"]) == {"B-5"}
     assert results["explanation"]["C-3"]["given"] == results["backbone"]["explanation"]["C-3"]["given"] == ["rating"]
     assert {"bleu4", "rouge1", "rouge2", "rougeL", "feature_match"} <= set(results["explanation"]["C-3"])
-    assert set(results["baselines"]["sequential"]) == rivals | {"number_rule"}
+    assert set(results["baselines"]["sequential"]) == baselines | {"number_rule"}
     for task in ("direct", "direct_popular", "direct_whole"):
-        assert set(results["baselines"][task]) == rivals
+        assert set(results["baselines"][task]) == baselines
     assert set(results["backbone"]) == {"sequential", "direct", "explanation"}
     assert set(results["sequential_without_photos"]) == {"A-3"}
 
@@ -127,7 +127,7 @@ def test_hit_curves_rise_with_k(evaluated: tuple[Context, dict[str, Any]]) -> No
     assert {row["model"] for row in rows} >= {f"{name} (leaking run)" for name in models}
 
 
-def test_every_explanation_row_has_a_sentence_beside_its_reference(evaluated: tuple[Context, dict[str, Any]]) -> None:
+def test_every_explanation_row_has_a_sentence_and_a_reference(evaluated: tuple[Context, dict[str, Any]]) -> None:
     rows = read_table(evaluated[0].table("explanations_generated"), schema.GENERATED).to_pylist()
     assert len(rows) == NUM_USERS
     for row in rows:
@@ -146,13 +146,13 @@ def test_the_run_ends_with_whether_anything_leaks_and_why(place: Context, caplog
         evaluate.run(evaluate.Params(**QUICK, max_users=5, prompts=("A-3",)), place)
     results = metrics_of(place)
     assert caplog.messages[-1] == f"evaluate: Leaks: {'; '.join(results['leakage']['reasons'])}."
-    assert "counting on from the largest number of the history finds" in caplog.messages[-1]
+    assert "counting up from the largest number of the history finds" in caplog.messages[-1]
     assert results["sequential"]["A-3"]["num_users"] == 5
     assert results["direct"] == {}
     assert results["explanation"] == {}
 
 
-def test_numbering_that_nobody_noted_is_refused(place: Context) -> None:
+def test_a_missing_numbering_note_is_refused(place: Context) -> None:
     path = place.table("sequences/items") / "_manifest.json"
     manifest = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps(manifest | {"notes": {}}), encoding="utf-8")
@@ -192,7 +192,7 @@ def test_bfloat16_ranks_and_writes_like_float32(place: Context, evaluated: tuple
     assert metrics_of(place)["sequential"]["A-3"]["num_users"] == NUM_USERS
 
 
-def test_a_direct_prompt_without_a_list_is_asked_about_three_sets_of_candidates(world: Context) -> None:
+def test_a_direct_prompt_without_a_list_has_three_candidate_sets(world: Context) -> None:
     model, tokens = load_vip5(world, device=torch.device("cpu"))
     inputs = load_inputs(world, tokens, max_users=None)
     corpus = read_test_corpus(world, tokens, inputs.photos)
@@ -211,9 +211,9 @@ def test_a_direct_prompt_without_a_list_is_asked_about_three_sets_of_candidates(
         ("uniform", (found.candidates[:, :, None] == everything[:, None]).any(1)),  # type: ignore[index]
     ):
         better = (scores > scores[np.arange(len(rows)), own][:, None]) & allowed
-        ranks = found.ranks if name == "uniform" else found.further[name]
+        ranks = found.ranks if name == "uniform" else found.other_candidate_sets[name]
         assert ranks.tolist() == (1 + better.sum(1)).tolist(), name
-    assert set(found.further) == {"popular", "whole"}
+    assert set(found.other_candidate_sets) == {"popular", "whole"}
 
 
 def test_a_model_of_another_dataset_is_refused(place: Context) -> None:
@@ -225,13 +225,13 @@ def test_a_model_of_another_dataset_is_refused(place: Context) -> None:
     assert not other.metrics("evaluate.json").exists()
 
 
-def test_features_of_another_width_are_refused(place: Context) -> None:
+def test_embeddings_of_another_width_are_refused(place: Context) -> None:
     vectors = schema.embeddings(3)
     rows = [
         {"item_id": i, "embedding": [0.0] * 3, "status": "missing", "sha256": None} for i in range(1, NUM_ITEMS + 1)
     ]
     rewrite(place, vectors, rows)
-    with pytest.raises(ModelError, match="image features of 8 numbers"):
+    with pytest.raises(ModelError, match="image embeddings of width 8"):
         evaluate.run(evaluate.Params(**QUICK), place)
 
 
@@ -245,11 +245,11 @@ def test_candidates_that_are_not_the_fixed_ones_are_refused(place: Context) -> N
 
 
 def test_ablations_without_a_common_prompt_are_refused() -> None:
-    assert chosen(("A-3", "B-5"), ("B-5", "C-3")) == ("B-5",)
-    assert chosen((), ("B-5",)) == ("B-5",)
-    assert chosen(("A-3",), ()) == ("A-3",)
+    assert select_ablations(("A-3", "B-5"), ("B-5", "C-3")) == ("B-5",)
+    assert select_ablations((), ("B-5",)) == ("B-5",)
+    assert select_ablations(("A-3",), ()) == ("A-3",)
     with pytest.raises(ParamsError, match="ablation_prompts"):
-        chosen(("A-3",), ("B-5",))
+        select_ablations(("A-3",), ("B-5",))
 
 
 @pytest.mark.parametrize("wrong", [{"beam": 0}, {"max_users": 0}, {"recent_share": 0.0}, {"bootstrap_resamples": -1}])

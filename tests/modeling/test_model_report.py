@@ -1,4 +1,4 @@
-"""The stage `model_report`, started as its command on the tiny evaluated world."""
+"""The stage `model_report`, run as a command on the tiny evaluated world."""
 
 import csv
 import io
@@ -36,7 +36,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Context:
 
 @pytest.fixture
 def place(evaluated: Context, tmp_path: Path) -> Context:
-    """A copy that a test may spoil."""
+    """A copy that a test may change."""
     shutil.copytree(evaluated.root, tmp_path / "copy")
     return replace(evaluated, root=tmp_path / "copy")
 
@@ -91,11 +91,11 @@ def test_photos_are_put_into_the_page(place: Context) -> None:
     assert "no photo" not in text
 
 
-def test_a_prompt_that_was_not_evaluated_gives_way_to_the_first_one(place: Context) -> None:
+def test_the_first_prompt_replaces_one_that_was_not_evaluated(place: Context) -> None:
     assert text_of(place, model_report.Params(num_users=4, prompt="A-9")).count('class="card"') == 4
 
 
-def test_a_backbone_taken_as_it_is_has_no_curve_and_that_is_no_failure(place: Context) -> None:
+def test_a_page_without_a_pretrain_curve_is_written(place: Context) -> None:
     path = place.plots("pretrain.csv")
     with path.open(encoding="utf-8") as stream:
         names = next(csv.reader(stream))
@@ -123,14 +123,14 @@ def test_slices_and_calibration_stand_on_the_page(place: Context) -> None:
     low, high = absent["ci95"]["hr@10"]
     cell = f"<td>{absent['hr@10']:.4f} <small>[{low:.4f}, {high:.4f}]</small></td>"
     assert f"<td>photo of the item: absent</td><td>{absent['num_users']}</td>{cell}" in text
-    assert "A-3 beside the other models, HR@10" in text
+    assert "A-3 compared with the other models, HR@10" in text
     assert text.count("<td>popularity of the item: head</td>") == 3  # sequential, direct, by model
     hits = results["sequential"]["A-3"]["hr@10"]
-    assert f"the item held out is among them for {hits:.4f} of the users" in text
-    assert "A-3: predicted and true, by rank" in text
+    assert f"HR@10 is {hits:.4f}." in text
+    assert "A-3: predicted and observed, by rank" in text
 
 
-def test_slices_that_an_evaluation_adds_are_shown_with_their_intervals() -> None:
+def test_new_slices_are_shown_with_their_intervals() -> None:
     block = {"hr@10": 0.25, "ndcg@10": 0.1, "num_users": 8, "ci95": {"hr@10": [0.1, 0.4]}}
     results = {
         "sequential": {"A-3": {"slices": {"item_age": {"new": block}}}, "A-9": {"slices": {}}},
@@ -141,8 +141,8 @@ def test_slices_that_an_evaluation_adds_are_shown_with_their_intervals() -> None
     assert sections.slices({"sequential": {"A-3": {}}, "direct": {}}, "A-3") == []
 
 
-def test_published_figures_stand_beside_ours_only_on_their_own_split(place: Context) -> None:
-    assert "Nobody has published figures for a split of this many users and items" in text_of(place)
+def test_published_figures_are_shown_only_for_their_own_split(place: Context) -> None:
+    assert "There are no published figures for a split with these numbers of users and items" in text_of(place)
     path = place.metrics("evaluate.json")
     results = json.loads(path.read_text(encoding="utf-8"))
     results |= {"num_users": 19_412, "num_items": 11_924}
@@ -153,8 +153,8 @@ def test_published_figures_stand_beside_ours_only_on_their_own_split(place: Cont
         in text
     )
     assert "<td>TIGER</td><td>no</td><td>0.0521</td><td>0.0371</td><td>0.0712</td><td>0.0432</td><td>-</td>" in text
-    assert "figures that others have printed for this split (toys)" in text
-    assert "30 of the 19,412 users were asked about" in text
+    assert "published figures for this split (toys)" in text
+    assert "30 of the 19,412 users were sampled" in text
     assert "Sources: Geng, Tan, Liu, Fu, Zhang: VIP5" in text
 
 
@@ -165,15 +165,15 @@ def test_every_row_of_ours_says_whether_it_leaks(place: Context) -> None:
 
 def test_parts_of_the_page_escape_what_they_are_given() -> None:
     assert "<title>&lt;i&gt;</title>" in page("<i>", [])
-    assert "<td>&lt;i&gt;</td>" in table(["a"], [["<i>"]], own="VIP5")
+    assert "<td>&lt;i&gt;</td>" in table(["a"], [["<i>"]], highlight="VIP5")
     assert "&lt;i&gt;" in line_chart("t", {"<i>": [(0.0, 1.0)]}, x_label="k")
     assert line_chart("t", {}, x_label="k") == ""
 
 
-def test_a_large_photo_is_told_and_not_put_into_the_page() -> None:
+def test_a_large_photo_is_replaced_by_its_size() -> None:
     def shown(size: int) -> str:
         item = Item(label="x", photo=JPEG.ljust(size, b"0"))
-        return "".join(recommendation(person="p", prompt="A-6", history=[item], num_shown=1, top=[]))
+        return "".join(recommendation(user="p", prompt="A-6", history=[item], num_shown=1, top=[]))
 
     assert "photo of 100 kB" not in shown(MOST_PHOTO_BYTES)
     assert "data:image" not in shown(MOST_PHOTO_BYTES + 1)

@@ -1,4 +1,4 @@
-"""The command `recommend` on the tiny evaluated world: the answers of `evaluate`, of a champion, and its errors."""
+"""The command `recommend` on the tiny evaluated world: rankings of `evaluate`, champions, errors."""
 
 import json
 import re
@@ -20,13 +20,13 @@ from flows.registry.quality_gate import Baseline
 from modeling import evaluate, recommend
 from modeling.serving import promoted_model
 from modeling.serving.promoted_model import Champion
-from modeling.serving.request import NEW_NAME, Catalogue, Person, known_person, load_line, near
+from modeling.serving.request import COLD_START_NAME, Catalogue, RequestUser, known_user, load_settings, near
 from tests.modeling.evaluated import write_evaluated
 from tests.modeling.world import NUM_ITEMS, exit_code
 
 QUICK = evaluate.Params(num_threads=1, explanation_max_tokens=4, bootstrap_resamples=0)
 SOURCE = "Here is what user_{user_id} bought : \n {history} \n what is next ?"
-"""How the world's A-3 is worded."""
+"""Text of the world's A-3."""
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def place(evaluated: Context, monkeypatch: pytest.MonkeyPatch) -> Context:
 
 
 def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[list[str]]:
-    """The words of every printed line after those that say who was asked about and which model answered."""
+    """Runs the command; returns the fields of every printed line after the user and the model."""
     assert recommend.main(arguments) == 0
     return [line.split(None, 3) for line in capsys.readouterr().out.splitlines()[2:]]
 
@@ -83,7 +83,7 @@ def test_nothing_that_a_user_has_is_recommended(place: Context, capsys: pytest.C
     assert keys == {f"B{item}" for item in range(1, NUM_ITEMS + 1)} - own
 
 
-def test_a_cold_start_user_is_asked_for_by_a_prompt_without_a_number(
+def test_a_cold_start_user_gets_a_prompt_without_a_number(
     place: Context, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     page = tmp_path / "page.html"
@@ -96,14 +96,14 @@ def test_a_cold_start_user_is_asked_for_by_a_prompt_without_a_number(
     assert not {"B4", "B9"} & set(keys)
     text = page.read_text(encoding="utf-8")
     shown = [f"&lt;item_{item}&gt; &lt;extra_id_0&gt; &lt;extra_id_0&gt;" for item in (4, 9)]
-    assert f"A-6: After {shown[0]} , {shown[1]} , what will {NEW_NAME} buy ?" in text
+    assert f"A-6: After {shown[0]} , {shown[1]} , what will {COLD_START_NAME} buy ?" in text
     assert "user_" not in text
     assert [f"B{number}" for number in re.findall(r"Thing &lt;b&gt;(\d+)&lt;/b&gt;", text)] == ["B4", "B9", *keys]
     assert not re.search(r"<script|https?:|Thing <b>", text)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "expected"),
     [
         (["--user", "U31"], "found no user 'U31' in data/tiny/sequences/users; expected U3, U1, U30"),
         (["--history", "B1,B1x"], "found no item 'B1x' in the catalogue; expected B1, "),
@@ -117,13 +117,13 @@ def test_a_cold_start_user_is_asked_for_by_a_prompt_without_a_number(
     ],
 )  # fmt: skip
 def test_what_cannot_be_answered_is_one_clear_line(
-    caplog: pytest.LogCaptureFixture, arguments: list[str], told: str
+    caplog: pytest.LogCaptureFixture, arguments: list[str], expected: str
 ) -> None:
     Path("short.yaml").write_text("dataset: tiny\n", encoding="utf-8")
     with caplog.at_level("ERROR", logger="vip5"):
         assert recommend.main(arguments) in {2, 3}
     (message,) = caplog.messages
-    assert told in message
+    assert expected in message
     assert "\n" not in message
 
 
@@ -149,31 +149,33 @@ def test_the_dataset_of_a_profile_is_found_by_its_name(place: Context) -> None:
     whole = parameters(place)
     other = whole | {"dataset": "other", "datasets": {"other": whole["datasets"]["tiny"]}}
     (folder / "params.yaml").write_text(yaml.safe_dump(other), encoding="utf-8")
-    assert load_line(Path("params.yaml"), "other").places.dataset == "other"
-    assert load_line(Path("params.yaml"), "tiny").places.dataset == "tiny"
+    assert load_settings(Path("params.yaml"), "other").places.dataset == "other"
+    assert load_settings(Path("params.yaml"), "tiny").places.dataset == "tiny"
 
 
 def test_a_history_is_cut_as_the_prompts_were(place: Context) -> None:
-    line = load_line(Path("params.yaml"))
-    assert line.cut([1, 2, 3]) == (1, 2, 3)
+    settings = load_settings(Path("params.yaml"))
+    assert settings.shown_history([1, 2, 3]) == (1, 2, 3)
     whole = parameters(place)
     whole["prompts"] |= {"max_history": 2}
     Path("cut.yaml").write_text(yaml.safe_dump(whole), encoding="utf-8")
-    assert load_line(Path("cut.yaml")).cut([1, 2, 3]) == (2, 3)
+    assert load_settings(Path("cut.yaml")).shown_history([1, 2, 3]) == (2, 3)
 
 
 def test_templates_without_a_nameless_prompt_are_told() -> None:
     numbered = [prompt for prompt in load_templates() if "{user_id}" in prompt.source]
-    person = Person(label="a cold-start user", user_id=None, number=None, name=NEW_NAME, history=(1,))
+    user = RequestUser(label="a cold-start user", user_id=None, number=None, name=COLD_START_NAME, history=(1,))
     with pytest.raises(ParamsError, match="none fits"):
-        recommend.chosen_prompt(numbered, person, None)
+        recommend.chosen_prompt(numbered, user, None)
 
 
 def test_the_prompt_writes_the_users_number_and_not_the_join_key(place: Context) -> None:
-    line = load_line(Path("params.yaml"))
-    person = replace(known_person(line.places, "U17"), number=4711)
-    prompt = recommend.chosen_prompt(load_templates(Path("own.yaml")), person, None)
-    assert recommend.recommend(line, person, prompt=prompt, top_k=1).source.startswith("Here is what user_4711 bought")
+    settings = load_settings(Path("params.yaml"))
+    user = replace(known_user(settings.places, "U17"), number=4711)
+    prompt = recommend.chosen_prompt(load_templates(Path("own.yaml")), user, None)
+    assert recommend.recommend(settings, user, prompt=prompt, top_k=1).source.startswith(
+        "Here is what user_4711 bought"
+    )
 
 
 def test_near_keys_of_a_large_table_share_the_first_letters() -> None:
@@ -201,7 +203,7 @@ def champion(evaluated: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     return found
 
 
-def test_the_champion_answers_with_its_own_parameters_templates_and_tables(
+def test_the_champion_uses_its_own_parameters_and_tables(
     champion: Champion, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     page = tmp_path / "page.html"
@@ -222,7 +224,7 @@ def test_the_last_trained_model_answers_where_it_is_asked_for(
     assert recommend.main(["--user", "U17", "--challenger"]) == 4
     assert "no table at data/tiny/sequences/items" in caplog.text
     shutil.copytree(evaluated.table("sequences"), "data/tiny/sequences")
-    standing = load_line(Path("params.yaml"), challenger=True).model
+    standing = load_settings(Path("params.yaml"), challenger=True).model
     assert standing == f"the last trained model, which the gate has not judged; the champion is {champion.digest}"
     verdict = {
         "model": promoted_model.model_digest("tiny"),
@@ -230,17 +232,17 @@ def test_the_last_trained_model_answers_where_it_is_asked_for(
         "reason": "leakage: leaks: 3 of 30 pairs",
     }
     promoted_model.verdict_path("tiny").write_text(json.dumps(verdict))
-    standing = load_line(Path("params.yaml"), challenger=True).model
+    standing = load_settings(Path("params.yaml"), challenger=True).model
     assert standing.startswith("the last trained model, which the gate refused (leakage: leaks: 3 of 30 pairs); the")
     promoted_model.verdict_path("tiny").write_text("{")
     assert (
         "the gate may have judged (metrics/tiny/gate.json cannot be read)"
-        in load_line(Path("params.yaml"), challenger=True).model
+        in load_settings(Path("params.yaml"), challenger=True).model
     )
 
 
 @pytest.mark.parametrize("part", ["champion_manifest.json", "data/tiny/identifiers/_manifest.json", ""])
-def test_a_damaged_champion_is_one_line_and_nothing_answers_in_its_place(
+def test_a_damaged_champion_is_one_line_and_no_answer(
     champion: Champion, part: str, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     damaged = champion.folder / part
@@ -253,27 +255,27 @@ def test_a_damaged_champion_is_one_line_and_nothing_answers_in_its_place(
     assert capsys.readouterr().out == ""
 
 
-def test_a_user_whom_the_champion_does_not_know_may_be_known_to_the_last_model(
+def test_a_user_unknown_to_the_champion_is_told_of_challenger(
     champion: Champion, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert recommend.main(["--user", "U31"]) == 3
-    assert "or give --history, or ask the last trained model by --challenger" in caplog.text
+    assert "or give --history, or ask the last trained model with --challenger" in caplog.text
 
 
 def test_photos_come_from_the_dump_and_are_not_missed(
     champion: Champion, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    line = replace(load_line(Path("params.yaml")), photos=Path("data/raw/tiny/photos"))
-    catalogue = Catalogue.load(line.places)
-    person = known_person(line.places, "U17")
-    prompt = recommend.chosen_prompt(load_templates(line.templates), person, None)
-    answer = recommend.recommend(line, person, prompt=prompt, top_k=2)
-    recommend.write_page(tmp_path / "page.html", line, person, answer, catalogue)
+    settings = replace(load_settings(Path("params.yaml")), photos=Path("data/raw/tiny/photos"))
+    catalogue = Catalogue.load(settings.places)
+    user = known_user(settings.places, "U17")
+    prompt = recommend.chosen_prompt(load_templates(settings.templates), user, None)
+    answer = recommend.recommend(settings, user, prompt=prompt, top_k=2)
+    recommend.write_page(tmp_path / "page.html", settings, user, answer, catalogue)
     assert "no photo folder data/raw/tiny/photos: the page shows no photos" in caplog.text
     assert "<img" not in (tmp_path / "page.html").read_text()
 
 
-def test_every_baseline_that_was_measured_can_be_named_to_the_gate(evaluated: Context) -> None:
+def test_the_gate_accepts_every_measured_baseline(evaluated: Context) -> None:
     measured = json.loads(evaluated.metrics("evaluate.json").read_text())["baselines"]["sequential"]
     assert {"popularity", "item_knn", "title_bm25"} <= set(measured)
     assert set(measured) - {"number_rule"} <= set(get_args(Baseline))

@@ -1,4 +1,4 @@
-"""The top items of every user are those that `recommend` names one by one."""
+"""`recommend_all` writes the items that `recommend` prints for each user."""
 
 import shutil
 from dataclasses import asdict
@@ -13,7 +13,7 @@ from features.runtime.stage import Context
 from features.store.tables import read_table
 from flows.registry import model_registry
 from modeling import evaluate, recommend, recommend_all
-from modeling.serving.request import known_person, load_line
+from modeling.serving.request import known_user, load_settings
 from tests.modeling.evaluated import DATASET, write_evaluated
 from tests.modeling.world import NUM_ITEMS
 
@@ -40,18 +40,18 @@ def test_the_table_names_what_each_user_would_be_told(
     users = read_table(evaluated.table("sequences/users"), schema.USERS).to_pylist()
     assert {row["user_id"] for row in rows} == {user["user_id"] for user in users}
     monkeypatch.chdir(evaluated.root)
-    line = load_line(Path("params.yaml"))
-    prompt = next(prompt for prompt in load_templates(line.templates) if prompt.id == "A-3")
+    settings = load_settings(Path("params.yaml"))
+    prompt = next(prompt for prompt in load_templates(settings.templates) if prompt.id == "A-3")
     for user in users[:3]:
-        person = known_person(line.places, user["user_key"])
-        answer = recommend.recommend(line, person, prompt=prompt, top_k=5)
+        request_user = known_user(settings.places, user["user_key"])
+        answer = recommend.recommend(settings, request_user, prompt=prompt, top_k=5)
         own = [row for row in rows if row["user_id"] == user["user_id"]]
         assert [row["item_id"] for row in own] == list(answer.items)
         assert [row["score"] for row in own] == pytest.approx(list(answer.scores), abs=1e-4)
-        assert not {row["item_id"] for row in own} & set(person.history)
+        assert not {row["item_id"] for row in own} & set(request_user.history)
 
 
-def test_the_table_of_a_champion_goes_where_users_and_items_have_its_numbers(
+def test_recommendations_need_the_same_ids_in_the_workspace(
     evaluated: Context, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     root = Path(shutil.copytree(evaluated.root, tmp_path / "promoted"))

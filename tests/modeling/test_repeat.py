@@ -1,4 +1,4 @@
-"""Several seeds: each has its own models and metrics, all share the tables, and the spread is that of their results."""
+"""Several seeds: separate models and metrics, shared tables, and the spread of their results."""
 
 import json
 import math
@@ -20,8 +20,8 @@ def test_spread_is_mean_and_sample_deviation() -> None:
     assert repeat.spread([{"x": 1.0}])["x"]["deviation"] == 0.0
 
 
-def test_the_command_trains_once_a_seed_and_leaves_the_shipped_results_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_each_seed_trains_once_and_the_results_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     place = write_evaluated(tmp_path)
     loop = {"epochs": LOOP.epochs, "max_steps": 1, "batch_size": 30, "valid_rows": 0, "num_threads": 1}
@@ -32,6 +32,7 @@ def test_the_command_trains_once_a_seed_and_leaves_the_shipped_results_alone(
     }  # fmt: skip
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))  # `--seeds` starts another process
     before = {path: path.stat().st_mtime_ns for path in Path("models").rglob("*") if path.is_file()}
     assert repeat.main(["--seeds", "2"]) == 0
     assert {path: path.stat().st_mtime_ns for path in before} == before
@@ -46,11 +47,11 @@ def test_the_command_trains_once_a_seed_and_leaves_the_shipped_results_alone(
     assert found["sequential"]["A-3"]["hr@5"]["values"] == values
     assert found["sequential"]["A-3"]["hr@5"]["mean"] == pytest.approx(sum(values) / 2, abs=1e-6)
     popular = found["baselines"]["sequential"]["popularity"]["hr@10"]
-    assert popular["deviation"] == 0.0  # it has nothing to draw
+    assert popular["deviation"] == 0.0  # it uses no seed
     weights = [Path(f"work/seeds/tiny/{seed}/models/tiny/pretrain/model.safetensors").read_bytes() for seed in (5, 6)]
     assert weights[0] != weights[1]
     assert Path("work/seeds/tiny/5/data/tiny/prompts").samefile("data/tiny/prompts")
-    printed = capsys.readouterr().out
+    printed = capfd.readouterr().out
     assert "LEAKING sequential, 2 training seeds" in printed
     assert "VIP5 A-3" in printed
     assert place.dataset == "tiny"

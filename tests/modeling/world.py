@@ -1,4 +1,4 @@
-"""A world of a few users and items as finished tables: what the training stages read, made without the other stages."""
+"""A tiny dataset: the tables that the training stages read, written without running the other stages."""
 
 import csv
 import os
@@ -30,14 +30,14 @@ BACKBONE: Mapping[str, Any] = {
 
 
 def context(root: Path, **shared: Any) -> Context:
-    """The dataset `tiny` below `root`."""
+    """Returns the context of the dataset `tiny` below `root`."""
     return Context(
         dataset="tiny", root=root, seed=5, shared={"backbone": dict(BACKBONE), "num_visual_tokens": 2} | shared
     )
 
 
 def exit_code(stage: ModuleType, params: Any, place: Context) -> int:
-    """What the command of a stage returns when it is started in the world's folder with `params` as its section."""
+    """Runs the command of a stage in the world's folder with `params` as its section; returns the exit code."""
     name = stage.__name__.rpartition(".")[2]
     shared = dict(place.shared)
     if "datasets" in shared:
@@ -55,13 +55,13 @@ def exit_code(stage: ModuleType, params: Any, place: Context) -> int:
 
 
 def curve(place: Context, stage: str) -> list[dict[str, str]]:
-    """The rows of a stage's curve."""
+    """Returns the rows of a stage's curve."""
     with place.plots(f"{stage}.csv").open(encoding="utf-8") as stream:
         return list(csv.DictReader(stream))
 
 
 def write_world(root: Path) -> Context:
-    """Identifiers, photos (item 3 has none) and prompts in which item k is followed by item k + 1."""
+    """Writes identifiers, photos (item 3 has none) and prompts in which item k + 1 follows item k."""
     place = context(root)
     texts = [f"<item_{i}>" for i in range(1, NUM_ITEMS + 1)]
     rows = [{"item_id": i, "code": [i], "text": text} for i, text in enumerate(texts, 1)]
@@ -89,7 +89,7 @@ def write_world(root: Path) -> Context:
 
 
 def prompt_rows(family: str) -> list[dict[str, Any]]:
-    """One row a user and family."""
+    """Returns one row per user of a family."""
     rows = []
     for user in range(1, NUM_USERS + 1):
         first = user % NUM_ITEMS + 1

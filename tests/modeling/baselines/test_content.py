@@ -1,4 +1,4 @@
-"""Content baselines: BM25 by hand; nearest features point to what a user has; nothing is made of missing content."""
+"""Content baselines: BM25 values by hand, nearest embeddings, missing content."""
 
 import math
 

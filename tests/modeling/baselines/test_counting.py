@@ -1,4 +1,4 @@
-"""Baselines: values by hand on a small world; seen items never rank; ties favour no numbering."""
+"""Counting baselines: values by hand on a small world; seen items never rank; ties favour no numbering."""
 
 import numpy as np
 import pyarrow as pa
@@ -52,7 +52,7 @@ def test_popularity_counts_train_only(histories: Histories) -> None:
     assert counting.train_counts(histories, NUM_ITEMS).tolist() == [3, 3, 1, 1, 1, 0]
 
 
-def test_recent_popularity_counts_the_newest_share_and_needs_timestamps() -> None:
+def test_recent_popularity_counts_the_newest_share_of_train() -> None:
     assert counting.recent_counts(interactions(SEQUENCES), NUM_ITEMS, 0.3).tolist() == [1, 1, 0, 0, 1, 0]  # type: ignore[union-attr]
     assert counting.recent_counts(interactions(SEQUENCES, timestamps=False), NUM_ITEMS, 0.3) is None
 
@@ -86,7 +86,7 @@ def test_the_number_rule_counts_on_from_the_largest_number(histories: Histories)
     assert counting.number_rule_ranks(histories, USERS).tolist() == [1, 2, 0]
 
 
-def test_the_number_rule_finds_numbering_by_first_appearance_and_not_a_random_one() -> None:
+def test_the_number_rule_detects_numbering_by_first_appearance() -> None:
     generator = rng(1, "walks")
     walks = {user: generator.permutation(2000)[:6].tolist() for user in range(1, 301)}
     first: dict[int, int] = {}

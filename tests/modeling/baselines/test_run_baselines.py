@@ -1,4 +1,4 @@
-"""Rivals, popularity-weighted candidates and slices: every rival ranks the same users, lists and items."""
+"""All baselines rank the same users, candidates and items; candidates sampled by popularity; slices."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modeling.baselines import counting
-from modeling.baselines.run_baselines import Content, score_rivals
+from modeling.baselines.run_baselines import Content, score_baselines
 from modeling.config.settings import RidgeParams
 from modeling.data.prompt_dataset import PhotoTable
 from modeling.data.ragged import Ragged
@@ -30,9 +30,9 @@ def ranked(users: list[int], targets: list[int], candidates: list[list[int]] | N
     )  # fmt: skip
 
 
-def test_all_rivals_rank_the_same_users_and_lists(histories: Histories) -> None:
+def test_all_baselines_rank_the_same_users_and_lists(histories: Histories) -> None:
     direct = ranked([1, 2], [5, 6], [[5, 6], [6, 5]])
-    rivals = score_rivals(
+    baselines = score_baselines(
         users={"sequential": users_of([ranked([1, 3], [5, 4])]), "direct": users_of([direct])},
         candidates=listed_candidates([direct], users_of([direct])),
         popular=Ragged.from_rows([[], [5, 6], [6, 5], [4, 3]]),
@@ -49,19 +49,19 @@ def test_all_rivals_rank_the_same_users_and_lists(histories: Histories) -> None:
         dataset="tiny",
         seed=1,
     )
-    assert rivals.sequential_users.tolist() == [1, 3]
-    assert rivals.direct_users.tolist() == [1, 2]
+    assert baselines.sequential_users.tolist() == [1, 3]
+    assert baselines.direct_users.tolist() == [1, 2]
     named = {"random", "popularity", "item_knn", "title_bm25", "title_embedding", "ridge"}
-    assert {task: set(ranks) for task, ranks in rivals.ranks.items()} == {
+    assert {task: set(ranks) for task, ranks in baselines.ranks.items()} == {
         "sequential": named | {"number_rule"}, "direct": named, "direct_popular": named, "direct_whole": named,
     }  # fmt: skip
     scorer = counting.popularity(counting.train_counts(histories, NUM_ITEMS))
-    assert rivals.ranks["direct"]["popularity"].tolist() == [1, 2]
+    assert baselines.ranks["direct"]["popularity"].tolist() == [1, 2]
     whole = counting.ranks_among_unseen(scorer, histories, USERS, NUM_ITEMS)
-    assert rivals.ranks["sequential"]["popularity"].tolist() == whole[[0, 2]].tolist()
-    assert rivals.ranks["direct_whole"]["popularity"].tolist() == whole[:2].tolist()
-    assert rivals.aligned("direct", np.array([2]))["popularity"].tolist() == [2]
-    assert rivals.notes == {}
+    assert baselines.ranks["sequential"]["popularity"].tolist() == whole[[0, 2]].tolist()
+    assert baselines.ranks["direct_whole"]["popularity"].tolist() == whole[:2].tolist()
+    assert baselines.aligned("direct", np.array([2]))["popularity"].tolist() == [2]
+    assert baselines.notes == {}
 
 
 def test_popular_candidates_are_unseen_distinct_and_fixed(histories: Histories) -> None:

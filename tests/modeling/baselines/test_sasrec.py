@@ -1,4 +1,4 @@
-"""SASRec: it sees no future, learns what order alone tells, is stopped by valid, and says when it is no fair rival."""
+"""SASRec: causal, learns from order alone, stops early on valid, and reports when it is undertrained."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ import torch
 from features.runtime.seeds import rng
 from modeling.baselines import sasrec
 from modeling.baselines.counting import item_knn, ranks_among_unseen
-from modeling.baselines.run_baselines import fairness
+from modeling.baselines.run_baselines import undertraining_note
 from modeling.collaborative.spectral import item_vectors
 from modeling.config.sasrec import SasRecParams
 from modeling.data.ragged import Ragged
@@ -23,7 +23,7 @@ USERS = np.arange(1, 201)
 
 @pytest.fixture(scope="module")
 def cycles() -> Histories:
-    """Two hundred users who walk along a ring of forty items: only the order tells what comes next."""
+    """200 users who walk along a ring of 40 items: the next item depends on the order alone."""
     generator = rng(3, "ring")
     starts, lengths = generator.integers(0, NUM_ITEMS, 200), generator.integers(5, 12, 200)
     return known_before_test(
@@ -81,9 +81,7 @@ def test_training_reads_no_valid_and_no_test_item(cycles: Histories, monkeypatch
     assert sum(len(targets) for targets in asked) == (train - 1).sum()
 
 
-def test_the_best_epoch_is_kept_and_training_ends_when_valid_no_longer_rises(
-    cycles: Histories, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_early_stopping_keeps_the_best_epoch(cycles: Histories, monkeypatch: pytest.MonkeyPatch) -> None:
     values = iter([0.1, 0.5, 0.3, 0.2, 0.9])
     kept: list[float] = []
 
@@ -104,7 +102,7 @@ def test_the_best_epoch_is_kept_and_training_ends_when_valid_no_longer_rises(
 def test_a_time_limit_ends_training_and_makes_the_rival_unfair(cycles: Histories) -> None:
     trained = sasrec.train_sasrec(cycles, NUM_ITEMS, replace(QUICK, max_seconds=0.0), seed=1)
     assert (trained.stopped, len(trained.curve)) == ("max_seconds", 1)
-    note = fairness(trained, "sample", np.array([1, 1]))
+    note = undertraining_note(trained, "sample", np.array([1, 1]))
     assert not note["fair"]
     assert note["why_not"] == ["training ended at its limit of seconds while the valid split still rose"]
 
@@ -113,9 +111,11 @@ def test_on_a_known_set_a_fair_rival_reaches_what_others_reach() -> None:
     trained = sasrec.Trained(scorer=lambda users: np.zeros((len(users), 1), np.float32), curve=[],
                              stopped="no better", start="spectral")  # fmt: skip
     weak = np.array([1] + [0] * 19)
-    assert fairness(trained, "toys", weak)["why_not"] == ["HR@10 0.0500 is below the 0.090 that it reaches elsewhere"]
-    assert fairness(trained, "toys", np.array([1, 0, 10]))["fair"]
-    assert fairness(trained, "sample", weak)["fair"]
+    assert undertraining_note(trained, "toys", weak)["why_not"] == [
+        "HR@10 0.0500 is below the 0.090 that it reaches elsewhere"
+    ]
+    assert undertraining_note(trained, "toys", np.array([1, 0, 10]))["fair"]
+    assert undertraining_note(trained, "sample", weak)["fair"]
 
 
 def test_spectral_vectors_tell_groups_of_buyers_apart() -> None:
@@ -129,8 +129,8 @@ def test_spectral_vectors_tell_groups_of_buyers_apart() -> None:
 
 
 def test_item_vectors_may_start_from_titles_too(cycles: Histories) -> None:
-    """Items that stand opposite on the ring have a name in common and no buyer."""
-    titles = [f"number {item} of the line{item % 20}" for item in range(NUM_ITEMS)]
+    """Opposite items of the ring share a title word and no buyer."""
+    titles = [f"number {item} of the series{item % 20}" for item in range(NUM_ITEMS)]
     untrained = replace(QUICK, epochs=1, learning_rate=0.0, num_negatives=8)
     opposite = (np.array([cycles.known.row(user)[-1] - 1 for user in USERS]) + 20) % NUM_ITEMS
     found = {}

@@ -1,4 +1,4 @@
-"""Leakage checks: each finds what it is for, and stays silent on a clean world."""
+"""Leakage checks: each detects its leak and reports nothing on clean data."""
 
 from pathlib import Path
 from typing import Any
@@ -134,16 +134,16 @@ def test_a_rule_at_chance_does_not_leak(tmp_path: Path) -> None:
     assert number_rule_line(found).endswith("\N{EM DASH} no leak found by it (random)")
 
 
-def test_one_popular_item_that_happens_to_follow_another_is_no_leak_of_the_numbers(tmp_path: Path) -> None:
+def test_one_popular_successor_item_is_no_leak_of_item_numbers(tmp_path: Path) -> None:
     hits = [1] * 40 + [0] * 160
     assert block(tmp_path, hits, "random")["numbers_leak"]  # forty items
     assert not block(tmp_path, hits, "random", targets=[7] * 40 + list(range(8, 168)))["numbers_leak"]  # one item
 
 
-def test_a_leak_of_the_ranking_is_none_of_the_explanations_and_says_why(tmp_path: Path) -> None:
+def test_a_ranking_leak_has_a_reason_and_spares_explanations(tmp_path: Path) -> None:
     found = block(tmp_path, [1, 1, 2, 0, 0] * 40, "random")
     reason = (
-        "ranking: item numbers (random) tell the next item: counting on from the largest number of the history finds "
+        "ranking: item numbers (random) reveal the next item: counting up from the largest number of the history finds "
         "40.0 % at once and 60.0 % within ten steps (by chance 0.1 % and 1.0 %)"
     )
     assert found["sequential"]["reasons"] == found["direct"]["reasons"] == found["reasons"] == [reason]
@@ -154,7 +154,7 @@ def explained(user: int, item: int, text: str = "x", answer: str = "y") -> dict[
     return row(user, None, [item], text, answer)
 
 
-def test_a_few_reviews_that_one_person_pasted_are_counted_and_no_leak(tmp_path: Path) -> None:
+def test_few_pasted_reviews_are_counted_and_no_leak(tmp_path: Path) -> None:
     tables = {
         "train/explanation": [explained(1, 2, "why ?", "it is fine")],
         "test/explanation": [
@@ -169,7 +169,7 @@ def test_a_few_reviews_that_one_person_pasted_are_counted_and_no_leak(tmp_path: 
     assert found["test_prompts_in_train"] == 1
 
 
-def test_more_copied_explanations_than_allowed_are_a_leak_of_that_family_alone(tmp_path: Path) -> None:
+def test_too_many_copied_explanations_leak_in_that_family_alone(tmp_path: Path) -> None:
     tables = {
         "train/explanation": [explained(1, 2, "why ?", "it is fine")],
         "test/explanation": [explained(1, 3, "why ?", "it is fine"), explained(2, 3), explained(2, 4)],
@@ -181,18 +181,18 @@ def test_more_copied_explanations_than_allowed_are_a_leak_of_that_family_alone(t
     assert found["leaking"]
 
 
-def test_one_explanation_of_the_same_user_and_item_is_a_leak_whatever_its_share(tmp_path: Path) -> None:
+def test_one_explanation_of_the_same_user_and_item_is_a_leak(tmp_path: Path) -> None:
     tables = {
         "train/explanation": [explained(1, 3, "in other words ?", "it is fine")],
         "test/explanation": [explained(1, 3, "why ?", "it is fine"), *(explained(2, 4, str(n)) for n in range(99))],
     }
     found = block(tmp_path, [0] * 50, "random", tables=tables)["explanation"]
-    told = "about a user and item that train prompts of this family are about (allowed: none)"
-    assert found["reasons"] == [f"explanation: 1 of 100 test prompts are {told}"]
+    reason = "about a user and item that train prompts of this family are about (allowed: none)"
+    assert found["reasons"] == [f"explanation: 1 of 100 test prompts are {reason}"]
     assert found["copied_prompts"] == 0
 
 
-def test_prompts_of_namesakes_and_negatives_are_counted_apart_from_the_pair_rule(tmp_path: Path) -> None:
+def test_copies_of_namesakes_and_negatives_are_no_pairs(tmp_path: Path) -> None:
     named = "History of Amazon Customer : 1 , 2 . Next item ?"
     tables = {
         "train/direct": [row(1, 3, [1, 2, 3], named, "3"), row(1, 6, [6], "Does 6 suit user_1 ?", "no")],
@@ -208,7 +208,7 @@ def test_prompts_of_namesakes_and_negatives_are_counted_apart_from_the_pair_rule
     assert not block(tmp_path, [0] * 50, "random", tables=tables)["leaking"]
 
 
-def test_numbering_by_first_appearance_is_labelled_whatever_it_scores(tmp_path: Path) -> None:
+def test_p5_numbering_leaks_whatever_it_scores(tmp_path: Path) -> None:
     assert block(tmp_path, [0] * 50, "p5")["numbers_leak"]
 
 
@@ -220,7 +220,7 @@ def test_user_numbers_whose_neighbours_share_items_leak(tmp_path: Path) -> None:
     assert not block(tmp_path, [0] * 50, "random", near=(1,) + (0,) * 199)["user_numbers_leak"]
 
 
-def test_a_part_that_changed_since_its_manifest_is_not_counted_over(tmp_path: Path) -> None:
+def test_a_part_that_differs_from_its_manifest_is_an_error(tmp_path: Path) -> None:
     prompts = write_prompts(tmp_path, {"train/sequential": [row(1, 3, [1, 2])]})
     part = tmp_path / "train/sequential/part-00000.parquet"
     whole = bytearray(part.read_bytes())

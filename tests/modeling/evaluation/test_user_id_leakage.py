@@ -1,9 +1,9 @@
-"""The neighbour rule finds an order of users that shares items, and nothing in a shuffled one."""
+"""The neighbour rule detects an order in which neighbours share items, and nothing in a shuffled one."""
 
 import numpy as np
 
 from modeling.data.user_histories import Histories, known_before_test
-from modeling.evaluation.user_id_leakage import by_chance, neighbour_ranks
+from modeling.evaluation.user_id_leakage import neighbour_ranks, shuffled_numbers
 from tests.modeling.baselines.test_counting import interactions
 
 
@@ -11,7 +11,7 @@ def histories_of(sequences: list[list[int]]) -> Histories:
     return known_before_test(interactions(dict(enumerate(sequences, 1))))
 
 
-def test_items_of_nearer_neighbours_rank_first_and_known_ones_are_left_out() -> None:
+def test_items_of_nearer_neighbours_rank_first() -> None:
     # train items are all but the last two of a user
     histories = histories_of([[1, 2, 3, 9], [4, 5, 6, 7], [7, 1, 2, 8], [9, 5, 4, 2]])
     # user 1: neighbour 2 gives items 4 and 5 (1 each), 3 gives 7 and 1 (1/2; 1 is known), 4 gives 9 and 5 (1/3)
@@ -22,12 +22,12 @@ def test_items_of_nearer_neighbours_rank_first_and_known_ones_are_left_out() -> 
     assert neighbour_ranks(histories, np.arange(5)).tolist() == [4, 3, 0, 3]
 
 
-def test_an_order_in_which_neighbours_share_items_is_found_and_chance_is_not() -> None:
+def test_neighbours_who_share_items_are_detected_chance_is_not() -> None:
     pairs = [[10 * n + k for k in order] for n in range(200) for order in ((1, 2, 3, 4), (4, 3, 2, 1))]
     histories = histories_of(pairs)
     numbers = np.arange(len(pairs) + 1)
     assert (neighbour_ranks(histories, numbers) > 0).mean() > 0.95
-    assert (neighbour_ranks(histories, by_chance(numbers, 1)) > 0).mean() < 0.1
+    assert (neighbour_ranks(histories, shuffled_numbers(numbers, 1)) > 0).mean() < 0.1
 
 
 def test_one_user_has_no_neighbour() -> None:

@@ -1,4 +1,4 @@
-"""The verdict: every kind of bad news is a finding of its own, and a clean result has none."""
+"""The verdict: each weakness is a separate finding, and a clean result has none."""
 
 import copy
 from typing import Any
@@ -29,7 +29,7 @@ def no_leak() -> dict[str, Any]:
 
 @pytest.fixture
 def results() -> dict[str, Any]:
-    """A result without a weakness."""
+    """Results without a weakness."""
     better = {"ridge": [0.1, 0.05, 0.15], "popularity": [0.2, 0.15, 0.25], "without_photos": [0.19, 0.1, 0.2]}
     sentences = {"given": ["rating"], "num_examples": 100, "bleu4": 1.5, "distinct_sentences": 60.0, "empty": 0.0}
     baselines = {
@@ -113,7 +113,7 @@ def test_a_collapsed_explanation_family_is_named(
     assert [(finding.state, finding.text) for finding in news(results)] == [(state, text)]
 
 
-def test_an_explanation_baseline_that_is_nearer_to_the_reviews_is_named(results: dict[str, Any]) -> None:
+def test_an_explanation_baseline_with_higher_bleu_is_named(results: dict[str, Any]) -> None:
     results["baselines"]["explanation"] = {"commonest": {"bleu4": 2.5}}
     assert [finding.text for finding in news(results)] == [
         "Bad: explanations (C-12) are further from the reviews than a baseline (BLEU-4 1.50, 2.50)."
@@ -133,7 +133,7 @@ def test_a_held_out_prompt_that_does_much_worse_is_named(results: dict[str, Any]
     assert news(results) == [Finding("weak", "Weak: held-out prompt A-9: 10 of 100 users, 26 by A-3.")]
 
 
-def test_direct_without_history_at_the_level_of_popularity_is_named(results: dict[str, Any]) -> None:
+def test_direct_without_history_equal_to_popularity_is_named(results: dict[str, Any]) -> None:
     results["baselines"]["direct"] = {"popularity": ranking(0.15)}
     results["direct"]["B-5"] = ranking(0.14, differences={"popularity": [-0.01, -0.03, 0.01]})
     assert [finding.text for finding in news(results)] == [
@@ -167,15 +167,15 @@ def test_whatever_was_ended_by_a_limit_is_called_undertrained(results: dict[str,
     ]
 
 
-def test_leaks_are_told_with_their_reasons_and_copies_that_are_none_beside_no_leak(results: dict[str, Any]) -> None:
+def test_the_leak_line_has_reasons_or_the_number_of_copies(results: dict[str, Any]) -> None:
     results["leakage"]["explanation"] |= {"test_prompts": 228, "copied_prompts": 2, "copied_share": 2 / 228}
-    told = "explanation: 2 of 228 test prompts (0.9 %) are word for word in train"
-    assert leak_line(results) == f"Leaks: none found ({told})."
+    copies = "explanation: 2 of 228 test prompts (0.9 %) are word for word in train"
+    assert leak_line(results) == f"Leaks: none found ({copies})."
     results["leakage"] |= {"leaking": True, "reasons": ["ranking: because"]}
     assert findings(results)[-1] == Finding("bad", "Leaks: ranking: because.")
 
 
-def test_the_summary_has_ten_numbers_and_null_where_there_is_none(results: dict[str, Any]) -> None:
+def test_the_summary_has_ten_numbers_and_null_for_missing_ones(results: dict[str, Any]) -> None:
     results["verdict"] = ["a line"]
     assert summary_numbers(results) == {
         "verdict": ["a line"],
@@ -187,7 +187,7 @@ def test_the_summary_has_ten_numbers_and_null_where_there_is_none(results: dict[
     assert [value for value in summary_numbers(bare).values() if value is not None] == [["a line"], 0.16, 0]
 
 
-def test_the_table_has_at_most_eight_rows_and_counts_from_the_data(results: dict[str, Any]) -> None:
+def test_the_table_has_at_most_eight_rows(results: dict[str, Any]) -> None:
     for name in ("sasrec", "item_knn", "title_bm25", "title_embedding", "recent_popularity"):
         results["baselines"]["sequential"][name] = ranking(0.1)
     rows = table_rows(results)
@@ -202,4 +202,4 @@ def test_no_word_of_the_terminal_is_jargon(results: dict[str, Any], tmp_path: An
     from features.runtime.stage import Places
 
     text = "\n".join(summary_lines(results, Places(dataset="tiny", root=tmp_path)))
-    assert not [word for word in ("HR@", "NDCG", "NOT FAIR", "hr@", "MRR") if word in text]
+    assert not [word for word in ("HR@", "NDCG", "hr@", "MRR") if word in text]

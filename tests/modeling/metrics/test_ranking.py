@@ -77,7 +77,7 @@ def test_the_hit_curve_is_the_hit_rate_at_every_depth(ranks: list[int]) -> None:
     assert curve.tolist() == pytest.approx([by_user(np.array(ranks), [k])[f"hr@{k}"].mean() for k in range(1, 9)])
 
 
-def test_a_repeated_string_overwrites_its_better_place_in_the_original() -> None:
+def test_a_repeated_string_keeps_its_last_rank_in_the_original() -> None:
     assert paper_scores(["5", "05", "yes", "-7", " 9 "]) == {5: -2, -7: -4, 9: -5}
 
 

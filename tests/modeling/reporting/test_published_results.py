@@ -43,7 +43,7 @@ def test_what_is_given_by_order_of_appearance_leaks() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"source": "nobody"}, "source 'nobody' of VIP5 A-3"),
         ({"values": {"toys": [0.1]}}, "1 numbers for toys of VIP5 A-3"),
@@ -51,10 +51,10 @@ def test_what_is_given_by_order_of_appearance_leaks() -> None:
         ({"leaks": "perhaps"}, "'perhaps'"),
     ],
 )
-def test_a_figure_that_is_not_whole_is_refused(tmp_path: Path, change: dict[str, object], told: str) -> None:
+def test_an_invalid_figure_is_refused(tmp_path: Path, change: dict[str, object], message: str) -> None:
     whole = yaml.safe_load(FIGURES.read_text(encoding="utf-8"))
     whole["figures"] = [copy.deepcopy(whole["figures"][0]) | change]
     path = tmp_path / "figures.yaml"
     path.write_text(yaml.safe_dump(whole), encoding="utf-8")
-    with pytest.raises(ParamsError, match=told):
+    with pytest.raises(ParamsError, match=message):
         load_published(path)

@@ -1,11 +1,10 @@
-"""The rivals of `evaluate` on a p5 folder, without any VIP5: SASRec, item-kNN, BM25 on titles, popularity, random.
+"""Evaluates the baselines of `evaluate` on a p5 folder without VIP5: SASRec, ridge, item-kNN, BM25, popularity, random.
 
-Enters: a folder with `sequential_data.txt`, `datamaps.json` and `items.jsonl.gz`. Leaves: tables and one JSON object
-on standard output. Trade-off: the folder is read here in a few lines and its items are numbered anew by the seed, as
-the stages do, so that a figure costs minutes and not the whole line; features of titles and photos are left out,
-because they need an encoder.
+Reads a folder with `sequential_data.txt`, `datamaps.json` and `items.jsonl.gz`; prints tables and one JSON object. The
+folder is read without the pipeline's stages and its items are renumbered by the seed, so a run takes minutes. Baselines
+on title and photo embeddings are omitted, because they need an encoder.
 
-    .venv/bin/python -m benchmarks.rivals --data FOLDER --dataset toys [--seed 2022] [--threads 1] [--without-sasrec]
+    .venv/bin/python -m benchmarks.baselines --data FOLDER --dataset toys [--seed 2022] [--threads 1] [--without-sasrec]
 """
 
 import argparse
@@ -23,7 +22,7 @@ import torch
 
 from features.runtime.seeds import rng
 from features.runtime.stage import configure_logging
-from modeling.baselines.run_baselines import Content, Rivals, score_rivals
+from modeling.baselines.run_baselines import BaselineRanks, Content, score_baselines
 from modeling.config.sasrec import SasRecParams
 from modeling.config.settings import RidgeParams
 from modeling.data.prompt_dataset import PhotoTable
@@ -36,7 +35,7 @@ from modeling.metrics.blocks import ranking_block
 
 
 def read_folder(folder: Path, seed: int) -> tuple[pa.Table, list[str | None]]:
-    """Interactions like `sequences/interactions` under leak-free numbers, and titles in order of these numbers."""
+    """Returns interactions like `sequences/interactions` with random item numbers, and titles by item number."""
     lines = (folder / "sequential_data.txt").read_text(encoding="ascii").splitlines()
     sequences = [[int(number) for number in line.split()][1:] for line in lines]
     num_items = max(map(max, sequences))
@@ -59,7 +58,7 @@ def read_folder(folder: Path, seed: int) -> tuple[pa.Table, list[str | None]]:
 
 
 def uniform_candidates(histories: Histories, num_items: int, seed: int) -> Rankings:
-    """The test item and 99 unseen items of every user, as a direct prompt would list them."""
+    """Returns the test item and 99 unseen items of every user as the candidates of a direct prompt."""
     users = np.arange(1, histories.num_users + 1)
     seen = histories.known
     listed = np.zeros((len(users), 100), np.int64)
@@ -74,8 +73,8 @@ def uniform_candidates(histories: Histories, num_items: int, seed: int) -> Ranki
     )  # fmt: skip
 
 
-def measure(arguments: argparse.Namespace) -> Rivals:
-    """All rivals on every user of the folder."""
+def measure(arguments: argparse.Namespace) -> BaselineRanks:
+    """Ranks all baselines on every user of the folder."""
     interactions, titles = read_folder(arguments.data, arguments.seed)
     histories = known_before_test(interactions)
     num_items = len(titles)
@@ -83,7 +82,7 @@ def measure(arguments: argparse.Namespace) -> Rivals:
     users = np.arange(1, histories.num_users + 1)
     popular = popular_candidates(histories, users, counts, num_negatives=99, seed=arguments.seed)
     own = uniform_candidates(histories, num_items, arguments.seed)
-    return score_rivals(
+    return score_baselines(
         users={"sequential": own.user_ids, "direct": own.user_ids},
         candidates=listed_candidates([own], own.user_ids),
         popular=Ragged.from_rows([[], *popular.tolist()]),
@@ -103,10 +102,10 @@ def measure(arguments: argparse.Namespace) -> Rivals:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prints the measurements."""
+    """Print the metrics of the baselines."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="p5 folder of one set")
-    parser.add_argument("--dataset", required=True, help="its name, such as toys")
+    parser.add_argument("--data", type=Path, required=True, help="p5 folder of one dataset")
+    parser.add_argument("--dataset", required=True, help="name of the dataset, such as toys")
     parser.add_argument("--seed", type=int, default=2022)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--without-sasrec", action="store_true")
@@ -115,18 +114,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.getLogger("vip5").setLevel(logging.INFO)
     torch.set_num_threads(arguments.threads)
     started = time.process_time()
-    rivals = measure(arguments)
+    baselines = measure(arguments)
     metrics = {"sequential": ("hr@5", "ndcg@5", "hr@10", "ndcg@10")} | dict.fromkeys(
         ("direct", "direct_popular"), ("hr@1", "hr@5", "hr@10")
     )
     for task, names in metrics.items():
-        blocks = {name: ranking_block(own, resamples=1000, seed=1) for name, own in rivals.ranks[task].items()}
+        blocks = {name: ranking_block(own, resamples=1000, seed=1) for name, own in baselines.ranks[task].items()}
         rows = [
             [name, *(f"{block[m]:.4f} [{block['ci95'][m][0]:.4f}, {block['ci95'][m][1]:.4f}]" for m in names)]
             for name, block in sorted(blocks.items(), key=lambda pair: -pair[1]["hr@10"])
         ]
         print("\n".join(aligned([[task, *names], *rows])), end="\n\n")
-    print(json.dumps({"notes": rivals.notes, "cpu_seconds": round(time.process_time() - started, 1)}, indent=1))
+    print(json.dumps({"notes": baselines.notes, "cpu_seconds": round(time.process_time() - started, 1)}, indent=1))
     return 0
 
 
