@@ -28,7 +28,7 @@ from modeling.recommend import add_model_arguments, chosen_prompt
 from modeling.serving.request import Line, Person, load_line
 
 if TYPE_CHECKING:
-    from modeling.data.user_histories import Histories
+    from modeling.data.user_histories import UserHistories
 
 log = logging.getLogger("vip5")
 _USER_COLUMNS = ("user_id", "user_key", "name", "number")
@@ -38,7 +38,7 @@ _EVERYBODY = Person(label="all users", user_id=0, number=0, name="", history=())
 
 def recommend_all(line: Line, prompt: Prompt, *, top_k: int, batch_size: int) -> pa.Table:
     """The `top_k` best items of every user, none of which the user has; rows of the table `predictions`."""
-    from modeling.data.prompt_dataset import Corpus, PhotoTable
+    from modeling.data.prompt_dataset import PhotoTable, PromptDataset
     from modeling.evaluation.rank_prompts import Search, catalogue_of, rank_prompt
     from modeling.models.checkpoints import load_vip5, read_manifest
 
@@ -47,7 +47,7 @@ def recommend_all(line: Line, prompt: Prompt, *, top_k: int, batch_size: int) ->
     photos = None if model.visual is None else PhotoTable.load(line.places.table("images/embeddings"))
     visual = max(1, read_manifest(line.places, "train")["num_visual_tokens"])
     histories = complete_histories(line.places)
-    corpus = Corpus(_rows(line, prompt, histories, identifiers, rendering.photo(visual)), tokens, photos)
+    corpus = PromptDataset(_rows(line, prompt, histories, identifiers, rendering.photo(visual)), tokens, photos)
     search = Search(
         decoding="constrained", beam=line.beam, top_k=top_k, batch_size=batch_size, tokens_per_batch=8192
     )  # fmt: skip
@@ -66,20 +66,20 @@ def recommend_all(line: Line, prompt: Prompt, *, top_k: int, batch_size: int) ->
     return pa.table(columns).cast(schema.PREDICTIONS.arrow)
 
 
-def complete_histories(places: Places) -> "Histories":
+def complete_histories(places: Places) -> "UserHistories":
     """Every user's items in time order, the test item included, which the ranking then leaves out."""
     from modeling.data.ragged import Ragged, offsets_of
-    from modeling.data.user_histories import Histories
+    from modeling.data.user_histories import UserHistories
 
     columns = ("user_id", "item_id")
     rows = read_table(places.table("sequences/interactions"), schema.INTERACTIONS, columns=columns)
     users = rows["user_id"].to_numpy().astype(np.int64)
     lengths = np.bincount(users) if len(users) else np.zeros(1, np.int64)
     known = Ragged(rows["item_id"].to_numpy().astype(np.int64), offsets_of(lengths))
-    return Histories(known=known, train=known, targets=np.zeros(len(lengths), np.int64))
+    return UserHistories(known=known, train=known, targets=np.zeros(len(lengths), np.int64))
 
 
-def _rows(line: Line, prompt: Prompt, histories: "Histories", identifiers: pa.Table, photo: str) -> pa.Table:
+def _rows(line: Line, prompt: Prompt, histories: "UserHistories", identifiers: pa.Table, photo: str) -> pa.Table:
     """One prompt a user, in the order of the users."""
     texts = dict(zip(identifiers["item_id"].to_pylist(), identifiers["text"].to_pylist(), strict=True))
     users = read_table(line.places.table("sequences/users"), schema.USERS, columns=_USER_COLUMNS).to_pylist()

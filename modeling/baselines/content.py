@@ -12,13 +12,13 @@ import numpy.typing as npt
 from modeling.baselines.counting import FloatArray, IntArray, Scorer
 from modeling.data.ragged import Ragged, offsets_of
 from modeling.data.title_vocabulary import words_of
-from modeling.data.user_histories import Histories
+from modeling.data.user_histories import UserHistories
 
 NEWEST = 10  # known items, the newest, whose content is asked for
 _K1, _B = 1.2, 0.75
 
 
-def title_bm25(histories: Histories, titles: Sequence[str | None]) -> Scorer | None:
+def title_bm25(histories: UserHistories, titles: Sequence[str | None]) -> Scorer | None:
     """Okapi BM25 of every title for the words of the user's newest titles together; None where nothing has a title.
 
     Weight of a word in a title: idf x tf x (k1 + 1) / (tf + k1 x (1 - b + b x words / mean words)), idf = ln(1 +
@@ -55,7 +55,7 @@ def title_bm25(histories: Histories, titles: Sequence[str | None]) -> Scorer | N
     return score
 
 
-def nearest(histories: Histories, vectors: FloatArray, present: npt.NDArray[np.bool_]) -> Scorer | None:
+def nearest(histories: UserHistories, vectors: FloatArray, present: npt.NDArray[np.bool_]) -> Scorer | None:
     """Cosine of every item with the mean of the user's newest items; None where no item has a vector.
 
     Vectors are centred by the catalogue's mean first: features share a large part that tells nothing. Items without a

@@ -10,13 +10,13 @@ import numpy.typing as npt
 
 from features.runtime.seeds import rng
 from modeling.data.ragged import Ragged
-from modeling.data.user_histories import Histories
+from modeling.data.user_histories import UserHistories
 
 IntArray = npt.NDArray[np.int64]
 REACH = 3
 
 
-def neighbour_ranks(histories: Histories, numbers: IntArray) -> IntArray:
+def neighbour_ranks(histories: UserHistories, numbers: IntArray) -> IntArray:
     """Ranks of the test items, users ascending, when items are scored by the train purchases of number neighbours.
 
     A neighbour at distance d gives each of its train items 1/d, d = 1 to 3 on both sides; known items are left out, and
