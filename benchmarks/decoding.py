@@ -114,10 +114,10 @@ def measure(
     rank(rows[-2 * search.batch_size :] if on_gpu else rows[:2])
     before = measure_product()
     cpu, wall = time.process_time(), time.monotonic()
-    found = rank(rows)
+    rankings = rank(rows)
     cpu, wall = time.process_time() - cpu, time.monotonic() - wall
     products = [before, measure_product()]
-    assert (found.ranks > 0).all() or prompt_id == "A-9"
+    assert (rankings.ranks > 0).all() or prompt_id == "A-9"
     rate = len(rows) / cpu
     return {
         "users": len(rows),
@@ -157,7 +157,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         decoding="constrained", beam=20, top_k=20, batch_size=arguments.batch_size,
         tokens_per_batch=arguments.tokens_per_batch, dtype=arguments.dtype,
     )  # fmt: skip
-    found = {
+    results = {
         "threads": arguments.threads,
         "device": torch.cuda.get_device_name() if arguments.device.startswith("cuda") else "cpu",
         "dtype": arguments.dtype,
@@ -167,7 +167,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             for name in arguments.prompts
         },
     }
-    print(json.dumps(found, indent=1))
+    print(json.dumps(results, indent=1))
     return 0
 
 

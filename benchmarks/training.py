@@ -237,14 +237,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if device.type == "cuda":
         steps["bfloat16_product_tflop_per_second"] = round(product_rate(str(device), torch.bfloat16, 8192), 1)
     scaled = steps["examples_per_cpu_second"] / ORIGINAL * ORIGINAL_PRODUCT / (sum(product) / 2)
-    found = {
+    results = {
         "threads": arguments.threads,
         "loader": loader,
         "training": steps,
         "product_gflop_per_cpu_second": product,
         "times_the_original_scaled_by_the_product": round(scaled, 2),
     }
-    print(json.dumps(found, indent=1))
+    print(json.dumps(results, indent=1))
     return 0
 
 

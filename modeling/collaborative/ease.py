@@ -84,16 +84,16 @@ class Ridge:
 
     def scores(self, histories: Ragged, rows: IntArray) -> Tensor:
         """(B, I) scores of all items for the histories `rows`, newest item last; higher is better."""
-        taken = histories.take(rows)
-        return decayed_sums(self.weights, taken, self.params.decay)
+        selected = histories.take(rows)
+        return decayed_sums(self.weights, selected, self.params.decay)
 
     def probabilities(self, histories: Ragged, rows: IntArray) -> Tensor:
         """(B, I) probabilities of unseen items: normalised powers of the positive scores; zeros if there are none."""
-        taken = histories.take(rows)
-        found = self.scores(histories, rows).clamp_(min=0)
-        found[torch.from_numpy(taken.owners), torch.from_numpy(taken.values.astype(np.int64) - 1)] = 0
-        found.div_(found.amax(1, keepdim=True).clamp(min=1e-9)).pow_(self.params.inverse_temperature)
-        return found.div_(found.sum(1, keepdim=True).clamp(min=1e-9))
+        selected = histories.take(rows)
+        scores = self.scores(histories, rows).clamp_(min=0)
+        scores[torch.from_numpy(selected.owners), torch.from_numpy(selected.values.astype(np.int64) - 1)] = 0
+        scores.div_(scores.amax(1, keepdim=True).clamp(min=1e-9)).pow_(self.params.inverse_temperature)
+        return scores.div_(scores.sum(1, keepdim=True).clamp(min=1e-9))
 
 
 def ridge_scorer(
@@ -103,7 +103,7 @@ def ridge_scorer(
     ridge = Ridge(item_weights(histories.train, words, num_items, params), params)
 
     def score(user_ids: IntArray) -> FloatArray:
-        found: FloatArray = ridge.scores(histories.known, user_ids).numpy()
-        return found
+        scores: FloatArray = ridge.scores(histories.known, user_ids).numpy()
+        return scores
 
     return score

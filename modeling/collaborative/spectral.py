@@ -34,16 +34,16 @@ def spectral_embeddings(
     """
     train = train if words is None else Ragged.concatenate([train, words])
     generator = rng(seed, "spectral")
-    kept = min(width, num_items, max(len(train), 1))
+    rank = min(width, num_items, max(len(train), 1))
     matrix = _Matrix(train, num_items)
-    basis = generator.standard_normal((num_items, min(num_items, kept + _OVERSAMPLING))).astype(np.float32)
+    basis = generator.standard_normal((num_items, min(num_items, rank + _OVERSAMPLING))).astype(np.float32)
     for _ in range(_ITERATIONS):
         basis = _orthonormal(matrix.squared(basis))
     _, rotation = np.linalg.eigh(basis.T @ matrix.squared(basis))
     vectors = np.zeros((num_items, width), np.float32)
-    vectors[:, :kept] = basis @ rotation[:, ::-1][:, :kept]
-    fresh = np.bincount(train.values, minlength=num_items + 1)[1:] == 0
-    vectors[fresh] = generator.standard_normal((int(fresh.sum()), width))
+    vectors[:, :rank] = basis @ rotation[:, ::-1][:, :rank]
+    unseen = np.bincount(train.values, minlength=num_items + 1)[1:] == 0
+    vectors[unseen] = generator.standard_normal((int(unseen.sum()), width))
     unit: FloatArray = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     return unit.astype(np.float32)
 

@@ -118,10 +118,10 @@ class Batch:
     def to(self, device: torch.device | str) -> "Batch":
         """Copies the batch to `device`."""
         target = torch.device(device)
-        found: dict[str, Any] = {
+        moved: dict[str, Any] = {
             n: to_device(value, target) for n, value in vars(self).items() if isinstance(value, Tensor)
         }
-        return replace(self, **found)
+        return replace(self, **moved)
 
     @property
     def mask(self) -> Tensor | None:
@@ -196,13 +196,15 @@ class PromptDataset:
     def is_single_item(self, indices: IntArray) -> npt.NDArray[np.bool_]:
         """(len(indices),) whether the target of each row is one identifier token and the end of sequence."""
         first = self.targets.values[self.targets.offsets[indices]]
-        found: npt.NDArray[np.bool_] = np.isin(first, self.tokens.identifier_ids) & (self.targets.lengths[indices] == 2)
-        return found
+        single: npt.NDArray[np.bool_] = np.isin(first, self.tokens.identifier_ids) & (
+            self.targets.lengths[indices] == 2
+        )
+        return single
 
     def next_item_rows(self, rows: IntArray) -> IntArray:
         """The next-item rows among `rows` whose target is a single identifier token."""
-        found: IntArray = rows[self.is_single_item(rows) & (self.families[rows] == 0)]
-        return found
+        next_item: IntArray = rows[self.is_single_item(rows) & (self.families[rows] == 0)]
+        return next_item
 
     def batch(self, indices: IntArray | Sequence[int], device: torch.device = CPU) -> Batch:
         """The batch of rows `indices`, padded to the longest row, on `device`."""

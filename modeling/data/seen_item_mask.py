@@ -36,10 +36,10 @@ def targets_unseen_item(corpus: PromptDataset) -> npt.NDArray[np.bool_]:
     """(N,) whether the target of each row is a single identifier token that its source does not contain."""
     sources, targets = corpus.sources, corpus.targets
     first = targets.values[targets.offsets[:-1]]
-    among = np.zeros(len(sources), bool)
-    among[sources.owners[sources.values == np.repeat(first, sources.lengths)]] = True
-    found: npt.NDArray[np.bool_] = corpus.is_single_item(np.arange(len(corpus))) & ~among
-    return found
+    is_seen = np.zeros(len(sources), bool)
+    is_seen[sources.owners[sources.values == np.repeat(first, sources.lengths)]] = True
+    unseen: npt.NDArray[np.bool_] = corpus.is_single_item(np.arange(len(corpus))) & ~is_seen
+    return unseen
 
 
 class SeenItemMask:
@@ -47,15 +47,15 @@ class SeenItemMask:
 
     def __init__(self, corpus: PromptDataset) -> None:
         sources = corpus.sources
-        named = np.isin(sources.values, corpus.tokens.identifier_ids)
-        self._named = sources.keep(named & targets_unseen_item(corpus)[sources.owners])
+        seen = np.isin(sources.values, corpus.tokens.identifier_ids)
+        self._seen = sources.keep(seen & targets_unseen_item(corpus)[sources.owners])
 
     def of(self, rows: npt.NDArray[np.int64], device: torch.device) -> MaskedTokens | None:
         """The tokens to mask for a batch of `rows`; None if there are none."""
-        named: Ragged = self._named.take(rows)
-        if not len(named.values):
+        seen: Ragged = self._seen.take(rows)
+        if not len(seen.values):
             return None
-        owners, tokens = (torch.from_numpy(part.astype(np.int64)) for part in (named.owners, named.values))
+        owners, tokens = (torch.from_numpy(part.astype(np.int64)) for part in (seen.owners, seen.values))
         return MaskedTokens(to_device(owners, device), to_device(tokens, device))
 
 

@@ -163,12 +163,12 @@ class VIP5Tokenizer:
 
     def decode(self, ids: Iterable[int]) -> str:
         """Decodes `ids` up to the first end of sequence, skipping padding and sentinels."""
-        kept: list[int] = []
+        tokens: list[int] = []
         for token in ids:
             if token == self.eos_id:
                 break
-            kept.append(int(token))
-        return str(self.tokenizer.decode(kept, skip_special_tokens=True)).strip()
+            tokens.append(int(token))
+        return str(self.tokenizer.decode(tokens, skip_special_tokens=True)).strip()
 
     def _flat(self, texts: Sequence[str]) -> Ragged:
         """Token ids without the end of sequence; encodes every distinct piece once."""

@@ -243,8 +243,8 @@ def score_candidates(
     known = np.maximum(candidates, 1)
     if tree.single_step:
         scores = _first_step(decoder, output, tree)
-        found = scores.gather(1, torch.from_numpy(known - 1).to(device))
-        return found.masked_fill(empty, _DEAD).cpu().numpy()
+        selected = scores.gather(1, torch.from_numpy(known - 1).to(device))
+        return selected.masked_fill(empty, _DEAD).cpu().numpy()
     prefixes = prefixes_of(tree, known, start_id=START_ID)
     states = decoder.decode_nodes(
         torch.from_numpy(prefixes.tokens).to(device), torch.from_numpy(prefixes.paths).to(device)

@@ -130,15 +130,15 @@ def parse_items(
     Example: ["17", "x", "17", " 4"] with items "17" -> 17 and "4" -> 4 returns items 17 and 4, with one
     invalid and one repeated string.
     """
-    found: dict[int, float] = {}
+    best_scores: dict[int, float] = {}
     for text, score in zip(texts, scores, strict=True):
         counts.strings += 1
         item = item_of.get("".join(text.split()))
         if item is None:
             counts.invalid += 1
-        elif item in found:
+        elif item in best_scores:
             counts.repeated += 1
         else:
-            found[item] = float(score)
+            best_scores[item] = float(score)
             counts.seen += int(seen[item - 1])
-    return list(found.items())
+    return list(best_scores.items())

@@ -185,8 +185,8 @@ class AttentionFunction(Function):
                 torch.sum(of_scores.view(-1, rows, *of_scores.shape[1:]), 1, out=of_bias[0, some])
             torch.bmm(of_scores, key[part], out=of_query[part])
             torch.bmm(of_scores.transpose(1, 2), query[part], out=of_key[part])
-        found = [x.view(heads, rows, -1, width).transpose(0, 1) for x in (of_query, of_key, of_value)]
-        return *found, of_bias, None, None, None
+        gradients_of_inputs = [x.view(heads, rows, -1, width).transpose(0, 1) for x in (of_query, of_key, of_value)]
+        return *gradients_of_inputs, of_bias, None, None, None
 
 
 def _some_heads(heads: int, rows: int, weights: Tensor) -> Iterator[tuple[slice, slice]]:

@@ -100,21 +100,21 @@ class FusedCrossAttention(nn.Module):
     ) -> tuple[Tensor, Tensor | None, None]:  # fmt: skip
         """Attends from decoder states (B, T, D) to encoder states (B, S, D); returns (B, T, D)."""
         rows, length, _ = hidden_states.shape
-        few = 2 * length * self.heads <= self.k.weight.shape[1] and past_key_values is None
-        plain = not any(projection._forward_hooks for projection in (self.k, self.v))  # noqa: SLF001  # LoRA
+        short = 2 * length * self.heads <= self.k.weight.shape[1] and past_key_values is None
+        hookless = not any(projection._forward_hooks for projection in (self.k, self.v))  # noqa: SLF001  # LoRA
         if (
-            not few
-            or not plain
+            not short
+            or not hookless
             or past_key_values is not None
             or key_value_states is None
             or not _has_fused_kernel(hidden_states)
         ):
             self._reference[0].train(self.training)
-            found: tuple[Tensor, Tensor | None, None] = self._reference[0](
+            output_and_bias: tuple[Tensor, Tensor | None, None] = self._reference[0](
                 hidden_states, mask=mask, key_value_states=key_value_states, position_bias=position_bias,
                 past_key_values=past_key_values, **more,
             )  # fmt: skip
-            return found
+            return output_and_bias
         heads, width = self.heads, self.width
         query = self.q(hidden_states).view(-1, heads, width).transpose(0, 1)  # (H, B x T, d)
         query = torch.bmm(query, self.k.weight.view(heads, width, -1))  # (H, B x T, D)

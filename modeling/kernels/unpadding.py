@@ -26,7 +26,7 @@ class Unpadding:
     """B."""
     length: int
     """S."""
-    kept: Tensor | None
+    indices: Tensor | None
     """(N,) indices of the B x S positions, ascending; None leaves states padded."""
     families: Tensor
     """Families for the adapters: (1,) if all rows have the same family, else (B,)."""
@@ -37,17 +37,17 @@ class Unpadding:
         rows, length = mask.shape
         if bool((families != families[0]).any()):
             return cls(rows, length, None, families)
-        kept = mask.flatten().nonzero()[:, 0]
-        worthwhile = len(kept) < (1 - MIN_PADDING_SHARE) * rows * length
-        return cls(rows, length, kept if worthwhile else None, families[:1])
+        indices = mask.flatten().nonzero()[:, 0]
+        worthwhile = len(indices) < (1 - MIN_PADDING_SHARE) * rows * length
+        return cls(rows, length, indices if worthwhile else None, families[:1])
 
     def unpad(self, states: Tensor) -> Tensor:
         """`states` (B, S, D) without padding, as (1, N, D)."""
-        return states if self.kept is None else states.flatten(0, 1)[self.kept][None]
+        return states if self.indices is None else states.flatten(0, 1)[self.indices][None]
 
     def pad(self, states: Tensor) -> Tensor:
         """Unpadded `states` as (B, S, D), with zeros as padding."""
-        if self.kept is None:
+        if self.indices is None:
             return states
         full = states.new_zeros(self.rows * self.length, states.shape[2])
-        return full.index_copy_(0, self.kept, states[0]).view(self.rows, self.length, -1)
+        return full.index_copy_(0, self.indices, states[0]).view(self.rows, self.length, -1)

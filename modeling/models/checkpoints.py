@@ -46,8 +46,8 @@ def save_backbone(places: Places, model: VIP5, tokens: VIP5Tokenizer, manifest: 
     save_file(tensors, staging / WEIGHTS_FILE, metadata={"format": "pt"})
     (staging / CONFIG_FILE).write_text(model.t5.config.to_json_string(use_diff=False), encoding="utf-8")
     tokens.save(staging)
-    own = {"stage": "pretrain", "backbone_digest": file_digest(staging / WEIGHTS_FILE)[:16]}
-    return _finish(folder, staging, places, own | dict(manifest))
+    entries = {"stage": "pretrain", "backbone_digest": file_digest(staging / WEIGHTS_FILE)[:16]}
+    return _finish(folder, staging, places, entries | dict(manifest))
 
 
 def save_trained(places: Places, model: VIP5, manifest: Mapping[str, Any]) -> Path:
@@ -60,8 +60,8 @@ def save_trained(places: Places, model: VIP5, manifest: Mapping[str, Any]) -> Pa
     tensors = {name: parameters[name].detach().cpu().contiguous() for name in stored(model)}
     save_file(tensors, staging / TRAINED_FILE, metadata={"format": "pt"})
     backbone = read_manifest(places, "pretrain")["backbone_digest"]
-    own = {"stage": "train", "backbone_digest": backbone, "tensors": stored(model)}
-    return _finish(folder, staging, places, own | dict(manifest))
+    entries = {"stage": "train", "backbone_digest": backbone, "tensors": stored(model)}
+    return _finish(folder, staging, places, entries | dict(manifest))
 
 
 def stored(model: VIP5) -> list[str]:
@@ -79,11 +79,11 @@ def load_vip5(places: Places, *, device: torch.device | str = "cpu") -> tuple[VI
 
     manifest = read_manifest(places, "train")
     weights = places.model("pretrain") / WEIGHTS_FILE
-    found = file_digest(weights)[:16] if weights.is_file() else "no file"
-    if manifest["backbone_digest"] != found:
+    current = file_digest(weights)[:16] if weights.is_file() else "no file"
+    if manifest["backbone_digest"] != current:
         raise ModelError(
             f"{places.model('train')} trained on backbone {manifest['backbone_digest']}",
-            f"backbone {found} ({weights})",
+            f"backbone {current} ({weights})",
             "run `.venv/bin/dvc repro train`",
         )
     vision = build(VisionParams, manifest["vision"], where="vision") if manifest["vision"] else None
@@ -92,9 +92,11 @@ def load_vip5(places: Places, *, device: torch.device | str = "cpu") -> tuple[VI
     tensors = load_file(places.model("train") / TRAINED_FILE)
     parameters = dict(model.named_parameters())
     if set(tensors) != set(manifest["tensors"]) or not set(tensors) <= set(parameters):
-        odd = sorted(set(tensors) ^ set(manifest["tensors"]) | set(tensors) - set(parameters))[:3]
+        differing = sorted(set(tensors) ^ set(manifest["tensors"]) | set(tensors) - set(parameters))[:3]
         raise ModelError(
-            f"tensors {odd} in {places.model('train')}", "those of its manifest", "run `.venv/bin/dvc repro train`"
+            f"tensors {differing} in {places.model('train')}",
+            "those of its manifest",
+            "run `.venv/bin/dvc repro train`",
         )
     with torch.no_grad():
         for name, tensor in tensors.items():

@@ -44,7 +44,7 @@ def init_item_embeddings(
     Raises:
         ParamsError: identifiers are plain numbers without tokens of their own.
     """
-    owners, rows = _owned(tokens, texts)
+    owners, rows = _item_tokens(tokens, texts)
     if not len(rows):
         raise ParamsError(
             "pretrain.item_embedding_init: spectral or titles with identifiers without tokens of their own",
@@ -53,14 +53,14 @@ def init_item_embeddings(
     vectors = spectral_embeddings(train, len(texts), table.shape[1], seed=seed, words=words)
     sums = np.zeros((int(rows.max()) + 1, table.shape[1]), np.float32)
     np.add.at(sums, rows, vectors[owners])
-    found = np.unique(rows)
-    unit = sums[found] / np.maximum(np.linalg.norm(sums[found], axis=1, keepdims=True), 1e-12)
+    token_ids = np.unique(rows)
+    unit = sums[token_ids] / np.maximum(np.linalg.norm(sums[token_ids], axis=1, keepdims=True), 1e-12)
     with torch.no_grad():
-        table[torch.from_numpy(found)] = torch.from_numpy(unit * rms * table.shape[1] ** 0.5).to(table)
-    return len(found)
+        table[torch.from_numpy(token_ids)] = torch.from_numpy(unit * rms * table.shape[1] ** 0.5).to(table)
+    return len(token_ids)
 
 
-def _owned(tokens: VIP5Tokenizer, texts: Sequence[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _item_tokens(tokens: VIP5Tokenizer, texts: Sequence[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Pairs of an item's row and a token id of its identifier."""
     pairs = [
         (row, tokens.tokenizer.token_to_id(name)) for row, text in enumerate(texts) for name in IDENTIFIER.findall(text)

@@ -88,7 +88,7 @@ def read_t5(name: str, *, dropout: float) -> Any:
     """Loads a pretrained T5 from a folder, or from the hub if `name` is not a folder."""
     from transformers import T5ForConditionalGeneration
 
-    found = f"backbone {name!r}"
+    name_found = f"backbone {name!r}"
     expected = f"a folder with {CONFIG_FILE} and {WEIGHTS_FILE}, or a hub id"
     if Path(name).is_dir() and not (Path(name) / CONFIG_FILE).is_file():
         raise InputError(f"no {CONFIG_FILE} in {name}", expected, "correct backbone.name")
@@ -96,9 +96,9 @@ def read_t5(name: str, *, dropout: float) -> Any:
         t5 = T5ForConditionalGeneration.from_pretrained(name, dropout_rate=dropout, use_safetensors=True)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise InputError(f"{found} that cannot be read ({reason})", expected, "correct backbone.name") from error
+        raise InputError(f"{name_found} that cannot be read ({reason})", expected, "correct backbone.name") from error
     if t5.config.model_type != "t5":
-        raise InputError(f"{found} of type {t5.config.model_type}", "a T5", "choose another backbone.name")
+        raise InputError(f"{name_found} of type {t5.config.model_type}", "a T5", "choose another backbone.name")
     return t5.float()
 
 
@@ -151,8 +151,8 @@ def load_t5(folder: Path, *, dropout: float = 0.0) -> tuple[Any, dict[str, torch
     with seeded(0, "overwritten by the checkpoint"):
         t5 = T5ForConditionalGeneration(config)
     tensors = load_file(folder / WEIGHTS_FILE)
-    own = {name: tensors.pop(name) for name in list(tensors) if not name.startswith(("whole_word.", "category."))}
-    missing, unexpected = t5.load_state_dict(own, strict=False)
+    state = {name: tensors.pop(name) for name in list(tensors) if not name.startswith(("whole_word.", "category."))}
+    missing, unexpected = t5.load_state_dict(state, strict=False)
     absent = sorted(set(missing) - {"lm_head.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"})
     if absent or unexpected:
         raise ModelError(

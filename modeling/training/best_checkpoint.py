@@ -31,18 +31,18 @@ class BestCheckpoint:
         return self.patience is not None and self.worse_in_a_row >= self.patience
 
     def update(
-        self, found: Mapping[str, float], best: Mapping[str, float], trainable: Sequence[tuple[str, nn.Parameter]]
+        self, metrics: Mapping[str, float], best: Mapping[str, float], trainable: Sequence[tuple[str, nn.Parameter]]
     ) -> bool:
-        """Returns whether `found` improves on `best`; if so, copies the weights.
+        """Returns whether `metrics` improves on `best`; if so, copies the weights.
 
         Raises:
-            ParamsError: the metric is hr@10 and `found` has no HR@10.
+            ParamsError: the metric is hr@10 and `metrics` has no HR@10.
         """
-        if self.metric == "hr@10" and "valid_hr@10" not in found:
+        if self.metric == "hr@10" and "valid_hr@10" not in metrics:
             raise ParamsError(
                 "checkpoint_metric: hr@10 with identifiers of several tokens", "loss or last", "change it"
             )
-        improved = not best or self.metric == "last" or self._score(found) > self._score(best)
+        improved = not best or self.metric == "last" or self._score(metrics) > self._score(best)
         self.worse_in_a_row = 0 if improved else self.worse_in_a_row + 1
         if improved and self.metric != "last":
             self.weights = {name: parameter.detach().clone() for name, parameter in trainable}
@@ -55,6 +55,10 @@ class BestCheckpoint:
                 if name in self.weights:
                     parameter.copy_(self.weights[name])
 
-    def _score(self, found: Mapping[str, float]) -> tuple[float, float]:
+    def _score(self, metrics: Mapping[str, float]) -> tuple[float, float]:
         """Higher is better; the loss breaks ties in HR@10."""
-        return (found["valid_hr@10"], -found["valid_loss"]) if self.metric == "hr@10" else (-found["valid_loss"], 0.0)
+        return (
+            (metrics["valid_hr@10"], -metrics["valid_loss"])
+            if self.metric == "hr@10"
+            else (-metrics["valid_loss"], 0.0)
+        )

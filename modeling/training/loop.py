@@ -193,8 +193,8 @@ class Trainer:
         self.training_log.steps += 1
         self.training_log.examples += len(rows)
         self.training_log.source_tokens += int(self.dataset.lengths[rows].sum())
-        lost = slots_of(step.microbatches, self.dataset.lengths) - int(self.dataset.lengths[step.own].sum())
-        self.training_log.slots += int(self.dataset.lengths[rows].sum()) + lost * distributed.world()
+        padding = slots_of(step.microbatches, self.dataset.lengths) - int(self.dataset.lengths[step.local_rows].sum())
+        self.training_log.slots += int(self.dataset.lengths[rows].sum()) + padding * distributed.world()
 
     def _out_of_memory(self) -> TrainingError:
         self.optimizer.adam.zero_grad(set_to_none=True)
@@ -231,14 +231,14 @@ class Trainer:
         bar.show(loss=f"{mean:.3f}", **self.valid, **progress_fields(self.training_log, self.family_losses))
 
     def _evaluate(self, validator: Validator) -> dict[str, float]:
-        found = distributed.broadcast_from_rank0(lambda: validator(self.model))
+        metrics = distributed.broadcast_from_rank0(lambda: validator(self.model))
         try:
-            improved = self.best_checkpoint.update(found, self.training_log.best, self.trainable)
+            improved = self.best_checkpoint.update(metrics, self.training_log.best, self.trainable)
         except ParamsError as error:
             raise ParamsError(f"{self.stage}.loop.{error.found}", error.expected, error.action) from None
         if improved:
-            self.training_log.best, self.training_log.best_step = found, self.training_log.steps
-        return found
+            self.training_log.best, self.training_log.best_step = metrics, self.training_log.steps
+        return metrics
 
     def _stop_reason(self) -> Stopped | None:
         """Why the run stops after this step; None if it continues."""

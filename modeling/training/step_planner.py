@@ -60,10 +60,10 @@ class Step:
     epoch: int
     rows: Rows
     """Rows of all processes."""
-    own: Rows
+    local_rows: Rows
     """Rows of this process."""
     microbatches: list[Rows]
-    """`own`, by microbatch."""
+    """`local_rows`, by microbatch."""
     batches: Iterable[Batch]
     """The batch of each microbatch, on the device."""
 
@@ -74,11 +74,11 @@ def ready_steps(
     """Yields steps with their batches: created on demand on a CPU, one step ahead in a thread with a GPU."""
 
     def step_of(epoch: int, rows: Rows) -> Step:
-        own = shard_rows(train, rows, rank=distributed.rank(), world=distributed.world())
-        microbatches = microbatches_of(train, own, params) if len(own) else []
+        local_rows = shard_rows(train, rows, rank=distributed.rank(), world=distributed.world())
+        microbatches = microbatches_of(train, local_rows, params) if len(local_rows) else []
         lazy = (train.batch(part, device) for part in microbatches)
         batches = lazy if device.type == "cpu" else list(lazy)
-        return Step(epoch=epoch, rows=rows, own=own, microbatches=microbatches, batches=batches)
+        return Step(epoch=epoch, rows=rows, local_rows=local_rows, microbatches=microbatches, batches=batches)
 
     if device.type == "cpu":
         yield from (step_of(*step) for step in steps)

@@ -60,11 +60,11 @@ class Validator:
                     ranks = first_step_ranks(model, self.corpus.batch(ranked, device), identifiers)
                     hits.append((ranks < TOP).float())
         totals, counts = sums.tolist()
-        found = {"valid_loss": sum(totals) / max(1.0, sum(counts))}
-        found |= {f"valid_loss_{f}": t / c for f, t, c in zip(FAMILIES, totals, counts, strict=True) if c}
+        metrics = {"valid_loss": sum(totals) / max(1.0, sum(counts))}
+        metrics |= {f"valid_loss_{f}": t / c for f, t, c in zip(FAMILIES, totals, counts, strict=True) if c}
         if hits:
-            found[f"valid_hr@{TOP}"] = float(torch.cat(hits).mean())
-        return found
+            metrics[f"valid_hr@{TOP}"] = float(torch.cat(hits).mean())
+        return metrics
 
 
 def fixed_rows(

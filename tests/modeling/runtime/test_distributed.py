@@ -19,7 +19,7 @@ from modeling.training.run_files import prompt_tables
 from modeling.training.step_planner import shard_rows
 from tests.modeling.world import curve, write_world
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 LOOP = LoopParams(
     epochs=1, max_steps=5, batch_size=21, learning_rate=0.01, dropout=0.0, eval_every_steps=2,
     valid_examples_per_family=5, loss_reduction="examples", num_threads=1, device="cpu",
