@@ -44,10 +44,7 @@ from modeling.training.training_log import peak_memory_gb
 
 NUM_USERS, NUM_ITEMS, WIDTH, PHOTO = 5000, 3000, 512, "<extra_id_0> <extra_id_0>"
 WORDS = ("a", "good", "toy", "for", "kids", "with", "great", "colour", "and", "very", "nice", "quality", "our")
-ORIGINAL, ORIGINAL_PRODUCT = (
-    0.4476,
-    75.0,
-)  # examples and GFLOP of a matrix product per CPU-second, on the machine of the original
+ORIGINAL, ORIGINAL_PRODUCT = 0.4476, 75.0  # examples, and GFLOP of a matrix product, per CPU-second of the original
 SHARES = {"history": 0.407, "yes_no": 0.233, "candidates": 0.174, "explanation": 0.186}
 
 

@@ -148,10 +148,9 @@ def _fit_to_teacher(
         return None
     if params.teacher.embedding_distillation_steps:
         table, ids = t5.shared.weight.detach(), torch.from_numpy(item_tokens)
-        fitted = distill_item_embeddings(
-            table[ids, :-2], train, ridge, steps=params.teacher.embedding_distillation_steps, seed=context.seed
-        )  # the last two values are the flags of `init: recency`
-        table[ids, :-2] = fitted
+        steps = params.teacher.embedding_distillation_steps
+        # The last two values are the flags of `init: recency`.
+        table[ids, :-2] = distill_item_embeddings(table[ids, :-2], train, ridge, steps=steps, seed=context.seed)
     return item_tokens, ridge
 
 

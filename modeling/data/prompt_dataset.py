@@ -85,7 +85,7 @@ class PhotoTable:
 
 @dataclass(frozen=True)
 class Batch:
-    """B rows, which may belong to different families; S source tokens, M photos, F numbers a photo, T target tokens."""
+    """A padded batch of B rows of any families: S source tokens, M photos of width F, T target tokens."""
 
     input_ids: Tensor
     """(B, S) int64, padded with 0."""
@@ -196,9 +196,8 @@ class PromptDataset:
     def is_single_item(self, indices: IntArray) -> npt.NDArray[np.bool_]:
         """(len(indices),) whether the target of each row is one identifier token and the end of sequence."""
         first = self.targets.values[self.targets.offsets[indices]]
-        single: npt.NDArray[np.bool_] = np.isin(first, self.tokens.identifier_ids) & (
-            self.targets.lengths[indices] == 2
-        )
+        is_identifier = np.isin(first, self.tokens.identifier_ids)
+        single: npt.NDArray[np.bool_] = is_identifier & (self.targets.lengths[indices] == 2)
         return single
 
     def next_item_rows(self, rows: IntArray) -> IntArray:

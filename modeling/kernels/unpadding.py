@@ -10,9 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-MIN_PADDING_SHARE = (
-    0.03  # share of the positions; below it, the copies in every layer cost more than computing the padding
-)
+MIN_PADDING_SHARE = 0.03  # below it, the copies in every layer cost more than computing the padding
 
 
 @dataclass(frozen=True)

@@ -47,9 +47,8 @@ class Adapter(nn.Module):
         """Adapts `states` (B, S, D); `families` (B,) selects the adapter of each row."""
         if self.down_weight.shape[0] == 1:
             parameters = (self.down_weight, self.down_bias, self.up_weight, self.up_bias)
-            down, down_bias, up, up_bias = (
-                p.flatten(0, 1) for p in parameters
-            )  # a view without a copy in the backward pass
+            # Views, which need no copy in the backward pass.
+            down, down_bias, up, up_bias = (p.flatten(0, 1) for p in parameters)
             inner = F.linear(states, down, down_bias)
             return states + F.linear(F.gelu(inner, approximate="tanh"), up, up_bias)
         down, up = self.down_weight[families].mT, self.up_weight[families].mT  # (B, D, H), (B, H, D)

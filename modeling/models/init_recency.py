@@ -54,9 +54,8 @@ def _flag(table: Tensor, items: Tensor, eos_id: int) -> None:
     text = torch.ones(len(table), dtype=torch.bool)
     text[items] = False
     of_text = table[text, :-2].square().mean().sqrt()
-    of_items = (
-        table[items, :-2].square().mean(1, keepdim=True).sqrt()
-    )  # per item, so that long vectors attract no extra attention
+    # Per item, so that long vectors attract no extra attention.
+    of_items = table[items, :-2].square().mean(1, keepdim=True).sqrt()
     table[:, -2:] = of_text * torch.tensor(_TEXT)
     table[items, -2:] = of_items * torch.tensor(_ITEM)
     table[eos_id, -2:] = torch.tensor(_END)

@@ -18,10 +18,7 @@ from features.runtime.seeds import rng, stable_hash
 from modeling.config.settings import BackboneParams, Scratch
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
-BUCKETS, FINE_BUCKETS = (
-    32,
-    128,
-)  # position buckets: T5's, exact up to 8 tokens, and those of `init: recency`, exact up to 32
+BUCKETS, FINE_BUCKETS = 32, 128  # position buckets: T5's, exact to 8 tokens; those of `init: recency`, exact to 32
 
 
 @contextmanager
@@ -88,7 +85,7 @@ def read_t5(name: str, *, dropout: float) -> Any:
     """Loads a pretrained T5 from a folder, or from the hub if `name` is not a folder."""
     from transformers import T5ForConditionalGeneration
 
-    name_found = f"backbone {name!r}"
+    label = f"backbone {name!r}"
     expected = f"a folder with {CONFIG_FILE} and {WEIGHTS_FILE}, or a hub id"
     if Path(name).is_dir() and not (Path(name) / CONFIG_FILE).is_file():
         raise InputError(f"no {CONFIG_FILE} in {name}", expected, "correct backbone.name")
@@ -96,9 +93,9 @@ def read_t5(name: str, *, dropout: float) -> Any:
         t5 = T5ForConditionalGeneration.from_pretrained(name, dropout_rate=dropout, use_safetensors=True)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise InputError(f"{name_found} that cannot be read ({reason})", expected, "correct backbone.name") from error
+        raise InputError(f"{label} that cannot be read ({reason})", expected, "correct backbone.name") from error
     if t5.config.model_type != "t5":
-        raise InputError(f"{name_found} of type {t5.config.model_type}", "a T5", "choose another backbone.name")
+        raise InputError(f"{label} of type {t5.config.model_type}", "a T5", "choose another backbone.name")
     return t5.float()
 
 

@@ -25,7 +25,7 @@ START_ID = 0  # T5 uses padding as the decoder's first token
 
 
 class VIP5(nn.Module):
-    """The model.
+    """T5 with visual tokens, whole-word and category embeddings, and adapters.
 
     Args:
         t5: a T5ForConditionalGeneration with the vocabulary of the tokenizer.

@@ -57,8 +57,5 @@ class BestCheckpoint:
 
     def _score(self, metrics: Mapping[str, float]) -> tuple[float, float]:
         """Higher is better; the loss breaks ties in HR@10."""
-        return (
-            (metrics["valid_hr@10"], -metrics["valid_loss"])
-            if self.metric == "hr@10"
-            else (-metrics["valid_loss"], 0.0)
-        )
+        loss = metrics["valid_loss"]
+        return (metrics["valid_hr@10"], -loss) if self.metric == "hr@10" else (-loss, 0.0)

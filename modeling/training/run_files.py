@@ -33,8 +33,7 @@ def manifest_of(params: object, context: Context, tables: Sequence[str]) -> dict
 def checkpoints_of(context: Context, stage: str, loop: LoopParams, made_from: Mapping[str, Any]) -> Path:
     """The folder for states of this run, named by a digest of everything that determines the trained model."""
     run_only = {name: getattr(loop, name) for name in RUN_ONLY}
-    model_params = made_from["params"] | {
-        "loop": {k: v for k, v in made_from["params"]["loop"].items() if k not in run_only}
-    }
+    loop_params = {k: v for k, v in made_from["params"]["loop"].items() if k not in run_only}
+    model_params = made_from["params"] | {"loop": loop_params}
     inputs = {key: value for key, value in made_from.items() if key not in {"params", "params_digest"}}
     return context.checkpoints(digest({"stage": stage, "params": model_params, "dataset": context.dataset, **inputs}))
