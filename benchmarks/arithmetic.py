@@ -1,7 +1,6 @@
-"""Floating-point operations: how many a model spends, and how many a machine can.
+"""Counts floating-point operations of a model and measures the peak rate of a device.
 
-Enters: a model's call; a device and a number type. Leaves: counts and rates.
-Trade-off: a large product of one library is the peak that a model can hope for here; a data sheet promises more.
+Trade-off: a large matrix product of torch is the reference peak; data sheets state higher rates.
 """
 
 import time
@@ -14,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 @contextmanager
 def counted() -> Iterator[FlopCounterMode]:
-    """Counts floating-point operations; torch's fused attention, which its counter does not know, is off meanwhile."""
+    """Counts floating-point operations, with fused attention disabled because torch cannot count it."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -25,10 +24,10 @@ def counted() -> Iterator[FlopCounterMode]:
 
 
 def product_rate(device: str, dtype: torch.dtype, side: int, repeats: int = 20) -> float:
-    """TFLOP/s of a square matrix product of random numbers."""
+    """TFLOP/s of a square matrix product."""
     left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     seconds = 0.0
-    for number in (3, repeats):  # the first ones load the library
+    for number in (3, repeats):  # the first products load the library
         began = time.monotonic()
         for _ in range(number):
             left @ right

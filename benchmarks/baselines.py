@@ -27,7 +27,7 @@ from modeling.config.sasrec import SasRecParams
 from modeling.config.settings import RidgeParams
 from modeling.data.prompt_dataset import PhotoTable
 from modeling.data.ragged import Ragged
-from modeling.data.user_histories import Histories, known_before_test
+from modeling.data.user_histories import UserHistories, known_before_test
 from modeling.evaluation.popularity_negatives import popular_candidates
 from modeling.evaluation.rank_prompts import Rankings, listed_candidates
 from modeling.evaluation.result_tables import aligned
@@ -57,7 +57,7 @@ def read_folder(folder: Path, seed: int) -> tuple[pa.Table, list[str | None]]:
     return table, titles
 
 
-def uniform_candidates(histories: Histories, num_items: int, seed: int) -> Rankings:
+def uniform_candidates(histories: UserHistories, num_items: int, seed: int) -> Rankings:
     """Returns the test item and 99 unseen items of every user as the candidates of a direct prompt."""
     users = np.arange(1, histories.num_users + 1)
     seen = histories.known

@@ -1,10 +1,10 @@
-"""How many users a CPU-second are ranked, at T5-small size with random weights, beside the original's beam search.
+"""Benchmarks ranking at T5-small size with random weights, in users per CPU-second, against the original's beam search.
 
-Enters: T5's tokenizer.json. Leaves: one JSON object on standard output.
-Trade-off: made-up users with the history lengths of the published measurement (5,000 users, 3,000 items, mean sequence
-9.2, 3 % long ones) instead of real ones; weights do not matter for speed, because a constrained search always takes as
-many steps as the identifiers have tokens. CPU-seconds (all threads) are the measure because the machine may be shared,
-and a fixed float32 matrix product is timed before and after. On a GPU users a second of the clock count.
+Reads T5's tokenizer.json; prints one JSON object.
+Trade-off: synthetic users with the history lengths of the published measurement (5,000 users, 3,000 items, mean length
+9.2, 3 % long histories). Weights do not affect speed, because a constrained search takes as many steps as identifiers
+have tokens. The unit is CPU-seconds of all threads, because the machine may be shared; a fixed float32 matrix product
+is timed before and after. On a GPU the unit is wall seconds.
 
     .venv/bin/python -m benchmarks.decoding --tokenizer FOLDER [--users 128] [--threads 1] [--tokens-per-batch 4096]
     .venv/bin/python -m benchmarks.decoding --tokenizer FOLDER --device cuda --dtype bfloat16 --users 19412 \
@@ -28,36 +28,40 @@ from features.prompts.templates import load_templates
 from features.runtime.seeds import rng
 from features.schema import prompts
 from features.store.tables import from_rows
-from modeling.data.prompt_dataset import Corpus, PhotoTable
+from modeling.data.prompt_dataset import PhotoTable, PromptDataset
 from modeling.data.ragged import Ragged
-from modeling.data.tokenizer import Tokens
-from modeling.data.user_histories import Histories
+from modeling.data.tokenizer import VIP5Tokenizer
+from modeling.data.user_histories import UserHistories
 from modeling.decoding.prefix_tree import build_tree
 from modeling.evaluation.rank_prompts import Catalogue, Rankings, Search, rank_prompt
-from modeling.kernels.fused_modules import quicken
+from modeling.kernels.fused_modules import use_fused_modules
 from modeling.models.vip5 import VIP5
-from modeling.runtime.malloc import keep_heap
+from modeling.runtime.malloc import tune_malloc
 
-# The original, its own code on a like machine (torch 2.13, two threads): users a CPU-second, loading, its greedy pass
-# and 20 beams together. About 75 GFLOP a CPU-second is what a float32 matrix product reached there.
+# The original code on a similar machine (torch 2.13, two threads): users per CPU-second, including loading, its greedy
+# pass and 20 beams. A float32 matrix product reached about 75 GFLOP per CPU-second there.
 ORIGINAL, ORIGINAL_GFLOP = {"A-9": 0.6214, "B-8": 0.1417}, 75.0
 
 
-def made_histories(num_users: int, num_items: int = NUM_ITEMS) -> Histories:
-    """Random users: 5 items and a geometric tail, 3 % with 20 to 100; the last one is the test item."""
+def made_histories(num_users: int, num_items: int = NUM_ITEMS) -> UserHistories:
+    """Random histories of at least 5 items with a geometric tail, 3 % with 20 to 100; the last is the test item."""
     generator = rng(0, "benchmark", "histories")
     lengths = 4 + generator.geometric(0.3, num_users)
     long = generator.random(num_users) < 0.03
     lengths[long] = generator.integers(20, 101, int(long.sum()))
     rows = [generator.choice(num_items, int(length), replace=False) + 1 for length in lengths]
     known = Ragged.from_rows([[], *(row[:-1].tolist() for row in rows)])
-    return Histories(known=known, train=known, targets=np.array([0, *(int(row[-1]) for row in rows)]))
+    return UserHistories(known=known, train=known, targets=np.array([0, *(int(row[-1]) for row in rows)]))
 
 
 def made_corpus(
-    histories: Histories, tokens: Tokens, *, num_items: int = NUM_ITEMS, prompt_ids: Sequence[str] = ("A-9", "B-8")
-) -> Corpus:
-    """The prompts of every user, as the stage `prompts` writes them."""
+    histories: UserHistories,
+    tokens: VIP5Tokenizer,
+    *,
+    num_items: int = NUM_ITEMS,
+    prompt_ids: Sequence[str] = ("A-9", "B-8"),
+) -> PromptDataset:
+    """Prompts of every user, as written by the stage `prompts`."""
     generator = rng(0, "benchmark", "candidates")
     templates = {prompt.id: prompt for prompt in load_templates()}
     rows: list[dict[str, Any]] = []
@@ -79,20 +83,26 @@ def made_corpus(
             })  # fmt: skip
     features = rng(0, "benchmark", "photos").standard_normal((num_items + 1, WIDTH)).astype(np.float32)
     table: pa.Table = from_rows(prompts("test", "sequential"), rows)
-    return Corpus(table, tokens, PhotoTable(features, np.ones(num_items + 1, bool)))
+    return PromptDataset(table, tokens, PhotoTable(features, np.ones(num_items + 1, bool)))
 
 
-def made_catalogue(tokens: Tokens, num_items: int = NUM_ITEMS) -> Catalogue:
-    """Items written as numbers."""
+def made_catalogue(tokens: VIP5Tokenizer, num_items: int = NUM_ITEMS) -> Catalogue:
+    """A catalogue with items written as numbers."""
     texts = [str(item) for item in range(1, num_items + 1)]
     tree = build_tree([ids[:-1].tolist() for ids in tokens.encode_targets(texts, 64)], eos_id=tokens.eos_id)
     return Catalogue(texts=texts, tree=tree, item_of={text: item for item, text in enumerate(texts, start=1)})
 
 
 def measure(
-    model: VIP5, corpus: Corpus, *, prompt_id: str, catalogue: Catalogue, histories: Histories, search: Search
+    model: VIP5,
+    corpus: PromptDataset,
+    *,
+    prompt_id: str,
+    catalogue: Catalogue,
+    histories: UserHistories,
+    search: Search,
 ) -> dict[str, Any]:
-    """Users a CPU-second of one prompt, loading included, beside the original's."""
+    """Users per CPU-second of one prompt, including loading, with the ratio to the original."""
     rows = np.flatnonzero(np.array(corpus.prompt_ids.to_pylist()) == prompt_id)
 
     def rank(chosen: np.ndarray[Any, Any]) -> Rankings:
@@ -104,10 +114,10 @@ def measure(
     rank(rows[-2 * search.batch_size :] if on_gpu else rows[:2])
     before = measure_product()
     cpu, wall = time.process_time(), time.monotonic()
-    found = rank(rows)
+    rankings = rank(rows)
     cpu, wall = time.process_time() - cpu, time.monotonic() - wall
     products = [before, measure_product()]
-    assert (found.ranks > 0).all() or prompt_id == "A-9"
+    assert (rankings.ranks > 0).all() or prompt_id == "A-9"
     rate = len(rows) / cpu
     return {
         "users": len(rows),
@@ -137,17 +147,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--prompts", nargs="+", default=["A-9", "B-8"])
     arguments = parser.parse_args(argv)
     torch.set_num_threads(arguments.threads)
-    keep_heap()
-    tokens = Tokens.load(arguments.tokenizer)
+    tune_malloc()
+    tokens = VIP5Tokenizer.load(arguments.tokenizer)
     histories, catalogue = made_histories(arguments.users, arguments.items), made_catalogue(tokens, arguments.items)
     corpus = made_corpus(histories, tokens, num_items=arguments.items, prompt_ids=arguments.prompts)
     model = small_vip5(tokens, 0.0).eval().to(arguments.device)
-    quicken(model.t5)
+    use_fused_modules(model.t5)
     search = Search(
         decoding="constrained", beam=20, top_k=20, batch_size=arguments.batch_size,
         tokens_per_batch=arguments.tokens_per_batch, dtype=arguments.dtype,
     )  # fmt: skip
-    found = {
+    results = {
         "threads": arguments.threads,
         "device": torch.cuda.get_device_name() if arguments.device.startswith("cuda") else "cpu",
         "dtype": arguments.dtype,
@@ -157,7 +167,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             for name in arguments.prompts
         },
     }
-    print(json.dumps(found, indent=1))
+    print(json.dumps(results, indent=1))
     return 0
 
 

@@ -44,7 +44,7 @@ from modeling.evaluation.result_tables import aligned
 from modeling.metrics.bootstrap import intervals
 from modeling.metrics.ranking import by_user
 from modeling.models.checkpoints import load_vip5
-from modeling.runtime.malloc import keep_heap
+from modeling.runtime.malloc import tune_malloc
 
 SCHEMES = ("number", "token", "semantic", "collaborative")
 SHARED = ("sequences", "explanations", "candidates", "images", "texts")
@@ -85,13 +85,15 @@ def prepare(folder: Path, source: Path, params: Mapping[str, Any], scheme: str, 
     own: dict[str, Any] = {
         "identifiers": {"scheme": scheme},
         "pretrain": {
-            "loop": {"max_seconds": settings.pretrain_seconds, "select_by": "last"},
-            **({"item_vectors": "random"} if scheme == "number" else {}),  # plain numbers have no tokens of their own
+            "loop": {"max_seconds": settings.pretrain_seconds, "checkpoint_metric": "last"},
+            **(
+                {"item_embedding_init": "random"} if scheme == "number" else {}
+            ),  # plain numbers have no tokens of their own
         },
-        "train": {"loop": {"max_seconds": settings.train_seconds, "select_by": "last"}},
+        "train": {"loop": {"max_seconds": settings.train_seconds, "checkpoint_metric": "last"}},
     }
-    if scheme == "number" and (params["backbone"]["scratch"] or {}).get("start") == "recent":  # for the same reason
-        own["backbone"] = {"scratch": {"start": "pass_through"}}
+    if scheme == "number" and (params["backbone"]["scratch"] or {}).get("init") == "recency":  # for the same reason
+        own["backbone"] = {"scratch": {"init": "identity"}}
     plain = json.loads(json.dumps(merge(params, own)))  # without YAML's anchors
     (folder / "params.yaml").write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
 
@@ -143,7 +145,7 @@ def rank(context: stage.Context, settings: Settings, params: EvaluateParams) -> 
 
 def compare(params: Mapping[str, Any], schemes: Sequence[str], root: Path, settings: Settings) -> dict[str, Any]:
     """Trains and evaluates every scheme; returns the results by scheme."""
-    keep_heap()
+    tune_malloc()
     found = {}
     for scheme in schemes:
         folder = root / str(params["dataset"]) / scheme

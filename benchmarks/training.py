@@ -1,17 +1,17 @@
-"""How fast the loader and the training step are, on a made-up mix like the published one, at T5-small size.
+"""Benchmarks data loading and training steps at T5-small size on a synthetic mix like the published one.
 
-Enters: nothing, or a folder with T5's tokenizer.json. Leaves: one JSON object on standard output.
-Trade-off: the first few optimiser steps of the loop itself stand for the epoch; CPU-seconds (all threads) are the
-measure because the machine may be shared, and a fixed float32 matrix product is timed beside them. On a GPU seconds of
-the clock count instead, beside a large bfloat16 product, and all arithmetic of the model is counted as products of its
-weights (2 a number and token forward, as much again for the gradient of what goes in, and of what trains).
+Reads nothing, or a folder with T5's tokenizer.json; prints one JSON object.
+Trade-off: the first few optimizer steps of the training loop represent the epoch. The unit is CPU-seconds of all
+threads, because the machine may be shared; a fixed float32 matrix product is timed as reference. On a GPU the unit is
+wall seconds, with a large bfloat16 product as reference, and the model's operations are counted as products of its
+weights (2 per weight and token forward, and again for the gradients of inputs and of trained weights).
 
 The mix (one epoch of the original on 5,000 users): 41 % next-item and yes/no prompts with histories of about 4 items,
-23 % yes/no prompts of one item, 17 % picks from 100 candidates, 19 % explanations; 2 visual tokens a photo, features of
-512 numbers, items written as numbers; about 140 source tokens an example.
+23 % yes/no prompts of one item, 17 % prompts with 100 candidates, 19 % explanations; 2 visual tokens per photo, image
+features of width 512, items written as numbers; about 140 source tokens per example.
 
-    .venv/bin/python -m benchmarks.training [--tokenizer FOLDER] [--steps 6] [--threads 1] [--kernels stock]
-    .venv/bin/python -m benchmarks.training --device cuda --dtype bfloat16 --mixing lengths --batch-size 512 \
+    .venv/bin/python -m benchmarks.training [--tokenizer FOLDER] [--steps 6] [--threads 1] [--kernels reference]
+    .venv/bin/python -m benchmarks.training --device cuda --dtype bfloat16 --batching length_bucketed --batch-size 512 \
         --examples 94200 --epochs 5 --steps 0 --tokens-per-batch 65536
 """
 
@@ -33,23 +33,23 @@ from features.schema import prompts
 from features.store.tables import from_rows
 from modeling.config.settings import AdapterParams, LoopParams, Scratch, VisionParams
 from modeling.data.length_batching import padding_share
-from modeling.data.prompt_dataset import Corpus, PhotoTable
-from modeling.data.tokenizer import Tokens
+from modeling.data.prompt_dataset import PhotoTable, PromptDataset
+from modeling.data.tokenizer import VIP5Tokenizer
 from modeling.data.train_tokenizer import train_tokenizer
 from modeling.models.t5 import new_t5, seeded
 from modeling.models.vip5 import VIP5, set_trainable
 from modeling.training.loop import fit
-from modeling.training.step_planner import epoch_steps, passes_of
+from modeling.training.step_planner import epoch_steps, microbatches_of
 from modeling.training.training_log import peak_memory_gb
 
 NUM_USERS, NUM_ITEMS, WIDTH, PHOTO = 5000, 3000, 512, "<extra_id_0> <extra_id_0>"
 WORDS = ("a", "good", "toy", "for", "kids", "with", "great", "colour", "and", "very", "nice", "quality", "our")
-ORIGINAL, ORIGINAL_PRODUCT = 0.4476, 75.0  # examples, and GFLOP of a matrix product, a CPU-second where it was measured
+ORIGINAL, ORIGINAL_PRODUCT = 0.4476, 75.0  # examples, and GFLOP of a matrix product, per CPU-second of the original
 SHARES = {"history": 0.407, "yes_no": 0.233, "candidates": 0.174, "explanation": 0.186}
 
 
 def example(kind: str, generator: np.random.Generator) -> dict[str, Any]:
-    """One made-up prompt row of the given kind."""
+    """A synthetic prompt row of the given kind."""
     user = int(generator.integers(1, NUM_USERS + 1))
     num_items = {"history": 2 + int(generator.geometric(0.3)), "candidates": 100}.get(kind, 1)
     items = generator.choice(NUM_ITEMS, num_items, replace=False) + 1
@@ -85,15 +85,17 @@ def made_rows(count: int) -> pa.Table:
 
 
 def measure_loader(
-    rows: pa.Table, tokens: Tokens, photos: PhotoTable, params: LoopParams
-) -> tuple[Corpus, dict[str, Any]]:
-    """The corpus, and examples a CPU-second of tokenising once and of planning and batching every epoch."""
+    rows: pa.Table, tokens: VIP5Tokenizer, photos: PhotoTable, params: LoopParams
+) -> tuple[PromptDataset, dict[str, Any]]:
+    """Loads the dataset; returns it and examples per CPU-second of tokenising, and of planning and batching."""
     started = time.process_time()
-    corpus = Corpus(rows, tokens, photos)
+    corpus = PromptDataset(rows, tokens, photos)
     tokenised = time.process_time() - started
     started = time.process_time()
     passes = [
-        part for step in epoch_steps(corpus, params, 0, "benchmark", 0) for part in passes_of(corpus, step, params)
+        part
+        for step in epoch_steps(corpus, params, 0, "benchmark", 0)
+        for part in microbatches_of(corpus, step, params)
     ]
     for part in passes:
         corpus.batch(part)
@@ -109,7 +111,7 @@ def measure_loader(
     }
 
 
-def small_vip5(tokens: Tokens, dropout: float) -> VIP5:
+def small_vip5(tokens: VIP5Tokenizer, dropout: float) -> VIP5:
     """VIP5 at T5-small size with the published settings."""
     vision = VisionParams(width=WIDTH, num_visual_tokens=2, missing_photo="zeros")
     with seeded(0, "benchmark"):
@@ -119,8 +121,8 @@ def small_vip5(tokens: Tokens, dropout: float) -> VIP5:
     return model.train()
 
 
-def measure_steps(model: VIP5, corpus: Corpus, params: LoopParams) -> dict[str, Any]:
-    """Speed and memory of the training loop itself: loading, passes, clipping and optimiser included."""
+def measure_steps(model: VIP5, corpus: PromptDataset, params: LoopParams) -> dict[str, Any]:
+    """Speed and memory of the training loop, including loading, clipping and the optimizer."""
     device = next(model.parameters()).device
     on_gpu = device.type == "cuda"
     warm_up = replace(params, max_steps=12) if on_gpu else replace(params, max_steps=1, batch_size=2)
@@ -141,7 +143,7 @@ def measure_steps(model: VIP5, corpus: Corpus, params: LoopParams) -> dict[str, 
         "source_tokens_per_wall_second": round(history.source_tokens / wall, 1),
         "product_tflop_per_wall_second": round(product_flops(model, corpus, history.examples) / wall / 1e12, 2),
         "kernels": params.kernels,
-        "mixing": params.mixing,
+        "batching": params.batching,
         "steps": history.steps,
         "examples": history.examples,
         "source_tokens_per_example": round(history.source_tokens / history.examples, 1),
@@ -155,13 +157,13 @@ def measure_steps(model: VIP5, corpus: Corpus, params: LoopParams) -> dict[str, 
 
 
 def finish(device: torch.device) -> None:
-    """Waits for the device."""
+    """Synchronises with the device."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
-def product_flops(model: VIP5, corpus: Corpus, examples: int) -> float:
-    """Operations in the products of the T5's own weights, forward and backward, padding and attention left out."""
+def product_flops(model: VIP5, corpus: PromptDataset, examples: int) -> float:
+    """Operations of the products with T5's weights, forward and backward, without padding and attention."""
     encoder = sum(p.numel() for n, p in model.t5.encoder.named_parameters() if p.dim() == 2 and n.startswith("block."))
     read = [
         p for n, p in model.t5.decoder.named_parameters() if ".EncDecAttention.k." in n or ".EncDecAttention.v." in n
@@ -175,7 +177,7 @@ def product_flops(model: VIP5, corpus: Corpus, examples: int) -> float:
 
 
 def measure_product(size: int = 1536, repeats: int = 4) -> float:
-    """Billions of float32 operations a CPU-second in a square matrix product: how fast the machine is just now."""
+    """GFLOP per CPU-second of a square float32 matrix product: the current speed of the machine."""
     with seeded(0, "product"):
         left, right = torch.rand(size, size), torch.rand(size, size)
     left @ right
@@ -190,14 +192,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--tokenizer", type=Path, help="folder with tokenizer.json; default: trained on the mix")
     parser.add_argument("--examples", type=int, default=4000)
-    parser.add_argument("--epochs", type=int, default=1, help="passes over the examples, where --steps does not end")
-    parser.add_argument("--steps", type=int, default=6, help="0: all of the epochs")
+    parser.add_argument("--epochs", type=int, default=1, help="maximum number of epochs")
+    parser.add_argument("--steps", type=int, default=6, help="optimizer steps; 0 runs all epochs")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--batch-size", type=int, default=36)
     parser.add_argument("--tokens-per-batch", type=int, default=4000)
-    parser.add_argument("--mixing", choices=("random", "lengths"), default="random")
-    parser.add_argument("--kernels", choices=("quick", "stock"), default="quick")
+    parser.add_argument("--batching", choices=("shuffled", "length_bucketed"), default="shuffled")
+    parser.add_argument("--kernels", choices=("fused", "reference"), default="fused")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--dropout", type=float, default=0.1)
@@ -205,7 +207,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.set_num_threads(arguments.threads)
     rows = made_rows(arguments.examples)
     texts = [*rows["source"].to_pylist(), *rows["target"].to_pylist()]
-    tokens = Tokens.load(arguments.tokenizer) if arguments.tokenizer else Tokens(train_tokenizer(texts, 4000))
+    tokens = (
+        VIP5Tokenizer.load(arguments.tokenizer) if arguments.tokenizer else VIP5Tokenizer(train_tokenizer(texts, 4000))
+    )
     features = rng(0, "benchmark", "photos").standard_normal((NUM_ITEMS + 1, WIDTH)).astype(np.float32)
     photos = PhotoTable(features, np.ones(NUM_ITEMS + 1, bool))
     params = LoopParams(
@@ -214,13 +218,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         compile=arguments.compile,
         checkpoint_seconds=None,
         batch_size=arguments.batch_size,
-        tokens_per_batch=arguments.tokens_per_batch,
-        mixing=arguments.mixing,
-        kernels="stock" if arguments.compile else arguments.kernels,
+        max_tokens_per_microbatch=arguments.tokens_per_batch,
+        batching=arguments.batching,
+        kernels="reference" if arguments.compile else arguments.kernels,
         dtype=arguments.dtype,
-        weighting="paper",
+        loss_reduction="paper",
         decay_norms=True,
-        valid_rows=0,
+        valid_examples_per_family=0,
     )
     corpus, loader = measure_loader(rows, tokens, photos, params)
     device = torch.device(arguments.device)
@@ -230,14 +234,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if device.type == "cuda":
         steps["bfloat16_product_tflop_per_second"] = round(product_rate(str(device), torch.bfloat16, 8192), 1)
     scaled = steps["examples_per_cpu_second"] / ORIGINAL * ORIGINAL_PRODUCT / (sum(product) / 2)
-    found = {
+    results = {
         "threads": arguments.threads,
         "loader": loader,
         "training": steps,
         "product_gflop_per_cpu_second": product,
         "times_the_original_scaled_by_the_product": round(scaled, 2),
     }
-    print(json.dumps(found, indent=1))
+    print(json.dumps(results, indent=1))
     return 0
 
 

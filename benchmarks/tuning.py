@@ -1,9 +1,9 @@
-"""What each way of tuning costs and gives on a finished line: adapters of several shapes, LoRA, everything.
+"""Benchmarks fine-tuning methods on a trained backbone: adapters of several sizes, LoRA and full fine-tuning.
 
-Enters: the tables and the backbone of a dataset (after `dvc repro pretrain prompts images`). Leaves: one JSON line a
-way on standard output: trained numbers, CPU-seconds an epoch, peak memory, what the fixed valid rows say.
-Trade-off: a few hundred steps of each way in a process of its own, with the learning rate of `params.yaml`; ways
-differ in how soon they learn, so this is where they stand after the same number of steps, not where they end.
+Reads the tables and the backbone of a dataset (after `dvc repro pretrain prompts images`); prints one JSON line per
+method: trained parameters, CPU-seconds per epoch, peak memory and validation metrics.
+Trade-off: each method trains a few hundred steps in its own process, with the learning rate of `params.yaml`; the
+metrics compare methods after the same number of steps, not at convergence.
 
     .venv/bin/python -m benchmarks.tuning [--params params.yaml] [--steps 300] [--only lora,parts]
 """
@@ -45,20 +45,22 @@ _VISUAL_TOKENS = re.compile(r"(\d+) visual token")
 
 
 def measure(path: Path, way: str, steps: int) -> dict[str, Any]:
-    """One way, in this process."""
+    """Measures one method in this process."""
     import torch
 
     from modeling.config.settings import VisionParams
-    from modeling.data.prompt_dataset import Corpus, PhotoTable
+    from modeling.data.prompt_dataset import PhotoTable, PromptDataset
     from modeling.models.checkpoints import open_model
     from modeling.models.vip5 import set_trainable
     from modeling.training.loop import fit
     from modeling.training.step_planner import epoch_steps
-    from modeling.training.validation import Measure, fixed_rows
+    from modeling.training.validation import Validator, fixed_rows
 
     params, context = load(path, "train", Params, SECTIONS)
     tune, changes = WAYS[way]
-    loop = replace(params.loop, max_steps=steps, measure_every=steps, select_by="last", num_threads=1, device="cpu")
+    loop = replace(
+        params.loop, max_steps=steps, eval_every_steps=steps, checkpoint_metric="last", num_threads=1, device="cpu"
+    )
     torch.set_num_threads(1)
     photos = PhotoTable.load(context.table("images/embeddings"))
     vision = VisionParams(
@@ -67,13 +69,13 @@ def measure(path: Path, way: str, steps: int) -> dict[str, Any]:
     adapters = replace(AdapterParams(**asdict(params.adapters)), **changes)
     model, tokens = open_model(context, adapters=adapters, vision=vision, dropout=loop.dropout, seed=context.seed)
     if model.visual is not None:
-        model.visual.fit_to(torch.from_numpy(photos.features[photos.present]))
+        model.visual.fit_standardisation(torch.from_numpy(photos.features[photos.present]))
     set_trainable(model, tune=tune, small_embeddings=True)  # type: ignore[arg-type]  # parts or full, above
-    train = Corpus.load(prompt_tables(context, "train"), tokens, photos)
-    valid = Corpus.load(prompt_tables(context, "valid"), tokens, photos)
+    train = PromptDataset.load(prompt_tables(context, "train"), tokens, photos)
+    valid = PromptDataset.load(prompt_tables(context, "valid"), tokens, photos)
     rows = fixed_rows(valid, train.prompt_ids.unique().to_pylist(), 200, context.seed)
     started = time.process_time()
-    history = fit(model, train, Measure(valid, rows), loop, seed=context.seed, stage="train")
+    history = fit(model, train, Validator(valid, rows), loop, seed=context.seed, stage="train")
     seconds = time.process_time() - started
     trained, whole = (sum(p.numel() for p in model.parameters() if p.requires_grad or every) for every in (False, True))
     return {
@@ -87,12 +89,12 @@ def measure(path: Path, way: str, steps: int) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prints one JSON line a way."""
+    """Prints one JSON line per method."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--only", default="", help="words, comma-separated: the ways that contain one of them")
-    parser.add_argument("--way", choices=WAYS, help="this one, in this process")
+    parser.add_argument("--only", default="", help="comma-separated words; runs the methods that contain one of them")
+    parser.add_argument("--way", choices=WAYS, help="measure this method in this process")
     arguments = parser.parse_args(argv)
     if arguments.way:
         print(json.dumps(measure(arguments.params, arguments.way, arguments.steps)))
@@ -111,12 +113,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def environment() -> dict[str, str]:
-    """The environment of a command that is run elsewhere and finds the code here."""
+    """The environment of a command in another folder that imports the code of this one."""
     return os.environ | {"PYTHONPATH": str(Path.cwd())}
 
 
 def other_prompts(path: Path, visual_tokens: int, root: Path) -> Path:
-    """A workspace in `root` with the same tables and backbone, and prompts with so many placeholders a photo."""
+    """Creates a workspace in `root` with the same tables and backbone, and prompts with `visual_tokens` per photo."""
     params = load_yaml(path)
     tables = Path("data") / params["dataset"]
     for table in (tables.resolve()).iterdir():

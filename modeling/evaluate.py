@@ -19,7 +19,7 @@ from features.runtime.stage import Context
 from modeling.config.evaluate import Params
 
 if TYPE_CHECKING:
-    from modeling.data.tokenizer import Tokens
+    from modeling.data.tokenizer import VIP5Tokenizer
     from modeling.evaluation.comparison import Scores
     from modeling.evaluation.inputs import Inputs
     from modeling.models.vip5 import VIP5
@@ -57,12 +57,12 @@ def run(params: Params, context: Context) -> int:
     from modeling.evaluation.verdict import leak_line
     from modeling.models.checkpoints import load_vip5
     from modeling.runtime.devices import device_of
-    from modeling.runtime.malloc import keep_heap
+    from modeling.runtime.malloc import tune_malloc
 
     model, tokens = load_vip5(context, device=device_of(params))
     inputs = read.load_inputs(context, tokens, max_users=params.max_users)
     read.check_vision(model, inputs)
-    keep_heap()
+    tune_malloc()
     vip5, others = _scores(params, context, model, tokens, inputs)
     users = {family: users_of(getattr(vip5, family).values()) for family in ("sequential", "direct")}
     baselines = score_baselines(
@@ -82,7 +82,7 @@ def run(params: Params, context: Context) -> int:
 
 
 def _scores(
-    params: Params, context: Context, model: "VIP5", tokens: "Tokens", inputs: "Inputs"
+    params: Params, context: Context, model: "VIP5", tokens: "VIP5Tokenizer", inputs: "Inputs"
 ) -> "tuple[Scores, dict[str, Scores]]":
     """Scores VIP5, VIP5 without photos and the backbone under one progress bar."""
     from modeling.evaluation import comparison as ev

@@ -74,7 +74,7 @@ def recommend(settings: "PipelineSettings", user: "RequestUser", *, prompt: Prom
     """Returns the `top_k` best items for `user` by constrained beam search over all items not in the history."""
     import numpy as np
 
-    from modeling.data.prompt_dataset import Corpus, PhotoTable
+    from modeling.data.prompt_dataset import PhotoTable, PromptDataset
     from modeling.decoding.constrained_search import constrained_beam_search
     from modeling.evaluation.rank_prompts import catalogue_of
     from modeling.models.checkpoints import load_vip5, read_manifest
@@ -92,7 +92,7 @@ def recommend(settings: "PipelineSettings", user: "RequestUser", *, prompt: Prom
         ),
     }  # fmt: skip
     source = rendering.render_source(prompt, slots)
-    corpus = Corpus(_row(prompt, source, shown, texts[shown[-1]]), tokens, photos)
+    corpus = PromptDataset(_row(prompt, source, shown, texts[shown[-1]]), tokens, photos)
     catalogue = catalogue_of(identifiers, tokens)
     allowed = np.ones((1, catalogue.num_items), np.bool_)
     allowed[0, np.array(user.history) - 1] = False

@@ -27,7 +27,7 @@ from modeling.recommend import add_model_arguments, chosen_prompt
 from modeling.serving.request import PipelineSettings, RequestUser, load_settings
 
 if TYPE_CHECKING:
-    from modeling.data.user_histories import Histories
+    from modeling.data.user_histories import UserHistories
 
 log = logging.getLogger("vip5")
 _USER_COLUMNS = ("user_id", "user_key", "name", "number")
@@ -37,7 +37,7 @@ _ALL_USERS = RequestUser(label="all users", user_id=0, number=0, name="", histor
 
 def recommend_all(settings: PipelineSettings, prompt: Prompt, *, top_k: int, batch_size: int) -> pa.Table:
     """Returns the `top_k` best unseen items per user as rows of the table `predictions`."""
-    from modeling.data.prompt_dataset import Corpus, PhotoTable
+    from modeling.data.prompt_dataset import PhotoTable, PromptDataset
     from modeling.evaluation.rank_prompts import Search, catalogue_of, rank_prompt
     from modeling.models.checkpoints import load_vip5, read_manifest
 
@@ -46,7 +46,7 @@ def recommend_all(settings: PipelineSettings, prompt: Prompt, *, top_k: int, bat
     photos = None if model.visual is None else PhotoTable.load(settings.places.table("images/embeddings"))
     visual = max(1, read_manifest(settings.places, "train")["num_visual_tokens"])
     histories = complete_histories(settings.places)
-    corpus = Corpus(_rows(settings, prompt, histories, identifiers, rendering.photo(visual)), tokens, photos)
+    corpus = PromptDataset(_rows(settings, prompt, histories, identifiers, rendering.photo(visual)), tokens, photos)
     search = Search(
         decoding="constrained", beam=settings.beam, top_k=top_k, batch_size=batch_size, tokens_per_batch=8192
     )  # fmt: skip
@@ -65,21 +65,21 @@ def recommend_all(settings: PipelineSettings, prompt: Prompt, *, top_k: int, bat
     return pa.table(columns).cast(schema.PREDICTIONS.arrow)
 
 
-def complete_histories(places: Places) -> "Histories":
+def complete_histories(places: Places) -> "UserHistories":
     """Returns every user's items in time order, test item included; the ranking masks all of them."""
     from modeling.data.ragged import Ragged, offsets_of
-    from modeling.data.user_histories import Histories
+    from modeling.data.user_histories import UserHistories
 
     columns = ("user_id", "item_id")
     rows = read_table(places.table("sequences/interactions"), schema.INTERACTIONS, columns=columns)
     users = rows["user_id"].to_numpy().astype(np.int64)
     lengths = np.bincount(users) if len(users) else np.zeros(1, np.int64)
     known = Ragged(rows["item_id"].to_numpy().astype(np.int64), offsets_of(lengths))
-    return Histories(known=known, train=known, targets=np.zeros(len(lengths), np.int64))
+    return UserHistories(known=known, train=known, targets=np.zeros(len(lengths), np.int64))
 
 
 def _rows(
-    settings: PipelineSettings, prompt: Prompt, histories: "Histories", identifiers: pa.Table, photo: str
+    settings: PipelineSettings, prompt: Prompt, histories: "UserHistories", identifiers: pa.Table, photo: str
 ) -> pa.Table:
     """Returns one prompt per user, in the order of the users."""
     texts = dict(zip(identifiers["item_id"].to_pylist(), identifiers["text"].to_pylist(), strict=True))

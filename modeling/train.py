@@ -1,7 +1,7 @@
-"""Stage `train`: VIP5: the frozen backbone learns to see, through adapters, visual projector and layer norms.
+"""Stage `train`: trains VIP5: adapters, visual projector and layer norms on a frozen backbone.
 
-Enters: prompts (train, valid), image embeddings, the backbone of `pretrain`. Leaves: `models/<dataset>/train/`.
-Trade-off: the backbone stays frozen, so a few percent of the numbers train and are stored; `tune: full` trains all.
+Reads prompts (train, valid), image embeddings and the backbone of `pretrain`. Writes `models/<dataset>/train/`.
+Trade-off: with a frozen backbone, a few percent of the parameters are trained and stored; `tune: full` trains all.
 """
 
 import shutil
@@ -31,31 +31,31 @@ class Params:
     """Parameters of the stage `train`."""
 
     tune: Literal["parts", "full"] = "parts"
-    """parts: adapters, visual projector, layer norms (the backbone frozen); full: everything."""
+    """parts: train adapters, visual projector and layer norms, with a frozen backbone. full: train everything."""
     small_embeddings: Literal["trained", "frozen"] = "trained"
-    """Whether the whole-word and category embeddings train; the paper leaves them as drawn."""
+    """Whether the whole-word and category embeddings are trained; the paper keeps them at their random values."""
     missing_photo: Literal["learned", "zeros"] = "learned"
-    """What the model sees of an item without a photo: learned vectors, or a feature of zeros (the paper)."""
+    """Replacement of a missing photo: learned vectors, or a zero feature (the paper)."""
     standardise_photos: bool = True
-    """Whether image features are centred and scaled by the catalogue before the projector; the paper takes them raw."""
+    """Whether image features are standardised by the catalogue; the paper uses raw features."""
     adapters: AdapterParams = field(default_factory=AdapterParams)
-    """The adapters' shape."""
+    """Shape of the adapters."""
     loop: LoopParams = field(default_factory=LoopParams)
     """The training run."""
 
 
 def run(params: Params, context: Context) -> int:
-    """Tune VIP5's own parts on every train prompt and save them."""
+    """Train the parts that VIP5 adds to the backbone on every train prompt and save them."""
     import torch
 
-    from modeling.data.prompt_dataset import Corpus, PhotoTable
+    from modeling.data.prompt_dataset import PhotoTable, PromptDataset
     from modeling.models.checkpoints import adapters_and_vision, open_model, read_manifest, save_trained
     from modeling.models.vip5 import set_trainable
     from modeling.runtime.devices import device_of
-    from modeling.runtime.distributed import joined, rank
+    from modeling.runtime.distributed import process_group, rank
     from modeling.training.curves import write_curve, write_metrics
     from modeling.training.loop import fit
-    from modeling.training.validation import Measure, fixed_rows
+    from modeling.training.validation import Validator, fixed_rows
 
     device = device_of(params.loop)
     photos = PhotoTable.load(context.table("images/embeddings"))
@@ -70,36 +70,36 @@ def run(params: Params, context: Context) -> int:
         context, adapters=params.adapters, vision=vision, dropout=params.loop.dropout, seed=context.seed
     )
     if model.visual is not None:
-        model.visual.fit_to(torch.from_numpy(photos.features[photos.present]))
+        model.visual.fit_standardisation(torch.from_numpy(photos.features[photos.present]))
     set_trainable(model, tune=params.tune, small_embeddings=params.small_embeddings == "trained")
     limit = read_manifest(context, "pretrain")["tokens"]["max_target_tokens"]
-    train = Corpus.load(prompt_tables(context, "train"), tokens, photos, max_target_tokens=limit)
-    valid = Corpus.load(prompt_tables(context, "valid"), tokens, photos, max_target_tokens=limit)
+    train = PromptDataset.load(prompt_tables(context, "train"), tokens, photos, max_target_tokens=limit)
+    valid = PromptDataset.load(prompt_tables(context, "valid"), tokens, photos, max_target_tokens=limit)
     if train.num_visual_tokens not in {0, visual_tokens}:
         raise TableError(
-            f"{train.num_visual_tokens} placeholders a photo in the prompts",
+            f"{train.num_visual_tokens} placeholders per photo in the prompts",
             f"num_visual_tokens = {visual_tokens}", "run `.venv/bin/dvc repro prompts`",
         )  # fmt: skip
-    rows = fixed_rows(valid, train.prompt_ids.unique().to_pylist(), params.loop.valid_rows, context.seed)
-    measure = Measure(valid, rows) if len(rows) else None
+    rows = fixed_rows(valid, train.prompt_ids.unique().to_pylist(), params.loop.valid_examples_per_family, context.seed)
+    validator = Validator(valid, rows) if len(rows) else None
     made_from = manifest_of(params, context, ("images/embeddings", *_PROMPTS))
     backbone = {"backbone_digest": read_manifest(context, "pretrain")["backbone_digest"], "vision": asdict(vision)}
-    place = checkpoints_of(context, "train", params.loop, made_from | backbone)
-    with joined(device):
-        history = fit(
-            model.to(device), train, measure, params.loop, seed=context.seed, stage="train", checkpoints=place
+    checkpoints = checkpoints_of(context, "train", params.loop, made_from | backbone)
+    with process_group(device):
+        training_log = fit(
+            model.to(device), train, validator, params.loop, seed=context.seed, stage="train", checkpoints=checkpoints
         )
     if rank():
-        return history.examples
+        return training_log.examples
     save_trained(
-        context, model, made_from | adapters_and_vision(params.adapters, vision) | {"training": history.ending()}
+        context, model, made_from | adapters_and_vision(params.adapters, vision) | {"training": training_log.ending()}
     )
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     total = sum(p.numel() for p in model.parameters())
-    write_curve(context, "train", history)
-    write_metrics(context, "train", history, num_parameters=total, num_trained_parameters=trained)
-    shutil.rmtree(place, ignore_errors=True)
-    return history.examples
+    write_curve(context, "train", training_log)
+    write_metrics(context, "train", training_log, num_parameters=total, num_trained_parameters=trained)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    return training_log.examples
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -18,7 +18,7 @@ SETTINGS = bench.Settings(pretrain_seconds=2, train_seconds=1, max_users=4, free
 
 
 def test_a_scheme_shares_the_tables_and_has_its_own_parameters(tmp_path: Path) -> None:
-    loop = {"epochs": 2, "max_seconds": None, "select_by": "loss"}
+    loop = {"epochs": 2, "max_seconds": None, "checkpoint_metric": "loss"}
     params = {
         "dataset": "tiny", "identifiers": {"scheme": "token", "levels": 3}, "pretrain": {"loop": loop},
         "train": {"loop": loop | {"epochs": 5}},
@@ -37,22 +37,22 @@ def test_a_scheme_shares_the_tables_and_has_its_own_parameters(tmp_path: Path) -
     assert (folder / "data" / "tiny" / "texts").samefile(source / "data" / "tiny" / "texts")
     own = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))
     assert own["identifiers"] == {"scheme": "semantic", "levels": 3}
-    assert own["pretrain"]["loop"] == {"epochs": 2, "max_seconds": 2, "select_by": "last"}
-    assert own["train"]["loop"] == {"epochs": 5, "max_seconds": 1, "select_by": "last"}
+    assert own["pretrain"]["loop"] == {"epochs": 2, "max_seconds": 2, "checkpoint_metric": "last"}
+    assert own["train"]["loop"] == {"epochs": 5, "max_seconds": 1, "checkpoint_metric": "last"}
 
 
 @pytest.mark.parametrize(
-    ("scheme", "vectors", "start"), [("number", "random", "pass_through"), ("token", "titles", "recent")]
+    ("scheme", "vectors", "init"), [("number", "random", "identity"), ("token", "titles", "recency")]
 )
 def test_plain_numbers_start_where_no_token_says_item(
-    root: Path, tmp_path: Path, scheme: str, vectors: str, start: str
+    root: Path, tmp_path: Path, scheme: str, vectors: str, init: str
 ) -> None:
     for name in bench.SHARED:
         (tmp_path / "data" / "toys" / name).mkdir(parents=True)
     bench.prepare(tmp_path / "own", tmp_path, merged(["toys"], root), scheme, SETTINGS)
     own = yaml.safe_load((tmp_path / "own" / "params.yaml").read_text(encoding="utf-8"))
-    assert own["pretrain"]["item_vectors"] == vectors
-    assert own["backbone"]["scratch"]["start"] == start
+    assert own["pretrain"]["item_embedding_init"] == vectors
+    assert own["backbone"]["scratch"]["init"] == init
 
 
 def test_codebook_use_is_counted_level_by_level(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from flows.pipeline import stage_graph
 
 ROOT = Path(__file__).parents[1]
 PIPELINE = load_yaml(ROOT / "dvc.yaml")
-LOOP = {"epochs": 1, "max_steps": 12, "valid_rows": 16, "num_threads": 1}
+LOOP = {"epochs": 1, "max_steps": 12, "valid_examples_per_family": 16, "num_threads": 1}
 SMALL: dict[str, Any] = {
     "sample": {"num_users": 120, "items_per_cell": 2},
     "candidates": {"num_negatives": 30},

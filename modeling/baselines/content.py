@@ -12,13 +12,13 @@ import numpy.typing as npt
 from modeling.baselines.counting import FloatArray, IntArray, Scorer
 from modeling.data.ragged import Ragged, offsets_of
 from modeling.data.title_vocabulary import words_of
-from modeling.data.user_histories import Histories
+from modeling.data.user_histories import UserHistories
 
 NEWEST = 10  # newest known items of a user that form the query
 _K1, _B = 1.2, 0.75
 
 
-def title_bm25(histories: Histories, titles: Sequence[str | None]) -> Scorer | None:
+def title_bm25(histories: UserHistories, titles: Sequence[str | None]) -> Scorer | None:
     """Returns a scorer by Okapi BM25 (Robertson and Zaragoza 2009); None if no item has a title.
 
     The query is the words of the titles of the user's 10 newest items. A word in n of I titles weighs
@@ -56,7 +56,7 @@ def title_bm25(histories: Histories, titles: Sequence[str | None]) -> Scorer | N
     return score
 
 
-def nearest(histories: Histories, vectors: FloatArray, present: npt.NDArray[np.bool_]) -> Scorer | None:
+def nearest(histories: UserHistories, vectors: FloatArray, present: npt.NDArray[np.bool_]) -> Scorer | None:
     """Returns a scorer by cosine similarity to the mean of the user's 10 newest items; None if no item has a vector.
 
     Vectors are centred on the catalogue mean, which removes the component that all embeddings share. Items without a

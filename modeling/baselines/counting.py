@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from features.runtime.seeds import rng
 from modeling.data.ragged import Ragged, offsets_of
-from modeling.data.user_histories import Histories
+from modeling.data.user_histories import UserHistories
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
@@ -31,7 +31,7 @@ def popularity(counts: IntArray) -> Scorer:
     return lambda user_ids: np.repeat(scores[None], len(user_ids), axis=0)
 
 
-def train_counts(histories: Histories, num_items: int) -> IntArray:
+def train_counts(histories: UserHistories, num_items: int) -> IntArray:
     """Returns (I,) train interactions of items 1 to I."""
     return np.bincount(histories.train.values, minlength=num_items + 1)[1:].astype(np.int64)
 
@@ -56,7 +56,7 @@ def random_scores(num_items: int, seed: int) -> Scorer:
     return score
 
 
-def item_knn(histories: Histories, num_items: int) -> Scorer:
+def item_knn(histories: UserHistories, num_items: int) -> Scorer:
     """Returns a scorer that sums the cosine similarity of an item to the user's known items.
 
     The cosine of items i and j is users(i and j) / sqrt(users(i) x users(j)) over the train split (Deshpande and
@@ -95,7 +95,7 @@ def _co_occurrence(train: Ragged, num_items: int) -> tuple[Ragged, npt.NDArray[n
     return Ragged(right, offsets_of(np.bincount(left, minlength=base))), cosines
 
 
-def ranks_among_unseen(scorer: Scorer, histories: Histories, user_ids: IntArray, num_items: int) -> IntArray:
+def ranks_among_unseen(scorer: Scorer, histories: UserHistories, user_ids: IntArray, num_items: int) -> IntArray:
     """Returns (N,) rank of each user's test item among all items the user has not seen.
 
     Ties are broken by a fixed permutation of the item numbers, so that no numbering is favoured.
@@ -128,7 +128,7 @@ def ranks_among(
     return np.concatenate(ranks) if ranks else np.zeros(0, np.int64)
 
 
-def number_rule_ranks(histories: Histories, user_ids: IntArray) -> IntArray:
+def number_rule_ranks(histories: UserHistories, user_ids: IntArray) -> IntArray:
     """Returns (N,) rank of the test item under the rule "largest number in the history + 1, then + 2, ..."; 0 for none.
 
     The rule learns nothing. If it hits, items were numbered along complete sequences and their numbers leak the target.
@@ -143,7 +143,7 @@ def number_rule_ranks(histories: Histories, user_ids: IntArray) -> IntArray:
 
 
 def plain_scorers(
-    histories: Histories, interactions: pa.Table, *, num_items: int, recent_share: float, seed: int
+    histories: UserHistories, interactions: pa.Table, *, num_items: int, recent_share: float, seed: int
 ) -> dict[str, Scorer]:
     """Returns the counting scorers by name; recent_popularity requires timestamps."""
     scorers: dict[str, Scorer] = {

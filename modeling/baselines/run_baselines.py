@@ -22,7 +22,7 @@ from modeling.config.settings import RidgeParams
 from modeling.data.prompt_dataset import PhotoTable
 from modeling.data.ragged import Ragged
 from modeling.data.title_vocabulary import items_by_word
-from modeling.data.user_histories import Histories
+from modeling.data.user_histories import UserHistories
 from modeling.metrics.ranking import by_user
 
 IntArray = npt.NDArray[np.int64]
@@ -65,7 +65,7 @@ def score_baselines(
     users: Mapping[str, IntArray],
     candidates: IntArray,
     popular: Ragged,
-    histories: Histories,
+    histories: UserHistories,
     interactions: pa.Table,
     content: Content,
     recent_share: float,
@@ -111,7 +111,7 @@ def score_baselines(
     return BaselineRanks(sequential_users=users["sequential"], direct_users=users["direct"], ranks=ranks, notes=notes)
 
 
-def content_scorers(histories: Histories, content: Content) -> dict[str, base.Scorer]:
+def content_scorers(histories: UserHistories, content: Content) -> dict[str, base.Scorer]:
     """Returns the content-based scorers by name; those without any content are omitted."""
     photos = content.photos
     titled = np.array([bool(title) for title in content.titles]) & content.title_vectors.any(1)
@@ -125,7 +125,7 @@ def content_scorers(histories: Histories, content: Content) -> dict[str, base.Sc
 
 def _ranked(
     scorer: base.Scorer,
-    histories: Histories,
+    histories: UserHistories,
     users: Mapping[str, IntArray],
     lists: Mapping[str, IntArray],
     num_items: int,

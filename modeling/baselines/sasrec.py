@@ -20,12 +20,12 @@ from torch import Tensor, nn
 from features.runtime.progress import Progress
 from features.runtime.seeds import rng
 from modeling.baselines.counting import FloatArray, IntArray, Scorer
-from modeling.collaborative.spectral import item_vectors
+from modeling.collaborative.spectral import spectral_embeddings
 from modeling.config.sasrec import SasRecParams
 from modeling.data.length_batching import plan_batches
 from modeling.data.ragged import Ragged
 from modeling.data.title_vocabulary import items_by_word
-from modeling.data.user_histories import Histories
+from modeling.data.user_histories import UserHistories
 from modeling.metrics.ranking import by_user
 from modeling.models.t5 import seeded
 
@@ -99,7 +99,7 @@ class Trained:
 
 
 def train_sasrec(
-    histories: Histories, num_items: int, params: SasRecParams, *, seed: int, titles: Sequence[str | None] = ()
+    histories: UserHistories, num_items: int, params: SasRecParams, *, seed: int, titles: Sequence[str | None] = ()
 ) -> Trained:
     """Trains on the train split with early stopping on the valid split.
 
@@ -161,12 +161,12 @@ def scorer_of(model: SasRec, known: Ragged, num_items: int) -> Scorer:
 
 
 def _started_model(
-    histories: Histories, num_items: int, params: SasRecParams, seed: int, titles: Sequence[str | None]
+    histories: UserHistories, num_items: int, params: SasRecParams, seed: int, titles: Sequence[str | None]
 ) -> SasRec:
     model = SasRec(params, num_items)
     if params.start != "random":
         words = items_by_word(titles) if params.start == "titles" else None
-        vectors = item_vectors(histories.train, num_items, params.width, seed=seed, words=words)
+        vectors = spectral_embeddings(histories.train, num_items, params.width, seed=seed, words=words)
         with torch.no_grad():
             model.items.weight[1:] = torch.from_numpy(vectors)
     return model
@@ -203,14 +203,14 @@ def _loss(model: SasRec, expected: Tensor, targets: Tensor, num_items: int, gene
     return F.cross_entropy(torch.cat([target_scores, others], 1), torch.zeros_like(targets))
 
 
-def _valid_users(histories: Histories, params: SasRecParams, seed: int) -> IntArray:
+def _valid_users(histories: UserHistories, params: SasRecParams, seed: int) -> IntArray:
     users = np.flatnonzero(histories.known.lengths > histories.train.lengths)
     users = users[histories.train.lengths[users] > 0]
     sampled = rng(seed, "sasrec", "valid users").permutation(users)[: params.valid_users]
     return np.sort(sampled).astype(np.int64)
 
 
-def _validated(model: SasRec, histories: Histories, users: IntArray, num_items: int) -> dict[str, float]:
+def _validated(model: SasRec, histories: UserHistories, users: IntArray, num_items: int) -> dict[str, float]:
     """Returns hr@10 and ndcg@10 of the valid items of `users`, with train items masked."""
     scorer = scorer_of(model, histories.train, num_items)
     ranks = []

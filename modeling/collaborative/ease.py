@@ -1,10 +1,9 @@
-"""A ridge regression from the items a user has to every other item, in closed form (EASE; Steck 2019).
+"""Item-item ridge regression in closed form (EASE; Steck 2019), as a baseline and as a teacher.
 
-Enters: train items by user, items by title word on request. Leaves: an item-item matrix; as a rival, scores of users;
-as a teacher, what else a history speaks for.
-Trade-off: a dense matrix, I x I float32 (0.6 GB and one or two minutes of one core at 12,000 items), so a catalogue may
-be too large for it. An item is never told from itself, so what it says of train users is not what it has learned of
-them by heart: the reason why it can teach.
+Reads the train items of users and, optionally, the items of title words; returns an item-item weight matrix.
+Trade-off: the matrix is dense, I x I float32 (0.6 GB and 1 to 2 minutes of one core at 12,000 items), which limits the
+size of the catalogue. The zero diagonal stops an item from predicting itself, so scores on training users are not
+memorised, which makes the model suitable as a teacher.
 """
 
 from collections.abc import Callable
@@ -17,10 +16,10 @@ from torch import Tensor
 
 from modeling.config.settings import RidgeParams
 from modeling.data.ragged import Ragged
-from modeling.data.user_histories import Histories
-from modeling.runtime.devices import CPU, moved
+from modeling.data.user_histories import UserHistories
+from modeling.runtime.devices import CPU, to_device
 
-_ENTRIES = 2048  # of the user-item matrix, handled at a time
+_ENTRIES = 2048  # entries of the user-item matrix per block
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
 
@@ -28,16 +27,16 @@ FloatArray = npt.NDArray[np.float32]
 def item_weights(
     train: Ragged, words: Ragged | None, num_items: int, params: RidgeParams, device: torch.device = CPU
 ) -> Tensor:
-    """(I, I) float32: what item i says of item j; 0 on the diagonal.
+    """(I, I) float32 weights from item i to item j, with a zero diagonal.
 
     With P = (X' X + w W' W + penalty)^-1 of users X and words W, weight ij is -P_ij / P_jj.
 
     Args:
-        train: row u: the train items of user u, from 1.
-        words: row w: the items whose titles have word w; None leaves titles out.
+        train: row u holds the train items of user u, from 1.
+        words: row w holds the items whose titles contain word w; None ignores titles.
         num_items: I.
-        params: penalty and the weight of words.
-        device: where the inverse is taken and the matrix stays.
+        params: the penalty and the weight of title words.
+        device: the device of the inversion and of the result.
     """
     gram = _shared(train, num_items)
     if words is not None and params.word_weight:
@@ -50,7 +49,7 @@ def item_weights(
 
 
 def _shared(rows: Ragged, num_items: int) -> Tensor:
-    """(I, I) how many rows items i and j share, each row counting an item once."""
+    """(I, I) number of rows that contain items i and j; repeated items count once per row."""
     shared = torch.zeros(num_items, num_items)
     start = 0
     while start < len(rows):
@@ -66,45 +65,45 @@ def _shared(rows: Ragged, num_items: int) -> Tensor:
 
 
 def decayed_sums(vectors: Tensor, histories: Ragged, decay: float) -> Tensor:
-    """(B, D) of each history the sum of its items' vectors (I, D), each weighing `decay` times the one after it."""
+    """(B, D) sums of the item vectors (I, D) of each history, with weights that decay with age."""
     weights = (decay**histories.from_the_end).astype(np.float32)
     return F.embedding_bag(
-        moved(torch.from_numpy(histories.values.astype(np.int64) - 1), vectors.device),
+        to_device(torch.from_numpy(histories.values.astype(np.int64) - 1), vectors.device),
         vectors,
-        moved(torch.from_numpy(histories.offsets[:-1]), vectors.device),
+        to_device(torch.from_numpy(histories.offsets[:-1]), vectors.device),
         mode="sum",
-        per_sample_weights=moved(torch.from_numpy(weights), vectors.device),
+        per_sample_weights=to_device(torch.from_numpy(weights), vectors.device),
     )
 
 
 class Ridge:
-    """The weights with the histories they are asked about."""
+    """A fitted regression that scores items for histories."""
 
     def __init__(self, weights: Tensor, params: RidgeParams) -> None:
         self.weights, self.params = weights, params
 
     def scores(self, histories: Ragged, rows: IntArray) -> Tensor:
-        """(B, I) scores of all items after the histories `rows`, newest item last; higher is better."""
-        taken = histories.take(rows)
-        return decayed_sums(self.weights, taken, self.params.decay)
+        """(B, I) scores of all items for the histories `rows`, newest item last; higher is better."""
+        selected = histories.take(rows)
+        return decayed_sums(self.weights, selected, self.params.decay)
 
-    def odds(self, histories: Ragged, rows: IntArray) -> Tensor:
-        """(B, I) the scores above 0 of items that a history does not have, sharpened, as shares; zeros without any."""
-        taken = histories.take(rows)
-        found = self.scores(histories, rows).clamp_(min=0)
-        found[torch.from_numpy(taken.owners), torch.from_numpy(taken.values.astype(np.int64) - 1)] = 0
-        found.div_(found.amax(1, keepdim=True).clamp(min=1e-9)).pow_(self.params.sharpness)
-        return found.div_(found.sum(1, keepdim=True).clamp(min=1e-9))
+    def probabilities(self, histories: Ragged, rows: IntArray) -> Tensor:
+        """(B, I) probabilities of unseen items: normalised powers of the positive scores; zeros if there are none."""
+        selected = histories.take(rows)
+        scores = self.scores(histories, rows).clamp_(min=0)
+        scores[torch.from_numpy(selected.owners), torch.from_numpy(selected.values.astype(np.int64) - 1)] = 0
+        scores.div_(scores.amax(1, keepdim=True).clamp(min=1e-9)).pow_(self.params.inverse_temperature)
+        return scores.div_(scores.sum(1, keepdim=True).clamp(min=1e-9))
 
 
 def ridge_scorer(
-    histories: Histories, words: Ragged | None, num_items: int, params: RidgeParams
+    histories: UserHistories, words: Ragged | None, num_items: int, params: RidgeParams
 ) -> Callable[[IntArray], FloatArray]:
-    """The rival: scores by the items known before the test item."""
+    """Creates the baseline: a function that scores all items for users by their known items."""
     ridge = Ridge(item_weights(histories.train, words, num_items, params), params)
 
     def score(user_ids: IntArray) -> FloatArray:
-        found: FloatArray = ridge.scores(histories.known, user_ids).numpy()
-        return found
+        scores: FloatArray = ridge.scores(histories.known, user_ids).numpy()
+        return scores
 
     return score

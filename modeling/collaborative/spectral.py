@@ -1,8 +1,8 @@
-"""Item vectors from who bought what: the leading right singular vectors of the normalised user-item matrix.
+"""Spectral item embeddings: leading right singular vectors of the normalised user-item matrix.
 
-Enters: train items by user. Leaves: a unit vector an item, in which items with common buyers point the same way.
-Trade-off: randomised subspace iteration (Halko, Martinsson, Tropp 2011) with products over flat arrays, because
-modeling must not need SciPy; 128 numbers for 12,000 items of 19,000 users take 5 CPU-seconds.
+Reads the train items of users; returns a unit vector per item. Items with common users have similar vectors.
+Trade-off: randomised subspace iteration (Halko, Martinsson, Tropp 2011) over flat arrays, because modeling does not
+depend on SciPy; width 128 for 12,000 items and 19,000 users takes 5 CPU-seconds.
 """
 
 import numpy as np
@@ -13,47 +13,49 @@ from features.runtime.seeds import rng
 from modeling.data.ragged import Ragged
 
 FloatArray = npt.NDArray[np.float32]
-_SPARE = 16  # vectors more than asked for, so that the last ones asked for converge too
-_ROUNDS = 6
+_OVERSAMPLING = 16  # oversampling, so that the last requested vectors converge
+_ITERATIONS = 6
 
 
-def item_vectors(train: Ragged, num_items: int, width: int, *, seed: int, words: Ragged | None = None) -> FloatArray:
-    """(num_items, width) unit vectors of items 1 to I; items that nobody bought (and no word joins) get random ones.
+def spectral_embeddings(
+    train: Ragged, num_items: int, width: int, *, seed: int, words: Ragged | None = None
+) -> FloatArray:
+    """(num_items, width) unit vectors of items 1 to I; items without users (and title words) get random vectors.
 
-    An entry of the matrix is 1 / sqrt(buyers of the item x items of the user). All singular directions count alike
-    (whitened), which told the next item better than weighing them by their singular values.
+    An entry of the matrix is 1 / sqrt(users of the item x items of the user). All singular directions have equal weight
+    (whitening), which predicted the next item better than weighting by singular values.
 
     Args:
-        train: row u: the train items of user u, from 1.
-        num_items: items of the catalogue.
-        width: numbers a vector; directions beyond the rank of the matrix are zeros before normalising.
-        seed: draws the start of the iteration and the vectors of unbought items.
-        words: row w: the items whose titles have word w, which then counts like one more user who bought them.
+        train: row u holds the train items of user u, from 1.
+        num_items: number of items in the catalogue.
+        width: width of a vector; directions beyond the rank of the matrix are zero before normalisation.
+        seed: determines the initial basis and the vectors of items without users.
+        words: row w holds the items whose titles contain word w; each word is treated as another user.
     """
-    train = train if words is None else Ragged.joined([train, words])
+    train = train if words is None else Ragged.concatenate([train, words])
     generator = rng(seed, "spectral")
-    kept = min(width, num_items, max(len(train), 1))
+    rank = min(width, num_items, max(len(train), 1))
     matrix = _Matrix(train, num_items)
-    basis = generator.standard_normal((num_items, min(num_items, kept + _SPARE))).astype(np.float32)
-    for _ in range(_ROUNDS):
+    basis = generator.standard_normal((num_items, min(num_items, rank + _OVERSAMPLING))).astype(np.float32)
+    for _ in range(_ITERATIONS):
         basis = _orthonormal(matrix.squared(basis))
     _, rotation = np.linalg.eigh(basis.T @ matrix.squared(basis))
     vectors = np.zeros((num_items, width), np.float32)
-    vectors[:, :kept] = basis @ rotation[:, ::-1][:, :kept]
-    fresh = np.bincount(train.values, minlength=num_items + 1)[1:] == 0
-    vectors[fresh] = generator.standard_normal((int(fresh.sum()), width))
+    vectors[:, :rank] = basis @ rotation[:, ::-1][:, :rank]
+    unseen = np.bincount(train.values, minlength=num_items + 1)[1:] == 0
+    vectors[unseen] = generator.standard_normal((int(unseen.sum()), width))
     unit: FloatArray = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     return unit.astype(np.float32)
 
 
 def _orthonormal(columns: FloatArray) -> FloatArray:
-    """An orthonormal basis of the `columns` (I, K), by torch, whose number of threads the stages set."""
+    """An orthonormal basis of `columns` (I, K), computed by torch, which respects the configured number of threads."""
     basis: FloatArray = torch.linalg.qr(torch.from_numpy(columns))[0].numpy()
     return basis
 
 
 class _Matrix:
-    """The user-item matrix A, as products."""
+    """The user-item matrix A as a linear operator."""
 
     def __init__(self, train: Ragged, num_items: int) -> None:
         lengths = train.lengths
@@ -75,6 +77,6 @@ class _Matrix:
 
 
 def _starts(ascending: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Where each value of `ascending` begins, and the values."""
+    """Start of each distinct value in `ascending`, and the values."""
     values, starts = np.unique(ascending, return_index=True)
     return starts, values

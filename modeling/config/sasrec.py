@@ -1,7 +1,4 @@
-"""The size and training of the rival SASRec: part of the section `evaluate` of `params.yaml`.
-
-Enters: nothing. Leaves: a dataclass. Trade-off: apart from the model, so that reading parameters does not load torch.
-"""
+"""Parameters of the SASRec baseline, part of the section `evaluate` of `params.yaml`."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,36 +6,36 @@ from typing import Literal
 
 @dataclass(frozen=True, kw_only=True)
 class SasRecParams:
-    """The rival's size and training."""
+    """Size and training of the SASRec baseline."""
 
     width: int = 128
-    """Numbers an item vector."""
+    """Width of the item embeddings."""
     num_blocks: int = 2
     num_heads: int = 2
     max_history: int = 50
-    """Newest items read."""
+    """Maximum number of items of a history, newest first."""
     dropout: float = 0.3
-    """Of what each block adds."""
+    """Dropout probability of the residual branches."""
     embedding_dropout: float = 0.4
-    """Of the item vectors that are read."""
+    """Dropout probability of the item embeddings."""
     temperature: float = 0.07
-    """Cosines are divided by it before the softmax."""
+    """Divisor of the cosine similarities before the softmax."""
     num_negatives: int | None = 1024
-    """Items of the softmax beside the right one, drawn anew for each batch; null for the whole catalogue."""
+    """Negatives of the sampled softmax, drawn for each batch; null uses the whole catalogue."""
     start: Literal["spectral", "titles", "random"] = "spectral"
-    """Item vectors at the start: the leading directions of the train purchases, of these and of title words (as
-    `pretrain.item_vectors`), or noise."""
+    """Initial item embeddings, as in `pretrain.item_embedding_init`: spectral embeddings of the train interactions, the
+    same with title words, or random."""
     batch_size: int = 128
-    """Users a batch."""
+    """Users per batch."""
     learning_rate: float = 0.001
     epochs: int = 40
-    """At most."""
+    """Maximum number of epochs."""
     patience: int = 3
-    """Epochs without a better NDCG@10 on valid before training stops; the best one's weights are kept."""
+    """Epochs without a better valid NDCG@10 before training stops; the best weights are kept."""
     max_seconds: float | None = None
-    """Training stops cleanly after so many seconds of wall time; null for no limit."""
+    """Maximum training time in seconds; null for no limit."""
     valid_users: int = 3000
-    """Users, drawn by the seed, whose valid item is ranked after each epoch."""
+    """Users, sampled by the seed, whose valid item is ranked after each epoch."""
 
     def __post_init__(self) -> None:
         for name in ("width", "num_blocks", "num_heads", "max_history", "batch_size", "epochs", "patience"):

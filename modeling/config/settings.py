@@ -1,7 +1,6 @@
-"""What can be turned in the model and its training: sections of `params.yaml` that several stages share.
+"""Parameters of the model and its training, which several sections of `params.yaml` share.
 
-Enters: nothing. Leaves: frozen dataclasses; no torch, so that `--help` stays quick.
-Trade-off: one file for four small settings, because `pretrain` and `train` nest the same ones.
+Defines frozen dataclasses and imports no torch, so that `--help` answers quickly.
 """
 
 from dataclasses import dataclass, field
@@ -12,27 +11,27 @@ from features.schema import FAMILIES
 
 @dataclass(frozen=True, kw_only=True)
 class Scratch:
-    """Size of a T5 made from nothing; the defaults are T5-small's."""
+    """Size of a T5 trained from scratch; the defaults are those of T5-small."""
 
     d_model: int = 512
-    """Width of every token vector."""
+    """Width of the token embeddings and hidden states."""
     d_ff: int = 2048
-    """Width inside the feed-forward sub-layers."""
+    """Width of the feed-forward layers."""
     num_heads: int = 8
-    """Attention heads."""
+    """Number of attention heads."""
     d_kv: int = 64
-    """Width of one head."""
+    """Width of each attention head."""
     num_layers: int = 6
-    """Encoder blocks."""
+    """Number of encoder blocks."""
     num_decoder_layers: int = 6
-    """Decoder blocks."""
+    """Number of decoder blocks."""
     feed_forward_proj: str = "relu"
-    """Feed-forward kind: relu (T5) or gated-gelu (T5 1.1)."""
+    """Activation of the feed-forward layers: relu (T5) or gated-gelu (T5 1.1)."""
     embedding_scale: float = 1.0
-    """Standard deviation of the fresh token embeddings (T5: 1.0); small models learn faster from less."""
-    start: Literal["noise", "pass_through", "recent"] = "noise"
-    """noise: T5's own; pass_through: sub-layers add nothing and the decoder reads the mean of the encoder's input;
-    recent: the same, but it reads the mean of the items that the prompt names, the last ones most."""
+    """Standard deviation of the initial token embeddings (T5: 1.0); small models learn faster with less."""
+    init: Literal["default", "identity", "recency"] = "default"
+    """default: T5's initialisation. identity: residual branches start at zero and the decoder reads the mean of the
+    encoder input. recency: as identity, but the decoder reads a recency-weighted mean of the prompt's items."""
 
     def __post_init__(self) -> None:
         if self.embedding_scale <= 0:
@@ -44,23 +43,24 @@ class Scratch:
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneParams:
-    """The language model under VIP5: exactly one of `name` and `scratch`."""
+    """The language model of VIP5; set exactly one of `name` and `scratch`."""
 
     name: str | None = None
-    """A local folder with a T5 in safetensors, or a hub id such as t5-small (only then is a network used)."""
+    """A local folder with a T5 in safetensors, or a hub id such as t5-small (requires network access)."""
     scratch: Scratch | None = None
-    """Size of a T5 made from nothing."""
+    """Size of a T5 trained from scratch."""
     tokenizer: str | None = None
-    """Folder with a tokenizer.json; null takes the one beside `name`, or trains one on the train prompts."""
+    """Folder with a tokenizer.json; null uses the tokenizer in `name`, or trains one on the train prompts."""
     vocabulary_size: int = 2000
-    """Pieces of a tokenizer trained here, 100 sentinels not counted."""
+    """Vocabulary size of a tokenizer trained on the prompts, without its 100 sentinels."""
     max_source_tokens: int = 1024
-    """Longest encoder input, tokens; at most 1,024 (the whole-word table)."""
+    """Maximum encoder input, in tokens; at most 1,024, the size of the whole-word embedding."""
     max_target_tokens: int = 64
-    """Longest decoder output in training, tokens; longer ones are cut."""
+    """Maximum target length in training, in tokens; longer targets are truncated."""
     truncate: Literal["never", "oldest", "end"] = "never"
-    """A source that is too long: never (an error; the prompts stage caps histories), oldest (next-item prompts lose
-    their oldest items, others are an error) or end (the paper's cut, which loses the newest items and the question)."""
+    """How a source that is too long is truncated. never: raise an error (the prompts stage caps histories). oldest:
+    drop the oldest items of next-item prompts, else raise an error. end: cut the end off, as in the paper, which
+    loses the newest items and the question."""
 
     def __post_init__(self) -> None:
         if (self.name is None) == (self.scratch is None):
@@ -73,20 +73,22 @@ class BackboneParams:
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterParams:
-    """What is put on a frozen backbone: bottlenecks on every sub-layer (the paper), or low-rank updates (LoRA)."""
+    """Adapters of the frozen backbone: bottlenecks on every sub-layer (the paper), or low-rank updates (LoRA)."""
 
     kind: Literal["bottleneck", "lora"] = "bottleneck"
-    """bottleneck: down, GELU, up after each sub-layer; lora: down, up beside the query and value projections."""
+    """bottleneck: down-projection, GELU, up-projection after each sub-layer. lora: low-rank updates of the query and
+    value projections."""
     reduction: int = 8
-    """Width of the model divided by the width of the bottleneck, or by the rank."""
+    """Model width divided by the bottleneck width, or by the rank."""
     init: Literal["near_identity", "linear"] = "near_identity"
-    """Start with up = 0, so that the first step is the backbone's, or with torch's Linear default as the paper does."""
+    """near_identity: up-projections start at zero, so that the initial model equals the backbone. linear: torch's
+    default for Linear, as in the paper."""
     routing: Literal["single", "per_family"] = "single"
-    """One adapter for all tasks, or one a prompt family, chosen by each row's own family."""
+    """single: one adapter for all tasks. per_family: one adapter per prompt family, selected for each row."""
     cross_attention: bool = True
-    """Whether the decoder's cross-attention has adapters too."""
+    """Whether the decoder's cross-attention has adapters."""
     lora_scale: float = 2.0
-    """lora: what its update is multiplied by (alpha / rank)."""
+    """lora: factor of the update (alpha / rank)."""
 
     def __post_init__(self) -> None:
         if self.reduction < 1:
@@ -97,133 +99,135 @@ class AdapterParams:
 
 @dataclass(frozen=True, kw_only=True)
 class RidgeParams:
-    """The ridge regression over items."""
+    """The item-item ridge regression (EASE), used as a baseline and as a teacher."""
 
     penalty: float = 100.0
-    """Added to the squared numbers of buyers: how far weights are drawn to 0."""
+    """L2 penalty, added to the diagonal of the item-item Gram matrix."""
     word_weight: float = 1.0
-    """How much a title word counts, as a user who bought the items whose titles have it; 0 leaves titles out."""
+    """Weight of a title word, treated as a user who bought all items with the word; 0 ignores titles."""
     decay: float = 0.7
-    """Weight of an item of a history beside the one bought after it."""
-    sharpness: float = 4.0
-    """As a teacher: power of the scores before they become shares; at 1 the many small ones weigh most."""
+    """Weight of each item of a history relative to the next newer item."""
+    inverse_temperature: float = 4.0
+    """For distillation: exponent applied to scores before they are normalised to probabilities."""
     max_items: int = 20000
-    """A larger catalogue goes without (its matrix would be above 1.6 GB)."""
+    """Largest catalogue for which the regression is fitted (a dense float32 matrix of 1.6 GB)."""
 
     def allows(self, num_items: int) -> bool:
-        """Whether a catalogue is small enough."""
+        """Returns whether a catalogue of `num_items` is small enough."""
         return num_items <= self.max_items
 
     def __post_init__(self) -> None:
-        if self.sharpness <= 0:
-            raise ValueError("sharpness must be above 0")
+        if self.inverse_temperature <= 0:
+            raise ValueError("inverse_temperature must be above 0")
         if self.penalty <= 0 or self.word_weight < 0 or not 0 < self.decay <= 1:
             raise ValueError("penalty must be above 0, word_weight at least 0 and decay in (0, 1]")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherParams:
-    """A closed-form model that a next-item prompt is answered by as well, beside the item that was bought."""
+    """Distillation from a closed-form model into next-item prompts, in addition to the purchased item."""
 
-    share: float = 0.0
-    """Of the loss of a next-item answer, the part that asks for the teacher's odds."""
-    vector_steps: int = 0
-    """Steps in which the item vectors alone are fitted to the teacher before the T5 trains; for `start: recent`."""
+    distillation_weight: float = 0.0
+    """Weight of the teacher's probabilities in the loss of a next-item prompt, from 0 (off) to 1."""
+    embedding_distillation_steps: int = 0
+    """Steps of fitting only the item embeddings to the teacher before training the T5; for `init: recency`."""
     ridge: RidgeParams = field(default_factory=RidgeParams)
-    """The teacher."""
+    """The regression used as the teacher."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.share <= 1:
-            raise ValueError("share must lie in [0, 1]")
-        if self.vector_steps < 0:
-            raise ValueError("vector_steps must be at least 0")
+        if not 0 <= self.distillation_weight <= 1:
+            raise ValueError("distillation_weight must lie in [0, 1]")
+        if self.embedding_distillation_steps < 0:
+            raise ValueError("embedding_distillation_steps must be at least 0")
 
     @property
-    def is_asked(self) -> bool:
-        """Whether there is a teacher at all."""
-        return self.share > 0 or self.vector_steps > 0
+    def is_enabled(self) -> bool:
+        """Whether a teacher is used."""
+        return self.distillation_weight > 0 or self.embedding_distillation_steps > 0
 
 
 RUN_ONLY = ("max_seconds", "device", "num_threads", "checkpoint_steps", "checkpoint_seconds", "resume")
-"""Settings of a loop that do not say which model is trained: a state is found again when they change."""
+"""Settings of a loop that do not affect the trained model; changing them does not prevent resuming."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoopParams:
-    """One training run."""
+    """Settings of one training run."""
 
     epochs: int = 1
-    """Passes over a round of the train prompts; epoch e uses round e modulo the number of rounds. 0 trains nothing."""
+    """Number of epochs; epoch e uses round e of the train prompts, modulo the number of rounds. 0 skips training."""
     max_steps: int | None = None
-    """Optimiser steps at most; the learning rate then falls to 0 over these."""
+    """Maximum number of optimizer steps, over which the learning rate decays to 0; null for no limit."""
     max_seconds: float | None = None
-    """Seconds at most; training stops cleanly, at a step that depends on the machine."""
+    """Maximum training time in seconds; the step at which training stops depends on the machine. null for no limit."""
     batch_size: int = 32
-    """Examples an optimiser step."""
-    mixing: Literal["random", "lengths"] = "random"
-    """random: every step has the epoch's mix of families, in several passes of like length whose gradients add up;
-    lengths: a step is of like length and one pass, which is quicker where the model is tiny."""
-    tokens_per_batch: int | None = None
-    """Source tokens in one pass at most, padding included; a longer step is several passes. null means no limit."""
+    """Examples per optimizer step."""
+    batching: Literal["shuffled", "length_bucketed"] = "shuffled"
+    """shuffled: each step samples from the whole epoch and accumulates gradients over microbatches of similar length.
+    length_bucketed: each step is one batch of examples of similar length, which is faster for tiny models."""
+    max_tokens_per_microbatch: int | None = None
+    """Maximum number of source tokens per microbatch, including padding; null for no limit."""
     learning_rate: float = 1e-3
-    """Highest learning rate, reached after the warm-up."""
+    """Maximum learning rate, reached after warm-up."""
     warmup_share: float = 0.1
-    """Share of the steps in which the learning rate rises; it falls linearly afterwards."""
+    """Share of the steps used for linear warm-up; linear decay follows."""
     betas: tuple[float, ...] = (0.9, 0.999)
     """Adam's two decay rates."""
     eps: float = 1e-6
     """Adam's eps, added to the root of the uncorrected second moment."""
     weight_decay: float = 0.01
-    """Decoupled decay, times the learning rate; never on biases."""
+    """Decoupled weight decay, multiplied by the learning rate; biases never decay."""
     decay_norms: bool = False
-    """Whether layer norm weights decay too, as in the paper."""
+    """Whether weight decay applies to layer norm weights, as in the paper."""
     clip_norm: float = 5.0
-    """Largest global norm of the gradient."""
+    """Maximum global norm of the gradients."""
     dropout: float = 0.1
-    """Share of activations dropped in the backbone's sub-layers."""
-    weighting: Literal["tokens", "examples", "paper"] = "tokens"
-    """Mean over target tokens, mean over examples of their mean, or the latter times 1 / target length (paper)."""
+    """Dropout probability in the backbone."""
+    loss_reduction: Literal["tokens", "examples", "paper"] = "tokens"
+    """tokens: mean over target tokens. examples: mean over examples of their mean token loss. paper: as examples, with
+    each example weighted by 1 / target length."""
     family_weights: dict[str, float] = field(default_factory=lambda: dict.fromkeys(FAMILIES, 1.0))
-    """How much an example (under tokens: a target token) of each family counts in that mean."""
-    leave_out_named: bool = False
-    """Whether a next-item answer is learned among the items that its prompt does not name, as it is evaluated."""
-    word_noise: float = 0.0
-    """Share of the stretches of words (before, between and behind items) of next-item prompts that training leaves out
-    or replaces by others; for wordings that it does not show."""
-    valid_rows: int = 512
-    """Rows a family of the valid prompts, drawn once by the seed, on which every measurement is made; 0 for none."""
-    measure_every: int = 200
-    """Steps between two measurements; the last step is always measured."""
-    select_by: Literal["loss", "hr@10", "last"] = "loss"
-    """Which measured step is kept: lowest valid loss, highest HR@10 (one-token identifiers only) or the last."""
+    """Weight of each family's examples (target tokens, with `loss_reduction: tokens`) in the mean."""
+    mask_seen_items: bool = False
+    """Whether the training softmax masks items already in the prompt, as evaluation does."""
+    span_noise_rate: float = 0.0
+    """Share of the text spans (before, between and after items) of next-item prompts that are dropped or replaced by
+    random tokens in training; improves held-out prompts."""
+    valid_examples_per_family: int = 512
+    """Valid prompts per family, sampled once by the seed, used in every validation; 0 disables validation."""
+    eval_every_steps: int = 200
+    """Steps between two validations; the last step is always validated."""
+    checkpoint_metric: Literal["loss", "hr@10", "last"] = "loss"
+    """Which checkpoint is kept: lowest valid loss, highest HR@10 (one-token identifiers only), or the last step."""
     patience: int | None = None
-    """Measurements without a better one before training stops early; null never stops early."""
+    """Validations without improvement before training stops early; null disables early stopping."""
     device: str = "auto"
-    """auto (a GPU where there is one), cpu, cuda or cuda:N."""
+    """auto (a GPU if available), cpu, cuda or cuda:N."""
     num_threads: int | None = None
-    """CPU threads; null leaves torch's choice."""
+    """CPU threads; null for torch's default."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Arithmetic of the forward pass; weights and optimiser stay float32."""
-    kernels: Literal["quick", "stock"] = "quick"
-    """quick: own dropout, norms and attention on a CPU, torch's fused ones on a GPU, the same function; stock: the
-    library's."""
+    """Type of the forward pass (autocast); weights and optimizer stay float32."""
+    kernels: Literal["fused", "reference"] = "fused"
+    """fused: dropout, norms and attention implemented here on a CPU, torch's fused kernels on a GPU; the same function.
+    reference: the modules of the transformers library."""
     compile: bool = False
-    """Whether torch compiles the model (kernels are stock then): minutes at the start, for a GPU and long runs."""
+    """Whether to use torch.compile with the reference kernels; compiling takes minutes, so use it for long runs."""
     checkpoint_steps: int | None = None
-    """Steps between two states written to work/checkpoints; null writes by time alone."""
+    """Steps between two states in work/checkpoints; null saves by time only."""
     checkpoint_seconds: float | None = 300.0
-    """Seconds between two states; null writes by steps alone."""
+    """Seconds between two states; null saves by steps only."""
     resume: bool = True
-    """Whether a run with the same parameters and inputs goes on from the state that a killed one left."""
+    """Whether to resume from the state of a killed run with the same parameters and inputs."""
 
     def __post_init__(self) -> None:
         ranges = {
             "epochs must be at least 0": self.epochs >= 0,
             "batch_size must be at least 1": self.batch_size >= 1,
-            "word_noise must lie in [0, 1)": 0 <= self.word_noise < 1,
+            "span_noise_rate must lie in [0, 1)": 0 <= self.span_noise_rate < 1,
             "max_steps must be at least 1": self.max_steps is None or self.max_steps >= 1,
             "max_seconds must be above 0": self.max_seconds is None or self.max_seconds > 0,
-            "tokens_per_batch must be at least 1": self.tokens_per_batch is None or self.tokens_per_batch >= 1,
+            "max_tokens_per_microbatch must be at least 1": self.max_tokens_per_microbatch is None
+            or self.max_tokens_per_microbatch >= 1,
             "learning_rate must be above 0": self.learning_rate > 0,
             "warmup_share must lie in [0, 1]": 0 <= self.warmup_share <= 1,
             "betas must be two numbers in [0, 1)": len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas),
@@ -233,8 +237,8 @@ class LoopParams:
             f"family_weights must name {', '.join(FAMILIES)}, each above 0": set(self.family_weights) == set(FAMILIES)
             and all(weight > 0 for weight in self.family_weights.values()),
             "dropout must lie in [0, 1)": 0 <= self.dropout < 1,
-            "valid_rows must be at least 0": self.valid_rows >= 0,
-            "measure_every must be at least 1": self.measure_every >= 1,
+            "valid_examples_per_family must be at least 0": self.valid_examples_per_family >= 0,
+            "eval_every_steps must be at least 1": self.eval_every_steps >= 1,
             "patience must be at least 1": self.patience is None or self.patience >= 1,
         }
         for rule, holds in ranges.items():
@@ -244,13 +248,13 @@ class LoopParams:
 
 @dataclass(frozen=True, kw_only=True)
 class VisionParams:
-    """How photos enter the model."""
+    """The visual projector of the model."""
 
     width: int
-    """Numbers in an image feature, read from the table."""
+    """Width of an image feature, from the table."""
     num_visual_tokens: int
-    """Visual tokens a photo."""
+    """Visual tokens per photo."""
     missing_photo: Literal["learned", "zeros"] = "learned"
-    """What stands for a photo that is not there: learned vectors, or the projection of a feature of zeros (paper)."""
+    """Replacement of a missing photo: learned vectors, or the projection of a zero feature (the paper)."""
     standardise: bool = False
-    """Whether features are centred and scaled by the catalogue's mean and spread before the projector."""
+    """Whether features are standardised by the mean and standard deviation of the catalogue."""

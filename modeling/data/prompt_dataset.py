@@ -1,7 +1,8 @@
-"""Prompt tables to padded batches: every row is tokenised once, a batch is a gather.
+"""Tokenised prompt tables, and batches of them with photos.
 
-Enters: `prompts/<split>/<family>` tables, the tokens, the photo table. Leaves: `Batch` tensors.
-Trade-off: the whole corpus stays in memory as flat arrays (about 6 bytes a token), so that a batch costs no text work.
+Reads `prompts/<split>/<family>` tables, a tokenizer and a photo table; returns `Batch` tensors.
+Trade-off: the whole dataset stays in memory as flat arrays (about 6 bytes per token), so that every row is tokenised
+once and a batch is a gather.
 """
 
 from collections.abc import Sequence
@@ -20,11 +21,11 @@ from features import schema
 from features.errors import TableError
 from features.store.tables import read_table
 from modeling.data.ragged import IntArray, Ragged
-from modeling.data.tokenizer import Tokens
+from modeling.data.tokenizer import VIP5Tokenizer
 from modeling.data.truncation import without_oldest
-from modeling.runtime.devices import CPU, moved
+from modeling.runtime.devices import CPU, to_device
 
-IGNORED = -100  # label of padding, as cross-entropy ignores it
+IGNORED = -100  # label of padding, which cross-entropy ignores
 _COLUMNS = (
     "split", "family", "prompt_id", "variant", "round", "user_id", "target_item_id", "image_item_ids",
     "candidate_item_ids", "source", "target",
@@ -33,22 +34,22 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class PhotoTable:
-    """The image features of the whole catalogue, in memory once (24 MB for 12,000 items of 512 numbers)."""
+    """Image features of the whole catalogue (24 MB for 12,000 items of width 512)."""
 
     features: npt.NDArray[np.float32]
-    """(I + 1, F): row = item_id; row 0 and items without a usable photo are zeros."""
+    """(I + 1, F), indexed by item_id; row 0 and items without a usable photo are zeros."""
     present: npt.NDArray[np.bool_]
     """(I + 1,): whether the item has a usable photo."""
     _copies: dict[torch.device, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def width(self) -> int:
-        """Numbers in one image feature."""
+        """Width of an image feature."""
         return int(self.features.shape[1])
 
     @classmethod
     def load(cls, folder: Path) -> "PhotoTable":
-        """The photos of `images/embeddings`."""
+        """Loads the table `images/embeddings`."""
         rows = read_table(folder, schema.embeddings, columns=("item_id", "embedding", "status"))
         item_ids = rows["item_id"].to_numpy()
         vectors = rows["embedding"].combine_chunks()
@@ -61,14 +62,14 @@ class PhotoTable:
         return cls(features, present)
 
     def withheld(self) -> "PhotoTable":
-        """The same catalogue as if no item had a photo: the comparison that shows what photos are worth."""
+        """A copy of the table in which no item has a photo, for the ablation without photos."""
         return PhotoTable(np.zeros_like(self.features), np.zeros_like(self.present))
 
     def of(self, item_ids: IntArray, device: torch.device) -> tuple[Tensor, Tensor]:
         """Features (..., F) and presence (...) of `item_ids`, on `device`.
 
-        A GPU keeps a copy of the table, so that only item numbers travel with a batch: a hundred candidates' photos
-        would be 200 kB a row.
+        A GPU keeps a copy of the table, so that only item ids are transferred per batch; the features of a hundred
+        candidates take 200 kB per row.
         """
         if device.type == "cpu":
             return torch.from_numpy(self.features[item_ids]), torch.from_numpy(self.present[item_ids])
@@ -78,24 +79,24 @@ class PhotoTable:
                 torch.from_numpy(self.present).to(device),
             )
         features, present = self._copies[device]
-        places = moved(torch.from_numpy(item_ids.astype(np.int64)), device)
-        return features[places], present[places]
+        rows = to_device(torch.from_numpy(item_ids.astype(np.int64)), device)
+        return features[rows], present[rows]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """B rows, which may belong to different families; S source tokens, M photos, F numbers a photo, T target tokens."""
+    """A padded batch of B rows of any families: S source tokens, M photos of width F, T target tokens."""
 
     input_ids: Tensor
     """(B, S) int64, padded with 0."""
     whole_word_ids: Tensor
     """(B, S) int64."""
     category_ids: Tensor
-    """(B, S) int64: 1 where a visual token goes."""
+    """(B, S) int64: 1 at the positions of visual tokens."""
     attention_mask: Tensor
     """(B, S) bool: False on padding."""
     image_features: Tensor
-    """(B, M, F) float32: in the order of the placeholders; M is 0 in a text-only corpus."""
+    """(B, M, F) float32, in the order of the placeholders; M is 0 in a text-only dataset."""
     image_present: Tensor
     """(B, M) bool: False for padding and for items without a usable photo."""
     labels: Tensor
@@ -103,9 +104,9 @@ class Batch:
     families: Tensor
     """(B,) int64: 0 sequential, 1 direct, 2 explanation."""
     is_padded: bool = True
-    """False where every row is known to be as long as the batch, so that nobody needs a mask."""
+    """False if all rows have the same length, so that attention needs no mask."""
     label_positions: Tensor | None = None
-    """(N,) int64: where `labels.flatten()` is not padding; found on the CPU so that no device has to be asked."""
+    """(N,) int64: indices of `labels.flatten()` that are not padding, computed on the CPU to avoid a device sync."""
 
     def __post_init__(self) -> None:
         if self.label_positions is None:
@@ -115,32 +116,34 @@ class Batch:
         return self.input_ids.shape[0]
 
     def to(self, device: torch.device | str) -> "Batch":
-        """The same batch on `device`."""
-        there = torch.device(device)
-        found: dict[str, Any] = {n: moved(value, there) for n, value in vars(self).items() if isinstance(value, Tensor)}
-        return replace(self, **found)
+        """Copies the batch to `device`."""
+        target = torch.device(device)
+        moved: dict[str, Any] = {
+            n: to_device(value, target) for n, value in vars(self).items() if isinstance(value, Tensor)
+        }
+        return replace(self, **moved)
 
     @property
     def mask(self) -> Tensor | None:
-        """`attention_mask`, or None where there is nothing to mask."""
+        """`attention_mask`, or None if the batch has no padding."""
         return self.attention_mask if self.is_padded else None
 
 
-class Corpus:
-    """Tokenised prompt tables. Everything by row is in the order of the tables given.
+class PromptDataset:
+    """Tokenised prompt tables; all attributes follow the order of the tables and their rows.
 
     Attributes:
         sources, words: Ragged token ids (int32) and whole-word ids (int16).
         targets: Ragged token ids with the end of sequence.
-        image_ids: Ragged item ids of the photos in text order; empty rows in a text-only corpus.
-        candidate_ids: Ragged item ids, empty where a row has no candidates.
+        image_ids: Ragged item ids of the photos in text order; empty rows in a text-only dataset.
+        candidate_ids: Ragged item ids; empty for rows without candidates.
         families: (N,) int64. rounds: (N,) int32. user_ids: (N,) int32. target_item_ids: (N,) int32, 0 for none.
         prompt_ids, variants, splits, source_texts, target_texts: Arrow string columns.
-        num_visual_tokens: placeholders a photo, 0 in a text-only corpus or where no row has a photo.
+        num_visual_tokens: placeholders per photo; 0 in a text-only dataset or without any photo.
     """
 
     def __init__(
-        self, rows: pa.Table, tokens: Tokens, photos: PhotoTable | None, *, max_target_tokens: int = 64
+        self, rows: pa.Table, tokens: VIP5Tokenizer, photos: PhotoTable | None, *, max_target_tokens: int = 64
     ) -> None:
         self.tokens, self.photos = tokens, photos
         self.splits, self.prompt_ids, self.variants = rows["split"], rows["prompt_id"], rows["variant"]
@@ -164,20 +167,20 @@ class Corpus:
 
     @classmethod
     def load(
-        cls, tables: Sequence[Path], tokens: Tokens, photos: PhotoTable | None, *, max_target_tokens: int = 64
-    ) -> "Corpus":
-        """The rows of prompt tables such as `data/sample/prompts/test/direct`, in the order given.
+        cls, tables: Sequence[Path], tokens: VIP5Tokenizer, photos: PhotoTable | None, *, max_target_tokens: int = 64
+    ) -> "PromptDataset":
+        """Loads prompt tables such as `data/sample/prompts/test/direct`, in the given order.
 
         Args:
             tables: folders named `<split>/<family>`.
-            tokens: the backbone's.
-            photos: None makes a text-only corpus: placeholders are taken out of the sources, the other tokens
-                keep their whole-word ids.
-            max_target_tokens: longer targets are cut, the end of sequence included.
+            tokens: the tokenizer of the backbone.
+            photos: None makes a text-only dataset: placeholders are removed from the sources; the other tokens keep
+                their whole-word ids.
+            max_target_tokens: maximum target length, including the end of sequence; longer targets are truncated.
 
         Raises:
-            TableError: a table is absent or half-written, or its placeholders do not fit its photos.
-            InputError: a source is longer than the tokens allow.
+            TableError: a table is missing or incomplete, or its placeholders do not match its photos.
+            InputError: a source exceeds the tokenizer's limit and must not be truncated.
         """
         rows = [read_table(t, schema.prompts(t.parent.name, t.name), columns=_COLUMNS) for t in tables]
         return cls(pa.concat_tables(rows), tokens, photos, max_target_tokens=max_target_tokens)
@@ -187,22 +190,23 @@ class Corpus:
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
-        """(N,) source tokens by row, the end of sequence included."""
+        """(N,) source tokens per row, including the end of sequence."""
         return self.sources.lengths
 
-    def is_one_item(self, indices: IntArray) -> npt.NDArray[np.bool_]:
-        """(len(indices),) whether the target of each of these rows is one identifier token and the end of sequence."""
+    def is_single_item(self, indices: IntArray) -> npt.NDArray[np.bool_]:
+        """(len(indices),) whether the target of each row is one identifier token and the end of sequence."""
         first = self.targets.values[self.targets.offsets[indices]]
-        found: npt.NDArray[np.bool_] = np.isin(first, self.tokens.identifier_ids) & (self.targets.lengths[indices] == 2)
-        return found
+        is_identifier = np.isin(first, self.tokens.identifier_ids)
+        single: npt.NDArray[np.bool_] = is_identifier & (self.targets.lengths[indices] == 2)
+        return single
 
     def next_item_rows(self, rows: IntArray) -> IntArray:
-        """The sequential rows among `rows` whose target is one identifier token and the end of sequence."""
-        found: IntArray = rows[self.is_one_item(rows) & (self.families[rows] == 0)]
-        return found
+        """The next-item rows among `rows` whose target is a single identifier token."""
+        next_item: IntArray = rows[self.is_single_item(rows) & (self.families[rows] == 0)]
+        return next_item
 
     def batch(self, indices: IntArray | Sequence[int], device: torch.device = CPU) -> Batch:
-        """The rows `indices`, padded to the longest of them, on `device`."""
+        """The batch of rows `indices`, padded to the longest row, on `device`."""
         chosen = np.asarray(indices, np.int64)
         input_ids = self.sources.padded(chosen, fill=self.tokens.pad_id).astype(np.int64)
         image_ids = self.image_ids.padded(chosen, fill=0)
@@ -221,10 +225,10 @@ class Corpus:
         return batch.to(device)
 
     def _shorten(self, texts: list[str]) -> None:
-        """Takes the oldest items out of the next-item prompts that are too long, and their photos with them."""
-        own = np.flatnonzero(self.families == schema.FAMILIES.index("sequential"))
-        # A token is a byte at least: most texts need not be encoded to know that they fit.
-        long = [int(row) for row in own if len(texts[row].encode()) >= self.tokens.max_source_tokens]
+        """Drops the oldest items, and their photos, from next-item prompts that are too long."""
+        sequential = np.flatnonzero(self.families == schema.FAMILIES.index("sequential"))
+        # A token has at least one byte, so shorter texts fit without being encoded.
+        long = [int(row) for row in sequential if len(texts[row].encode()) >= self.tokens.max_source_tokens]
         kept = np.ones(len(self.image_ids.values), bool)
         for row in long:
             texts[row], gone = without_oldest(texts[row], self.tokens.fits)
@@ -239,29 +243,29 @@ class Corpus:
         return self.photos.of(image_ids, device)
 
     def _count_placeholders(self) -> int:
-        """Placeholders a photo: one number for the whole corpus.
+        """Number of placeholders per photo, the same for all rows.
 
         Raises:
-            TableError: some row has another number, or photos of unknown items.
+            TableError: a row has another number of placeholders, or a photo of an unknown item.
         """
         before = np.concatenate([[0], np.cumsum(self.sources.values == self.tokens.photo_id)])
         placeholders = np.diff(before[self.sources.offsets])
         images = self.image_ids.lengths
-        ratio = int((placeholders // np.maximum(images, 1)).max(initial=0))  # the uncut rows tell it
+        ratio = int((placeholders // np.maximum(images, 1)).max(initial=0))  # rows that are not truncated determine it
         exact = placeholders == images * ratio
-        if self.tokens.truncate == "end":  # the paper's cut may lose placeholders; surplus photos are ignored
+        if self.tokens.truncate == "end":  # the paper's truncation may lose placeholders; surplus photos are ignored
             exact |= placeholders < images * ratio
         if not exact.all():
             row = int(np.argmin(exact))
             raise TableError(
                 f"{placeholders[row]} placeholders for {images[row]} photos in {self.source_texts[row].as_py()[:80]!r}",
-                f"{ratio} placeholders a photo",
+                f"{ratio} placeholders per photo",
                 "run `.venv/bin/dvc repro`; a title or name must not contain <extra_id_0>",
             )  # fmt: skip
         if self.photos is not None and self.image_ids.values.max(initial=0) >= len(self.photos.present):
             raise TableError(
                 f"photos of item {self.image_ids.values.max()}", f"items up to {len(self.photos.present) - 1}",
-                "run `.venv/bin/dvc repro`: prompts and images are of different runs",
+                "run `.venv/bin/dvc repro`: prompts and images come from different runs",
             )  # fmt: skip
         return ratio
 
@@ -273,7 +277,7 @@ class Corpus:
 
 
 def _lists(column: pa.ChunkedArray) -> Ragged:
-    """A list column as flat arrays; null is an empty row."""
+    """Converts a list column to flat arrays; null becomes an empty row."""
     lists = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if isinstance(lists, pa.ChunkedArray):
         lists = pa.concat_arrays(lists.chunks) if lists.num_chunks else pa.array([], column.type)

@@ -1,11 +1,11 @@
-"""Which items a prompt names, and so are no answer to it: what training leaves out as evaluation does.
+"""Masks items already in the prompt from the training softmax, as evaluation does.
 
-Enters: a corpus. Leaves: the tokens to leave out of the first step of some rows of a batch.
-Trade-off: only for items of one token, which that one step decides; others are trained with the whole vocabulary.
+Reads a prompt dataset; returns the tokens to mask in the first decoder step of each row.
+Trade-off: masks only one-token identifiers, which the first step decides; others train with the whole vocabulary.
 
-Why: the items of a history are the likeliest answer of a model whose item vectors say who buys what, and no history is
-answered by them. With them in the sum the first thing that training learns is to turn these vectors away from
-themselves, at the price of what they know (docs/decisions/0027).
+Why: with collaborative item embeddings, the items of a history are the most likely predictions, but never the target.
+Without the mask, training first pushes these embeddings apart and destroys the information they hold
+(docs/decisions/0027).
 """
 
 from dataclasses import dataclass
@@ -15,50 +15,52 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from modeling.data.prompt_dataset import Corpus
+from modeling.data.prompt_dataset import PromptDataset
 from modeling.data.ragged import Ragged
-from modeling.runtime.devices import moved
+from modeling.runtime.devices import to_device
 
-FAR_BELOW = -1e4  # a logit whose probability is 0, and whose product with 0 is not undefined
+FAR_BELOW = -1e4  # probability 0, but finite, so that its product with 0 is 0
 
 
 @dataclass(frozen=True)
-class LeftOut:
-    """What some rows of a batch do not answer with."""
+class MaskedTokens:
+    """Tokens to mask in the first decoder step, as pairs of row and token."""
 
     rows: Tensor
-    """(M,) int64: places in the batch, ascending."""
+    """(M,) int64: positions in the batch, ascending."""
     tokens: Tensor
-    """(M,) int64: a token that the row's first step leaves out."""
+    """(M,) int64: token ids to mask."""
 
 
-def ask_for_another(corpus: Corpus) -> npt.NDArray[np.bool_]:
-    """(N,) which rows are answered by one identifier token that their source does not name."""
+def targets_unseen_item(corpus: PromptDataset) -> npt.NDArray[np.bool_]:
+    """(N,) whether the target of each row is a single identifier token that its source does not contain."""
     sources, targets = corpus.sources, corpus.targets
     first = targets.values[targets.offsets[:-1]]
-    among = np.zeros(len(sources), bool)
-    among[sources.owners[sources.values == np.repeat(first, sources.lengths)]] = True
-    found: npt.NDArray[np.bool_] = corpus.is_one_item(np.arange(len(corpus))) & ~among
-    return found
+    is_seen = np.zeros(len(sources), bool)
+    is_seen[sources.owners[sources.values == np.repeat(first, sources.lengths)]] = True
+    unseen: npt.NDArray[np.bool_] = corpus.is_single_item(np.arange(len(corpus))) & ~is_seen
+    return unseen
 
 
-class NamedItems:
-    """The items named by the rows of one corpus that ask for another one (a list to choose from names the answer)."""
+class SeenItemMask:
+    """Items in the source of each row whose target is not among them; other rows are not masked."""
 
-    def __init__(self, corpus: Corpus) -> None:
+    def __init__(self, corpus: PromptDataset) -> None:
         sources = corpus.sources
-        named = np.isin(sources.values, corpus.tokens.identifier_ids)
-        self._named = sources.keep(named & ask_for_another(corpus)[sources.owners])
+        seen = np.isin(sources.values, corpus.tokens.identifier_ids)
+        self._seen = sources.keep(seen & targets_unseen_item(corpus)[sources.owners])
 
-    def of(self, rows: npt.NDArray[np.int64], device: torch.device) -> LeftOut | None:
-        """For a batch of `rows` of the corpus; None where there is nothing to leave out."""
-        named: Ragged = self._named.take(rows)
-        if not len(named.values):
+    def of(self, rows: npt.NDArray[np.int64], device: torch.device) -> MaskedTokens | None:
+        """The tokens to mask for a batch of `rows`; None if there are none."""
+        seen: Ragged = self._seen.take(rows)
+        if not len(seen.values):
             return None
-        owners, tokens = (torch.from_numpy(part.astype(np.int64)) for part in (named.owners, named.values))
-        return LeftOut(moved(owners, device), moved(tokens, device))
+        owners, tokens = (torch.from_numpy(part.astype(np.int64)) for part in (seen.owners, seen.values))
+        return MaskedTokens(to_device(owners, device), to_device(tokens, device))
 
 
-def leave_out(logits: Tensor, rows: Tensor, left_out: LeftOut) -> Tensor:
-    """`logits` (N, V) of the target tokens of `rows` (N,), ascending, changed in place at each row's first token."""
-    return logits.index_put_((torch.searchsorted(rows, left_out.rows), left_out.tokens), logits.new_full((), FAR_BELOW))
+def mask_seen_logits(logits: Tensor, rows: Tensor, masked_tokens: MaskedTokens) -> Tensor:
+    """Masks `logits` (N, V) in place at the first target token of each row; `rows` (N,) ascends."""
+    return logits.index_put_(
+        (torch.searchsorted(rows, masked_tokens.rows), masked_tokens.tokens), logits.new_full((), FAR_BELOW)
+    )

@@ -1,12 +1,11 @@
-"""Next-item prompts whose words are partly taken away or replaced while a model trains, so that it learns no wording.
+"""Drops or replaces text spans of next-item prompts in training, as augmentation for held-out prompts.
 
-Enters: a corpus. Leaves: the same corpus whose next-item prompts lack some stretches of words (what stands before the
-first item, between two, or behind the last one) and have random words in place of others.
-Trade-off: drawn once a run and not anew each epoch, so that a corpus stays flat arrays and its lengths are known.
+Reads a prompt dataset; returns a copy in which some spans (the text before, between or after items) are removed and
+others consist of random tokens.
+Trade-off: the noise is drawn once per run instead of once per epoch, so that sequence lengths are known in advance.
 
-Why: a T5 leans on the words and the distances that it has seen. Where every wording that it trains on ends in a
-question, it reads the answer there, and a wording that ends in an item is answered worse than before training
-(docs/decisions/0027).
+Why: a T5 relies on the words and distances seen in training. If all training prompts end in a question, the model
+answers a held-out prompt that ends in an item worse than before training (docs/decisions/0027).
 """
 
 import copy
@@ -15,30 +14,30 @@ from dataclasses import replace
 import numpy as np
 
 from features.runtime.seeds import rng
-from modeling.data.prompt_dataset import Corpus
-from modeling.data.seen_item_mask import ask_for_another
+from modeling.data.prompt_dataset import PromptDataset
+from modeling.data.seen_item_mask import targets_unseen_item
 
 
-def with_word_noise(corpus: Corpus, share: float, *, seed: int, stage: str) -> Corpus:
-    """A corpus that shares all but its sources; `share` of the stretches of words are not as they were in these.
+def with_span_noise(corpus: PromptDataset, rate: float, *, seed: int, stage: str) -> PromptDataset:
+    """Returns a copy of `corpus` with noisy sources; all other arrays are shared.
 
     Args:
-        corpus: rows that do not ask for an item that they do not name keep all words.
-        share: probability that a stretch is changed; half of these are left out, the others become random words.
-        seed: draws them, together with `stage`.
+        corpus: only rows whose target is an unseen item are changed.
+        rate: probability that a span is changed; half of these spans are dropped, the others become random tokens.
+        seed: determines the noise, together with `stage`.
         stage: such as "train".
     """
     sources, generator = corpus.sources, rng(seed, stage, "word noise")
     is_word = np.zeros(corpus.tokens.size, bool)
     is_word[corpus.tokens.word_ids] = is_word[corpus.tokens.unk_id] = True
-    words = is_word[sources.values] & ask_for_another(corpus)[sources.owners]
-    begins = np.ones(len(words), bool)  # a stretch: neighbours of one row that are both words, or both not
+    words = is_word[sources.values] & targets_unseen_item(corpus)[sources.owners]
+    begins = np.ones(len(words), bool)  # a span: adjacent tokens of one row that are all text, or all not
     begins[1:] = words[1:] != words[:-1]
     begins[sources.offsets[:-1][sources.lengths > 0]] = True
-    drawn = generator.random(int(begins.sum()))[np.cumsum(begins) - 1]  # one number a stretch
-    kept = ~words | (drawn >= share / 2)
+    drawn = generator.random(int(begins.sum()))[np.cumsum(begins) - 1]  # one number per span
+    kept = ~words | (drawn >= rate / 2)
     other = generator.choice(corpus.tokens.word_ids, len(words))
     changed = copy.copy(corpus)
-    changed.sources = replace(sources, values=np.where(words & (drawn < share), other, sources.values)).keep(kept)
+    changed.sources = replace(sources, values=np.where(words & (drawn < rate), other, sources.values)).keep(kept)
     changed.words = corpus.words.keep(kept)
     return changed

@@ -1,8 +1,8 @@
-"""Text to token ids, whole-word ids and category ids, as T5 and VIP5 count them.
+"""Encodes text as token ids, whole-word ids and category ids, as T5 and VIP5 define them.
 
-Enters: the texts of prompt tables. Leaves: flat arrays of token ids with the two side inputs of the encoder.
-Trade-off: a text is cut at photo placeholders and item identifiers and each different piece is encoded once, because
-a hundred candidates are a hundred short pieces that the whole corpus shares.
+Reads the texts of prompt tables; returns ragged arrays of token ids and whole-word ids.
+Trade-off: a text is split at photo placeholders and item identifiers and each distinct piece is encoded once, because
+candidate lists consist of short pieces that the whole dataset shares.
 
 Layout of the vocabulary: 0 padding, 1 end of sequence, 2 unknown; the sentinels `<extra_id_k>` count down from the
 top of the base vocabulary (32,099 for `<extra_id_0>` with T5's own); item identifiers such as `<item_17>` follow.
@@ -21,35 +21,35 @@ from features.errors import InputError, ModelError
 from modeling.data.ragged import Ragged, offsets_of
 
 PHOTO = "<extra_id_0>"
-WORD_MARK = "\N{LOWER ONE EIGHTH BLOCK}"  # SentencePiece writes it where a word begins
+WORD_MARK = "\N{LOWER ONE EIGHTH BLOCK}"  # SentencePiece marks the start of a word with it
 WHOLE_WORDS, CATEGORIES = 1024, 16
 TOKENIZER_FILE = "tokenizer.json"
 IDENTIFIER = re.compile(r"<[a-z]+_\d+>")
 _CUT = re.compile(r"(<extra_id_\d+>|<[a-z]+_\d+>)")
-_CHUNK = 20_000  # texts whose pieces are held at once
+_CHUNK = 20_000  # texts encoded at a time
 
 Int32Array = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """One text: three arrays of the same length, the end of sequence included."""
+    """An encoded text: three arrays of the same length, including the end of sequence."""
 
     input_ids: Int32Array
     whole_word_ids: Int32Array
-    """All tokens of one word share a number, counted from 1; the end of sequence has 0."""
+    """Number of the word of each token, from 1; 0 for the end of sequence."""
     category_ids: Int32Array
-    """1 where a visual token will stand, else 0."""
+    """1 for photo placeholders, else 0."""
 
 
-class Tokens:
-    """A tokenizer with the line's item identifiers in it.
+class VIP5Tokenizer:
+    """A T5 tokenizer whose vocabulary includes the item identifiers of a dataset.
 
     Args:
         tokenizer: a `tokenizers.Tokenizer` that has the sentinels `<extra_id_k>`.
-        max_source_tokens: longest encoder input, the end of sequence included; at most 1,024 (whole words).
-        truncate: what happens to a longer one: "never" raises, "end" cuts its end off as the paper does; under "oldest"
-            the corpus has shortened histories before, and what is still too long raises.
+        max_source_tokens: maximum encoder input, including the end of sequence; at most 1,024 (whole-word ids).
+        truncate: treatment of longer sources: "never" raises an error, "end" cuts the end off as in the paper, "oldest"
+            raises an error for sources that are too long after `PromptDataset` has dropped their oldest items.
     """
 
     pad_id, eos_id, unk_id = 0, 1, 2
@@ -77,11 +77,11 @@ class Tokens:
         self._starts_word[self.photo_id] = True
 
     @classmethod
-    def load(cls, folder: Path, *, max_source_tokens: int = 1024, truncate: str = "never") -> "Tokens":
-        """The tokens of `folder/tokenizer.json`.
+    def load(cls, folder: Path, *, max_source_tokens: int = 1024, truncate: str = "never") -> "VIP5Tokenizer":
+        """Loads `folder/tokenizer.json`.
 
         Raises:
-            ModelError: there is no such file.
+            ModelError: the file does not exist.
         """
         from tokenizers import Tokenizer
 
@@ -96,8 +96,8 @@ class Tokens:
         """Writes `folder/tokenizer.json`."""
         self.tokenizer.save(str(folder / TOKENIZER_FILE))
 
-    def with_identifiers(self, texts: Iterable[str]) -> "Tokens":
-        """The same tokens and one more for every distinct `<letters_digits>` in `texts`, in sorted order.
+    def with_identifiers(self, texts: Iterable[str]) -> "VIP5Tokenizer":
+        """Returns a copy with a new token for every distinct `<letters_digits>` in `texts`, in sorted order.
 
         Example:
             texts ["<item_2>", "<item_10>"] with T5's vocabulary: `<item_10>` is 32,100 and `<item_2>` 32,101.
@@ -107,10 +107,10 @@ class Tokens:
         names = sorted({name for text in texts for name in IDENTIFIER.findall(text)})
         grown = Tokenizer.from_str(self.tokenizer.to_str())
         grown.add_tokens([AddedToken(name, normalized=False, special=False) for name in names])
-        return Tokens(grown, max_source_tokens=self.max_source_tokens, truncate=self.truncate)
+        return VIP5Tokenizer(grown, max_source_tokens=self.max_source_tokens, truncate=self.truncate)
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
-        """Sources as the encoder reads them.
+        """Encodes sources for the encoder.
 
         Example (T5's vocabulary):
             "28 <extra_id_0> , 149" -> input_ids [2059, 32099, 3, 6, 3, 24748, 1] (in outline),
@@ -122,24 +122,24 @@ class Tokens:
         ]
 
     def encode_sources(self, texts: Sequence[str]) -> tuple[Ragged, Ragged]:
-        """Token ids and whole-word ids of all `texts` as flat arrays; category ids are `ids == photo_id`.
+        """Encodes all `texts` as ragged token ids and whole-word ids; category ids are `ids == photo_id`.
 
         Raises:
-            InputError: a text is longer than `max_source_tokens` and may not be cut.
+            InputError: a text exceeds `max_source_tokens` and must not be truncated.
         """
         parts = [self._flat(texts[start : start + _CHUNK]) for start in range(0, len(texts), _CHUNK)]
-        pieces = Ragged.joined(parts) if parts else Ragged.from_rows([])
+        pieces = Ragged.concatenate(parts) if parts else Ragged.from_rows([])
         if self.truncate != "end" and pieces.lengths.max(initial=0) + 1 > self.max_source_tokens:
             row = int(pieces.lengths.argmax())
             raise InputError(
                 f"a source of {pieces.lengths[row] + 1} tokens ({texts[row][:60]!r}...)",
                 f"at most {self.max_source_tokens} (backbone.max_source_tokens)",
-                "lower the prompts stage's history cap, or set backbone.truncate: oldest (shorter histories) or end",
+                "lower prompts.max_history, or set backbone.truncate to oldest (shorter histories) or end",
             )
         ids = self._ended(pieces, self.max_source_tokens, self.eos_id)
         starts = self._starts_word[ids.values]
         named = self._is_identifier[ids.values]
-        # An identifier may be several tokens (<a_3><b_1>): the first begins the word.
+        # An identifier may have several tokens (<a_3><b_1>); the first starts the word.
         starts |= named & ~np.concatenate([[False], named[:-1]])
         counted = np.cumsum(starts, dtype=np.int64)
         before = np.concatenate([[0], counted])[ids.offsets[:-1]]
@@ -148,30 +148,30 @@ class Tokens:
         return ids, Ragged(words, ids.offsets)
 
     def fits(self, text: str) -> bool:
-        """Whether `text` is at most `max_source_tokens` long, the end of sequence included."""
+        """Returns whether `text` has at most `max_source_tokens` tokens, including the end of sequence."""
         return len(self._flat([text]).values) + 1 <= self.max_source_tokens
 
     def encode_targets(self, texts: Sequence[str], max_tokens: int) -> list[Int32Array]:
-        """Targets as the decoder writes them, cut to `max_tokens`, the end of sequence included."""
+        """Encodes targets, truncated to `max_tokens` including the end of sequence."""
         flat = self.encode_target_rows(texts, max_tokens)
         return [flat.row(i) for i in range(len(texts))]
 
     def encode_target_rows(self, texts: Sequence[str], max_tokens: int) -> Ragged:
-        """As `encode_targets`, flat."""
+        """As `encode_targets`, as a ragged array."""
         parts = [self._flat(texts[start : start + _CHUNK]) for start in range(0, len(texts), _CHUNK)]
-        return self._ended(Ragged.joined(parts) if parts else Ragged.from_rows([]), max_tokens, self.eos_id)
+        return self._ended(Ragged.concatenate(parts) if parts else Ragged.from_rows([]), max_tokens, self.eos_id)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of `ids` up to the first end of sequence, without padding and sentinels."""
-        kept: list[int] = []
+        """Decodes `ids` up to the first end of sequence, skipping padding and sentinels."""
+        tokens: list[int] = []
         for token in ids:
             if token == self.eos_id:
                 break
-            kept.append(int(token))
-        return str(self.tokenizer.decode(kept, skip_special_tokens=True)).strip()
+            tokens.append(int(token))
+        return str(self.tokenizer.decode(tokens, skip_special_tokens=True)).strip()
 
     def _flat(self, texts: Sequence[str]) -> Ragged:
-        """Token ids without the end of sequence; every different piece of text is encoded once."""
+        """Token ids without the end of sequence; encodes every distinct piece once."""
         numbers: dict[str, int] = {}
         cuts = [self._cut(text) for text in texts]
         per_text = Ragged.from_rows([[numbers.setdefault(piece, len(numbers)) for piece in cut] for cut in cuts])
@@ -185,23 +185,22 @@ class Tokens:
         return Ragged(tokens.values, tokens.offsets[per_text.offsets])
 
     def _cut(self, text: str) -> list[str]:
-        """The pieces of `text`: sentinels and identifiers by themselves, the stripped text between them."""
+        """Splits `text` into sentinels, identifiers and the stripped text between them."""
         parts = _CUT.split(text)
         if len(parts) == 1:
             return [text.strip()]
         unknown = [i for i in range(1, len(parts), 2) if parts[i] not in self._specials]
-        for i in reversed(unknown):  # text that only looks like a token stays text
+        for i in reversed(unknown):  # text that looks like a token but is not in the vocabulary stays text
             parts[i - 1 : i + 2] = ["".join(parts[i - 1 : i + 2])]
         return [piece for part in parts if (piece := part.strip())]
 
     @staticmethod
     def _ended(rows: Ragged, max_tokens: int, eos_id: int) -> Ragged:
-        """Each row cut to `max_tokens - 1` tokens, then `eos_id`."""
+        """Truncates each row to `max_tokens - 1` tokens and appends `eos_id`."""
         lengths = np.minimum(rows.lengths, max_tokens - 1)
         offsets = offsets_of(lengths + 1)
         values = np.full(offsets[-1], eos_id, np.int32)
-        place = np.arange(lengths.sum())
         start = offsets_of(lengths)[:-1]
-        inside = place - np.repeat(start, lengths)
+        inside = np.arange(lengths.sum()) - np.repeat(start, lengths)
         values[inside + np.repeat(offsets[:-1], lengths)] = rows.values[inside + np.repeat(rows.offsets[:-1], lengths)]
         return Ragged(values, offsets)

@@ -1,8 +1,8 @@
-"""A T5-like tokenizer from the train prompts, where no pretrained one is named.
+"""Trains a T5-like tokenizer on the train prompts if no pretrained one is configured.
 
-Enters: texts. Leaves: a `tokenizers.Tokenizer`: 0 padding, 1 end of sequence, 2 unknown, pieces, 100 sentinels.
-Trade-off: SentencePiece learns the pieces (one thread, the same pieces on every run) and the tokenizers library applies
-them; its own Unigram trainer is not repeatable.
+Reads texts; returns a `tokenizers.Tokenizer`: 0 padding, 1 end of sequence, 2 unknown, pieces, 100 sentinels.
+Trade-off: SentencePiece trains the pieces, in one thread for reproducibility, and the tokenizers library applies them;
+the Unigram trainer of the tokenizers library is not reproducible.
 """
 
 import io
@@ -18,14 +18,14 @@ _SPECIAL = re.compile(rf"<extra_id_\d+>|{IDENTIFIER.pattern}")
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> Any:
-    """A Unigram tokenizer of at most `vocabulary_size` pieces and 100 sentinels.
+    """Trains a Unigram tokenizer of at most `vocabulary_size` pieces and 100 sentinels.
 
     Args:
-        texts: sources and targets; photo placeholders and item identifiers are cut out.
-        vocabulary_size: padding, end of sequence and unknown included; fewer pieces if the texts have fewer.
+        texts: sources and targets; photo placeholders and item identifiers are removed.
+        vocabulary_size: maximum number of pieces, including padding, end of sequence and unknown.
 
     Raises:
-        TrainingError: the texts hold too little for a tokenizer.
+        TrainingError: the texts are too short to train a tokenizer.
     """
     import sentencepiece
 
@@ -50,8 +50,8 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> Any:
         )
     except RuntimeError as error:
         raise TrainingError(
-            f"{len(pieces)} pieces of text that make no tokenizer ({error})",
-            "prompts with text in them",
+            f"{len(pieces)} pieces of text, too few to train a tokenizer ({error})",
+            "prompts with text",
             "lower backbone.vocabulary_size or name a tokenizer folder in backbone.tokenizer",
         ) from error
     processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
@@ -60,7 +60,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> Any:
 
 
 def assemble(vocabulary: list[tuple[str, float]]) -> Any:
-    """The tokenizer of SentencePiece's `vocabulary` (piece and log-probability by id), with sentinels on top."""
+    """Builds the tokenizer of a SentencePiece `vocabulary` (piece and log-probability by id) and 100 sentinels."""
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
     tokenizer = Tokenizer(models.Unigram(vocabulary, unk_id=2, byte_fallback=False))

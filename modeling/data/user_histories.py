@@ -1,7 +1,6 @@
-"""What is known of every user when the test item is asked for: the complete train and valid items, in time order.
+"""User histories at test time: all train and valid items in time order, and the held-out test item.
 
-Enters: `sequences/interactions`. Leaves: the known items by user, and the item held out.
-Trade-off: flat arrays instead of a list a user, so that masking seen items is one assignment a batch.
+Reads `sequences/interactions`; returns ragged arrays, so that seen items are masked with one assignment per batch.
 """
 
 from dataclasses import dataclass
@@ -15,31 +14,31 @@ from modeling.data.ragged import IntArray, Ragged, offsets_of
 
 
 @dataclass(frozen=True, kw_only=True)
-class Histories:
-    """Items known before the test item, by user_id; row 0 is empty because users count from 1."""
+class UserHistories:
+    """Items known before the test item, indexed by user_id; row 0 is empty because user ids start at 1."""
 
     known: Ragged
-    """Row u: the train and valid items of user u, oldest first, whole (prompts may show fewer)."""
+    """Row u holds all train and valid items of user u, oldest first; prompts may contain fewer."""
     train: Ragged
-    """Row u: the train items of user u, oldest first."""
+    """Row u holds the train items of user u, oldest first."""
     targets: npt.NDArray[np.int64]
-    """(U + 1,) the test item of user u; 0 where there is none."""
+    """(U + 1,) test item of user u; 0 if there is none."""
 
     @property
     def num_users(self) -> int:
-        """Users of the dataset."""
+        """Number of users."""
         return len(self.targets) - 1
 
     def seen(self, user_ids: IntArray, num_items: int) -> npt.NDArray[np.bool_]:
-        """(B, I) whether item i + 1 is among the known items of each user."""
+        """(B, I) whether each user knows item i + 1."""
         rows = self.known.take(user_ids)
         mask = np.zeros((len(user_ids), num_items), np.bool_)
         mask[rows.owners, rows.values - 1] = True
         return mask
 
 
-def known_before_test(interactions: pa.Table) -> Histories:
-    """The complete histories of `sequences/interactions` (sorted by user and position), test items set aside."""
+def known_before_test(interactions: pa.Table) -> UserHistories:
+    """Builds the histories from `sequences/interactions`, which is sorted by user and position."""
     users = interactions["user_id"].to_numpy().astype(np.int64)
     items = interactions["item_id"].to_numpy().astype(np.int64)
     splits = interactions["split"]
@@ -51,4 +50,4 @@ def known_before_test(interactions: pa.Table) -> Histories:
     def rows(mask: npt.NDArray[np.bool_]) -> Ragged:
         return Ragged(items[mask], offsets_of(np.bincount(users[mask], minlength=num_users + 1)))
 
-    return Histories(known=rows(~test), train=rows(train), targets=targets)
+    return UserHistories(known=rows(~test), train=rows(train), targets=targets)

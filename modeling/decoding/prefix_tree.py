@@ -1,8 +1,8 @@
-"""A prefix tree of item identifiers: which token may follow which, so that every decoded string is an item.
+"""A prefix tree of item identifiers, which constrains decoding to existing items.
 
-Enters: the token sequence of every item's identifier. Leaves: flat arrays (edges sorted by parent) that a beam search
-indexes without a Python loop. Trade-off: built level by level with NumPy (20,000 items in 0.1 s) instead of nested
-dictionaries, so that the search costs one gather a step.
+Reads the tokens of every item's identifier; returns flat arrays, with edges sorted by parent.
+Trade-off: built level by level with NumPy (20,000 items in 0.1 s) instead of nested dictionaries, so that a beam search
+needs one gather per step and no Python loop.
 """
 
 from collections.abc import Sequence
@@ -20,54 +20,56 @@ ROOT = 0
 
 @dataclass(frozen=True, kw_only=True)
 class PrefixTree:
-    """The identifiers of items 1 to I as a tree; node 0 is the root and nodes are numbered level by level.
+    """The identifiers of items 1 to I as a tree; node 0 is the root; nodes are numbered by level.
 
     Example: items 1, 2, 3 written as tokens (7, 8), (7, 9), (5, 8) give two nodes below the root (tokens 5 and 7) and
-    three below those, one an item.
+    three below those, one per item.
     """
 
     tokens: IntArray
-    """(I, depth) tokens of each item's identifier, filled up with -1; </s> ends those that begin another's."""
+    """(I, depth) tokens of each identifier, padded with -1; </s> ends identifiers that are prefixes of others."""
     paths: IntArray
-    """(I, depth) node reached after each token, filled up with -1."""
+    """(I, depth) node reached after each token, padded with -1."""
     first_edge: IntArray
-    """(nodes + 1,) edges of node n are first_edge[n] to first_edge[n + 1] - 1."""
+    """(nodes + 1,) node n has the edges first_edge[n] to first_edge[n + 1] - 1."""
     edge_token: IntArray
-    """(edges,) token of an edge."""
+    """(edges,) token of each edge."""
     edge_node: IntArray
-    """(edges,) node that an edge leads to."""
+    """(edges,) child node of each edge."""
     item: IntArray
-    """(nodes,) item_id of a finished identifier, 0 elsewhere; finished nodes have no edges."""
+    """(nodes,) item_id of a complete identifier, else 0; nodes of complete identifiers have no edges."""
 
     @property
     def num_items(self) -> int:
-        """Items of the catalogue."""
+        """Number of items in the catalogue."""
         return len(self.tokens)
 
     @property
     def depth(self) -> int:
-        """Tokens of the longest identifier."""
+        """Number of tokens of the longest identifier."""
         return int(self.tokens.shape[1])
 
     @property
     def single_step(self) -> bool:
-        """Whether one decoder step ranks the whole catalogue, because every identifier is one token."""
+        """Whether every identifier is one token, so that one decoder step ranks the whole catalogue."""
         return self.depth == 1
 
 
 def build_tree(sequences: Sequence[Sequence[int]], *, eos_id: int) -> PrefixTree:
-    """The prefix tree of identifiers, `sequences[i]` being the tokens of item i + 1 without </s>.
+    """Builds the prefix tree of identifiers; `sequences[i]` has the tokens of item i + 1 without </s>.
 
-    </s> becomes part of an identifier only if it is the beginning of another ("1" and "17"): elsewhere it cannot change
-    which item is meant, and leaving it out saves a step, so that one-token identifiers are ranked in a single one.
+    </s> is added only to identifiers that are prefixes of others ("1" and "17"). Others are unambiguous without it, and
+    omitting it saves a step, so that one-token identifiers are ranked in a single step.
 
-    Example: "1", "17" and "25", a token a digit, are told apart by (1, </s>), (1, 7) and (2, 5).
+    Example: "1", "17" and "25", with one token per digit, become (1, </s>), (1, 7) and (2, 5).
 
     Raises:
-        TableError: an identifier is empty, or two items share one.
+        TableError: an identifier is empty, or two items have the same identifier.
     """
     if not sequences or min(len(sequence) for sequence in sequences) == 0:
-        raise TableError("an item without identifier tokens", "one token or more an item", "renew `identifiers`")
+        raise TableError(
+            "an item without identifier tokens", "at least one token per item", "run `.venv/bin/dvc repro identifiers`"
+        )
     tree = _checked(_build(_padded(sequences)))
     begin_others = tree.item[np.diff(tree.first_edge) > 0]
     if not begin_others.any():
@@ -113,37 +115,37 @@ def _checked(tree: PrefixTree) -> PrefixTree:
         first = int(clash[0])
         raise TableError(
             f"items {first + 1} and {int(tree.item[leaves[first]])} with the same identifier tokens",
-            "a unique identifier an item",
-            "renew `identifiers`, or choose another identifiers.scheme",
+            "a unique identifier per item",
+            "run `.venv/bin/dvc repro identifiers`, or choose another identifiers.scheme",
         )
     return tree
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prefixes:
-    """What has to be decoded to score some items of every row: the prefixes they share, each once a row.
+    """The prefixes to decode for scoring candidates of every row; shared prefixes appear once per row.
 
     Example: items written (7, 8) and (7, 9) need two prefixes, the start and (7), and four edges.
     """
 
     tokens: IntArray
-    """(B, N) last token of each prefix, the start token first."""
+    """(B, N) last token of each prefix; the start token comes first."""
     paths: IntArray
-    """(B, N, L) prefixes on the way from the start to each one, itself included, filled up with -1."""
+    """(B, N, L) ancestors of each prefix from the start, including itself, padded with -1."""
     row: IntArray
-    """(P,) row of each prefix that is not there to fill up, ascending."""
-    place: IntArray
-    """(P,) its place within the row."""
+    """(P,) row of each prefix that is not padding, ascending."""
+    position: IntArray
+    """(P,) position of each prefix within its row."""
     edge_owner: IntArray
-    """(E,) the prefix, of P, that a token follows, ascending."""
+    """(E,) index of the prefix, of P, before each token, ascending."""
     edge_token: IntArray
     """(E,) the token."""
     edge_candidate: IntArray
-    """(E,) whose token it is: a place in the flattened candidates."""
+    """(E,) index of the token's candidate in the flattened candidates."""
 
 
 def prefixes_of(tree: PrefixTree, candidates: npt.NDArray[np.integer], *, start_id: int) -> Prefixes:
-    """The prefixes of the items `candidates` (B, C) and the edges below them.
+    """Collects the prefixes of the items `candidates` (B, C) and the edges below them.
 
     Args:
         tree: the identifiers.
@@ -160,25 +162,25 @@ def prefixes_of(tree: PrefixTree, candidates: npt.NDArray[np.integer], *, start_
     inner = keys[:, :-1][keys[:, 1:] != PAD]
     unique, first = np.unique(inner, return_index=True)
     row = unique // num_nodes
-    place = np.arange(len(unique)) - np.searchsorted(row, np.arange(num_rows))[row]
-    owner = np.searchsorted(unique, keys).clip(max=len(unique) - 1)  # means nothing where an identifier is finished
+    position = np.arange(len(unique)) - np.searchsorted(row, np.arange(num_rows))[row]
+    owner = np.searchsorted(unique, keys).clip(max=len(unique) - 1)  # unused where an identifier is complete
     listed_edge, level_edge = np.nonzero(keys[:, 1:] != PAD)
-    listed, level = listed_edge[first], level_edge[first]  # some item below each prefix
-    width = int(place.max()) + 1
+    listed, level = listed_edge[first], level_edge[first]  # any candidate below each prefix
+    width = int(position.max()) + 1
     tokens = np.full((num_rows, width), start_id, np.int64)
     paths = np.full((num_rows, width, tree.depth), PAD, np.int64)
-    paths[..., 0] = np.arange(width)  # a place that only fills up sees itself
+    paths[..., 0] = np.arange(width)  # padding attends to itself
     below = level > 0
-    tokens[row[below], place[below]] = tree.tokens[flat[listed[below]], level[below] - 1]
+    tokens[row[below], position[below]] = tree.tokens[flat[listed[below]], level[below] - 1]
     above_or_self = np.arange(tree.depth) <= level[:, None]
-    paths[row, place] = np.where(above_or_self, place[owner[listed, :-1]], PAD)
+    paths[row, position] = np.where(above_or_self, position[owner[listed, :-1]], PAD)
     order = np.argsort(owner[listed_edge, level_edge], kind="stable")
     listed_edge, level_edge = listed_edge[order], level_edge[order]
     return Prefixes(
         tokens=tokens,
         paths=paths,
         row=row,
-        place=place,
+        position=position,
         edge_owner=owner[listed_edge, level_edge],
         edge_token=tree.tokens[flat[listed_edge], level_edge],
         edge_candidate=listed_edge,

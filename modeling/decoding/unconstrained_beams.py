@@ -1,8 +1,9 @@
-"""Beam search over the whole vocabulary, as the paper decodes items, and what its strings are worth.
+"""Beam search over the whole vocabulary, as in the paper, and parsing of the generated strings.
 
-Enters: a model and a batch. Leaves: token sequences with length-normalised scores; items parsed from them, with the
-shares of strings that name no item, an item again, or an item already bought. Trade-off: no prefix tree, so ranks are
-lost to such strings; here for fidelity (`evaluate.decoding: unconstrained`), the constrained search is the default.
+Reads a model and a batch; returns token sequences with length-normalised scores, and items parsed from them with the
+shares of invalid, repeated and already seen items.
+Trade-off: without a prefix tree, such strings take up ranks. This search reproduces the paper (`evaluate.decoding:
+unconstrained`); constrained search is the default.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from modeling.decoding.constrained_search import PAD_ID, START_ID
-from modeling.decoding.tree_decoder import TreeDecoder, started
+from modeling.decoding.tree_decoder import TreeDecoder, start
 
 if TYPE_CHECKING:
     from modeling.data.prompt_dataset import Batch
@@ -23,18 +24,18 @@ if TYPE_CHECKING:
 
 
 @torch.inference_mode()
-def free_beam_search(
+def unconstrained_beam_search(
     model: "VIP5", batch: "Batch", *, beam: int, max_tokens: int, eos_id: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """The `beam` best sequences of every row, best first: tokens (B, beam, T) without the start token and their scores.
+    """Returns the `beam` best sequences of every row: tokens (B, beam, T) without the start token, and scores.
 
-    A score is the sum of log-probabilities divided by the number of generated tokens, </s> counted in both. A row is
-    finished as soon as `beam` sequences have ended; </s> counts only among the `beam` best continuations of a step
-    (the behaviour of the generation code the paper used; golden values in the specification).
+    A score is the sum of log-probabilities divided by the number of generated tokens, both including </s>. A row is
+    finished when `beam` sequences have ended; a sequence may end only if it is among the `beam` best continuations of a
+    step. This is the behaviour of the generation code used by the paper.
     """
     decoder = TreeDecoder(model, batch)
     num_rows, device = decoder.num_rows, decoder.device
-    states, nodes = started(decoder, START_ID)
+    states, nodes = start(decoder, START_ID)
     tokens = torch.full((num_rows, 1, 1), START_ID, dtype=torch.long, device=device)
     scores = torch.zeros(num_rows, 1, device=device)
     pool = _Pool.empty(num_rows, beam, max_tokens, device)
@@ -51,19 +52,19 @@ def free_beam_search(
         )
         if bool(pool.full.all()):
             return pool.result()
-        order = ending.int().argsort(dim=1, stable=True)[:, :beam]  # the best that go on
+        order = ending.int().argsort(dim=1, stable=True)[:, :beam]  # the best unfinished sequences
         scores, token, parent = (x.gather(1, order) for x in (best, token, parent))
         tokens = torch.cat([_rows(tokens, parent), token[..., None]], -1)
         if length < max_tokens:
-            own = torch.arange(beam, device=device).expand_as(token) + decoder.num_nodes
-            nodes = torch.cat([_rows(nodes, parent), own[..., None]], -1)
-            states = decoder.extend(token, nodes)
+            added = torch.arange(beam, device=device).expand_as(token) + decoder.num_nodes
+            nodes = torch.cat([_rows(nodes, parent), added[..., None]], -1)
+            states = decoder.decode_nodes(token, nodes)
     pool.add(tokens, (scores / tokens.shape[-1]).masked_fill(pool.full[:, None], -torch.inf))
     return pool.result()
 
 
 def _rows(values: Tensor, index: Tensor) -> Tensor:
-    """(B, N, L) `values` at the places `index` (B, K) of the second axis: (B, K, L)."""
+    """Gathers `values` (B, N, L) along the second axis by `index` (B, K); returns (B, K, L)."""
     return values.gather(1, index[..., None].expand(-1, -1, values.shape[2]))
 
 
@@ -89,8 +90,8 @@ class _Pool:
         beam = self.scores.shape[1]
         self.added = self.added + (scores > -torch.inf).sum(1)
         padded = torch.nn.functional.pad(tokens, (0, self.tokens.shape[-1] - tokens.shape[-1]), value=PAD_ID)
-        joined = torch.cat([self.scores, scores], 1)
-        self.scores, order = joined.topk(beam)
+        combined = torch.cat([self.scores, scores], 1)
+        self.scores, order = combined.topk(beam)
         both = torch.cat([self.tokens, padded], 1)
         self.tokens = both.gather(1, order[..., None].expand(-1, -1, both.shape[-1]))
 
@@ -100,19 +101,19 @@ class _Pool:
 
 @dataclass
 class Parsed:
-    """What the strings of an unconstrained search said, counted over rows."""
+    """Counts of the strings of an unconstrained search over all rows."""
 
     strings: int = 0
-    """Strings generated."""
+    """Number of generated strings."""
     invalid: int = 0
-    """Strings that name no item of the catalogue."""
+    """Strings that are not an item of the catalogue."""
     repeated: int = 0
-    """Strings that name an item named before in the same row."""
+    """Strings that repeat an item of the same row."""
     seen: int = 0
-    """Distinct items that the user already has."""
+    """Distinct items that the user has already seen."""
 
     def shares(self) -> dict[str, float]:
-        """The three counts as shares of all strings."""
+        """The counts of invalid, repeated and seen strings as shares of all strings."""
         whole = max(self.strings, 1)
         return {f"{name}_share": getattr(self, name) / whole for name in ("invalid", "repeated", "seen")}
 
@@ -124,20 +125,20 @@ def parse_items(
     seen: npt.NDArray[np.bool_],
     counts: Parsed,
 ) -> list[tuple[int, float]]:
-    """(item_id, score) of the strings that name an item, each item at its best place; `counts` grows.
+    """Returns (item_id, score) of the valid strings, each item once at its best rank; updates `counts`.
 
-    Example: ["17", "x", "17", " 4"] with items "17" -> 17 and "4" -> 4 gives items 17 and 4; one string was invalid,
-    one repeated.
+    Example: ["17", "x", "17", " 4"] with items "17" -> 17 and "4" -> 4 returns items 17 and 4, with one
+    invalid and one repeated string.
     """
-    found: dict[int, float] = {}
+    best_scores: dict[int, float] = {}
     for text, score in zip(texts, scores, strict=True):
         counts.strings += 1
         item = item_of.get("".join(text.split()))
         if item is None:
             counts.invalid += 1
-        elif item in found:
+        elif item in best_scores:
             counts.repeated += 1
         else:
-            found[item] = float(score)
+            best_scores[item] = float(score)
             counts.seen += int(seen[item - 1])
-    return list(found.items())
+    return list(best_scores.items())

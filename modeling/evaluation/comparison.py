@@ -16,7 +16,7 @@ from features.runtime.progress import Progress
 from features.runtime.stage import Context
 from modeling.baselines import counting as base
 from modeling.baselines.run_baselines import BaselineRanks
-from modeling.data.prompt_dataset import Corpus
+from modeling.data.prompt_dataset import PromptDataset
 from modeling.evaluation.generate_explanations import Explanations, explain_prompt, explanation_block
 from modeling.evaluation.inputs import Inputs
 from modeling.evaluation.leakage import leakage_block
@@ -26,7 +26,7 @@ from modeling.metrics.blocks import difference_block, ranking_block
 from modeling.metrics.slices import Masks, own_slices, slices_by_model
 from modeling.models.checkpoints import read_manifest
 from modeling.models.vip5 import VIP5
-from modeling.runtime.devices import arithmetic
+from modeling.runtime.devices import autocast
 
 IntArray = npt.NDArray[np.int64]
 
@@ -58,7 +58,7 @@ def select_ablations(ablations: Sequence[str], prompts: Sequence[str]) -> tuple[
     return selected
 
 
-def num_rows(corpus: Corpus, inputs: Inputs, prompts: Sequence[str], families: Sequence[int]) -> int:
+def num_rows(corpus: PromptDataset, inputs: Inputs, prompts: Sequence[str], families: Sequence[int]) -> int:
     """Returns the number of prompt rows that `score_model` processes."""
     by_family = (rows_by_prompt(corpus, family, inputs.users, prompts) for family in families)
     return sum(len(rows) for by_prompt in by_family for rows in by_prompt.values())
@@ -88,7 +88,7 @@ def check_candidates(direct: Mapping[str, Rankings], inputs: Inputs) -> None:
 
 def score_model(
     model: VIP5,
-    corpus: Corpus,
+    corpus: PromptDataset,
     inputs: Inputs,
     *,
     search: Search,
@@ -121,7 +121,7 @@ def score_model(
     ]  # fmt: skip
     explained: dict[str, Explanations] = {}
     if explanation_tokens is not None:
-        with arithmetic(next(model.parameters()).device, search.dtype):
+        with autocast(next(model.parameters()).device, search.dtype):
             explained = {
                 key: explain_prompt(
                     model, corpus, rows, batch_size=search.batch_size, max_tokens=explanation_tokens,

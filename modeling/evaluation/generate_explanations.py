@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from features.runtime.progress import Progress
 from modeling.data.length_batching import plan_batches
-from modeling.data.prompt_dataset import Corpus
+from modeling.data.prompt_dataset import PromptDataset
 from modeling.decoding.constrained_search import greedy_decode
 from modeling.metrics.text import text_metrics
 from modeling.models.vip5 import VIP5
@@ -47,7 +47,7 @@ def features_of(explanations: pa.Table) -> Features:
 
 
 def explain_prompt(
-    model: VIP5, corpus: Corpus, rows: IntArray, *, batch_size: int, max_tokens: int, label: str, bar: Progress
+    model: VIP5, corpus: PromptDataset, rows: IntArray, *, batch_size: int, max_tokens: int, label: str, bar: Progress
 ) -> Explanations:
     """Generates one greedy sentence of at most `max_tokens` tokens (</s> included) for each of `rows`."""
     generated = [""] * len(rows)
@@ -74,7 +74,7 @@ def explanation_block(explanations: Explanations, features: Features, *, resampl
     return text_metrics(explanations.generated, explanations.references, words, resamples=resamples, seed=seed)
 
 
-def last_images(corpus: Corpus, rows: IntArray) -> npt.NDArray[np.int64]:
+def last_images(corpus: PromptDataset, rows: IntArray) -> npt.NDArray[np.int64]:
     """Returns (N,) the last item whose photo each row shows; 0 if it shows none."""
     images = corpus.image_ids.padded(rows, fill=0).astype(np.int64)
     lengths = corpus.image_ids.lengths[rows]

@@ -20,10 +20,10 @@ from features.runtime.stage import Context
 from features.store.tables import read_manifest, read_table
 from modeling.baselines.counting import train_counts
 from modeling.baselines.run_baselines import Content
-from modeling.data.prompt_dataset import Corpus, PhotoTable
+from modeling.data.prompt_dataset import PhotoTable, PromptDataset
 from modeling.data.ragged import Ragged, offsets_of
-from modeling.data.tokenizer import Tokens
-from modeling.data.user_histories import Histories, known_before_test
+from modeling.data.tokenizer import VIP5Tokenizer
+from modeling.data.user_histories import UserHistories, known_before_test
 from modeling.evaluation.generate_explanations import Features, features_of
 from modeling.evaluation.popularity_negatives import popular_candidates
 from modeling.evaluation.rank_prompts import Catalogue, Rankings, catalogue_of
@@ -38,7 +38,7 @@ class Inputs:
     """Inputs of an evaluation except models and prompts."""
 
     interactions: pa.Table
-    histories: Histories
+    histories: UserHistories
     catalogue: Catalogue
     photos: PhotoTable
     features: Features
@@ -67,7 +67,7 @@ class Inputs:
         )
 
 
-def load_inputs(context: Context, tokens: Tokens, *, max_users: int | None) -> Inputs:
+def load_inputs(context: Context, tokens: VIP5Tokenizer, *, max_users: int | None) -> Inputs:
     """Reads the tables of `evaluate` except prompts; `max_users` samples users by the seed."""
     interactions = read_table(context.table("sequences/interactions"), schema.INTERACTIONS)
     histories = known_before_test(interactions)
@@ -115,7 +115,7 @@ def _user_numbers(users: pa.Table) -> IntArray:
     return np.concatenate([np.zeros(1, np.int64), users["number"].to_numpy().astype(np.int64)])
 
 
-def _popular(histories: Histories, users: IntArray | None, negatives: Ragged, num_items: int, seed: int) -> Ragged:
+def _popular(histories: UserHistories, users: IntArray | None, negatives: Ragged, num_items: int, seed: int) -> Ragged:
     """Samples as many candidates by popularity as the table has uniform ones, for evaluated users who have any."""
     users_with_negatives = np.flatnonzero((negatives.lengths > 0) & (histories.targets > 0)).astype(np.int64)
     users_with_negatives = users_with_negatives if users is None else np.intersect1d(users_with_negatives, users)
@@ -142,9 +142,9 @@ def _negatives(candidates: pa.Table, num_users: int) -> Ragged:
     return Ragged(pc.list_flatten(rows["item_ids"]).to_numpy().astype(np.int64), offsets_of(lengths))
 
 
-def test_corpus(context: Context, tokens: Tokens, photos: PhotoTable | None) -> Corpus:
+def test_corpus(context: Context, tokens: VIP5Tokenizer, photos: PhotoTable | None) -> PromptDataset:
     """Loads all test prompts; without `photos`, the photo placeholders are removed."""
-    return Corpus.load([context.table(f"prompts/test/{family}") for family in schema.FAMILIES], tokens, photos)
+    return PromptDataset.load([context.table(f"prompts/test/{family}") for family in schema.FAMILIES], tokens, photos)
 
 
 def check_vision(model: VIP5, inputs: Inputs) -> None:

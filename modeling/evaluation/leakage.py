@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from features import schema
 from features.schema import FAMILIES
 from features.store.tables import checked_parts
-from modeling.data.user_histories import Histories
+from modeling.data.user_histories import UserHistories
 from modeling.evaluation.verdict import copies_line
 from modeling.metrics.bootstrap import intervals
 from modeling.metrics.ranking import by_user
@@ -36,7 +36,7 @@ def leakage_block(
     rule_targets: IntArray,
     neighbours: tuple[IntArray, IntArray],
     num_items: int,
-    histories: Histories,
+    histories: UserHistories,
     interactions: pa.Table,
     prompts: Path,
     numbering: str,
@@ -171,7 +171,7 @@ def ranking_reasons(results: Mapping[str, Any]) -> list[str]:
     return reasons
 
 
-def pairs_in_train(train: Path, histories: Histories, num_items: int) -> dict[str, Any]:
+def pairs_in_train(train: Path, histories: UserHistories, num_items: int) -> dict[str, Any]:
     """Computes the share of test (user, item) pairs that occur in any train prompt of any family.
 
     Rows with the target "no" and the photos of direct rows are skipped, because they contain negatives by design.

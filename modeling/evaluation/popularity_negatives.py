@@ -8,11 +8,11 @@ import numpy as np
 
 from features.runtime.seeds import rng
 from modeling.baselines.counting import IntArray
-from modeling.data.user_histories import Histories
+from modeling.data.user_histories import UserHistories
 
 
 def popular_candidates(
-    histories: Histories, user_ids: IntArray, counts: IntArray, *, num_negatives: int, seed: int
+    histories: UserHistories, user_ids: IntArray, counts: IntArray, *, num_negatives: int, seed: int
 ) -> IntArray:
     """Returns (N, 1 + num_negatives): the test item, then distinct unseen items, padded with 0.
 

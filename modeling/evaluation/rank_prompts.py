@@ -18,17 +18,17 @@ import pyarrow as pa
 from features.errors import TableError
 from features.runtime.progress import Progress
 from modeling.data.length_batching import plan_batches
-from modeling.data.prompt_dataset import Batch, Corpus
+from modeling.data.prompt_dataset import Batch, PromptDataset
 from modeling.data.ragged import Ragged
-from modeling.data.tokenizer import Tokens
-from modeling.data.user_histories import Histories
-from modeling.decoding.constrained_search import Ranked, score, search
+from modeling.data.tokenizer import VIP5Tokenizer
+from modeling.data.user_histories import UserHistories
+from modeling.decoding.constrained_search import Ranked, rank_catalogue, score_candidates
 from modeling.decoding.prefix_tree import PrefixTree, build_tree
 from modeling.decoding.tree_decoder import TreeDecoder
-from modeling.decoding.unconstrained_beams import Parsed, free_beam_search, parse_items
+from modeling.decoding.unconstrained_beams import Parsed, parse_items, unconstrained_beam_search
 from modeling.metrics.ranking import ranks_of
 from modeling.models.vip5 import VIP5
-from modeling.runtime.devices import arithmetic
+from modeling.runtime.devices import autocast
 
 IntArray = npt.NDArray[np.int64]
 _LOGIT_BYTES = 256 * 2**20
@@ -90,7 +90,7 @@ class Rankings:
     """Shares of invalid, repeated and seen outputs; empty under constrained decoding, which has none."""
 
 
-def catalogue_of(identifiers: pa.Table, tokens: Tokens) -> Catalogue:
+def catalogue_of(identifiers: pa.Table, tokens: VIP5Tokenizer) -> Catalogue:
     """Builds the catalogue and its prefix tree from `identifiers` (item_id, text), which must hold items 1 to I."""
     texts = identifiers["text"].to_pylist()
     if identifiers["item_id"].to_pylist() != list(range(1, len(texts) + 1)):
@@ -110,7 +110,9 @@ def prompt_key(prompt_id: str, variant: str) -> str:
     return prompt_id if variant == "published" else f"{prompt_id}:{variant}"
 
 
-def rows_by_prompt(corpus: Corpus, family: int, users: IntArray | None, keys: Sequence[str]) -> dict[str, IntArray]:
+def rows_by_prompt(
+    corpus: PromptDataset, family: int, users: IntArray | None, keys: Sequence[str]
+) -> dict[str, IntArray]:
     """Returns the rows of each evaluated prompt of a family, in ascending order of user.
 
     Args:
@@ -135,11 +137,11 @@ def rows_by_prompt(corpus: Corpus, family: int, users: IntArray | None, keys: Se
 
 def rank_prompt(
     model: VIP5,
-    corpus: Corpus,
+    corpus: PromptDataset,
     rows: IntArray,
     *,
     catalogue: Catalogue,
-    histories: Histories,
+    histories: UserHistories,
     search: Search,
     label: str,
     popular: Ragged | None = None,
@@ -157,7 +159,7 @@ def rank_prompt(
             batch = corpus.batch(rows[places], next(model.parameters()).device)
             users = corpus.user_ids[rows[places]]
             seen = histories.seen(users, catalogue.num_items)
-            with arithmetic(batch.input_ids.device, search.dtype):
+            with autocast(batch.input_ids.device, search.dtype):
                 if search.decoding == "unconstrained":
                     ranked = _free(
                         model, batch, corpus.tokens, catalogue=catalogue, search=search, seen=seen,
@@ -185,7 +187,7 @@ class _Answers:
     parsed: Parsed
 
     @classmethod
-    def empty(cls, corpus: Corpus, rows: IntArray, search: Search, *, other_candidate_sets: bool) -> "_Answers":
+    def empty(cls, corpus: PromptDataset, rows: IntArray, search: Search, *, other_candidate_sets: bool) -> "_Answers":
         lists = corpus.candidate_ids.padded(rows, fill=0).astype(np.int64)
         candidates = lists if lists.shape[1] else None
         width = search.top_k if candidates is None else min(search.top_k, candidates.shape[1])
@@ -206,7 +208,7 @@ class _Answers:
         self.items[places, :kept] = ranked.items[:, :kept]
         self.scores[places, :kept] = ranked.scores[:, :kept]
 
-    def rankings(self, corpus: Corpus, rows: IntArray, *, unconstrained: bool) -> Rankings:
+    def rankings(self, corpus: PromptDataset, rows: IntArray, *, unconstrained: bool) -> Rankings:
         return Rankings(
             user_ids=corpus.user_ids[rows].astype(np.int64),
             items=self.items,
@@ -229,20 +231,20 @@ def _constrained(  # noqa: PLR0917  # the parts of one batch
     popular: IntArray | None,
 ) -> Ranked:
     if answers.candidates is None:
-        return search(decoder, tree, ~seen, beam=how.beam, top_k=how.top_k)
+        return rank_catalogue(decoder, tree, ~seen, beam=how.beam, top_k=how.top_k)
     listed, targets = answers.candidates[places], answers.targets[places]
     if not answers.other_candidate_sets or popular is None:
-        return _sorted(listed, score(decoder, tree, listed))
+        return _sorted(listed, score_candidates(decoder, tree, listed))
     both = np.concatenate([listed, popular], 1)
-    scores = score(decoder, tree, both)
+    scores = score_candidates(decoder, tree, both)
     width = listed.shape[1]
     answers.other_candidate_sets["popular"][places] = ranks_of(_sorted(popular, scores[:, width:]).items, targets)
-    whole = search(decoder.fresh(), tree, ~seen, beam=how.beam, top_k=how.top_k)
+    whole = rank_catalogue(decoder.reset(), tree, ~seen, beam=how.beam, top_k=how.top_k)
     answers.other_candidate_sets["whole"][places] = ranks_of(whole.items, targets)
     return _sorted(listed, scores[:, :width])
 
 
-def _batches(corpus: Corpus, rows: IntArray, search: Search) -> list[IntArray]:
+def _batches(corpus: PromptDataset, rows: IntArray, search: Search) -> list[IntArray]:
     """Returns indices into `rows` in length-bucketed batches whose beam logits fit `_LOGIT_BYTES`."""
     size = search.batch_size
     if search.decoding == "unconstrained":
@@ -263,14 +265,14 @@ def _sorted(candidates: IntArray, scores: npt.NDArray[np.float32]) -> Ranked:
 def _free(
     model: VIP5,
     batch: Batch,
-    tokens: Tokens,
+    tokens: VIP5Tokenizer,
     *,
     catalogue: Catalogue,
     search: Search,
     seen: npt.NDArray[np.bool_],
     counts: Parsed,
 ) -> Ranked:
-    sequences, sums = free_beam_search(
+    sequences, sums = unconstrained_beam_search(
         model, batch, beam=search.beam, max_tokens=search.max_tokens, eos_id=tokens.eos_id
     )
     items = np.zeros((len(sequences), search.beam), np.int64)

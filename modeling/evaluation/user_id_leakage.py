@@ -10,13 +10,13 @@ import numpy.typing as npt
 
 from features.runtime.seeds import rng
 from modeling.data.ragged import Ragged
-from modeling.data.user_histories import Histories
+from modeling.data.user_histories import UserHistories
 
 IntArray = npt.NDArray[np.int64]
 REACH = 3  # neighbours on each side
 
 
-def neighbour_ranks(histories: Histories, numbers: IntArray) -> IntArray:
+def neighbour_ranks(histories: UserHistories, numbers: IntArray) -> IntArray:
     """Returns the ranks of the test items, users ascending, with items scored by the train purchases of neighbours.
 
     A neighbour at distance d (1 to 3, both sides) adds 1/d to each of its train items. Known items are masked and ties

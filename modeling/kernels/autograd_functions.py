@@ -1,11 +1,10 @@
-"""Dropout, layer norm and attention as torch functions with gradients of their own, for a CPU.
+"""Dropout, layer norm and attention as autograd functions with hand-written gradients, for a CPU.
 
-Enters: tensors, and a source of random bits. Leaves: tensors that autograd can follow.
-Trade-off: few passes over memory and few random numbers, in exchange for code that torch would otherwise derive.
+Trade-off: fewer passes over memory and fewer random numbers, in exchange for gradients that torch would derive.
 
-Dropout reads 32 random bits as a float32 (16 as a bfloat16) and drops where that "number" is not above a threshold: a
-share exact to 2^-32 (2^-16), one fused operation (`threshold_backward`), and no mask in memory, as the backward pass
-draws the bits again.
+Dropout reads 32 random bits as a float32 (16 bits as a bfloat16) and keeps a value if that number exceeds a threshold.
+The probability is exact to 2^-32 (2^-16), the comparison is one fused operation (`threshold_backward`), and no mask is
+stored, because the backward pass regenerates the bits.
 """
 
 from collections.abc import Iterator
@@ -18,29 +17,29 @@ from torch.autograd import Function
 
 CACHED_WEIGHTS = 2**20
 _BITS = {torch.float32: 32, torch.bfloat16: 16}
-_INFINITY = {torch.float32: 0x7F800000, torch.bfloat16: 0x7F80}  # its bit pattern
-_select = torch.ops.aten.threshold_backward  # (values, numbers, threshold): values where numbers are above, else 0
+_INFINITY = {torch.float32: 0x7F800000, torch.bfloat16: 0x7F80}  # bit pattern of infinity
+_select = torch.ops.aten.threshold_backward  # (values, numbers, threshold): values where numbers > threshold, else 0
 
 
-class Bits:
-    """Random bit patterns of floating-point numbers that can be drawn a second time."""
+class DropoutRng:
+    """Generates random bit patterns for dropout, and regenerates them in the backward pass."""
 
     def __init__(self, seed: int = 0) -> None:
-        self._forward, self._again = np.random.SFC64(seed), np.random.SFC64(seed)
+        self._forward, self._replay = np.random.SFC64(seed), np.random.SFC64(seed)
 
     def seed(self, seed: int) -> None:
-        """Starts the stream named by `seed`."""
+        """Restarts the generator with `seed`."""
         self._forward = np.random.SFC64(seed)
 
     def draw(self, like: Tensor) -> tuple[Tensor, Any]:
-        """Patterns of the shape and type of `like`, and the receipt with which `again` repeats them."""
-        receipt = self._forward.state
-        return self._patterns(self._forward, like), receipt
+        """Draws patterns with the shape and type of `like`; returns them and the generator state for `replay`."""
+        state = self._forward.state
+        return self._patterns(self._forward, like), state
 
-    def again(self, like: Tensor, receipt: Any) -> Tensor:
-        """The patterns that `draw` returned with `receipt`."""
-        self._again.state = receipt
-        return self._patterns(self._again, like)
+    def replay(self, like: Tensor, state: Any) -> Tensor:
+        """Regenerates the patterns that `draw` returned with `state`."""
+        self._replay.state = state
+        return self._patterns(self._replay, like)
 
     @staticmethod
     def _patterns(source: np.random.SFC64, like: Tensor) -> Tensor:
@@ -50,9 +49,9 @@ class Bits:
 
 
 def threshold_of(share: float, dtype: torch.dtype = torch.float32) -> float:
-    """The number that a share of all bit patterns of `dtype`, read as numbers, does not exceed (NaN never does).
+    """The number that `share` of all bit patterns of `dtype`, read as numbers, do not exceed (NaN never exceeds it).
 
-    Example: 0.1 -> about -3e26: a tenth of the patterns are that far below zero.
+    Example: 0.1 -> about -3e26: a tenth of all patterns are at most this number.
     """
     width, infinity = _BITS[dtype], _INFINITY[dtype]
     patterns = round(share * 2**width)
@@ -63,35 +62,35 @@ def threshold_of(share: float, dtype: torch.dtype = torch.float32) -> float:
 
 
 def _dropped(values: Tensor, drawn: Tensor, share: float) -> Tensor:
-    """`values` where the patterns drawn keep them, else 0; not yet scaled."""
+    """`values` where `drawn` exceeds the threshold, else 0; not rescaled."""
     kept: Tensor = _select(values, drawn, threshold_of(share, values.dtype))
     return kept
 
 
 class DropoutFunction(Function):
-    """Dropout of a `share` of the values."""
+    """Dropout with probability `share`."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, share: float, bits: Bits) -> Tensor:
-        drawn, ctx.receipt = bits.draw(values)
-        ctx.share, ctx.bits = share, bits
+    def forward(ctx: Any, values: Tensor, share: float, dropout_rng: DropoutRng) -> Tensor:
+        drawn, ctx.state = dropout_rng.draw(values)
+        ctx.share, ctx.dropout_rng = share, dropout_rng
         return _dropped(values, drawn, share).mul_(1 / (1 - share))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         (gradient,) = gradients
-        drawn = ctx.bits.again(gradient, ctx.receipt)
+        drawn = ctx.dropout_rng.replay(gradient, ctx.state)
         return _dropped(gradient, drawn, ctx.share).mul_(1 / (1 - ctx.share)), None, None
 
 
 class ReluDropoutFunction(Function):
-    """ReLU, then dropout."""
+    """ReLU followed by dropout."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, share: float, bits: Bits) -> Tensor:
+    def forward(ctx: Any, values: Tensor, share: float, dropout_rng: DropoutRng) -> Tensor:
         output = torch.relu(values)
         if share:
-            drawn, _ = bits.draw(values)
+            drawn, _ = dropout_rng.draw(values)
             output = _dropped(output, drawn, share).mul_(1 / (1 - share))
         ctx.share = share
         ctx.save_for_backward(output)
@@ -99,13 +98,13 @@ class ReluDropoutFunction(Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        (output,) = ctx.saved_tensors  # 0 exactly where ReLU or dropout stopped the value
+        (output,) = ctx.saved_tensors  # 0 exactly where ReLU or dropout zeroed the value
         gradient = _select(gradients[0], output, 0.0)
         return gradient.mul_(1 / (1 - ctx.share)) if ctx.share else gradient, None, None
 
 
 class RootMeanSquare(Function):
-    """Values over their root mean square, times a weight."""
+    """Root mean square norm with a weight."""
 
     @staticmethod
     def forward(ctx: Any, states: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -128,24 +127,22 @@ class RootMeanSquare(Function):
 
 
 class AttentionFunction(Function):
-    """softmax(q k^T + bias + mask), dropout, times v; some heads at a time, so that their weights stay in the cache.
+    """dropout(softmax(q k^T + bias + mask)) v, a few heads at a time, so that the weights stay in the cache.
 
-    Shapes: query (B, H, Q, d), key and value (B, H, K, d), bias (1, H, Q, K), mask (B, 1, Q, K); leaves (B, Q, H, d).
+    Shapes: query (B, H, Q, d), key and value (B, H, K, d), bias (1, H, Q, K), mask (B, 1, Q, K); returns (B, Q, H, d).
     """
 
     @staticmethod
-    def forward(  # noqa: PLR0917  # autograd functions take their arguments by position
+    def forward(  # noqa: PLR0917  # autograd functions take positional arguments only
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, mask: Tensor | None, share: float,
-        bits: Bits,
+        dropout_rng: DropoutRng,
     ) -> Tensor:  # fmt: skip
         rows, heads, length, width = query.shape
         query, key, value = (x.transpose(0, 1).contiguous().flatten(0, 1) for x in (query, key, value))  # (H x B, ...)
         weights = query.new_empty(heads * rows, length, key.shape[1])
         output = torch.empty_like(query)
-        masked = (
-            0 if mask is None else int((mask == 0).all(0).all(0).all(0).long().argmin())
-        )  # first column with a mask
-        ctx.receipts = []
+        masked = 0 if mask is None else int((mask == 0).all(0).all(0).all(0).long().argmin())  # first masked column
+        ctx.states = []
         for some, part in _some_heads(heads, rows, weights):
             torch.bmm(query[part], key[part].transpose(1, 2), out=weights[part])
             scores = weights[part].view(-1, rows, length, weights.shape[2])
@@ -155,14 +152,14 @@ class AttentionFunction(Function):
                 scores[..., masked:].add_(mask[None, :, 0, :, masked:])
             kept = torch.softmax(weights[part], -1, out=weights[part])
             if share:
-                drawn, receipt = bits.draw(kept)
-                ctx.receipts.append(receipt)
+                drawn, state = dropout_rng.draw(kept)
+                ctx.states.append(state)
                 kept = _dropped(kept, drawn, share)
             torch.bmm(kept, value[part], out=output[part])
         if share:
             output.mul_(1 / (1 - share))
         output = output.view(heads, rows, length, width).permute(1, 2, 0, 3).contiguous()
-        ctx.share, ctx.bits, ctx.shape = share, bits, (heads, rows, length, width)
+        ctx.share, ctx.dropout_rng, ctx.shape = share, dropout_rng, (heads, rows, length, width)
         ctx.save_for_backward(query, key, value, weights, output)
         return output
 
@@ -180,7 +177,7 @@ class AttentionFunction(Function):
             of_weights = torch.bmm(of_output[part], value[part].transpose(1, 2))
             kept = weights[part]
             if ctx.share:
-                drawn = ctx.bits.again(kept, ctx.receipts[index])
+                drawn = ctx.dropout_rng.replay(kept, ctx.states[index])
                 kept, of_weights = _dropped(kept, drawn, ctx.share), _dropped(of_weights, drawn, ctx.share)
             torch.bmm(kept.transpose(1, 2), of_output[part], out=of_value[part])
             of_scores = of_weights.sub_(pull[part]).mul_(weights[part])
@@ -188,12 +185,12 @@ class AttentionFunction(Function):
                 torch.sum(of_scores.view(-1, rows, *of_scores.shape[1:]), 1, out=of_bias[0, some])
             torch.bmm(of_scores, key[part], out=of_query[part])
             torch.bmm(of_scores.transpose(1, 2), query[part], out=of_key[part])
-        found = [x.view(heads, rows, -1, width).transpose(0, 1) for x in (of_query, of_key, of_value)]
-        return *found, of_bias, None, None, None
+        gradients_of_inputs = [x.view(heads, rows, -1, width).transpose(0, 1) for x in (of_query, of_key, of_value)]
+        return *gradients_of_inputs, of_bias, None, None, None
 
 
 def _some_heads(heads: int, rows: int, weights: Tensor) -> Iterator[tuple[slice, slice]]:
-    """Slices of heads, and of (heads x rows), that hold about a million attention weights each."""
+    """Slices of heads, and of (heads x rows), with about a million attention weights each."""
     size = max(1, min(heads, CACHED_WEIGHTS // max(1, rows * weights.shape[1] * weights.shape[2])))
     for start in range(0, heads, size):
         stop = min(start + size, heads)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from modeling.data.user_histories import Histories
+from modeling.data.user_histories import UserHistories
 from modeling.metrics.bootstrap import intervals
 from modeling.metrics.ranking import by_user
 
@@ -41,7 +41,7 @@ def slice_masks(
     user_ids: IntArray,
     targets: IntArray,
     *,
-    histories: Histories,
+    histories: UserHistories,
     counts: IntArray,
     photo_present: npt.NDArray[np.bool_],
 ) -> Masks:

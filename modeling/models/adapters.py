@@ -1,10 +1,10 @@
-"""Bottleneck adapters, put on the sub-layers of a stock T5 from outside.
+"""Bottleneck adapters and LoRA for a T5 of the transformers library.
 
-Enters: a T5ForConditionalGeneration and the families of the rows. Leaves: the same T5 whose sub-layer outputs y have
-become y + up(gelu(down(y))), before T5's own dropout and residual addition (Houlsby et al. 2019; VIP5 section 3.3); or
-whose query and value projections W x have become W x + scale up(down(x)) (LoRA, Hu et al. 2021).
-Trade-off: forward hooks instead of a changed T5 class, so that the backbone's code, names and checkpoints stay stock;
-the families of the rows reach the hooks through one `Route`, which VIP5 sets before each pass.
+A bottleneck changes a sub-layer's output y to y + up(gelu(down(y))), before T5's dropout and residual addition (Houlsby
+et al. 2019; VIP5 section 3.3). LoRA changes a query or value projection W x to W x + scale up(down(x)) (Hu et
+al. 2021).
+Trade-off: forward hooks instead of a modified T5 class, so that the backbone's code, parameter names and checkpoints
+remain those of the library. A `Route`, which VIP5 sets before each forward pass, provides the family of each row.
 """
 
 import math
@@ -20,13 +20,13 @@ from modeling.config.settings import AdapterParams
 
 
 class Adapter(nn.Module):
-    """One bottleneck, or one a family.
+    """One bottleneck adapter, or one per family.
 
     Args:
-        width: of the model.
-        bottleneck: width inside.
+        width: width of the model.
+        bottleneck: width of the bottleneck.
         num_routes: 1, or the number of families.
-        near_identity: start with up = 0; otherwise torch's default for Linear.
+        near_identity: initialise the up-projection with zeros instead of torch's default for Linear.
     """
 
     def __init__(self, width: int, bottleneck: int, *, num_routes: int, near_identity: bool) -> None:
@@ -36,7 +36,7 @@ class Adapter(nn.Module):
         self.up_weight = nn.Parameter(torch.empty(num_routes, width, bottleneck))
         self.up_bias = nn.Parameter(torch.empty(num_routes, width))
         for weight, bias in ((self.down_weight, self.down_bias), (self.up_weight, self.up_bias)):
-            bound = 1 / math.sqrt(weight.shape[2])  # what nn.Linear does
+            bound = 1 / math.sqrt(weight.shape[2])  # as nn.Linear
             nn.init.uniform_(weight, -bound, bound)
             nn.init.uniform_(bias, -bound, bound)
         if near_identity:
@@ -44,10 +44,11 @@ class Adapter(nn.Module):
             nn.init.zeros_(self.up_bias)
 
     def forward(self, states: Tensor, families: Tensor) -> Tensor:
-        """`states` (B, S, D) and what the bottleneck adds to them; `families` (B,) choose each row's own route."""
+        """Adapts `states` (B, S, D); `families` (B,) selects the adapter of each row."""
         if self.down_weight.shape[0] == 1:
             parameters = (self.down_weight, self.down_bias, self.up_weight, self.up_bias)
-            down, down_bias, up, up_bias = (p.flatten(0, 1) for p in parameters)  # a view, whose gradient costs nothing
+            # Views, which need no copy in the backward pass.
+            down, down_bias, up, up_bias = (p.flatten(0, 1) for p in parameters)
             inner = F.linear(states, down, down_bias)
             return states + F.linear(F.gelu(inner, approximate="tanh"), up, up_bias)
         down, up = self.down_weight[families].mT, self.up_weight[families].mT  # (B, D, H), (B, H, D)
@@ -56,13 +57,13 @@ class Adapter(nn.Module):
 
 
 class LowRank(nn.Module):
-    """One low-rank update of a projection, or one a family; it starts as no update.
+    """One low-rank update of a projection, or one per family; zero at initialisation.
 
     Args:
-        width_in: numbers that the projection takes.
-        width_out: numbers that it gives.
-        rank: width between.
-        scale: of the update.
+        width_in: input width of the projection.
+        width_out: output width of the projection.
+        rank: rank of the update.
+        scale: factor of the update.
         num_routes: 1, or the number of families.
     """
 
@@ -81,20 +82,24 @@ class LowRank(nn.Module):
 
 
 class Route:
-    """The families (B,) of the rows that are passing through the backbone."""
+    """The family of each row (B,) in the current forward pass."""
 
     def __init__(self) -> None:
         self.families: Tensor | None = None
 
-    def checked(self) -> Tensor:
-        """The families, which somebody must have set."""
+    def get(self) -> Tensor:
+        """Returns the families.
+
+        Raises:
+            RuntimeError: they are not set, because the backbone was called directly.
+        """
         if self.families is None:
-            raise RuntimeError("the backbone was called past VIP5.encode and VIP5.logits")
+            raise RuntimeError("the backbone was called directly; call VIP5.encode, VIP5.logits or VIP5.route first")
         return self.families
 
 
 def sublayers(t5: Any, *, cross_attention: bool = True) -> Iterator[tuple[str, nn.Module]]:
-    """Name and module of every sub-layer output that takes an adapter, encoder first.
+    """Yields name and module of every sub-layer that takes an adapter, encoder first.
 
     Example (one block each): encoder_0_self_attention, encoder_0_feed_forward, decoder_0_self_attention,
     decoder_0_cross_attention, decoder_0_feed_forward.
@@ -108,7 +113,7 @@ def sublayers(t5: Any, *, cross_attention: bool = True) -> Iterator[tuple[str, n
 
 
 def projections(t5: Any, *, cross_attention: bool = True) -> Iterator[tuple[str, nn.Linear]]:
-    """Name and module of every query and value projection, encoder first.
+    """Yields name and module of every query and value projection, encoder first.
 
     Example (one block each): encoder_0_self_attention_q, encoder_0_self_attention_v, decoder_0_self_attention_q, ...
     """
@@ -123,7 +128,7 @@ def projections(t5: Any, *, cross_attention: bool = True) -> Iterator[tuple[str,
 
 
 def attach_adapters(t5: Any, params: AdapterParams, route: Route) -> nn.ModuleDict:
-    """New adapters by sub-layer name, hooked into `t5`; their weights live only in the returned ModuleDict."""
+    """Creates adapters by sub-layer name and hooks them into `t5`; only the returned ModuleDict holds their weights."""
     width = int(t5.config.d_model)
     narrow = max(1, width // params.reduction)
     num_routes = 1 if params.routing == "single" else len(FAMILIES)
@@ -143,7 +148,7 @@ def attach_adapters(t5: Any, params: AdapterParams, route: Route) -> nn.ModuleDi
 
 def _after(adapter: Adapter, route: Route) -> Any:
     def add_adapter(_module: nn.Module, _inputs: tuple[Any, ...], output: Tensor) -> Tensor:
-        adapted: Tensor = adapter(output, route.checked())
+        adapted: Tensor = adapter(output, route.get())
         return adapted
 
     return add_adapter
@@ -151,7 +156,7 @@ def _after(adapter: Adapter, route: Route) -> Any:
 
 def _beside(update: LowRank, route: Route) -> Any:
     def add_update(_module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
-        added: Tensor = output + update(inputs[0], route.checked())
+        added: Tensor = output + update(inputs[0], route.get())
         return added
 
     return add_update

@@ -1,8 +1,9 @@
-"""Trained models as safetensors and a JSON manifest; a model of another dataset, backbone or identifiers is refused.
+"""Saves and loads trained models as safetensors with a JSON manifest.
 
-Enters: models and where they came from. Leaves: `models/<dataset>/{pretrain,train}/`, or models ready to score.
-Trade-off: `train` stores only what it trained (a few percent of the numbers) and names the backbone by digest, so the
-two folders belong together and are checked together.
+Writes and reads `models/<dataset>/{pretrain,train}/`. Loading fails for a model of another dataset, backbone or set of
+identifiers.
+Trade-off: `train` stores only its trained parameters (a few percent) and the digest of the backbone, so both folders
+are needed and checked together.
 """
 
 import json
@@ -21,8 +22,8 @@ from features.runtime.params import build
 from features.runtime.stage import Places
 from features.store.tables import begin_table, file_digest, input_digest
 from modeling.config.settings import AdapterParams, VisionParams
-from modeling.data.tokenizer import Tokens
-from modeling.kernels.fused_modules import quicken
+from modeling.data.tokenizer import VIP5Tokenizer
+from modeling.kernels.fused_modules import use_fused_modules
 from modeling.models.t5 import CONFIG_FILE, WEIGHTS_FILE, load_t5, seeded
 from modeling.models.vip5 import PHOTO_CONSTANTS, VIP5
 
@@ -30,8 +31,8 @@ MANIFEST_FILE, TRAINED_FILE = "manifest.json", "trained.safetensors"
 _LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pyarrow")
 
 
-def save_backbone(places: Places, model: VIP5, tokens: Tokens, manifest: Mapping[str, Any]) -> Path:
-    """Writes `models/<dataset>/pretrain/` whole and returns it; a stock T5 can be loaded from it too."""
+def save_backbone(places: Places, model: VIP5, tokens: VIP5Tokenizer, manifest: Mapping[str, Any]) -> Path:
+    """Writes `models/<dataset>/pretrain/` and returns the folder; the transformers library can load it as a T5."""
     from safetensors.torch import save_file
 
     folder = places.model("pretrain")
@@ -45,12 +46,12 @@ def save_backbone(places: Places, model: VIP5, tokens: Tokens, manifest: Mapping
     save_file(tensors, staging / WEIGHTS_FILE, metadata={"format": "pt"})
     (staging / CONFIG_FILE).write_text(model.t5.config.to_json_string(use_diff=False), encoding="utf-8")
     tokens.save(staging)
-    own = {"stage": "pretrain", "backbone_digest": file_digest(staging / WEIGHTS_FILE)[:16]}
-    return _finish(folder, staging, places, own | dict(manifest))
+    entries = {"stage": "pretrain", "backbone_digest": file_digest(staging / WEIGHTS_FILE)[:16]}
+    return _finish(folder, staging, places, entries | dict(manifest))
 
 
 def save_trained(places: Places, model: VIP5, manifest: Mapping[str, Any]) -> Path:
-    """Writes `models/<dataset>/train/` whole, with exactly what `stored` names, and returns it."""
+    """Writes `models/<dataset>/train/` with the parameters named by `stored`, and returns the folder."""
     from safetensors.torch import save_file
 
     folder = places.model("train")
@@ -59,30 +60,30 @@ def save_trained(places: Places, model: VIP5, manifest: Mapping[str, Any]) -> Pa
     tensors = {name: parameters[name].detach().cpu().contiguous() for name in stored(model)}
     save_file(tensors, staging / TRAINED_FILE, metadata={"format": "pt"})
     backbone = read_manifest(places, "pretrain")["backbone_digest"]
-    own = {"stage": "train", "backbone_digest": backbone, "tensors": stored(model)}
-    return _finish(folder, staging, places, own | dict(manifest))
+    entries = {"stage": "train", "backbone_digest": backbone, "tensors": stored(model)}
+    return _finish(folder, staging, places, entries | dict(manifest))
 
 
 def stored(model: VIP5) -> list[str]:
-    """The parameters that `train` stores: what trains, and the constants by which photos are standardised."""
+    """Names of the parameters that `train` stores: trained ones and the constants that standardise photos."""
     return [n for n, p in model.named_parameters() if p.requires_grad or n in PHOTO_CONSTANTS]
 
 
-def load_vip5(places: Places, *, device: torch.device | str = "cpu") -> tuple[VIP5, Tokens]:
-    """The trained VIP5 of a dataset and its tokens, in evaluation mode.
+def load_vip5(places: Places, *, device: torch.device | str = "cpu") -> tuple[VIP5, VIP5Tokenizer]:
+    """Loads the trained VIP5 of a dataset, in evaluation mode, and its tokenizer.
 
     Raises:
-        ModelError: a part is absent, or made for another dataset, backbone or set of identifiers.
+        ModelError: a file is missing, or belongs to another dataset, backbone or set of identifiers.
     """
     from safetensors.torch import load_file
 
     manifest = read_manifest(places, "train")
     weights = places.model("pretrain") / WEIGHTS_FILE
-    found = file_digest(weights)[:16] if weights.is_file() else "no file"
-    if manifest["backbone_digest"] != found:
+    current = file_digest(weights)[:16] if weights.is_file() else "no file"
+    if manifest["backbone_digest"] != current:
         raise ModelError(
             f"{places.model('train')} trained on backbone {manifest['backbone_digest']}",
-            f"backbone {found} ({weights})",
+            f"backbone {current} ({weights})",
             "run `.venv/bin/dvc repro train`",
         )
     vision = build(VisionParams, manifest["vision"], where="vision") if manifest["vision"] else None
@@ -91,25 +92,27 @@ def load_vip5(places: Places, *, device: torch.device | str = "cpu") -> tuple[VI
     tensors = load_file(places.model("train") / TRAINED_FILE)
     parameters = dict(model.named_parameters())
     if set(tensors) != set(manifest["tensors"]) or not set(tensors) <= set(parameters):
-        odd = sorted(set(tensors) ^ set(manifest["tensors"]) | set(tensors) - set(parameters))[:3]
+        differing = sorted(set(tensors) ^ set(manifest["tensors"]) | set(tensors) - set(parameters))[:3]
         raise ModelError(
-            f"tensors {odd} in {places.model('train')}", "those of its manifest", "run `.venv/bin/dvc repro train`"
+            f"tensors {differing} in {places.model('train')}",
+            "those of its manifest",
+            "run `.venv/bin/dvc repro train`",
         )
     with torch.no_grad():
         for name, tensor in tensors.items():
             parameters[name].copy_(tensor)
-    return _in_use(model, device), tokens
+    return _for_inference(model, device), tokens
 
 
-def load_backbone_only(places: Places, *, device: torch.device | str = "cpu") -> tuple[VIP5, Tokens]:
-    """The text-only P5 backbone with the interface of VIP5; it reads corpora that were loaded with photos=None."""
+def load_backbone_only(places: Places, *, device: torch.device | str = "cpu") -> tuple[VIP5, VIP5Tokenizer]:
+    """Loads the text-only P5 backbone with the interface of VIP5; its datasets must be loaded with photos=None."""
     model, tokens = open_model(places)
-    return _in_use(model, device), tokens
+    return _for_inference(model, device), tokens
 
 
-def _in_use(model: VIP5, device: torch.device | str) -> VIP5:
-    """`model` on `device`, in evaluation mode and with quick parts."""
-    quicken(model.t5)
+def _for_inference(model: VIP5, device: torch.device | str) -> VIP5:
+    """Moves `model` to `device`, in evaluation mode and with fused modules."""
+    use_fused_modules(model.t5)
     return model.to(device).eval()
 
 
@@ -120,8 +123,8 @@ def open_model(
     vision: VisionParams | None = None,
     dropout: float = 0.0,
     seed: int = 0,
-) -> tuple[VIP5, Tokens]:
-    """The backbone of `models/<dataset>/pretrain` with fresh parts around it, drawn by the seed; and its tokens."""
+) -> tuple[VIP5, VIP5Tokenizer]:
+    """Loads the backbone of `models/<dataset>/pretrain` with newly initialised VIP5 parts, and its tokenizer."""
     manifest = read_manifest(places, "pretrain")
     folder = places.model("pretrain")
     t5, small = load_t5(folder, dropout=dropout)
@@ -130,7 +133,7 @@ def open_model(
     model.whole_word.load_state_dict({"weight": small["whole_word.weight"]})
     model.category.load_state_dict({"weight": small["category.weight"]})
     limits = manifest["tokens"]
-    tokens = Tokens.load(folder, max_source_tokens=limits["max_source_tokens"], truncate=limits["truncate"])
+    tokens = VIP5Tokenizer.load(folder, max_source_tokens=limits["max_source_tokens"], truncate=limits["truncate"])
     if tokens.size != t5.config.vocab_size:
         raise ModelError(
             f"{tokens.size} tokens in {folder}",
@@ -141,10 +144,10 @@ def open_model(
 
 
 def read_manifest(places: Places, stage: str) -> dict[str, Any]:
-    """The manifest of `models/<dataset>/<stage>`, checked against the dataset and the identifiers that lie here.
+    """Reads the manifest of `models/<dataset>/<stage>` and checks its dataset and identifiers.
 
     Raises:
-        ModelError: absent, or of another dataset or set of identifiers.
+        ModelError: the manifest is missing, or belongs to another dataset or set of identifiers.
     """
     path = places.model(stage) / MANIFEST_FILE
     if not path.is_file():
@@ -167,7 +170,7 @@ def read_manifest(places: Places, stage: str) -> dict[str, Any]:
 
 
 def adapters_and_vision(adapters: AdapterParams | None, vision: VisionParams | None) -> dict[str, Any]:
-    """How `train`'s manifest remembers the shape of the model."""
+    """The entries of `train`'s manifest that describe the shape of the model."""
     return {
         "adapters": asdict(adapters) if adapters else None,
         "vision": asdict(vision) if vision else None,
@@ -176,7 +179,7 @@ def adapters_and_vision(adapters: AdapterParams | None, vision: VisionParams | N
 
 
 def _finish(folder: Path, staging: Path, places: Places, manifest: Mapping[str, Any]) -> Path:
-    """Writes the manifest last and puts the folder in its place."""
+    """Writes the manifest last, then moves the folder to its final path."""
     whole = {
         "dataset": places.dataset,
         "identifiers_digest": input_digest(places.table("identifiers")),

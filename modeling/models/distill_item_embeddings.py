@@ -1,9 +1,9 @@
-"""Item vectors fitted to a teacher before a T5 trains: what a T5 that starts `recent` will answer by.
+"""Distils a ridge regression into the item embeddings before the T5 is trained, for `init: recency`.
 
-Enters: item vectors to begin from, the train purchases, a ridge regression. Leaves: vectors whose product with the mean
-of a history's vectors, brought to length 1, is the logit of the next item.
-Trade-off: Adam on the vectors alone, several times cheaper an example than the same through a T5; the vectors of a
-hundred numbers cannot hold all of a matrix of I x I, which is why the fit asks for odds and not for the matrix.
+Reads initial item embeddings, train interactions and a ridge regression; returns embeddings whose product with the
+normalised mean of a history's embeddings is the logit of the next item.
+Trade-off: training the embeddings alone costs a fraction of training them through the T5. Embeddings of width 100
+cannot represent the I x I matrix, so they are fitted to the teacher's probabilities instead of its weights.
 """
 
 import numpy as np
@@ -15,25 +15,25 @@ from features.runtime.progress import Progress
 from features.runtime.seeds import rng
 from modeling.collaborative.ease import Ridge, decayed_sums
 from modeling.data.ragged import IntArray, Ragged
-from modeling.runtime.devices import moved
+from modeling.runtime.devices import to_device
 
-_NEWEST = 5  # items of a history that count
-_FADES = 0.5  # weight of an item beside the one after it: between what the start `recent` makes of one and two words
-_ROWS = 256  # histories a step, and as many single items
-_RATE, _WARM_UP = 5e-3, 20  # of Adam, for vectors of length 1
-_SCALE = 6.0  # logit of a perfect match at first
-_NEVER = -1e4
+_NEWEST = 5  # newest items of a history that are used
+_DECAY = 0.5  # weight of an item relative to the next newer one, close to that of `init: recency`
+_ROWS = 256  # histories per step, and the same number of single items
+_RATE, _WARM_UP = 5e-3, 20  # learning rate of Adam for unit vectors, and warm-up steps
+_SCALE = 6.0  # initial logit of a perfect match
+_MASKED = -1e4
 
 
-def fit_vectors(vectors: Tensor, train: Ragged, ridge: Ridge, *, steps: int, seed: int) -> Tensor:
-    """(I, D) the fitted vectors; their lengths say how far an item is from being answered at all.
+def distill_item_embeddings(vectors: Tensor, train: Ragged, ridge: Ridge, *, steps: int, seed: int) -> Tensor:
+    """Fits item embeddings to the teacher; returns (I, D), with lengths that act as popularity biases.
 
     Args:
-        vectors: (I, D), of which directions count.
-        train: row u: the train items of user u, from 1, oldest first.
+        vectors: (I, D) initial embeddings; only their directions are used.
+        train: row u holds the train items of user u, from 1, oldest first.
         ridge: the teacher.
-        steps: of Adam, each with 512 histories: train histories cut at random, and single items.
-        seed: draws them.
+        steps: steps of Adam, each with 512 histories: train histories cut at random, and single items.
+        seed: determines the sampled histories.
     """
     device = ridge.weights.device
     fitted = F.normalize(vectors.float().to(device), dim=1).requires_grad_(True)
@@ -55,7 +55,7 @@ def fit_vectors(vectors: Tensor, train: Ragged, ridge: Ridge, *, steps: int, see
 
 
 def _histories(train: Ragged, users: IntArray, num_items: int, generator: np.random.Generator) -> Ragged:
-    """Train histories cut at random, newest items only, and single items."""
+    """Samples train histories cut at random, newest items only, and single items."""
     chosen = generator.choice(users, _ROWS) if len(users) else users
     cuts = 1 + (generator.random(len(chosen)) * (train.lengths[chosen] - 1)).astype(np.int64)
     rows = [train.row(int(user))[:cut][-_NEWEST:] for user, cut in zip(chosen, cuts, strict=True)]
@@ -63,11 +63,11 @@ def _histories(train: Ragged, users: IntArray, num_items: int, generator: np.ran
 
 
 def _loss(vectors: Tensor, scale: Tensor, histories: Ragged, ridge: Ridge) -> Tensor:
-    """Mean cross-entropy of the answers to the teacher's odds, items of the history left out."""
+    """Mean cross-entropy to the teacher's probabilities, with items of the history masked."""
     with torch.no_grad():
-        odds = ridge.odds(histories, np.arange(len(histories)))
-    sums = decayed_sums(F.normalize(vectors, dim=1), histories, _FADES)
+        probabilities = ridge.probabilities(histories, np.arange(len(histories)))
+    sums = decayed_sums(F.normalize(vectors, dim=1), histories, _DECAY)
     logits = F.normalize(sums, dim=1) @ (vectors * scale.exp()).T
-    own = (moved(torch.from_numpy(part), vectors.device) for part in (histories.owners, histories.values - 1))
-    logits = logits.index_put(tuple(own), torch.tensor(_NEVER, device=vectors.device))
-    return -(odds * logits.log_softmax(1)).sum(1).mean()
+    seen = (to_device(torch.from_numpy(part), vectors.device) for part in (histories.owners, histories.values - 1))
+    logits = logits.index_put(tuple(seen), torch.tensor(_MASKED, device=vectors.device))
+    return -(probabilities * logits.log_softmax(1)).sum(1).mean()

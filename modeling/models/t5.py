@@ -1,8 +1,8 @@
-"""The stock T5 under VIP5: made from nothing, read from a folder, or fetched from the hub when a hub id is named.
+"""The T5 of VIP5: from scratch, from a folder, or from the hub if a hub id is configured.
 
-Enters: section `backbone` of `params.yaml`. Leaves: a T5ForConditionalGeneration with the tokens' vocabulary.
-Trade-off: new vocabulary rows are drawn with the spread of the old ones, by the seed, rather than by the library's
-own (unseeded) resizing.
+Reads section `backbone` of `params.yaml`; returns a T5ForConditionalGeneration with the tokenizer's vocabulary.
+Trade-off: new rows of the vocabulary are drawn by the seed, with the mean and standard deviation of the old rows,
+because the library's resizing is not seeded.
 """
 
 from collections.abc import Iterator
@@ -18,19 +18,19 @@ from features.runtime.seeds import rng, stable_hash
 from modeling.config.settings import BackboneParams, Scratch
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
-BUCKETS, FINE_BUCKETS = 32, 128  # of distances: T5's, exact up to 8 tokens, and those of `recent`, exact up to 32
+BUCKETS, FINE_BUCKETS = 32, 128  # position buckets: T5's, exact to 8 tokens; those of `init: recency`, exact to 32
 
 
 @contextmanager
 def seeded(seed: int, *names: object) -> Iterator[None]:
-    """Torch's own generators follow the named stream inside; the outer state comes back afterwards."""
+    """Seeds torch's generators by the named stream inside the context and restores their state afterwards."""
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(stable_hash(seed, *names) % 2**63)
         yield
 
 
 def new_t5(scratch: Scratch, *, vocabulary_size: int, dropout: float) -> Any:
-    """A T5 of the given size with fresh weights from torch's generator."""
+    """Creates a T5 of the given size, initialised by torch's default generator."""
     from transformers import T5Config, T5ForConditionalGeneration
 
     config = T5Config(
@@ -42,20 +42,20 @@ def new_t5(scratch: Scratch, *, vocabulary_size: int, dropout: float) -> Any:
         num_layers=scratch.num_layers,
         num_decoder_layers=scratch.num_decoder_layers,
         feed_forward_proj=scratch.feed_forward_proj,
-        relative_attention_num_buckets=FINE_BUCKETS if scratch.start == "recent" else BUCKETS,
+        relative_attention_num_buckets=FINE_BUCKETS if scratch.init == "recency" else BUCKETS,
         dropout_rate=dropout,
         decoder_start_token_id=0,
     )
     t5 = T5ForConditionalGeneration(config)
     with torch.no_grad():
         t5.shared.weight.mul_(scratch.embedding_scale)
-        if scratch.start != "noise":
-            _pass_through(t5)
+        if scratch.init != "default":
+            _init_identity(t5)
     return t5
 
 
-def _pass_through(t5: Any) -> None:
-    """Every sub-layer adds nothing at first, but the decoder reads the mean of what the encoder was given."""
+def _init_identity(t5: Any) -> None:
+    """Zeroes all residual branches, except that the decoder reads the mean of the encoder input."""
     for block in t5.encoder.block:
         block.layer[0].SelfAttention.o.weight.zero_()
         block.layer[-1].DenseReluDense.wo.weight.zero_()
@@ -68,10 +68,10 @@ def _pass_through(t5: Any) -> None:
 
 
 def open_t5(params: BackboneParams, *, vocabulary_size: int, dropout: float, seed: int) -> Any:
-    """The T5 that section `backbone` describes, with exactly `vocabulary_size` token rows.
+    """Creates or loads the T5 of section `backbone`, with `vocabulary_size` token embeddings.
 
     Raises:
-        InputError: `backbone.name` is no T5 in safetensors, here or on the hub.
+        InputError: `backbone.name` is not a T5 in safetensors, locally or on the hub.
     """
     if params.scratch is not None:
         with seeded(seed, "backbone"):
@@ -82,10 +82,10 @@ def open_t5(params: BackboneParams, *, vocabulary_size: int, dropout: float, see
 
 
 def read_t5(name: str, *, dropout: float) -> Any:
-    """A pretrained T5 from a folder, or from the hub if `name` is no folder."""
+    """Loads a pretrained T5 from a folder, or from the hub if `name` is not a folder."""
     from transformers import T5ForConditionalGeneration
 
-    found = f"backbone {name!r}"
+    label = f"backbone {name!r}"
     expected = f"a folder with {CONFIG_FILE} and {WEIGHTS_FILE}, or a hub id"
     if Path(name).is_dir() and not (Path(name) / CONFIG_FILE).is_file():
         raise InputError(f"no {CONFIG_FILE} in {name}", expected, "correct backbone.name")
@@ -93,14 +93,14 @@ def read_t5(name: str, *, dropout: float) -> Any:
         t5 = T5ForConditionalGeneration.from_pretrained(name, dropout_rate=dropout, use_safetensors=True)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise InputError(f"{found} that cannot be read ({reason})", expected, "correct backbone.name") from error
+        raise InputError(f"{label} that cannot be read ({reason})", expected, "correct backbone.name") from error
     if t5.config.model_type != "t5":
-        raise InputError(f"{found} of type {t5.config.model_type}", "a T5", "choose another backbone.name")
+        raise InputError(f"{label} of type {t5.config.model_type}", "a T5", "choose another backbone.name")
     return t5.float()
 
 
 def resize_vocabulary(t5: Any, size: int, seed: int) -> None:
-    """Gives the tied token table `size` rows: surplus ones go, new ones get the old ones' mean and spread."""
+    """Resizes the tied token embeddings to `size` rows; new rows follow the mean and spread of the old ones."""
     old = t5.get_input_embeddings().weight.data
     if old.shape[0] == size:
         return
@@ -112,10 +112,10 @@ def resize_vocabulary(t5: Any, size: int, seed: int) -> None:
 
 
 def tokenizer_folder(params: BackboneParams) -> Path | None:
-    """The folder whose tokenizer.json the backbone uses; None where one is to be trained on the corpus.
+    """The folder of the backbone's tokenizer.json; None if a tokenizer must be trained.
 
     Raises:
-        InputError: the folder named has no tokenizer.json.
+        InputError: the configured folder has no tokenizer.json.
     """
     if params.tokenizer is not None:
         folder = Path(params.tokenizer)
@@ -133,7 +133,7 @@ def tokenizer_folder(params: BackboneParams) -> Path | None:
 
 
 def load_t5(folder: Path, *, dropout: float = 0.0) -> tuple[Any, dict[str, torch.Tensor]]:
-    """The T5 of `folder` and the tensors beside it that are not T5's own (the small embeddings).
+    """Loads the T5 of `folder`; returns it and the remaining tensors (whole-word and category embeddings).
 
     Raises:
         ModelError: the folder has no complete model.
@@ -148,8 +148,8 @@ def load_t5(folder: Path, *, dropout: float = 0.0) -> tuple[Any, dict[str, torch
     with seeded(0, "overwritten by the checkpoint"):
         t5 = T5ForConditionalGeneration(config)
     tensors = load_file(folder / WEIGHTS_FILE)
-    own = {name: tensors.pop(name) for name in list(tensors) if not name.startswith(("whole_word.", "category."))}
-    missing, unexpected = t5.load_state_dict(own, strict=False)
+    state = {name: tensors.pop(name) for name in list(tensors) if not name.startswith(("whole_word.", "category."))}
+    missing, unexpected = t5.load_state_dict(state, strict=False)
     absent = sorted(set(missing) - {"lm_head.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"})
     if absent or unexpected:
         raise ModelError(

@@ -1,7 +1,4 @@
-"""Soft targets: a probability for every item, asked of the first token of an answer.
-
-Enters: what a teacher answers. Leaves: tensors that the loss reads.
-"""
+"""Soft targets for distillation: item probabilities for the first target token."""
 
 from dataclasses import dataclass
 
@@ -10,13 +7,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class SoftTargets:
-    """Odds for some rows of a batch."""
+    """Item probabilities for some rows of a batch."""
 
     rows: Tensor
-    """(K,) int64: their places in the batch, ascending."""
-    odds: Tensor
-    """(K, I) float32: of items 1 to I, each row adding up to 1 (or 0, where the teacher has nothing to say)."""
+    """(K,) int64: positions in the batch, ascending."""
+    probabilities: Tensor
+    """(K, I) float32 over items 1 to I; each row sums to 1, or to 0 if the teacher has no prediction."""
     tokens: Tensor
-    """(I,) int64: the token of each item."""
-    share: float
-    """Of the row's loss."""
+    """(I,) int64: token id of each item."""
+    weight: float
+    """Weight of the soft targets in the loss of a row, from 0 to 1."""

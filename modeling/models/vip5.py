@@ -1,8 +1,8 @@
-"""VIP5: a stock T5 that reads visual tokens, whole-word and category embeddings, tuned by adapters.
+"""VIP5: a T5 with visual tokens, whole-word and category embeddings, and adapters.
 
-Enters: a `Batch`. Leaves: encoder states, logits, or token losses.
-Trade-off: the T5 of the transformers library as it is; all that VIP5 adds is put on from outside (hooks for adapters,
-`inputs_embeds` for photos and small embeddings), so that with adapters and photos off the numbers are T5's.
+Reads a `Batch`; returns encoder states, logits or token losses.
+Trade-off: the T5 of the transformers library stays unmodified. Hooks add the adapters and `inputs_embeds` adds photos
+and small embeddings, so that without adapters and photos the outputs equal T5's.
 """
 
 from typing import Any, Literal
@@ -13,24 +13,24 @@ from torch import Tensor, nn
 from features.errors import ModelError
 from modeling.config.settings import AdapterParams, VisionParams
 from modeling.data.prompt_dataset import IGNORED, Batch
-from modeling.data.seen_item_mask import LeftOut, leave_out
+from modeling.data.seen_item_mask import MaskedTokens, mask_seen_logits
 from modeling.data.tokenizer import CATEGORIES, WHOLE_WORDS
 from modeling.models.adapters import Route, attach_adapters
 from modeling.models.targets import SoftTargets
 from modeling.models.token_loss import TokenLosses, token_losses, with_soft_targets
-from modeling.models.visual_projector import VisualProjector, place
+from modeling.models.visual_projector import VisualProjector, insert_visual_tokens
 
-PHOTO_CONSTANTS = ("visual.mean", "visual.scale")  # taken from the catalogue, never trained
-START_ID = 0  # the decoder's first token is T5's padding
+PHOTO_CONSTANTS = ("visual.mean", "visual.scale")  # computed from the catalogue, never trained
+START_ID = 0  # T5 uses padding as the decoder's first token
 
 
 class VIP5(nn.Module):
-    """The model.
+    """T5 with visual tokens, whole-word and category embeddings, and adapters.
 
     Args:
-        t5: a T5ForConditionalGeneration whose vocabulary has the tokens' size.
-        adapters: None leaves the backbone as it is.
-        vision: None makes a text-only model, which refuses batches with photos.
+        t5: a T5ForConditionalGeneration with the vocabulary of the tokenizer.
+        adapters: None adds no adapters.
+        vision: None makes a text-only model, which rejects batches with photos.
 
     Example (trained parts): `t5`, `whole_word`, `category`, `visual`, `adapters` are the five children.
     """
@@ -46,24 +46,24 @@ class VIP5(nn.Module):
         self.adapters = None if adapters is None else attach_adapters(t5, adapters, self._route)
 
     def embed(self, batch: Batch) -> Tensor:
-        """Encoder input (B, S, D): token embeddings, visual tokens in their places, whole-word and category added."""
+        """Encoder input (B, S, D): token embeddings and visual tokens plus whole-word and category embeddings."""
         embeddings: Tensor = self.t5.shared(batch.input_ids)
         if self.visual is not None:
             tokens = self.visual(batch.image_features, batch.image_present)
-            embeddings = place(embeddings, tokens, batch.category_ids == 1)
+            embeddings = insert_visual_tokens(embeddings, tokens, batch.category_ids == 1)
         elif batch.image_features.shape[1]:
             raise ModelError(
-                "a batch with photos for a text-only model", "a text-only batch", "load the corpus with photos=None"
+                "a batch with photos for a text-only model", "a text-only batch", "load the dataset with photos=None"
             )
         small: Tensor = self.whole_word(batch.whole_word_ids) + self.category(batch.category_ids)
         return embeddings + small
 
     def route(self, families: Tensor) -> None:
-        """Says to which families (B,) the rows belong that pass next through single parts of the backbone."""
+        """Sets the prompt family of each row (B,) for the adapters' next forward pass."""
         self._route.families = families
 
     def encode(self, batch: Batch) -> Tensor:
-        """Encoder states (B, S, D); rows of the batch may belong to different families."""
+        """Encoder states (B, S, D); rows may belong to different families."""
         self._route.families = batch.families
         output = self.t5.encoder(inputs_embeds=self.embed(batch), attention_mask=batch.mask)
         states: Tensor = output.last_hidden_state
@@ -72,12 +72,12 @@ class VIP5(nn.Module):
     def decode(
         self, decoder_input_ids: Tensor, states: Tensor, attention_mask: Tensor | None, families: Tensor
     ) -> Tensor:
-        """Decoder states (B, T, D), scaled as the output layer wants them.
+        """Decoder states (B, T, D), scaled for the output layer.
 
         Args:
-            decoder_input_ids: (B, T) int64, beginning with 0.
+            decoder_input_ids: (B, T) int64, starting with 0.
             states: (B, S, D), from `encode`.
-            attention_mask: (B, S) bool, of the source; None where it has no padding.
+            attention_mask: (B, S) bool, of the source; None if it has no padding.
             families: (B,) int64.
         """
         self._route.families = families
@@ -93,17 +93,19 @@ class VIP5(nn.Module):
     def logits(
         self, decoder_input_ids: Tensor, states: Tensor, attention_mask: Tensor | None, families: Tensor
     ) -> Tensor:
-        """Logits (B, T, V) of the token that follows each of `decoder_input_ids`; arguments as in `decode`."""
+        """Logits (B, T, V) of the token after each of `decoder_input_ids`; arguments as in `decode`."""
         logits: Tensor = self.t5.lm_head(self.decode(decoder_input_ids, states, attention_mask, families))
         return logits
 
-    def forward(self, batch: Batch, soft: SoftTargets | None = None, left_out: LeftOut | None = None) -> TokenLosses:
-        """The loss of every target token, given those before it.
+    def forward(
+        self, batch: Batch, soft: SoftTargets | None = None, masked_tokens: MaskedTokens | None = None
+    ) -> TokenLosses:
+        """The loss of every target token (teacher forcing).
 
         Args:
             batch: B rows.
-            soft: changes what the first tokens of some rows are asked for.
-            left_out: tokens that the first step of some rows does without.
+            soft: soft targets for the first target token of some rows.
+            masked_tokens: tokens to mask in the first decoder step of some rows.
         """
         states = self.encode(batch)
         hidden = self.decode(shifted_right(batch.labels), states, batch.mask, batch.families)
@@ -112,14 +114,14 @@ class VIP5(nn.Module):
             raise ValueError("Batch.label_positions is set when the batch is made")
         logits = self.t5.lm_head(hidden.flatten(0, 1)[positions])  # (N, V)
         rows = positions.div(batch.labels.shape[1], rounding_mode="floor")
-        if left_out is not None:
-            logits = leave_out(logits, rows, left_out)
+        if masked_tokens is not None:
+            logits = mask_seen_logits(logits, rows, masked_tokens)
         losses = token_losses(logits, batch.labels.flatten()[positions], rows, batch.families)
         return losses if soft is None else with_soft_targets(losses, logits, soft)
 
 
 def shifted_right(labels: Tensor) -> Tensor:
-    """Decoder input for `labels` (B, T): one to the right behind 0, padding -100 replaced by 0.
+    """Decoder input for `labels` (B, T): shifted right, starting with 0; padding -100 becomes 0.
 
     Example: [[7, 1, -100]] -> [[0, 7, 1]]
     """
@@ -128,12 +130,12 @@ def shifted_right(labels: Tensor) -> Tensor:
 
 
 def set_trainable(model: VIP5, *, tune: Literal["parts", "full"], small_embeddings: bool) -> list[str]:
-    """Freezes what the method freezes and returns the names of the parameters that train, in the model's order.
+    """Sets `requires_grad` of all parameters and returns the names of the trainable ones, in the model's order.
 
     Args:
-        model: its `requires_grad` flags are set.
-        tune: "parts" trains adapters, visual projector, layer norms and "no photo" vectors; "full" everything.
-        small_embeddings: whether the whole-word and category tables train as well.
+        model: changed in place.
+        tune: "parts" trains adapters, visual projector, layer norms and "no photo" vectors; "full" trains everything.
+        small_embeddings: whether to train the whole-word and category embeddings.
     """
     trained = []
     for name, parameter in model.named_parameters():
@@ -149,7 +151,7 @@ def set_trainable(model: VIP5, *, tune: Literal["parts", "full"], small_embeddin
 
 
 def is_norm(name: str) -> bool:
-    """Whether the parameter called `name` is the weight of a layer norm.
+    """Returns whether the parameter `name` is the weight of a layer norm.
 
     Example: "t5.encoder.final_layer_norm.weight" and "visual.norm.weight" are.
     """

@@ -1,7 +1,6 @@
-"""The device that a stage computes on, and in which arithmetic.
+"""Device selection, mixed precision and transfers to a device.
 
-Enters: the settings' `device`, `num_threads` and `dtype`. Leaves: a torch device, and the context of a forward pass.
-Trade-off: torch's number of threads is set for the whole process, as torch knows no other.
+Reads the settings `device`, `num_threads` and `dtype`. The number of threads applies to the whole process.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -17,7 +16,7 @@ CPU = torch.device("cpu")
 
 
 class OnDevice(Protocol):
-    """What says where to compute: the settings of a training loop or of `evaluate`."""
+    """Settings that select a device: those of a training loop or of `evaluate`."""
 
     @property
     def device(self) -> str:
@@ -25,19 +24,19 @@ class OnDevice(Protocol):
 
     @property
     def num_threads(self) -> int | None:
-        """CPU threads; None leaves torch's choice."""
+        """CPU threads; None for torch's default."""
 
 
 def device_of(params: OnDevice) -> torch.device:
-    """The device that the settings ask for, with torch's number of CPU threads set.
+    """Returns the device of the settings and sets torch's number of CPU threads.
 
     Raises:
-        ParamsError: a GPU is asked for and none is there.
+        ParamsError: the device is unknown, or a GPU is requested and none is available.
     """
     if params.num_threads is not None:
         torch.set_num_threads(params.num_threads)
     if params.device == "auto":
-        return torch.device(distributed.own_gpu() if torch.cuda.is_available() else "cpu")
+        return torch.device(distributed.local_gpu() if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(params.device)
     except RuntimeError as error:
@@ -47,13 +46,13 @@ def device_of(params: OnDevice) -> torch.device:
     return device
 
 
-def arithmetic(device: torch.device, dtype: str) -> AbstractContextManager[Any]:
-    """The context of a forward pass: bfloat16 by autocast, or float32 as it is."""
+def autocast(device: torch.device, dtype: str) -> AbstractContextManager[Any]:
+    """The context of a forward pass: autocast to bfloat16, or no change for float32."""
     return torch.autocast(device.type, torch.bfloat16) if dtype == "bfloat16" else nullcontext()
 
 
-def moved(values: Tensor, device: torch.device) -> Tensor:
-    """`values` on `device`; a GPU is not waited for."""
+def to_device(values: Tensor, device: torch.device) -> Tensor:
+    """Copies `values` to `device`; copies from the CPU to a GPU are asynchronous."""
     if device.type != "cuda" or values.device.type != "cpu":
         return values.to(device)
     return values.pin_memory().to(device, non_blocking=True)

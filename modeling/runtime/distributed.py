@@ -1,8 +1,8 @@
-"""Several processes that train one model: `torchrun --nproc-per-node N -m modeling.train`.
+"""Data-parallel training in several processes: `torchrun --nproc-per-node N -m modeling.train`.
 
-Enters: what torchrun puts into the environment. Leaves: the same gradients and decisions in every process.
-Trade-off: one sum over all gradients after the last pass of a step, instead of a wrapper around the model: few
-numbers train, and a wrapper must be told of passes that accumulate.
+Reads the environment variables of torchrun; gives every process the same gradients and decisions.
+Trade-off: one all-reduce of all gradients after the last microbatch of a step instead of DistributedDataParallel,
+because few parameters train and gradient accumulation needs no special handling.
 """
 
 import os
@@ -23,18 +23,18 @@ def world() -> int:
 
 
 def rank() -> int:
-    """This process among them, from 0; the first one measures and writes."""
+    """Rank of this process, from 0; only rank 0 validates and writes."""
     return int(os.environ.get("RANK", "0"))
 
 
-def own_gpu() -> str:
-    """The GPU of this process."""
+def local_gpu() -> str:
+    """Device name of the GPU of this process."""
     return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[None]:
-    """Inside, the processes can talk; nothing happens where there is one."""
+def process_group(device: torch.device) -> Iterator[None]:
+    """Initialises the default process group inside the context; does nothing for a single process."""
     if world() == 1:
         yield
         return
@@ -46,8 +46,8 @@ def joined(device: torch.device) -> Iterator[None]:
         dist.destroy_process_group()
 
 
-def add_up_gradients(parameters: Sequence[nn.Parameter]) -> None:
-    """Every gradient becomes the sum of the processes' gradients; one that a process lacks counts as zeros."""
+def all_reduce_gradients(parameters: Sequence[nn.Parameter]) -> None:
+    """Replaces every gradient by its sum over all processes; a missing gradient counts as zeros."""
     if world() == 1:
         return
     flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters])
@@ -57,17 +57,17 @@ def add_up_gradients(parameters: Sequence[nn.Parameter]) -> None:
         parameter.grad = part.view_as(parameter)
 
 
-def add_up(values: Tensor) -> Tensor:
-    """The sum of `values` over the processes."""
+def all_reduce_sum(values: Tensor) -> Tensor:
+    """Sums `values` in place over all processes and returns them."""
     if world() > 1:
         dist.all_reduce(values)
     return values
 
 
-def from_the_first(find: Callable[[], T]) -> T:
-    """What `find` returns in the first process; the others do not call it."""
+def broadcast_from_rank0(compute: Callable[[], T]) -> T:
+    """Calls `compute` in rank 0 only and returns its result in every process."""
     if world() == 1:
-        return find()
-    found: list[T | None] = [find() if rank() == 0 else None]
-    dist.broadcast_object_list(found, src=0)
-    return found[0]  # type: ignore[return-value]  # the first process put it there
+        return compute()
+    results: list[T | None] = [compute() if rank() == 0 else None]
+    dist.broadcast_object_list(results, src=0)
+    return results[0]  # type: ignore[return-value]  # rank 0 has set it

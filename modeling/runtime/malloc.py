@@ -1,8 +1,7 @@
-"""Keeps freed memory in the process, so that large tensors are not paged in anew at every operation.
+"""Configures glibc's allocator to keep freed memory in the process.
 
-Enters: nothing. Leaves: glibc's allocator with other settings, for the rest of the process.
-Trade-off: the process holds its peak memory until it ends. By default glibc gives blocks above 32 MB back to the kernel
-at once, and the page faults of the next such block cost up to ten times the arithmetic done on it.
+Trade-off: the process keeps its peak memory until it exits. By default glibc returns blocks above 32 MB to the kernel
+immediately, and the page faults of the next such block cost up to ten times the computation on it.
 """
 
 import ctypes
@@ -10,12 +9,12 @@ import sys
 
 import torch
 
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # names of mallopt's parameters in malloc.h
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # parameters of mallopt, from malloc.h
 _NEVER, _GROW_BY = -1, 64 * 2**20
 
 
-def keep_heap() -> bool:
-    """Sets the allocator; returns whether it took the settings (glibc on Linux does, others are left alone)."""
+def tune_malloc() -> bool:
+    """Configures the allocator for the rest of the process; returns False where it is not glibc's."""
     if sys.platform != "linux":
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
@@ -24,6 +23,6 @@ def keep_heap() -> bool:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether torch, on a GPU or a CPU, could not get memory."""
+    """Returns whether `error` means that a GPU or CPU allocation failed."""
     known = ("not enough memory", "can't allocate memory", "out of memory")
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(text in str(error).lower() for text in known)

@@ -1,7 +1,7 @@
-"""Which measured step is kept, and when none better is to be expected.
+"""Keeps the best weights by a validation metric, and stops early when the metric no longer improves.
 
-Enters: what was measured, and the weights at that moment. Leaves: the best weights.
-Trade-off: a copy of all that trains stays in memory, so that the best step needs no second pass and no file.
+Reads validation metrics and the trainable weights; keeps a copy of the best ones.
+Trade-off: the copy of all trainable parameters stays in memory, so that restoring them reads no file.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,16 +12,16 @@ from torch import Tensor, nn
 from features.errors import ParamsError
 
 
-class Choice:
-    """The best measurement so far.
+class BestCheckpoint:
+    """The best validation so far and its weights.
 
     Args:
-        by: loss, hr@10 or last, as in `LoopParams.select_by`.
-        patience: measurements without a better one before `is_out_of_patience`; None for never.
+        metric: loss, hr@10 or last, as in `LoopParams.checkpoint_metric`.
+        patience: validations without improvement before `is_out_of_patience`; None never stops early.
     """
 
-    def __init__(self, by: str, patience: int | None) -> None:
-        self.by, self.patience = by, patience
+    def __init__(self, metric: str, patience: int | None) -> None:
+        self.metric, self.patience = metric, patience
         self.worse_in_a_row = 0
         self.weights: dict[str, Tensor] = {}
 
@@ -30,29 +30,32 @@ class Choice:
         """Whether training should stop early."""
         return self.patience is not None and self.worse_in_a_row >= self.patience
 
-    def is_better(
-        self, found: Mapping[str, float], best: Mapping[str, float], trained: Sequence[tuple[str, nn.Parameter]]
+    def update(
+        self, metrics: Mapping[str, float], best: Mapping[str, float], trainable: Sequence[tuple[str, nn.Parameter]]
     ) -> bool:
-        """Whether `found` beats `best`; the weights are then kept.
+        """Returns whether `metrics` improves on `best`; if so, copies the weights.
 
         Raises:
-            ParamsError: HR@10 is to choose and is not measured.
+            ParamsError: the metric is hr@10 and `metrics` has no HR@10.
         """
-        if self.by == "hr@10" and "valid_hr@10" not in found:
-            raise ParamsError("select_by: hr@10 with identifiers of several tokens", "loss or last", "change it")
-        better = not best or self.by == "last" or self._score(found) > self._score(best)
-        self.worse_in_a_row = 0 if better else self.worse_in_a_row + 1
-        if better and self.by != "last":
-            self.weights = {name: parameter.detach().clone() for name, parameter in trained}
-        return better
+        if self.metric == "hr@10" and "valid_hr@10" not in metrics:
+            raise ParamsError(
+                "checkpoint_metric: hr@10 with identifiers of several tokens", "loss or last", "change it"
+            )
+        improved = not best or self.metric == "last" or self._score(metrics) > self._score(best)
+        self.worse_in_a_row = 0 if improved else self.worse_in_a_row + 1
+        if improved and self.metric != "last":
+            self.weights = {name: parameter.detach().clone() for name, parameter in trainable}
+        return improved
 
-    def restore(self, trained: Sequence[tuple[str, nn.Parameter]]) -> None:
-        """Puts the best weights back, where a best was chosen."""
+    def restore(self, trainable: Sequence[tuple[str, nn.Parameter]]) -> None:
+        """Copies the best weights back; does nothing for the metric last."""
         with torch.no_grad():
-            for name, parameter in trained:
+            for name, parameter in trainable:
                 if name in self.weights:
                     parameter.copy_(self.weights[name])
 
-    def _score(self, found: Mapping[str, float]) -> tuple[float, float]:
-        """Higher is better; the loss breaks ties of HR@10."""
-        return (found["valid_hr@10"], -found["valid_loss"]) if self.by == "hr@10" else (-found["valid_loss"], 0.0)
+    def _score(self, metrics: Mapping[str, float]) -> tuple[float, float]:
+        """Higher is better; the loss breaks ties in HR@10."""
+        loss = metrics["valid_loss"]
+        return (metrics["valid_hr@10"], -loss) if self.metric == "hr@10" else (-loss, 0.0)

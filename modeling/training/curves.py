@@ -1,7 +1,7 @@
-"""The curve and the final numbers of a training run as plain files.
+"""Writes the loss curve and the final metrics of a training run.
 
-Enters: a `History`. Leaves: `plots/<dataset>/<stage>.csv` and `metrics/<dataset>/<stage>.json`.
-Trade-off: seconds, speed and memory are told in the log only, so that a repeated run leaves the same bytes.
+Reads a `TrainingLog`. Writes `plots/<dataset>/<stage>.csv` and `metrics/<dataset>/<stage>.json`.
+Trade-off: seconds, speed and memory appear in the log only, so that a repeated run writes identical files.
 """
 
 import csv
@@ -10,7 +10,7 @@ from typing import Any
 
 from features.runtime.stage import Places
 from features.schema import FAMILIES
-from modeling.training.training_log import History
+from modeling.training.training_log import TrainingLog
 
 COLUMNS = (
     "step", "epoch", "loss", *(f"loss_{family}" for family in FAMILIES), "learning_rate",
@@ -18,28 +18,28 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def write_curve(places: Places, stage: str, history: History) -> None:
-    """Writes the rows of `history`; a cell is empty where nothing was measured."""
+def write_curve(places: Places, stage: str, training_log: TrainingLog) -> None:
+    """Writes the rows of `training_log` as CSV; cells without a value stay empty."""
     path = places.plots(f"{stage}.csv")
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(stream, COLUMNS, restval="", lineterminator="\n")
         writer.writeheader()
-        writer.writerows([{name: _cell(value) for name, value in row.items()} for row in history.rows])
+        writer.writerows([{name: _cell(value) for name, value in row.items()} for row in training_log.rows])
 
 
-def write_metrics(places: Places, stage: str, history: History, **more: Any) -> None:
-    """Writes the final numbers; `more` is what the stage knows besides, such as parameter counts."""
+def write_metrics(places: Places, stage: str, training_log: TrainingLog, **more: Any) -> None:
+    """Writes the final metrics as JSON, with `more` entries of the stage such as parameter counts."""
     path = places.metrics(f"{stage}.json")
     path.parent.mkdir(parents=True, exist_ok=True)
     numbers = {
-        "steps": history.steps,
-        "examples": history.examples,
-        "source_tokens": history.source_tokens,
-        "padding_share": round(history.padding_share, 4),
-        "stopped": history.stopped,
-        "best_step": history.best_step,
-        "best": {name: round(value, 6) for name, value in history.best.items()},
+        "steps": training_log.steps,
+        "examples": training_log.examples,
+        "source_tokens": training_log.source_tokens,
+        "padding_share": round(training_log.padding_share, 4),
+        "stopped": training_log.stopped,
+        "best_step": training_log.best_step,
+        "best": {name: round(value, 6) for name, value in training_log.best.items()},
         **more,
     }
     path.write_text(json.dumps(numbers, indent=1, sort_keys=True) + "\n", encoding="utf-8")

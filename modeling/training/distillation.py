@@ -1,10 +1,10 @@
-"""Soft targets of next-item prompts: what the ridge regression would answer to the items that a prompt names.
+"""Distils a ridge regression (EASE) into the model: soft targets for next-item prompts.
 
-Enters: train prompts, the train split's purchases, title words on request. Leaves: odds of all items by row.
-Trade-off: the odds are made anew for every pass (a row of I numbers an item named) instead of being stored.
+Reads train prompts, train interactions and, optionally, title words; returns item probabilities for each row.
+Trade-off: the probabilities are recomputed for every microbatch, because storing them takes I numbers per row.
 
-Why: one bought item out of thousands says little, and the items of train users are what the item vectors were made
-from, so that a model of this size learns its users by heart before it learns the rule (docs/decisions/0026).
+Why: a single purchased item out of thousands is a weak signal, and a model of this size memorises its train users
+before it generalises (docs/decisions/0026).
 """
 
 import numpy as np
@@ -14,25 +14,25 @@ import torch
 from features.errors import ParamsError
 from modeling.collaborative.ease import Ridge, item_weights
 from modeling.config.settings import TeacherParams
-from modeling.data.prompt_dataset import Corpus
+from modeling.data.prompt_dataset import PromptDataset
 from modeling.data.ragged import IntArray, Ragged
-from modeling.data.tokenizer import Tokens
+from modeling.data.tokenizer import VIP5Tokenizer
 from modeling.models.targets import SoftTargets
-from modeling.runtime.devices import CPU, moved
+from modeling.runtime.devices import CPU, to_device
 
 
 class Teacher:
-    """Answers for the rows of one corpus.
+    """Soft targets for the rows of one dataset.
 
     Args:
         corpus: train prompts.
-        item_tokens: (I,) the one token of items 1 to I.
-        ridge: the regression, on the device that trains.
-        share: of the loss.
+        item_tokens: (I,) token ids of items 1 to I.
+        ridge: the regression, on the training device.
+        weight: weight of the soft targets in the loss of a row, from 0 to 1.
     """
 
-    def __init__(self, corpus: Corpus, item_tokens: IntArray, ridge: Ridge, share: float) -> None:
-        self.ridge, self.share = ridge, share
+    def __init__(self, corpus: PromptDataset, item_tokens: IntArray, ridge: Ridge, weight: float) -> None:
+        self.ridge, self.weight = ridge, weight
         self.tokens = torch.from_numpy(np.asarray(item_tokens, np.int64)).to(ridge.weights.device)
         item_of = np.zeros(max(corpus.tokens.size, int(item_tokens.max(initial=0)) + 1), np.int64)
         item_of[item_tokens] = np.arange(1, len(item_tokens) + 1)
@@ -42,48 +42,50 @@ class Teacher:
         rows = np.flatnonzero(self.named.lengths > 0)
         self.answers[corpus.next_item_rows(rows)] = True
 
-    def soft(self, rows: IntArray, device: torch.device) -> SoftTargets | None:
-        """For a batch of `rows` of the corpus; None where none of them asks for the next item."""
-        places = np.flatnonzero(self.answers[rows])
-        if not len(places):
+    def soft_targets(self, rows: IntArray, device: torch.device) -> SoftTargets | None:
+        """Soft targets for a batch of `rows`; None if it has no next-item prompt."""
+        positions = np.flatnonzero(self.answers[rows])
+        if not len(positions):
             return None
-        odds = self.ridge.odds(self.named, np.asarray(rows, np.int64)[places])
-        return SoftTargets(moved(torch.from_numpy(places), device), odds, self.tokens, self.share)
+        probabilities = self.ridge.probabilities(self.named, np.asarray(rows, np.int64)[positions])
+        return SoftTargets(to_device(torch.from_numpy(positions), device), probabilities, self.tokens, self.weight)
 
 
 def make_ridge(
     params: TeacherParams, texts: list[str], train: Ragged, words: Ragged | None, device: torch.device = CPU
 ) -> Ridge | None:
-    """The regression that `params` describe; None where they ask for no teacher.
+    """Fits the regression that `params` describe; None if distillation is off.
 
     Args:
-        params: what it is for, and the regression.
-        texts: the identifier of item i + 1 as a prompt writes it.
-        train: row u: the train items of user u, from 1.
-        words: row w: the items whose titles have word w; None leaves titles out.
-        device: where it is made and stays.
+        params: settings of the distillation and the regression.
+        texts: the identifier of item i + 1, as prompts contain it.
+        train: row u holds the train items of user u, counted from 1.
+        words: row w holds the items whose titles contain word w; None ignores titles.
+        device: the device of the regression.
 
     Raises:
-        ParamsError: items are too many for a dense matrix.
+        ParamsError: the catalogue is too large for a dense matrix.
     """
-    if not params.is_asked:
+    if not params.is_enabled:
         return None
     if not params.ridge.allows(len(texts)):
         raise ParamsError(
             f"pretrain.teacher with {len(texts):,} items",
             f"at most {params.ridge.max_items:,} (teacher.ridge.max_items)",
-            "set share and vector_steps to 0, or raise the limit",
+            "set distillation_weight and embedding_distillation_steps to 0, or raise the limit",
         )  # fmt: skip
     return Ridge(item_weights(train, words, len(texts), params.ridge, device), params.ridge)
 
 
-def tokens_of_items(tokens: Tokens, texts: list[str]) -> npt.NDArray[np.int64]:
-    """(I,) the one token of each item.
+def item_token_ids(tokens: VIP5Tokenizer, texts: list[str]) -> npt.NDArray[np.int64]:
+    """(I,) token id of each item.
 
     Raises:
-        ParamsError: items are not written as one token each.
+        ParamsError: an identifier has several tokens.
     """
     ids = [tokens.tokenizer.token_to_id(text) for text in texts]
     if not len(tokens.identifier_ids) or None in ids:
-        raise ParamsError("pretrain.teacher where an item is several tokens", "identifiers.scheme: token", "change one")
+        raise ParamsError(
+            "pretrain.teacher with identifiers of several tokens", "identifiers.scheme: token", "change one of them"
+        )
     return np.array(ids, np.int64)

@@ -1,9 +1,7 @@
-"""Adam with decoupled weight decay as VIP5 used it, and the learning rate's rise and fall.
+"""The AdamW of the transformers library, which VIP5 used, and a linear schedule with warm-up.
 
-Enters: named parameters with gradients. Leaves: changed parameters.
-Trade-off: torch's Adam does the moments; only what differs from torch.optim.AdamW is written here. Two differences move
-numbers: eps is added to the root of the uncorrected second moment, and the decay is applied after the
-step, to the updated value.
+Differs from torch.optim.AdamW in two ways that change results: eps is added to the root of the uncorrected second
+moment, and weight decay is applied after the step, to the updated value. torch's fused Adam computes the moments.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,15 +12,15 @@ from torch import Tensor, nn
 from modeling.models.vip5 import is_norm
 
 
-class DecayedAdam:
+class TransformersAdamW:
     """Step t: p -= lr sqrt(1 - b2^t) / (1 - b1^t) m / (sqrt(v) + eps); then p -= lr weight_decay p.
 
     Args:
-        named: names and parameters that train; biases never decay.
+        named: names and parameters to train; biases never decay.
         betas: decay rates of m and v.
         eps: added to sqrt(v).
-        weight_decay: times the learning rate.
-        decay_norms: whether layer norm weights decay (the paper) or not.
+        weight_decay: multiplied by the learning rate.
+        decay_norms: whether layer norm weights decay, as in the paper.
     """
 
     def __init__(
@@ -42,17 +40,17 @@ class DecayedAdam:
         self.adam = torch.optim.Adam(self.parameters, betas=betas, eps=eps, fused=True)
 
     def step(self, learning_rate: float, clip_norm: float) -> Tensor:
-        """One step; returns the global gradient norm before clipping, and forgets the gradients.
+        """Takes one step, clears the gradients and returns the global gradient norm before clipping.
 
-        A norm that is not finite changes nothing but the count of steps; no device is asked for that.
+        If the norm is not finite, only the step count changes; this needs no synchronisation with the device.
         """
         norm = nn.utils.clip_grad_norm_(self.parameters, clip_norm)
         bad = 1.0 - norm.isfinite().float()
-        self.adam.found_inf = bad  # type: ignore[attr-defined]  # torch's fused Adam leaves everything as it is then
+        self.adam.found_inf = bad  # type: ignore[attr-defined]  # torch's fused Adam then skips the step
         self.steps += 1
         group = self.adam.param_groups[0]
         group["lr"] = learning_rate
-        # torch divides sqrt(v) by sqrt(1 - b2^t) before it adds eps.
+        # torch divides sqrt(v) by sqrt(1 - b2^t) before adding eps.
         group["eps"] = self.eps / (1 - self.betas[1] ** self.steps) ** 0.5
         self.adam.step()
         with torch.no_grad():
@@ -62,7 +60,7 @@ class DecayedAdam:
         return norm
 
     def moments(self) -> tuple[dict[str, Tensor], dict[str, float]]:
-        """Both moments by parameter (`first:NAME`, `second:NAME`), and how many steps each parameter has seen."""
+        """Both moments by parameter (`first:NAME`, `second:NAME`), and the number of steps of each parameter."""
         tensors: dict[str, Tensor] = {}
         seen: dict[str, float] = {}
         for name, parameter in zip(self.names, self.parameters, strict=True):
@@ -72,7 +70,7 @@ class DecayedAdam:
         return tensors, seen
 
     def restore(self, tensors: Mapping[str, Tensor], seen: Mapping[str, float], steps: int) -> None:
-        """Takes what `moments` returned, and the number of steps so far."""
+        """Restores what `moments` returned, and the number of steps so far."""
         self.steps = steps
         for name, parameter in zip(self.names, self.parameters, strict=True):
             if name in seen:
@@ -92,7 +90,7 @@ def decays(name: str, *, decay_norms: bool) -> bool:
 
 
 def rate_share(progress: float, warmup_share: float) -> float:
-    """Share of the highest learning rate at `progress` (0 to 1) of the run: linear rise, linear fall.
+    """Learning rate at `progress` (0 to 1) of the run, as a share of its maximum: linear warm-up, linear decay.
 
     Example: with a warm-up of 0.1, progress 0.05 -> 0.5, 0.1 -> 1.0, 0.55 -> 0.5, 1.0 -> 0.0.
     """

@@ -1,8 +1,7 @@
-"""The state of a training run on disk, so that a killed run goes on as if nothing had happened.
+"""Saves and loads the state of a training run, from which a killed run resumes with identical results.
 
-Enters: tensors by name and plain values. Leaves: `work/checkpoints/<digest>/step-<n>/` with tensors.safetensors and
-state.json, written last.
-Trade-off: random state needs no file: batches and dropout of step n follow from the seed and n alone.
+Writes `work/checkpoints/<digest>/step-<n>/` with tensors.safetensors and, last, state.json.
+Random state is not stored: the seed and the step number determine batches and dropout.
 """
 
 import json
@@ -22,7 +21,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class State:
-    """One moment of a run."""
+    """The state of a run after `step` steps."""
 
     step: int
     tensors: Mapping[str, Tensor]
@@ -30,43 +29,43 @@ class State:
 
 
 def save_state(folder: Path, state: State) -> Path:
-    """Writes `folder/step-<n>` whole, then removes older ones; returns it."""
+    """Writes `folder/step-<n>` atomically, removes older states and returns the folder."""
     from safetensors.torch import save_file
 
-    staging, place = folder / ".staging", folder / f"step-{state.step:09d}"
+    staging, final = folder / ".staging", folder / f"step-{state.step:09d}"
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()}
     save_file(tensors, staging / TENSORS_FILE)
     whole = {"format": FORMAT, "step": state.step, **state.values}
     (staging / STATE_FILE).write_text(json.dumps(whole, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    shutil.rmtree(place, ignore_errors=True)
-    staging.rename(place)
+    shutil.rmtree(final, ignore_errors=True)
+    staging.rename(final)
     for older in _finished(folder):
-        if older != place:
+        if older != final:
             shutil.rmtree(older)
-    return place
+    return final
 
 
 def load_state(folder: Path) -> State | None:
-    """The newest state below `folder`, or None.
+    """Loads the newest complete state in `folder`; None if there is none.
 
     Raises:
-        ModelError: it was written by a version with another layout.
+        ModelError: the state has another format version.
     """
     from safetensors.torch import load_file
 
-    places = _finished(folder)
-    if not places:
+    folders = _finished(folder)
+    if not folders:
         return None
-    values = json.loads((places[-1] / STATE_FILE).read_text(encoding="utf-8"))
+    values = json.loads((folders[-1] / STATE_FILE).read_text(encoding="utf-8"))
     if values.get("format") != FORMAT:
         raise ModelError(
-            f"a checkpoint of layout {values.get('format')} in {places[-1]}", f"layout {FORMAT}", "delete the folder"
+            f"a checkpoint of format {values.get('format')} in {folders[-1]}", f"format {FORMAT}", "delete the folder"
         )
-    return State(int(values["step"]), load_file(places[-1] / TENSORS_FILE), values)
+    return State(int(values["step"]), load_file(folders[-1] / TENSORS_FILE), values)
 
 
 def _finished(folder: Path) -> list[Path]:
-    """The complete states below `folder`, oldest first."""
+    """The folders of the complete states in `folder`, oldest first."""
     return sorted(path.parent for path in folder.glob(f"step-*/{STATE_FILE}"))

@@ -1,6 +1,6 @@
-"""What both training stages read, note in their manifests, and keep between two steps.
+"""Inputs, manifest entries and checkpoint folders that both training stages share.
 
-Enters: a stage's parameters and its context. Leaves: paths and the entries of a manifest.
+Reads a stage's parameters and context; returns paths and manifest entries.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,12 +16,12 @@ from modeling.config.settings import RUN_ONLY, LoopParams
 
 
 def prompt_tables(context: Context, split: str) -> list[Path]:
-    """The prompt tables of a split, one a family."""
+    """Paths of the prompt tables of `split`, one per family."""
     return [context.table(f"prompts/{split}/{family}") for family in schema.FAMILIES]
 
 
 def manifest_of(params: object, context: Context, tables: Sequence[str]) -> dict[str, Any]:
-    """What both training stages write into their manifests."""
+    """Manifest entries of both training stages: parameters, seed and digests of the input tables."""
     return {
         "params_digest": digest(params),
         "params": asdict(params),  # type: ignore[call-overload]  # every Params is a dataclass
@@ -31,8 +31,9 @@ def manifest_of(params: object, context: Context, tables: Sequence[str]) -> dict
 
 
 def checkpoints_of(context: Context, stage: str, loop: LoopParams, made_from: Mapping[str, Any]) -> Path:
-    """Where states of this run lie: a folder named by all that decides what is trained."""
-    how = {name: getattr(loop, name) for name in RUN_ONLY}
-    own = made_from["params"] | {"loop": {k: v for k, v in made_from["params"]["loop"].items() if k not in how}}
+    """The folder for states of this run, named by a digest of everything that determines the trained model."""
+    run_only = {name: getattr(loop, name) for name in RUN_ONLY}
+    loop_params = {k: v for k, v in made_from["params"]["loop"].items() if k not in run_only}
+    model_params = made_from["params"] | {"loop": loop_params}
     inputs = {key: value for key, value in made_from.items() if key not in {"params", "params_digest"}}
-    return context.checkpoints(digest({"stage": stage, "params": own, "dataset": context.dataset, **inputs}))
+    return context.checkpoints(digest({"stage": stage, "params": model_params, "dataset": context.dataset, **inputs}))

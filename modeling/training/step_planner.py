@@ -1,8 +1,7 @@
-"""The optimiser steps of an epoch as rows of a corpus, their passes, and the share of each process.
+"""Plans the optimizer steps of an epoch, splits them into microbatches and shards them over processes.
 
-Enters: the train prompts and the loop's settings. Leaves: arrays of row numbers that every process can work out alone,
-and steps with their batches, which beside a GPU are made one step ahead.
-Trade-off: a step is planned whole and then dealt out, so that one process and several take the same steps.
+Reads the train prompts and the settings of the loop. Yields steps with their batches; with a GPU, a thread prepares the
+next step's batches. Every process computes the same plan, so that any number of processes takes the same steps.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,36 +14,40 @@ import torch
 
 from features.runtime.seeds import rng
 from modeling.config.settings import LoopParams
-from modeling.data.length_batching import cut_into_passes, plan_steps
-from modeling.data.prompt_dataset import Batch, Corpus
+from modeling.data.length_batching import plan_steps, split_into_microbatches
+from modeling.data.prompt_dataset import Batch, PromptDataset
 from modeling.runtime import distributed
 
 Rows = npt.NDArray[np.int64]
 
 
-def epoch_steps(train: Corpus, params: LoopParams, seed: int, stage: str, epoch: int) -> list[Rows]:
-    """The rows of each step of one epoch: the rows of round `epoch` modulo the number of rounds, each once."""
+def epoch_steps(train: PromptDataset, params: LoopParams, seed: int, stage: str, epoch: int) -> list[Rows]:
+    """The rows of each step of one epoch: each row of round `epoch` modulo the number of rounds, once."""
     rounds = np.unique(train.rounds)
     rows = np.flatnonzero(train.rounds == rounds[epoch % len(rounds)])
     steps = plan_steps(
         train.lengths[rows],
         train.targets.lengths[rows],
         batch_size=params.batch_size,
-        mixing=params.mixing,
+        batching=params.batching,
         generator=rng(seed, stage, "batches", epoch),
     )
     return [rows[step] for step in steps]
 
 
-def passes_of(train: Corpus, rows: Rows, params: LoopParams) -> list[Rows]:
-    """The passes in which `rows`, all or some of a step, go through the model."""
-    return cut_into_passes(
-        rows, train.lengths, train.targets.lengths, mixing=params.mixing, tokens_per_batch=params.tokens_per_batch
+def microbatches_of(train: PromptDataset, rows: Rows, params: LoopParams) -> list[Rows]:
+    """Splits `rows` of a step into microbatches of similar length."""
+    return split_into_microbatches(
+        rows,
+        train.lengths,
+        train.targets.lengths,
+        batching=params.batching,
+        max_tokens_per_microbatch=params.max_tokens_per_microbatch,
     )
 
 
-def dealt(train: Corpus, rows: Rows, *, rank: int, world: int) -> Rows:
-    """The rows of a step that process `rank` of `world` takes: dealt out by length, so that all have as much to do."""
+def shard_rows(train: PromptDataset, rows: Rows, *, rank: int, world: int) -> Rows:
+    """The rows of a step for process `rank` of `world`, distributed by length so that all have similar work."""
     if world == 1:
         return rows
     return rows[np.argsort(train.lengths[rows], kind="stable")][rank::world]
@@ -56,26 +59,26 @@ class Step:
 
     epoch: int
     rows: Rows
-    """Of all processes."""
-    own: Rows
-    """Of this one."""
-    passes: list[Rows]
-    """The own rows, pass by pass."""
+    """Rows of all processes."""
+    local_rows: Rows
+    """Rows of this process."""
+    microbatches: list[Rows]
+    """`local_rows`, by microbatch."""
     batches: Iterable[Batch]
-    """The batch of each pass, on the device."""
+    """The batch of each microbatch, on the device."""
 
 
 def ready_steps(
-    steps: Iterable[tuple[int, Rows]], train: Corpus, params: LoopParams, device: torch.device
+    steps: Iterable[tuple[int, Rows]], train: PromptDataset, params: LoopParams, device: torch.device
 ) -> Iterator[Step]:
-    """The steps with their batches: made when asked for on a CPU; beside a GPU a thread makes the next step's."""
+    """Yields steps with their batches: created on demand on a CPU, one step ahead in a thread with a GPU."""
 
     def step_of(epoch: int, rows: Rows) -> Step:
-        own = dealt(train, rows, rank=distributed.rank(), world=distributed.world())
-        passes = passes_of(train, own, params) if len(own) else []
-        made = (train.batch(part, device) for part in passes)
-        batches = made if device.type == "cpu" else list(made)
-        return Step(epoch=epoch, rows=rows, own=own, passes=passes, batches=batches)
+        local_rows = shard_rows(train, rows, rank=distributed.rank(), world=distributed.world())
+        microbatches = microbatches_of(train, local_rows, params) if len(local_rows) else []
+        lazy = (train.batch(part, device) for part in microbatches)
+        batches = lazy if device.type == "cpu" else list(lazy)
+        return Step(epoch=epoch, rows=rows, local_rows=local_rows, microbatches=microbatches, batches=batches)
 
     if device.type == "cpu":
         yield from (step_of(*step) for step in steps)

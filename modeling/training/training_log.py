@@ -1,7 +1,6 @@
-"""What happened in a training run, for the curve, the metrics and the progress bar.
+"""The log of a training run: rows of the loss curve, final metrics and fields of the progress bar.
 
-Enters: numbers of the loop. Leaves: a `History`, and the words beside the bar.
-Trade-off: plain values throughout, so that a history goes into a checkpoint as JSON and comes back equal.
+Holds plain values only, so that a checkpoint stores the log as JSON and restores it unchanged.
 """
 
 import resource
@@ -15,17 +14,17 @@ Stopped = Literal["finished", "max_steps", "max_seconds", "patience"]
 
 
 @dataclass(kw_only=True)
-class History:
-    """What happened: `rows` for the curve file, the rest for the metrics file."""
+class TrainingLog:
+    """`rows` make the curve file; the other fields make the metrics file."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     steps: int = 0
     planned: int = 0
-    """Steps that the run would take if nothing ended it before."""
+    """Steps of the complete run, without early stopping or a time limit."""
     examples: int = 0
     source_tokens: int = 0
     slots: int = 0
-    """Source positions that went through the model, padding included."""
+    """Source positions processed by the model, including padding."""
     seconds: float = 0.0
     stopped: Stopped = "finished"
     best_step: int = 0
@@ -34,38 +33,38 @@ class History:
 
     @property
     def padding_share(self) -> float:
-        """Share of the positions that were padding."""
+        """Padding as a share of the source positions."""
         return 1 - self.source_tokens / self.slots if self.slots else 0.0
 
     @property
     def speed(self) -> float:
-        """Source tokens a second."""
+        """Source tokens per second."""
         return self.source_tokens / max(1e-9, self.seconds)
 
-    def ended_early(self) -> str:
-        """What to say of a run that its time limit ended.
+    def early_stop_message(self) -> str:
+        """The warning for a run that reached its time limit.
 
-        Example: "training was ended by its time limit (max_seconds) at step 115 of 272"
+        Example: "training stopped at its time limit (max_seconds) after step 115 of 272"
         """
-        return f"training was ended by its time limit (max_seconds) at step {self.steps:,} of {self.planned:,}"
+        return f"training stopped at its time limit (max_seconds) after step {self.steps:,} of {self.planned:,}"
 
     def ending(self) -> dict[str, Any]:
-        """How the run ended, as the model's manifest remembers it."""
+        """The entries of the model's manifest that describe how the run ended."""
         return {"stopped": self.stopped, "steps": self.steps, "planned_steps": self.planned}
 
 
 def peak_memory_gb(device: torch.device) -> float:
-    """The most memory taken so far, in GB: of the GPU where there is one, else of the process."""
+    """Peak memory in GB: of the GPU if `device` is one, else of the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
-    unit = 1 if sys.platform == "darwin" else 2**10  # bytes there, kilobytes elsewhere
+    unit = 1 if sys.platform == "darwin" else 2**10  # macOS reports bytes, Linux kilobytes
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
 
-def beside_the_bar(history: History, family_losses: dict[str, float]) -> dict[str, str]:
-    """Losses by family, speed, padding and memory."""
+def progress_fields(training_log: TrainingLog, family_losses: dict[str, float]) -> dict[str, str]:
+    """Fields shown beside the progress bar: losses by family, tokens per second, padding and memory."""
     return {name: f"{loss:.2f}" for name, loss in family_losses.items()} | {
-        "tokens/s": f"{history.speed:,.0f}",
-        "padding": f"{history.padding_share:.1%}",
-        "GB": f"{history.peak_memory_gb:.1f}",
+        "tokens/s": f"{training_log.speed:,.0f}",
+        "padding": f"{training_log.padding_share:.1%}",
+        "GB": f"{training_log.peak_memory_gb:.1f}",
     }

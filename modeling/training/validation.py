@@ -1,9 +1,9 @@
-"""What is measured while training: a fixed loss, and HR@10 where one step ranks all items exactly.
+"""Validation during training: the loss on fixed rows and, with one-token identifiers, HR@10.
 
-Enters: valid prompts. Leaves: `valid_loss` and, with one-token identifiers, `valid_hr@10`.
-Trade-off: a few hundred fixed rows with full catalogue ranking by one decoder step, instead of beam search: exact for
-one-token identifiers, not measured for others. Only prompts that training also uses are measured, so that held-out
-prompts stay unseen even by the choice of the checkpoint.
+Reads valid prompts; returns `valid_loss` and `valid_hr@10`.
+Trade-off: one decoder step ranks the whole catalogue, which is exact for one-token identifiers only; HR@10 is not
+computed for others. Only prompts used in training are evaluated, so that held-out prompts do not influence the choice
+of the checkpoint.
 """
 
 from collections.abc import Sequence
@@ -18,22 +18,22 @@ from torch import Tensor
 from features.runtime.seeds import rng
 from features.schema import FAMILIES
 from modeling.data.length_batching import plan_batches
-from modeling.data.prompt_dataset import Batch, Corpus
+from modeling.data.prompt_dataset import Batch, PromptDataset
 from modeling.models.vip5 import START_ID, VIP5
 
 TOP = 10
 _BATCH_ROWS, _BATCH_TOKENS = 64, 16_384
 
 
-class Measure:
-    """Measures a model on rows that never change.
+class Validator:
+    """Evaluates a model on the same rows each time.
 
     Args:
         corpus: the valid prompts.
-        rows: which of them, from `fixed_rows`.
+        rows: row numbers, from `fixed_rows`.
     """
 
-    def __init__(self, corpus: Corpus, rows: npt.NDArray[np.int64]) -> None:
+    def __init__(self, corpus: PromptDataset, rows: npt.NDArray[np.int64]) -> None:
         self.corpus = corpus
         self.num_rows = len(rows)
         plan = plan_batches(
@@ -45,7 +45,7 @@ class Measure:
         self.batches = [rows[batch] for batch in plan]
 
     def __call__(self, model: VIP5) -> dict[str, float]:
-        """`valid_loss` (nats a target token), `valid_loss_<family>` and, where rows allow it, `valid_hr@10`."""
+        """Returns `valid_loss` (nats per target token), `valid_loss_<family>` and, if defined, `valid_hr@10`."""
         device = next(model.parameters()).device
         identifiers = torch.from_numpy(self.corpus.tokens.identifier_ids.astype(np.int64)).to(device)
         sums = torch.zeros(2, len(FAMILIES), device=device)
@@ -60,15 +60,17 @@ class Measure:
                     ranks = first_step_ranks(model, self.corpus.batch(ranked, device), identifiers)
                     hits.append((ranks < TOP).float())
         totals, counts = sums.tolist()
-        found = {"valid_loss": sum(totals) / max(1.0, sum(counts))}
-        found |= {f"valid_loss_{f}": t / c for f, t, c in zip(FAMILIES, totals, counts, strict=True) if c}
+        metrics = {"valid_loss": sum(totals) / max(1.0, sum(counts))}
+        metrics |= {f"valid_loss_{f}": t / c for f, t, c in zip(FAMILIES, totals, counts, strict=True) if c}
         if hits:
-            found[f"valid_hr@{TOP}"] = float(torch.cat(hits).mean())
-        return found
+            metrics[f"valid_hr@{TOP}"] = float(torch.cat(hits).mean())
+        return metrics
 
 
-def fixed_rows(corpus: Corpus, trained_prompts: Sequence[str], per_family: int, seed: int) -> npt.NDArray[np.int64]:
-    """At most `per_family` rows a family of the prompts that training uses, drawn once by the seed, ascending."""
+def fixed_rows(
+    corpus: PromptDataset, trained_prompts: Sequence[str], per_family: int, seed: int
+) -> npt.NDArray[np.int64]:
+    """Samples up to `per_family` rows per family from prompts that training uses; ascending row numbers."""
     trained = pc.is_in(corpus.prompt_ids, pa.array(sorted(set(trained_prompts)), pa.string()))
     allowed = trained.to_numpy()
     chosen = []
@@ -80,7 +82,7 @@ def fixed_rows(corpus: Corpus, trained_prompts: Sequence[str], per_family: int, 
 
 
 def first_step_ranks(model: VIP5, batch: Batch, identifiers: Tensor) -> Tensor:
-    """Rank (B,) from 0 of each row's target among all identifiers that the row's source does not name."""
+    """Rank (B,), from 0, of each row's target among all identifiers that its source does not contain."""
     states = model.encode(batch)
     start = torch.full_like(batch.labels[:, :1], START_ID)
     logits = model.logits(start, states, batch.attention_mask, batch.families)[:, 0].float()  # (B, V)

@@ -21,9 +21,9 @@ def write_params(person: Person, old: str, new: str) -> None:
 
 def train_well(person: Person) -> None:
     """Lets item vectors start from titles and purchases: a model that learns the sample in seconds."""
-    write_params(person, "start: pass_through", "start: recent")
-    write_params(person, "item_vectors:", "item_vectors: titles")
-    write_params(person, "vector_steps:", "vector_steps: 100")
+    write_params(person, "init: identity", "init: recency")
+    write_params(person, "item_embedding_init:", "item_embedding_init: titles")
+    write_params(person, "embedding_distillation_steps:", "embedding_distillation_steps: 100")
 
 
 def test_a_weak_model_is_not_promoted_and_champions_are_changed_back_and_forth(

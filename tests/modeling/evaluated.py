@@ -15,7 +15,7 @@ from modeling import pretrain, train
 from modeling.config.settings import LoopParams
 from tests.modeling.world import MADE, NUM_ITEMS, write_world
 
-LOOP = LoopParams(epochs=1, max_steps=1, batch_size=30, valid_rows=0)
+LOOP = LoopParams(epochs=1, max_steps=1, batch_size=30, valid_examples_per_family=0)
 DATASET = {"format": "amazon2014", "reviews": ["r.json.gz"], "metadata": [], "photos": None}
 
 

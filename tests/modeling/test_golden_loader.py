@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from modeling.data.tokenizer import Tokens
+from modeling.data.tokenizer import VIP5Tokenizer
 from tests.modeling.golden import GOLDEN, T5_TOKENIZER, need
 
 pytestmark = pytest.mark.real
@@ -23,7 +23,7 @@ def share() -> dict[str, Any]:
     [("records", 290, 1024), ("extra_missing_title_or_name", 10, 1024), ("truncated_at_128_tokens", 6, 128)],
 )
 def test_ids_are_the_originals(share: dict[str, Any], part: str, count: int, max_source_tokens: int) -> None:
-    tokens = Tokens.load(T5_TOKENIZER, max_source_tokens=max_source_tokens, truncate="end")
+    tokens = VIP5Tokenizer.load(T5_TOKENIZER, max_source_tokens=max_source_tokens, truncate="end")
     records = share[part]
     assert len(records) == count
     encoded = tokens.encode([record["source_text"] for record in records])
@@ -37,7 +37,7 @@ def test_ids_are_the_originals(share: dict[str, Any], part: str, count: int, max
 
 
 def test_the_vocabulary_is_t5s_and_identifiers_follow_it(share: dict[str, Any]) -> None:
-    tokens = Tokens.load(T5_TOKENIZER)
+    tokens = VIP5Tokenizer.load(T5_TOKENIZER)
     assert (tokens.size, tokens.photo_id) == (32100, share["placeholder_id"]) == (32100, 32099)
     grown = tokens.with_identifiers(["<item_2>", "<item_10>"])
     assert grown.encode(["buy <item_2>, <item_10>"])[0].input_ids.tolist() == [805, 32101, 3, 6, 32100, 1]

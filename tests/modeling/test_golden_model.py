@@ -1,4 +1,4 @@
-"""The original's numbers on tiny seeded weights: every stage of the forward pass, gradients, three optimiser steps.
+"""The original's numbers on tiny seeded weights: every stage of the forward pass, gradients, three optimizer steps.
 
 The tolerances are those of the golden README, which gives one digit of the largest difference seen. In double
 precision, where only the golden file's own rounding is left, a difference passes that rounds to the README's figure or
@@ -19,9 +19,9 @@ import pytest
 import torch
 
 from modeling.data.prompt_dataset import Batch
-from modeling.kernels.fused_modules import quicken
+from modeling.kernels.fused_modules import use_fused_modules
 from modeling.models.vip5 import VIP5, set_trainable, shifted_right
-from modeling.training.optimizer import DecayedAdam
+from modeling.training.optimizer import TransformersAdamW
 from tests.modeling.golden import GOLDEN, golden_model, need, our_name
 
 pytestmark = pytest.mark.real
@@ -35,7 +35,7 @@ def golden() -> Golden:
         return dict(arrays)
 
 
-@pytest.fixture(params=["float64", "stock", "quick"])
+@pytest.fixture(params=["float64", "reference", "fused"])
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -45,8 +45,8 @@ def model(golden: Golden, kind: str) -> VIP5:
     """In double precision (the function itself), and in single with the library's parts and with training's own."""
     made: VIP5 = golden_model([str(name) for name in golden["parameter_names"]])
     set_trainable(made, tune="parts", small_embeddings=False)
-    if kind == "quick":
-        quicken(made.t5)
+    if kind == "fused":
+        use_fused_modules(made.t5)
     return made.double() if kind == "float64" else made
 
 
@@ -76,7 +76,7 @@ def close(kind: str) -> Close:
     `loss_weighted`, 4e-9 at 3.14, lies far below one unit in the last place (2.4e-7), and processors round its sums
     differently.
     """
-    times = {"float64": 1.0, "stock": 2.0, "quick": 4.0}[kind]
+    times = {"float64": 1.0, "reference": 2.0, "fused": 4.0}[kind]
 
     def check(found: torch.Tensor, expected: npt.NDArray[Any], figure: float) -> None:
         half_a_digit = 0.5 * 10 ** math.floor(math.log10(figure))
@@ -151,16 +151,16 @@ def gradient(parameters: dict[str, torch.nn.Parameter], name: str) -> torch.Tens
 
 
 @pytest.mark.parametrize(("prefix", "clip_norm"), [("adamw", 5.0), ("adamw_clip_half", 0.5)])
-def test_three_optimiser_steps(
+def test_three_optimizer_steps(
     close: Close, model: VIP5, batch: Batch, golden: Golden, prefix: str, clip_norm: float
 ) -> None:
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    optimiser = DecayedAdam(named, decay_norms=True)
+    optimizer = TransformersAdamW(named, decay_norms=True)
     losses, norms = [], []
     for _ in range(3):
         loss = model(batch).reduce("paper")
         loss.backward()
-        norms.append(optimiser.step(1e-3, clip_norm))
+        norms.append(optimizer.step(1e-3, clip_norm))
         losses.append(loss.detach())
     losses.append(model(batch).reduce("paper"))
     close(torch.stack(losses), golden[f"{prefix}_losses"], 5e-7 if prefix == "adamw" else 1e-6)

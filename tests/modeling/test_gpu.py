@@ -1,4 +1,4 @@
-"""What a GPU computes is what the CPU computes; the test of the look-ahead needs none."""
+"""A GPU computes the same results as the CPU; the prefetching tests need no GPU."""
 
 from dataclasses import replace
 from typing import Any
@@ -10,13 +10,13 @@ import torch
 from features.runtime.seeds import rng
 from modeling.config.settings import LoopParams
 from modeling.data.prompt_dataset import Batch, PhotoTable
-from modeling.data.seen_item_mask import LeftOut
+from modeling.data.seen_item_mask import MaskedTokens
 from modeling.decoding.constrained_search import constrained_beam_search, score_items
 from modeling.decoding.prefix_tree import build_tree
-from modeling.kernels.fused_modules import quicken
-from modeling.models.distill_item_embeddings import fit_vectors
+from modeling.kernels.fused_modules import use_fused_modules
+from modeling.models.distill_item_embeddings import distill_item_embeddings
 from modeling.models.targets import SoftTargets
-from modeling.runtime.devices import arithmetic
+from modeling.runtime.devices import autocast
 from modeling.training.distillation import make_ridge
 from modeling.training.step_planner import ready_steps
 from tests.modeling.kernels.test_fused_modules import batch, model
@@ -40,9 +40,9 @@ class Counted:
 
 
 @pytest.mark.parametrize("kind", ["cpu", "meta"])  # meta: any device that is not the CPU
-def test_the_steps_are_the_same_with_and_without_a_look_ahead(kind: str) -> None:
+def test_prefetching_does_not_change_the_steps(kind: str) -> None:
     corpus, rows = Counted(), [np.array([0, 1]), np.array([2, 3]), np.array([4, 5])]
-    params = LoopParams(mixing="lengths")
+    params = LoopParams(batching="length_bucketed")
     taken = []
     for step in ready_steps(enumerate(rows), corpus, params, torch.device(kind)):  # type: ignore[arg-type]
         assert len(corpus.made) <= len(taken) + 2  # one step ahead at most
@@ -50,7 +50,7 @@ def test_the_steps_are_the_same_with_and_without_a_look_ahead(kind: str) -> None
     assert taken == [(0, [0, 1]), (1, [2, 3]), (2, [4, 5])]
 
 
-def test_an_error_of_the_look_ahead_reaches_the_loop() -> None:
+def test_an_error_in_prefetching_reaches_the_loop() -> None:
     class Broken(Counted):
         def batch(self, rows: np.ndarray[Any, Any], device: torch.device) -> list[int]:
             raise ValueError("a bad row")
@@ -60,7 +60,7 @@ def test_an_error_of_the_look_ahead_reaches_the_loop() -> None:
         next(steps)
 
 
-def test_photos_gathered_elsewhere_have_the_cpus_shapes() -> None:
+def test_photos_on_another_device_have_the_cpus_shapes() -> None:
     photos = PhotoTable(rng(1, "photos").standard_normal((7, 3)).astype(np.float32), np.arange(7) > 0)
     ids = np.array([[1, 2], [0, 6]], np.int32)
     here, there = photos.of(ids, torch.device("cpu")), photos.of(ids, torch.device("meta"))
@@ -71,8 +71,8 @@ def test_photos_gathered_elsewhere_have_the_cpus_shapes() -> None:
 
 def gradients(place: str, dtype: str) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     made = model("full").to(place)
-    quicken(made.t5)
-    with arithmetic(torch.device(place), dtype):
+    use_fused_modules(made.t5)
+    with autocast(torch.device(place), dtype):
         losses = made(batch().to(place))
     losses.reduce("tokens").backward()
     found = {name: p.grad.cpu() for name, p in made.named_parameters() if p.grad is not None}
@@ -89,7 +89,7 @@ def test_losses_and_gradients_are_the_cpus() -> None:
 
 
 @needs_gpu
-def test_bfloat16_on_a_gpu_is_near() -> None:
+def test_bfloat16_on_a_gpu_is_close() -> None:
     (losses, expected), (there, found) = gradients("cpu", "float32"), gradients("cuda", "bfloat16")
     torch.testing.assert_close(there, losses, atol=0.05, rtol=0.02)
     whole = torch.cat([g.flatten() for g in expected.values()])
@@ -97,31 +97,35 @@ def test_bfloat16_on_a_gpu_is_near() -> None:
     assert float((whole - other).norm() / whole.norm()) < 0.03
 
 
-def taught_losses(place: str) -> torch.Tensor:
+def distillation_losses(place: str) -> torch.Tensor:
     made, device = model("full").to(place), torch.device(place)
-    quicken(made.t5)
-    odds = torch.tensor([[0.5, 0.25, 0.25], [0.0, 1.0, 0.0]])
-    soft = SoftTargets(torch.tensor([0, 2]).to(device), odds.to(device), torch.tensor([3, 4, 5]).to(device), 0.7)
-    left_out = LeftOut(torch.tensor([0, 0, 1]).to(device), torch.tensor([6, 7, 8]).to(device))
-    values: torch.Tensor = made(batch().to(device), soft, left_out).values
+    use_fused_modules(made.t5)
+    probabilities = torch.tensor([[0.5, 0.25, 0.25], [0.0, 1.0, 0.0]])
+    soft = SoftTargets(
+        torch.tensor([0, 2]).to(device), probabilities.to(device), torch.tensor([3, 4, 5]).to(device), 0.7
+    )
+    masked_tokens = MaskedTokens(torch.tensor([0, 0, 1]).to(device), torch.tensor([6, 7, 8]).to(device))
+    values: torch.Tensor = made(batch().to(device), soft, masked_tokens).values
     return values.detach().cpu()
 
 
 @needs_gpu
-def test_a_step_towards_a_teacher_is_the_cpus() -> None:
-    torch.testing.assert_close(taught_losses("cuda"), taught_losses("cpu"), atol=1e-5, rtol=1e-5)
+def test_a_distillation_step_is_the_cpus() -> None:
+    torch.testing.assert_close(distillation_losses("cuda"), distillation_losses("cpu"), atol=1e-5, rtol=1e-5)
 
 
 @needs_gpu
-def test_a_teacher_and_what_is_fitted_to_it_are_the_cpus() -> None:
+def test_a_teacher_and_distilled_embeddings_are_the_cpus() -> None:
     here, there = (make_ridge(ALWAYS, TEXTS, TRAIN, None, torch.device(place)) for place in ("cpu", "cuda"))
     assert here is not None
     assert there is not None
     torch.testing.assert_close(there.weights.cpu(), here.weights, atol=1e-5, rtol=1e-4)
     rows = np.arange(1, 6)
-    torch.testing.assert_close(there.odds(TRAIN, rows).cpu(), here.odds(TRAIN, rows), atol=1e-5, rtol=1e-3)
+    torch.testing.assert_close(
+        there.probabilities(TRAIN, rows).cpu(), here.probabilities(TRAIN, rows), atol=1e-5, rtol=1e-3
+    )
     start = torch.randn(len(TEXTS), 8, generator=torch.Generator().manual_seed(2))
-    fitted = [fit_vectors(start, TRAIN, ridge, steps=30, seed=1) for ridge in (here, there)]
+    fitted = [distill_item_embeddings(start, TRAIN, ridge, steps=30, seed=1) for ridge in (here, there)]
     torch.testing.assert_close(fitted[1], fitted[0], atol=1e-2, rtol=1e-2)
 
 
@@ -136,7 +140,7 @@ def test_rankings_and_scores_are_the_cpus(dtype: str) -> None:
     scores = score_items(made, rows, tree, listed)
     made = made.to("cuda")
     there: Batch = replace(rows).to("cuda")
-    with arithmetic(torch.device("cuda"), dtype):
+    with autocast(torch.device("cuda"), dtype):
         found = constrained_beam_search(made, there, tree, allowed, beam=100, top_k=20)
         others = score_items(made, there, tree, listed)
     near = 2e-4 if dtype == "float32" else 0.15

@@ -16,7 +16,9 @@ from modeling.config.settings import LoopParams
 from modeling.models.checkpoints import load_backbone_only, read_manifest
 from tests.modeling.world import NUM_ITEMS, curve, exit_code, write_world
 
-LOOP = LoopParams(epochs=8, batch_size=16, learning_rate=0.02, measure_every=20, select_by="hr@10", dropout=0.0)
+LOOP = LoopParams(
+    epochs=8, batch_size=16, learning_rate=0.02, eval_every_steps=20, checkpoint_metric="hr@10", dropout=0.0
+)
 PARAMS = pretrain.Params(loop=LOOP)
 
 
@@ -28,7 +30,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Context:
     return made
 
 
-def test_it_learns_what_follows_what(place: Context) -> None:
+def test_it_learns_the_order_of_items(place: Context) -> None:
     rows = curve(place, "pretrain")
     assert float(rows[-1]["loss"]) < 0.6 * float(rows[0]["loss"])
     assert set(rows[0]) >= {
@@ -41,7 +43,7 @@ def test_it_learns_what_follows_what(place: Context) -> None:
     assert metrics["best"]["valid_hr@10"] == 1.0
 
 
-def test_the_manifest_names_dataset_tables_parameters_and_weights(place: Context) -> None:
+def test_the_manifest_has_dataset_tables_and_parameters(place: Context) -> None:
     manifest = read_manifest(place, "pretrain")
     folder = place.model("pretrain")
     assert (manifest["dataset"], manifest["stage"], manifest["seed"]) == ("tiny", "pretrain", 5)
@@ -59,7 +61,7 @@ def test_the_manifest_names_dataset_tables_parameters_and_weights(place: Context
     ]  # fmt: skip
 
 
-def test_the_backbone_knows_nothing_of_photos(place: Context) -> None:
+def test_the_backbone_has_no_photo_tokens(place: Context) -> None:
     names = set(load_file(place.model("pretrain") / "model.safetensors"))
     assert {"whole_word.weight", "category.weight", "shared.weight"} <= names
     assert not [name for name in names if name.startswith(("visual", "adapters"))]
@@ -73,14 +75,14 @@ def test_a_second_run_writes_the_same_bytes(place: Context, tmp_path: Path) -> N
     assert again.plots("pretrain.csv").read_bytes() == place.plots("pretrain.csv").read_bytes()
 
 
-def test_no_epochs_take_the_backbone_as_it_is(tmp_path: Path) -> None:
+def test_zero_epochs_keep_the_backbone(tmp_path: Path) -> None:
     place = write_world(tmp_path)
     assert pretrain.run(pretrain.Params(loop=LoopParams(epochs=0)), place) == 0
     assert curve(place, "pretrain") == []
     assert len(load_backbone_only(place)[1].identifier_ids) == NUM_ITEMS
 
 
-def test_prompts_that_are_not_there_leave_no_model(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_missing_prompts_leave_no_model(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     place = write_world(tmp_path)
     shutil.rmtree(place.table("prompts/train/direct"))
     with caplog.at_level(logging.ERROR, logger="vip5"):
@@ -89,12 +91,12 @@ def test_prompts_that_are_not_there_leave_no_model(tmp_path: Path, caplog: pytes
     assert not place.model("pretrain").exists()
 
 
-def test_a_dataset_that_is_not_there_is_refused(place: Context, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_missing_dataset_is_rejected(place: Context, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.ERROR, logger="vip5"):
         assert exit_code(pretrain, PARAMS, replace(place, dataset="toys")) == 4
     assert "found no table at data/toys/" in caplog.text
 
 
-def test_a_negative_scale_is_refused() -> None:
+def test_a_negative_scale_is_rejected() -> None:
     with pytest.raises(ValueError, match="whole_word_scale must be at least 0"):
         pretrain.Params(whole_word_scale=-1.0)

@@ -24,7 +24,7 @@ def test_each_seed_trains_once_and_the_results_stay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     place = write_evaluated(tmp_path)
-    loop = {"epochs": LOOP.epochs, "max_steps": 1, "batch_size": 30, "valid_rows": 0, "num_threads": 1}
+    loop = {"epochs": LOOP.epochs, "max_steps": 1, "batch_size": 30, "valid_examples_per_family": 0, "num_threads": 1}
     quick = {"sasrec": {"width": 8, "epochs": 1}, "prompts": ["A-3", "B-5"], "num_threads": 1, "bootstrap_resamples": 5}
     params = {
         "dataset": "tiny", "seed": 5, "backbone": dict(BACKBONE), "num_visual_tokens": 2,

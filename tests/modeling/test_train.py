@@ -14,13 +14,13 @@ from features.runtime.stage import Context
 from features.store.tables import file_digest, input_digest
 from modeling import pretrain, train
 from modeling.config.settings import AdapterParams, LoopParams, VisionParams
-from modeling.data.prompt_dataset import Corpus, PhotoTable
+from modeling.data.prompt_dataset import PhotoTable, PromptDataset
 from modeling.models.checkpoints import load_backbone_only, load_vip5, open_model, read_manifest
 from modeling.models.vip5 import PHOTO_CONSTANTS
 from modeling.training.run_files import prompt_tables
 from tests.modeling.world import WIDTH, curve, exit_code, write_world
 
-LOOP = LoopParams(epochs=2, batch_size=16, valid_rows=0)
+LOOP = LoopParams(epochs=2, batch_size=16, valid_examples_per_family=0)
 FROZEN = train.Params(loop=LOOP, small_embeddings="frozen")
 
 
@@ -57,18 +57,18 @@ def test_training_changes_exactly_the_trainable_parts(trained: Context) -> None:
         assert torch.equal(parameter, start[name]) == frozen, name
         assert not frozen or torch.equal(parameter, old[name])
     photos = PhotoTable.load(trained.table("images/embeddings"))
-    corpus = Corpus.load(prompt_tables(trained, "test"), tokens, photos)
+    corpus = PromptDataset.load(prompt_tables(trained, "test"), tokens, photos)
     assert len(after(corpus.batch([0, 40, 80])).values) == int(corpus.targets.lengths[[0, 40, 80]].sum())
 
 
-def test_what_is_stored_holds_no_frozen_tensor_of_the_backbone(trained: Context) -> None:
+def test_the_checkpoint_has_no_frozen_backbone_tensors(trained: Context) -> None:
     names = set(load_file(trained.model("train") / "trained.safetensors"))
     own = {name for name in names if not name.startswith(("visual.", "adapters."))}
     assert {name for name in own if not name.endswith("layer_norm.weight")} <= set(PHOTO_CONSTANTS)
     assert names == set(read_manifest(trained, "train")["tensors"])
 
 
-def test_the_backbones_file_is_not_touched(place: Context) -> None:
+def test_the_backbone_file_is_unchanged(place: Context) -> None:
     before = file_digest(place.model("pretrain") / "model.safetensors")
     assert exit_code(train, train.Params(loop=LOOP, tune="full"), place) == 0
     assert file_digest(place.model("pretrain") / "model.safetensors") == before
@@ -87,7 +87,7 @@ def test_the_manifest_names_dataset_backbone_tables_and_shape(trained: Context) 
     }  # fmt: skip
 
 
-def test_curve_and_numbers_are_written(trained: Context) -> None:
+def test_curve_and_metrics_are_written(trained: Context) -> None:
     assert [row["step"] for row in curve(trained, "train")] == ["12"]
     metrics = json.loads(trained.metrics("train.json").read_text(encoding="utf-8"))
     assert (metrics["steps"], metrics["examples"]) == (12, 180)
@@ -102,17 +102,17 @@ def test_a_second_run_writes_the_same_bytes(trained: Context, place: Context) ->
     assert place.plots("train.csv").read_bytes() == trained.plots("train.csv").read_bytes()
 
 
-def test_a_photo_changes_what_is_predicted(place: Context) -> None:
+def test_a_photo_changes_predictions(place: Context) -> None:
     train.run(train.Params(loop=replace(LOOP, learning_rate=0.01), tune="full"), place)
     model, tokens = load_vip5(place)
     photos = PhotoTable.load(place.table("images/embeddings"))
     tables = prompt_tables(place, "test")
-    seeing, blind = Corpus.load(tables, tokens, photos), Corpus.load(tables, tokens, photos.withheld())
+    seeing, blind = PromptDataset.load(tables, tokens, photos), PromptDataset.load(tables, tokens, photos.withheld())
     with torch.no_grad():
         assert not torch.allclose(model(seeing.batch([0])).values, model(blind.batch([0])).values)
 
 
-def test_the_backbone_of_another_dataset_is_refused(place: Context, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_backbone_of_another_dataset_is_rejected(place: Context, caplog: pytest.LogCaptureFixture) -> None:
     for folder in ("data", "models"):
         shutil.copytree(place.root / folder / "tiny", place.root / folder / "toys")
     shutil.rmtree(place.root / "models" / "toys" / "train")

@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 
 from modeling.baselines.content import NEWEST, nearest, title_bm25
-from modeling.data.user_histories import Histories, known_before_test
+from modeling.data.user_histories import UserHistories, known_before_test
 from tests.modeling.baselines.test_counting import SEQUENCES, interactions
 
 TITLES = ["Red drum", "Blue drum kit", None, "Red shoe", "kit", "drum drum"]
 
 
 @pytest.fixture
-def histories() -> Histories:
+def histories() -> UserHistories:
     return known_before_test(interactions(SEQUENCES))
 
 
-def test_bm25_is_the_formula(histories: Histories) -> None:
+def test_bm25_is_the_formula(histories: UserHistories) -> None:
     scorer = title_bm25(histories, TITLES)
     assert scorer is not None
     words = [(title or "").lower().split() for title in TITLES]
@@ -41,12 +41,12 @@ def test_only_the_newest_titles_are_asked_for() -> None:
     assert (np.flatnonzero(scorer(np.array([1]))[0]) + 1).tolist() == items[2:-1]
 
 
-def test_without_content_there_is_no_rival(histories: Histories) -> None:
+def test_without_content_there_is_no_rival(histories: UserHistories) -> None:
     assert title_bm25(histories, [None] * 6) is None
     assert nearest(histories, np.zeros((6, 3), np.float32), np.zeros(6, bool)) is None
 
 
-def test_the_nearest_item_has_the_direction_of_the_known_ones(histories: Histories) -> None:
+def test_the_nearest_item_has_the_direction_of_the_known_ones(histories: UserHistories) -> None:
     vectors = np.array([[9, 1], [9, 1], [9, 1], [9, 1], [9, 0.5], [9, -3]], np.float32)  # 9: the common part
     present = np.array([True, True, True, True, True, False])
     scorer = nearest(histories, vectors, present)

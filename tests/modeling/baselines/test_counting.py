@@ -8,7 +8,7 @@ from features import schema
 from features.runtime.seeds import rng
 from features.store.tables import from_rows
 from modeling.baselines import counting
-from modeling.data.user_histories import Histories, known_before_test
+from modeling.data.user_histories import UserHistories, known_before_test
 
 NUM_ITEMS = 6
 SEQUENCES = {1: [1, 2, 3, 4, 5], 2: [1, 2, 4, 3, 6], 3: [2, 1, 5, 6, 4]}
@@ -34,21 +34,21 @@ def interactions(sequences: dict[int, list[int]], *, timestamps: bool = True) ->
 
 
 @pytest.fixture
-def histories() -> Histories:
+def histories() -> UserHistories:
     return known_before_test(interactions(SEQUENCES))
 
 
 USERS = np.array([1, 2, 3])
 
 
-def test_histories_hold_train_and_valid_but_not_test(histories: Histories) -> None:
+def test_histories_hold_train_and_valid_but_not_test(histories: UserHistories) -> None:
     assert histories.known.row(2).tolist() == [1, 2, 4, 3]
     assert histories.train.row(2).tolist() == [1, 2, 4]
     assert histories.targets.tolist() == [0, 5, 6, 4]
     assert histories.seen(np.array([3]), NUM_ITEMS).tolist() == [[True, True, False, False, True, True]]
 
 
-def test_popularity_counts_train_only(histories: Histories) -> None:
+def test_popularity_counts_train_only(histories: UserHistories) -> None:
     assert counting.train_counts(histories, NUM_ITEMS).tolist() == [3, 3, 1, 1, 1, 0]
 
 
@@ -57,7 +57,7 @@ def test_recent_popularity_counts_the_newest_share_of_train() -> None:
     assert counting.recent_counts(interactions(SEQUENCES, timestamps=False), NUM_ITEMS, 0.3) is None
 
 
-def test_item_knn_is_the_cosine_of_shared_users(histories: Histories) -> None:
+def test_item_knn_is_the_cosine_of_shared_users(histories: UserHistories) -> None:
     scores = counting.item_knn(histories, NUM_ITEMS)(np.array([1]))[0]
     train = {1: {1, 2, 3}, 2: {1, 2, 4}, 3: {1, 2, 5}}
 
@@ -69,7 +69,7 @@ def test_item_knn_is_the_cosine_of_shared_users(histories: Histories) -> None:
     np.testing.assert_allclose(scores, expected, atol=2e-4)
 
 
-def test_seen_items_never_stand_before_the_target(histories: Histories) -> None:
+def test_seen_items_never_stand_before_the_target(histories: UserHistories) -> None:
     scorer = counting.popularity(np.array([9, 8, 7, 6, 1, 0]))
     ranks = counting.ranks_among_unseen(scorer, histories, USERS, NUM_ITEMS)
     assert ranks.tolist() == [1, 2, 2]
@@ -82,7 +82,7 @@ def test_candidates_alone_are_ranked() -> None:
     assert ranks.tolist() == [2, 2, 3]
 
 
-def test_the_number_rule_counts_on_from_the_largest_number(histories: Histories) -> None:
+def test_the_number_rule_counts_on_from_the_largest_number(histories: UserHistories) -> None:
     assert counting.number_rule_ranks(histories, USERS).tolist() == [1, 2, 0]
 
 
@@ -108,14 +108,14 @@ def test_equal_scores_rank_the_target_in_the_middle_on_average() -> None:
     assert 40 < ranks.mean() < 57
 
 
-def test_random_ranks_do_not_depend_on_the_block(histories: Histories, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_random_ranks_do_not_depend_on_the_block(histories: UserHistories, monkeypatch: pytest.MonkeyPatch) -> None:
     scorer = counting.random_scores(NUM_ITEMS, 7)
     whole = counting.ranks_among_unseen(scorer, histories, USERS, NUM_ITEMS)
     monkeypatch.setattr("modeling.baselines.counting.BLOCK", 1)
     assert counting.ranks_among_unseen(scorer, histories, USERS, NUM_ITEMS).tolist() == whole.tolist()
 
 
-def test_recent_popularity_is_left_out_without_timestamps(histories: Histories) -> None:
+def test_recent_popularity_is_left_out_without_timestamps(histories: UserHistories) -> None:
     plain = {"random", "popularity", "item_knn"}
     for timestamps, expected in ((True, plain | {"recent_popularity"}), (False, plain)):
         table = interactions(SEQUENCES, timestamps=timestamps)

@@ -10,7 +10,7 @@ from modeling.baselines.run_baselines import Content, score_baselines
 from modeling.config.settings import RidgeParams
 from modeling.data.prompt_dataset import PhotoTable
 from modeling.data.ragged import Ragged
-from modeling.data.user_histories import Histories, known_before_test
+from modeling.data.user_histories import UserHistories, known_before_test
 from modeling.evaluation.popularity_negatives import popular_candidates
 from modeling.evaluation.rank_prompts import Rankings, listed_candidates, users_of
 from modeling.metrics.slices import popularity_thirds, slice_masks, slices_by_model
@@ -18,7 +18,7 @@ from tests.modeling.baselines.test_counting import NUM_ITEMS, SEQUENCES, USERS, 
 
 
 @pytest.fixture
-def histories() -> Histories:
+def histories() -> UserHistories:
     return known_before_test(interactions(SEQUENCES))
 
 
@@ -30,7 +30,7 @@ def ranked(users: list[int], targets: list[int], candidates: list[list[int]] | N
     )  # fmt: skip
 
 
-def test_all_baselines_rank_the_same_users_and_lists(histories: Histories) -> None:
+def test_all_baselines_rank_the_same_users_and_lists(histories: UserHistories) -> None:
     direct = ranked([1, 2], [5, 6], [[5, 6], [6, 5]])
     baselines = score_baselines(
         users={"sequential": users_of([ranked([1, 3], [5, 4])]), "direct": users_of([direct])},
@@ -64,7 +64,7 @@ def test_all_baselines_rank_the_same_users_and_lists(histories: Histories) -> No
     assert baselines.notes == {}
 
 
-def test_popular_candidates_are_unseen_distinct_and_fixed(histories: Histories) -> None:
+def test_popular_candidates_are_unseen_distinct_and_fixed(histories: UserHistories) -> None:
     counts = np.array([5, 1, 9, 0, 2, 7])
     listed = popular_candidates(histories, np.array([3, 1]), counts, num_negatives=2, seed=4)
     assert listed.tolist() == popular_candidates(histories, np.array([3, 1]), counts, num_negatives=2, seed=4).tolist()
@@ -94,7 +94,7 @@ def test_thirds_by_hand() -> None:
     assert popularity_thirds(np.array([6, 3, 2, 1, 0])).tolist() == [0, 1, 2, 2, -1]
 
 
-def test_slices_part_the_users_and_show_models_side_by_side(histories: Histories) -> None:
+def test_slices_part_the_users_and_show_models_side_by_side(histories: UserHistories) -> None:
     present = np.array([False, True, True, True, True, False, True])
     masks = slice_masks(
         USERS, histories.targets[USERS], histories=histories, counts=np.array([9, 0, 0, 1, 3, 0]), photo_present=present

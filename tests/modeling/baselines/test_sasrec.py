@@ -10,10 +10,10 @@ from features.runtime.seeds import rng
 from modeling.baselines import sasrec
 from modeling.baselines.counting import item_knn, ranks_among_unseen
 from modeling.baselines.run_baselines import undertraining_note
-from modeling.collaborative.spectral import item_vectors
+from modeling.collaborative.spectral import spectral_embeddings
 from modeling.config.sasrec import SasRecParams
 from modeling.data.ragged import Ragged
-from modeling.data.user_histories import Histories, known_before_test
+from modeling.data.user_histories import UserHistories, known_before_test
 from tests.modeling.baselines.test_counting import interactions
 
 QUICK = SasRecParams(width=16, num_heads=2, epochs=15, patience=30, batch_size=32, dropout=0.1, embedding_dropout=0.1)
@@ -22,7 +22,7 @@ USERS = np.arange(1, 201)
 
 
 @pytest.fixture(scope="module")
-def cycles() -> Histories:
+def cycles() -> UserHistories:
     """200 users who walk along a ring of 40 items: the next item depends on the order alone."""
     generator = rng(3, "ring")
     starts, lengths = generator.integers(0, NUM_ITEMS, 200), generator.integers(5, 12, 200)
@@ -34,12 +34,12 @@ def cycles() -> Histories:
     )  # fmt: skip
 
 
-def first_hits(scorer: sasrec.Scorer, histories: Histories) -> float:
+def first_hits(scorer: sasrec.Scorer, histories: UserHistories) -> float:
     return float((ranks_among_unseen(scorer, histories, USERS, NUM_ITEMS) == 1).mean())
 
 
 @pytest.mark.parametrize("negatives", [None, 8])
-def test_order_is_learned_that_co_occurrence_cannot_tell(cycles: Histories, negatives: int | None) -> None:
+def test_order_is_learned_that_co_occurrence_cannot_tell(cycles: UserHistories, negatives: int | None) -> None:
     trained = sasrec.train_sasrec(cycles, NUM_ITEMS, replace(QUICK, num_negatives=negatives), seed=1)
     assert first_hits(trained.scorer, cycles) > 0.9
     assert first_hits(item_knn(cycles, NUM_ITEMS), cycles) < 0.7
@@ -60,14 +60,14 @@ def test_a_position_does_not_see_what_follows() -> None:
     assert not torch.allclose(states[0, 2], states[1, 2])
 
 
-def test_the_same_seed_gives_the_same_scores(cycles: Histories) -> None:
+def test_the_same_seed_gives_the_same_scores(cycles: UserHistories) -> None:
     few = replace(QUICK, epochs=2)
     one, two, other = (sasrec.train_sasrec(cycles, NUM_ITEMS, few, seed=s).scorer(USERS[:3]) for s in (1, 1, 2))
     assert one.tolist() == two.tolist()
     assert one.tolist() != other.tolist()
 
 
-def test_training_reads_no_valid_and_no_test_item(cycles: Histories, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_reads_no_valid_and_no_test_item(cycles: UserHistories, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[torch.Tensor] = []
     forward = sasrec.SasRec.forward
     monkeypatch.setattr(sasrec, "_validated", lambda *_: {"hr@10": 0.0, "ndcg@10": 0.0})
@@ -81,7 +81,7 @@ def test_training_reads_no_valid_and_no_test_item(cycles: Histories, monkeypatch
     assert sum(len(targets) for targets in asked) == (train - 1).sum()
 
 
-def test_early_stopping_keeps_the_best_epoch(cycles: Histories, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_early_stopping_keeps_the_best_epoch(cycles: UserHistories, monkeypatch: pytest.MonkeyPatch) -> None:
     values = iter([0.1, 0.5, 0.3, 0.2, 0.9])
     kept: list[float] = []
 
@@ -99,7 +99,7 @@ def test_early_stopping_keeps_the_best_epoch(cycles: Histories, monkeypatch: pyt
     assert float(final[0].items.weight.detach().sum()) == kept[1]
 
 
-def test_a_time_limit_ends_training_and_makes_the_rival_unfair(cycles: Histories) -> None:
+def test_a_time_limit_ends_training_and_makes_the_rival_unfair(cycles: UserHistories) -> None:
     trained = sasrec.train_sasrec(cycles, NUM_ITEMS, replace(QUICK, max_seconds=0.0), seed=1)
     assert (trained.stopped, len(trained.curve)) == ("max_seconds", 1)
     note = undertraining_note(trained, "sample", np.array([1, 1]))
@@ -121,14 +121,14 @@ def test_on_a_known_set_a_fair_rival_reaches_what_others_reach() -> None:
 def test_spectral_vectors_tell_groups_of_buyers_apart() -> None:
     generator = rng(1, "groups")
     rows = [[], *((generator.permutation(10)[:6] + 1 + 10 * (user % 2)).tolist() for user in range(60))]
-    vectors = item_vectors(Ragged.from_rows(rows), 21, 2, seed=1)
+    vectors = spectral_embeddings(Ragged.from_rows(rows), 21, 2, seed=1)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
     likeness = vectors[:20] @ vectors[:20].T
     assert likeness[:10, :10].min() > 0.9 > 0.5 > np.abs(likeness[:10, 10:]).max()
     assert np.isfinite(vectors[20]).all()  # an item that nobody bought
 
 
-def test_item_vectors_may_start_from_titles_too(cycles: Histories) -> None:
+def test_item_vectors_may_start_from_titles_too(cycles: UserHistories) -> None:
     """Opposite items of the ring share a title word and no buyer."""
     titles = [f"number {item} of the series{item % 20}" for item in range(NUM_ITEMS)]
     untrained = replace(QUICK, epochs=1, learning_rate=0.0, num_negatives=8)
@@ -152,7 +152,7 @@ def test_spectral_vectors_are_the_singular_vectors() -> None:
     dense /= np.sqrt(np.maximum(dense.sum(1, keepdims=True), 1) * dense.sum(0))
     right = np.linalg.svd(dense)[2][:3].T
     expected = right / np.linalg.norm(right, axis=1, keepdims=True)
-    found = item_vectors(train, 9, 3, seed=1)
+    found = spectral_embeddings(train, 9, 3, seed=1)
     np.testing.assert_allclose(found @ found.T, expected @ expected.T, atol=1e-3)
 
 

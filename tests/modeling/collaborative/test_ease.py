@@ -1,4 +1,4 @@
-"""The ridge regression is a regression without the item itself; its odds name nothing that a history has."""
+"""Ridge regression: weights equal those of per-item regressions; probabilities cover unseen items only."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ import torch
 from modeling.collaborative.ease import Ridge, item_weights, ridge_scorer
 from modeling.config.settings import RidgeParams
 from modeling.data.ragged import Ragged
-from modeling.data.user_histories import Histories
+from modeling.data.user_histories import UserHistories
 
 TRAIN = Ragged.from_rows([[], [1, 2, 3], [2, 3], [1, 4], [3, 2, 4], [5]])
 WORDS = Ragged.from_rows([[1, 5], [2, 5]])
@@ -22,7 +22,7 @@ def matrix(rows: Ragged) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
 
 
 @pytest.mark.parametrize("word_weight", [0.0, 0.5])
-def test_weights_are_those_of_a_regression_without_the_item_itself(word_weight: float) -> None:
+def test_weights_are_those_of_a_regression_without_the_item(word_weight: float) -> None:
     params = RidgeParams(penalty=2.0, word_weight=word_weight)
     weights = item_weights(TRAIN, WORDS, NUM_ITEMS, params).numpy()
     seen = np.concatenate([matrix(TRAIN), np.sqrt(word_weight) * matrix(WORDS)])
@@ -33,14 +33,14 @@ def test_weights_are_those_of_a_regression_without_the_item_itself(word_weight: 
         assert weights[item, item] == 0
 
 
-def test_titles_speak_for_items_that_no_buyer_shares() -> None:
+def test_titles_relate_items_without_common_users() -> None:
     plain = item_weights(TRAIN, None, NUM_ITEMS, RidgeParams(penalty=2.0))
     titled = item_weights(TRAIN, WORDS, NUM_ITEMS, RidgeParams(penalty=2.0))
     assert plain[4].abs().sum() == 0
     assert titled[4, 0] > 0
 
 
-def test_scores_fade_with_age() -> None:
+def test_scores_decay_with_age() -> None:
     weights = torch.arange(36, dtype=torch.float32).view(6, 6)
     ridge = Ridge(weights, RidgeParams(decay=0.5))
     scores = ridge.scores(Ragged.from_rows([[], [2, 4], [6]]), np.array([1, 0, 2]))
@@ -49,20 +49,20 @@ def test_scores_fade_with_age() -> None:
     torch.testing.assert_close(scores[2], weights[5])
 
 
-def test_odds_are_shares_among_items_that_are_not_there_yet() -> None:
+def test_probabilities_are_over_unseen_items() -> None:
     ridge = Ridge(item_weights(TRAIN, None, NUM_ITEMS, RidgeParams(penalty=2.0)), RidgeParams())
-    odds = ridge.odds(TRAIN, np.array([1, 2, 5]))
-    torch.testing.assert_close(odds.sum(1), torch.tensor([1.0, 1.0, 0.0]))
-    assert (odds >= 0).all()
-    assert not odds[0, :3].any()
-    assert not odds[1, 1:3].any()
-    plain = Ridge(ridge.weights, RidgeParams(sharpness=1.0)).odds(TRAIN, np.array([2]))[0]
-    torch.testing.assert_close(odds[1], plain**4 / (plain**4).sum())
+    probabilities = ridge.probabilities(TRAIN, np.array([1, 2, 5]))
+    torch.testing.assert_close(probabilities.sum(1), torch.tensor([1.0, 1.0, 0.0]))
+    assert (probabilities >= 0).all()
+    assert not probabilities[0, :3].any()
+    assert not probabilities[1, 1:3].any()
+    plain = Ridge(ridge.weights, RidgeParams(inverse_temperature=1.0)).probabilities(TRAIN, np.array([2]))[0]
+    torch.testing.assert_close(probabilities[1], plain**4 / (plain**4).sum())
 
 
-def test_the_rival_reads_what_is_known_and_learns_from_train_alone() -> None:
+def test_the_baseline_reads_known_items_and_fits_train_only() -> None:
     known = Ragged.from_rows([[], [1, 2, 3, 5], [2, 3], [1, 4], [3, 2, 4], [5]])
-    histories = Histories(known=known, train=TRAIN, targets=np.zeros(6, np.int64))
+    histories = UserHistories(known=known, train=TRAIN, targets=np.zeros(6, np.int64))
     params = RidgeParams(penalty=2.0, decay=1.0)
     scores = ridge_scorer(histories, None, NUM_ITEMS, params)(np.array([1, 2]))
     weights = item_weights(TRAIN, None, NUM_ITEMS, params).numpy()
@@ -71,6 +71,6 @@ def test_the_rival_reads_what_is_known_and_learns_from_train_alone() -> None:
 
 
 @pytest.mark.parametrize("bad", [{"penalty": 0.0}, {"word_weight": -1.0}, {"decay": 0.0}, {"decay": 1.5}])
-def test_settings_out_of_range_are_refused(bad: dict[str, float]) -> None:
+def test_settings_out_of_range_are_rejected(bad: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="penalty must be above 0"):
         RidgeParams(**bad)  # type: ignore[arg-type]

@@ -1,10 +1,10 @@
-"""Steps and passes: every row once, the mix of families in every step, little padding in every pass."""
+"""Batching: every row once, the mix of families in every step, little padding in every microbatch."""
 
 import numpy as np
 import pytest
 
 from features.runtime.seeds import rng
-from modeling.data.length_batching import cut_into_passes, padding_share, plan_steps
+from modeling.data.length_batching import padding_share, plan_steps, split_into_microbatches
 
 
 def lengths_of_a_mix(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -16,57 +16,61 @@ def lengths_of_a_mix(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return sources, targets, kinds
 
 
-@pytest.mark.parametrize("mixing", ["random", "lengths"])
-def test_an_epoch_holds_every_row_once(mixing: str) -> None:
+@pytest.mark.parametrize("batching", ["shuffled", "length_bucketed"])
+def test_an_epoch_holds_every_row_once(batching: str) -> None:
     sources, targets, _ = lengths_of_a_mix(1000)
-    steps = plan_steps(sources, targets, batch_size=36, mixing=mixing, generator=rng(1, "plan"))
+    steps = plan_steps(sources, targets, batch_size=36, batching=batching, generator=rng(1, "plan"))
     assert sorted(np.concatenate(steps).tolist()) == list(range(1000))
     assert sorted(len(step) for step in steps)[1:] == [36] * 27
-    again = plan_steps(sources, targets, batch_size=36, mixing=mixing, generator=rng(1, "plan"))
+    again = plan_steps(sources, targets, batch_size=36, batching=batching, generator=rng(1, "plan"))
     assert all((a == b).all() for a, b in zip(steps, again, strict=True))
 
 
-def test_random_steps_have_the_mix_and_their_passes_little_padding() -> None:
+def test_shuffled_steps_have_the_mix_and_little_padding() -> None:
     sources, targets, kinds = lengths_of_a_mix(3600)
-    steps = plan_steps(sources, targets, batch_size=36, mixing="random", generator=rng(1, "plan"))
+    steps = plan_steps(sources, targets, batch_size=36, batching="shuffled", generator=rng(1, "plan"))
     shares = np.array([[np.mean(kinds[step] == kind) for kind in range(4)] for step in steps])
     np.testing.assert_allclose(shares.mean(0), [0.41, 0.23, 0.17, 0.19], atol=0.02)
     assert shares.std(0).max() < 0.1  # a draw of 36, not a step of one kind
-    passes = [
+    microbatches = [
         part
         for step in steps
-        for part in cut_into_passes(step, sources, targets, mixing="random", tokens_per_batch=4000)
+        for part in split_into_microbatches(step, sources, targets, batching="shuffled", max_tokens_per_microbatch=4000)
     ]
-    assert sorted(np.concatenate(passes).tolist()) == list(range(3600))
-    assert padding_share(passes, sources) < 0.05
-    assert padding_share(passes, targets) < 0.25
-    assert max(len(part) * sources[part].max() for part in passes) <= 4000
-    assert len(passes) / len(steps) < 14
-    # Steps of like length are of like kind: what random mixing is there against.
-    sorted_steps = plan_steps(sources, targets, batch_size=36, mixing="lengths", generator=rng(1, "plan"))
+    assert sorted(np.concatenate(microbatches).tolist()) == list(range(3600))
+    assert padding_share(microbatches, sources) < 0.05
+    assert padding_share(microbatches, targets) < 0.25
+    assert max(len(part) * sources[part].max() for part in microbatches) <= 4000
+    assert len(microbatches) / len(steps) < 14
+    # Steps of similar length have similar kinds, which shuffled batching avoids.
+    sorted_steps = plan_steps(sources, targets, batch_size=36, batching="length_bucketed", generator=rng(1, "plan"))
     assert np.array([[np.mean(kinds[step] == kind) for kind in range(4)] for step in sorted_steps]).std(0).min() > 0.2
 
 
-def test_passes_are_cut_by_class_and_by_tokens() -> None:
+def test_microbatches_are_split_by_class_and_by_tokens() -> None:
     sources, targets = np.array([20, 600, 24, 610, 22]), np.array([3, 3, 3, 3, 30])
     rows = np.array([4, 3, 2, 1, 0])
 
-    def cut(mixing: str, tokens: int | None) -> list[list[int]]:
-        passes = cut_into_passes(rows, sources, targets, mixing=mixing, tokens_per_batch=tokens)
-        return [part.tolist() for part in passes]
+    def cut(batching: str, tokens: int | None) -> list[list[int]]:
+        microbatches = split_into_microbatches(
+            rows, sources, targets, batching=batching, max_tokens_per_microbatch=tokens
+        )
+        return [part.tolist() for part in microbatches]
 
-    assert cut("random", None) == [[0, 2], [4], [1, 3]]
-    assert cut("random", 1000) == [[0, 2], [4], [1], [3]]
-    assert cut("lengths", None) == [[0, 4, 2, 1, 3]]
-    assert cut("lengths", 100) == [[0, 4, 2], [1], [3]]
+    assert cut("shuffled", None) == [[0, 2], [4], [1, 3]]
+    assert cut("shuffled", 1000) == [[0, 2], [4], [1], [3]]
+    assert cut("length_bucketed", None) == [[0, 4, 2, 1, 3]]
+    assert cut("length_bucketed", 100) == [[0, 4, 2], [1], [3]]
 
 
-def test_many_long_rows_of_one_length_are_passes_without_padding() -> None:
+def test_many_long_rows_of_one_length_have_no_padding() -> None:
     sources = np.array([30] * 40 + [600] * 30 + [601] * 2 + [602] * 35)
     rows = np.random.default_rng(1).permutation(len(sources))
-    passes = cut_into_passes(rows, sources, np.full(len(sources), 3), mixing="lengths", tokens_per_batch=12_040)
-    assert sorted(np.concatenate(passes).tolist()) == list(range(len(sources)))
-    assert [sorted(set(sources[part].tolist())) for part in passes] == [
+    microbatches = split_into_microbatches(
+        rows, sources, np.full(len(sources), 3), batching="length_bucketed", max_tokens_per_microbatch=12_040
+    )
+    assert sorted(np.concatenate(microbatches).tolist()) == list(range(len(sources)))
+    assert [sorted(set(sources[part].tolist())) for part in microbatches] == [
         [30], [600], [600], [601], [602], [602],
     ]  # fmt: skip
-    assert [len(part) for part in passes] == [40, 20, 10, 2, 20, 15]
+    assert [len(part) for part in microbatches] == [40, 20, 10, 2, 20, 15]

@@ -1,4 +1,4 @@
-"""Batches: a row of the table, tokenised once, comes out whole, whatever it is batched with."""
+"""Prompt datasets and batches: a row yields the same tensors in any batch."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +14,9 @@ from features.runtime.stage import Context
 from features.store.tables import from_rows, read_table, write_table
 from modeling.config.settings import BackboneParams, Scratch
 from modeling.data.length_batching import padding_share, plan_batches
-from modeling.data.prompt_dataset import Corpus, PhotoTable
+from modeling.data.prompt_dataset import PhotoTable, PromptDataset
 from modeling.data.ragged import Ragged
-from modeling.data.tokenizer import Tokens
+from modeling.data.tokenizer import VIP5Tokenizer
 from modeling.data.truncation import without_oldest
 from modeling.pretrain import make_tokens
 from modeling.training.run_files import prompt_tables
@@ -29,7 +29,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Context:
 
 
 @pytest.fixture(scope="module")
-def tokens(place: Context) -> Tokens:
+def tokens(place: Context) -> VIP5Tokenizer:
     return make_tokens(BackboneParams(scratch=Scratch(), vocabulary_size=120), place)
 
 
@@ -39,11 +39,11 @@ def photos(place: Context) -> PhotoTable:
 
 
 @pytest.fixture(scope="module")
-def corpus(place: Context, tokens: Tokens, photos: PhotoTable) -> Corpus:
-    return Corpus.load(prompt_tables(place, "train"), tokens, photos)
+def corpus(place: Context, tokens: VIP5Tokenizer, photos: PhotoTable) -> PromptDataset:
+    return PromptDataset.load(prompt_tables(place, "train"), tokens, photos)
 
 
-def test_photo_table_has_a_row_an_item_and_zeros_where_there_is_none(photos: PhotoTable) -> None:
+def test_photo_table_has_zeros_for_missing_photos(photos: PhotoTable) -> None:
     assert photos.features.shape == (NUM_ITEMS + 1, WIDTH)
     assert photos.width == WIDTH
     assert photos.present.tolist() == [False, True, True, False] + [True] * (NUM_ITEMS - 3)
@@ -51,7 +51,7 @@ def test_photo_table_has_a_row_an_item_and_zeros_where_there_is_none(photos: Pho
     assert not photos.withheld().present.any()
 
 
-def test_columns_follow_the_tables(corpus: Corpus) -> None:
+def test_columns_follow_the_tables(corpus: PromptDataset) -> None:
     assert len(corpus) == 3 * NUM_USERS
     assert corpus.families.tolist() == [0] * NUM_USERS + [1] * NUM_USERS + [2] * NUM_USERS
     assert corpus.user_ids[:3].tolist() == [1, 2, 3]
@@ -62,7 +62,7 @@ def test_columns_follow_the_tables(corpus: Corpus) -> None:
     assert corpus.num_visual_tokens == 2
 
 
-def test_a_row_is_the_same_alone_and_among_others(corpus: Corpus, tokens: Tokens) -> None:
+def test_a_row_is_the_same_alone_and_among_others(corpus: PromptDataset, tokens: VIP5Tokenizer) -> None:
     rows = [4, 40, 70]
     batch = corpus.batch(rows)
     assert batch.families.tolist() == [0, 1, 2]
@@ -83,7 +83,7 @@ def test_a_row_is_the_same_alone_and_among_others(corpus: Corpus, tokens: Tokens
         assert alone.category_ids[0].tolist() == expected.category_ids.tolist()
 
 
-def test_photos_stand_in_text_order(corpus: Corpus, photos: PhotoTable) -> None:
+def test_photos_stand_in_text_order(corpus: PromptDataset, photos: PhotoTable) -> None:
     batch = corpus.batch([0, 60])  # user 1 bought items 3, 4 and 5; item 3 has no photo
     assert batch.image_features.shape == (2, 3, WIDTH)
     assert batch.image_present.tolist() == [[False, True, True], [True, False, False]]
@@ -91,10 +91,10 @@ def test_photos_stand_in_text_order(corpus: Corpus, photos: PhotoTable) -> None:
     assert batch.category_ids[0].sum() == 6
 
 
-def test_a_text_only_corpus_keeps_the_other_tokens_and_their_words(
-    place: Context, corpus: Corpus, tokens: Tokens
+def test_a_text_only_dataset_keeps_other_tokens_and_words(
+    place: Context, corpus: PromptDataset, tokens: VIP5Tokenizer
 ) -> None:
-    texts = Corpus.load(prompt_tables(place, "train"), tokens, None)
+    texts = PromptDataset.load(prompt_tables(place, "train"), tokens, None)
     batch, seeing = texts.batch([7]), corpus.batch([7])
     kept = seeing.category_ids[0] == 0
     assert torch.equal(batch.input_ids[0], seeing.input_ids[0, kept])
@@ -103,8 +103,8 @@ def test_a_text_only_corpus_keeps_the_other_tokens_and_their_words(
     assert texts.num_visual_tokens == 0
 
 
-def test_placeholders_that_do_not_fit_the_photos_are_refused(
-    tmp_path: Path, place: Context, tokens: Tokens, photos: PhotoTable
+def test_placeholders_that_do_not_match_photos_are_rejected(
+    tmp_path: Path, place: Context, tokens: VIP5Tokenizer, photos: PhotoTable
 ) -> None:
     rows = [
         dict(row, example_id=i, split="train", family="sequential") for i, row in enumerate(prompt_rows("sequential"))
@@ -113,13 +113,13 @@ def test_placeholders_that_do_not_fit_the_photos_are_refused(
     table = schema.prompts("train", "sequential")
     write_table(tmp_path / "train" / "sequential", table, from_rows(table, rows), MADE)
     with pytest.raises(TableError, match=r"found 5 placeholders for 2 photos"):
-        Corpus.load([tmp_path / "train" / "sequential"], tokens, photos)
+        PromptDataset.load([tmp_path / "train" / "sequential"], tokens, photos)
 
 
-def test_a_photo_of_an_unknown_item_is_refused(place: Context, tokens: Tokens, photos: PhotoTable) -> None:
+def test_a_photo_of_an_unknown_item_is_refused(place: Context, tokens: VIP5Tokenizer, photos: PhotoTable) -> None:
     fewer = replace(photos, features=photos.features[:5], present=photos.present[:5])
     with pytest.raises(TableError, match=r"photos of item 12; expected items up to 4"):
-        Corpus.load(prompt_tables(place, "train"), tokens, fewer)
+        PromptDataset.load(prompt_tables(place, "train"), tokens, fewer)
 
 
 def test_an_epoch_holds_every_row_once_with_little_padding() -> None:
@@ -140,7 +140,7 @@ def test_plan_without_a_generator_is_in_length_order() -> None:
     assert [rows.tolist() for rows in plan] == [[0, 2], [1, 3]]
 
 
-def test_a_row_longer_than_the_budget_stands_alone() -> None:
+def test_a_row_above_the_token_limit_is_a_batch_of_its_own() -> None:
     plan = plan_batches(np.array([50, 5, 5]), np.array([1, 1, 1]), batch_size=8, tokens_per_batch=20)
     assert [rows.tolist() for rows in plan] == [[1, 2], [0]]
 
@@ -151,20 +151,20 @@ def test_ragged_rows_survive_taking_keeping_and_padding() -> None:
     assert rows.padded(np.array([1, 2]), fill=-1).tolist() == [[-1, -1, -1], [7, 8, 9]]
     kept = rows.keep(rows.values % 2 == 1)
     assert [kept.row(i).tolist() for i in range(3)] == [[5], [], [7, 9]]
-    assert len(Ragged.joined([rows, kept])) == 6
+    assert len(Ragged.concatenate([rows, kept])) == 6
 
 
-def test_a_history_that_does_not_fit_loses_its_oldest_items_and_never_the_question(
-    place: Context, tokens: Tokens, photos: PhotoTable
+def test_truncation_drops_oldest_items_and_keeps_the_question(
+    place: Context, tokens: VIP5Tokenizer, photos: PhotoTable
 ) -> None:
-    whole = Corpus.load(prompt_tables(place, "train"), tokens, photos)
+    whole = PromptDataset.load(prompt_tables(place, "train"), tokens, photos)
     row = next(row for row in range(NUM_USERS) if len(whole.image_ids.row(row)) == 4)
     limit = int(whole.lengths[row]) - 1
     table = read_table(prompt_tables(place, "train")[0], schema.prompts("train", "sequential")).slice(row, 1)
 
-    def loaded(truncate: str, max_source_tokens: int) -> Corpus:
-        limited = Tokens(tokens.tokenizer, max_source_tokens=max_source_tokens, truncate=truncate)
-        return Corpus(table, limited, photos)
+    def loaded(truncate: str, max_source_tokens: int) -> PromptDataset:
+        limited = VIP5Tokenizer(tokens.tokenizer, max_source_tokens=max_source_tokens, truncate=truncate)
+        return PromptDataset(table, limited, photos)
 
     shorter = loaded("oldest", limit)
     text = shorter.source_texts[0].as_py()
@@ -180,7 +180,7 @@ def test_a_history_that_does_not_fit_loses_its_oldest_items_and_never_the_questi
     assert tokens.decode(cut.sources.row(0)[:-1]).endswith("is next ?") is False
     assert len(cut.image_ids.row(0)) == 4
     # What is not a history is an error still, and so is a question that alone is too long.
-    with pytest.raises(InputError, match=r"backbone\.truncate: oldest"):
+    with pytest.raises(InputError, match=r"backbone\.truncate to oldest"):
         loaded("oldest", 8)
     assert torch.equal(loaded("oldest", 200).batch([0]).input_ids, whole.batch([row]).input_ids)
 

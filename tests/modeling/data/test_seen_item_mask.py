@@ -1,4 +1,4 @@
-"""The items that a prompt names are left out of its answer's first step, unless they are the list to choose from."""
+"""The training softmax masks items in the prompt, except in prompts with a candidate list."""
 
 import numpy as np
 import pytest
@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from features import schema
 from features.runtime.stage import Context
 from modeling.config.settings import Scratch
-from modeling.data.prompt_dataset import Corpus
-from modeling.data.seen_item_mask import LeftOut, NamedItems, leave_out
-from modeling.data.tokenizer import Tokens
+from modeling.data.prompt_dataset import PromptDataset
+from modeling.data.seen_item_mask import MaskedTokens, SeenItemMask, mask_seen_logits
+from modeling.data.tokenizer import VIP5Tokenizer
 from modeling.data.train_tokenizer import train_tokenizer
 from modeling.models.t5 import new_t5, seeded
 from modeling.models.vip5 import VIP5
@@ -19,15 +19,15 @@ from tests.modeling.world import NUM_ITEMS, NUM_USERS, write_world
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> PromptDataset:
     place: Context = write_world(tmp_path_factory.mktemp("world"))
-    tokens = Tokens(train_tokenizer(["Here is what user_1 bought : what is next ?"], 120))
+    tokens = VIP5Tokenizer(train_tokenizer(["Here is what user_1 bought : what is next ?"], 120))
     tokens = tokens.with_identifiers([f"<item_{item}>" for item in range(1, NUM_ITEMS + 1)])
-    return Corpus.load([place.table(f"prompts/train/{family}") for family in schema.FAMILIES], tokens, None)
+    return PromptDataset.load([place.table(f"prompts/train/{family}") for family in schema.FAMILIES], tokens, None)
 
 
-def test_a_history_is_left_out_and_a_list_to_choose_from_is_not(corpus: Corpus) -> None:
-    named = NamedItems(corpus)
+def test_history_items_are_masked_and_candidates_are_not(corpus: PromptDataset) -> None:
+    named = SeenItemMask(corpus)
     history, candidates, explanation = 0, NUM_USERS, 2 * NUM_USERS
     found = named.of(np.array([explanation, history, candidates]), CPU)
     assert found is not None
@@ -37,26 +37,28 @@ def test_a_history_is_left_out_and_a_list_to_choose_from_is_not(corpus: Corpus) 
     assert named.of(np.array([explanation, candidates]), CPU) is None
 
 
-def test_the_loss_is_the_one_over_what_is_left() -> None:
+def test_the_loss_is_normalised_over_unmasked_tokens() -> None:
     logits = torch.randn(3, 6, generator=torch.Generator().manual_seed(1))
-    changed = leave_out(logits.clone(), torch.tensor([0, 0, 1]), LeftOut(torch.tensor([1, 1]), torch.tensor([2, 5])))
+    changed = mask_seen_logits(
+        logits.clone(), torch.tensor([0, 0, 1]), MaskedTokens(torch.tensor([1, 1]), torch.tensor([2, 5]))
+    )
     torch.testing.assert_close(changed[:2], logits[:2])
     kept = [0, 1, 3, 4]
     expected = F.cross_entropy(logits[2:, kept], torch.tensor([1]))
     torch.testing.assert_close(F.cross_entropy(changed[2:], torch.tensor([1])), expected)
 
 
-def test_the_model_does_without_them(corpus: Corpus) -> None:
+def test_the_model_masks_seen_items(corpus: PromptDataset) -> None:
     scratch = Scratch(d_model=16, d_ff=32, num_heads=2, d_kv=8, num_layers=1, num_decoder_layers=1)
     with seeded(3, "named items"):
         model = VIP5(new_t5(scratch, vocabulary_size=corpus.tokens.size, dropout=0.0))
     rows = np.array([0])
-    batch, left_out = corpus.batch(rows), NamedItems(corpus).of(rows, CPU)
-    assert left_out is not None
+    batch, masked_tokens = corpus.batch(rows), SeenItemMask(corpus).of(rows, CPU)
+    assert masked_tokens is not None
     logits: list[torch.Tensor] = []
     hook = model.t5.lm_head.register_forward_hook(lambda _module, _inputs, output: logits.append(output))
-    whole, fewer = (model(batch, None, given).values for given in (None, left_out))
+    whole, fewer = (model(batch, None, given).values for given in (None, masked_tokens))
     hook.remove()
     assert fewer[0] < whole[0]  # the same likelihood among fewer tokens
     torch.testing.assert_close(fewer[1:], whole[1:])
-    assert (logits[1][0, left_out.tokens] < -9e3).all()
+    assert (logits[1][0, masked_tokens.tokens] < -9e3).all()

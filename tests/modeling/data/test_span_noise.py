@@ -1,15 +1,15 @@
-"""Word noise takes whole stretches of words out of next-item prompts or replaces them, and leaves the rest alone."""
+"""Span noise drops or replaces whole text spans of next-item prompts and changes nothing else."""
 
 import numpy as np
 import pytest
 
-from modeling.data.prompt_dataset import Corpus
-from modeling.data.span_noise import with_word_noise
+from modeling.data.prompt_dataset import PromptDataset
+from modeling.data.span_noise import with_span_noise
 from tests.modeling.data.test_seen_item_mask import corpus as corpus  # noqa: PLC0414  # a fixture
 from tests.modeling.world import NUM_USERS
 
 
-def stretches(corpus: Corpus, row: int) -> list[list[int]]:
+def spans(corpus: PromptDataset, row: int) -> list[list[int]]:
     """The words before, between and behind items; the end of sequence is no word."""
     found: list[list[int]] = [[]]
     for token in corpus.sources.row(row)[:-1].tolist():
@@ -21,11 +21,11 @@ def stretches(corpus: Corpus, row: int) -> list[list[int]]:
 
 
 @pytest.mark.parametrize("share", [0.3, 0.8])
-def test_whole_stretches_change_as_often_as_asked(corpus: Corpus, share: float) -> None:
-    noisy = with_word_noise(corpus, share, seed=1, stage="train")
+def test_whole_spans_change_at_the_given_rate(corpus: PromptDataset, share: float) -> None:
+    noisy = with_span_noise(corpus, share, seed=1, stage="train")
     gone, other = [], []
     for row in range(NUM_USERS):  # the sequential rows
-        before, after = stretches(corpus, row), stretches(noisy, row)
+        before, after = spans(corpus, row), spans(noisy, row)
         assert len(before) == len(after)  # no item went
         for old, new in zip(before, after, strict=True):
             if old:
@@ -42,12 +42,12 @@ def test_whole_stretches_change_as_often_as_asked(corpus: Corpus, share: float) 
     assert (noisy.words.lengths == noisy.sources.lengths).all()
 
 
-def test_other_prompts_keep_their_words_and_a_seed_draws_the_same(corpus: Corpus) -> None:
-    noisy = with_word_noise(corpus, 0.9, seed=1, stage="train")
+def test_other_prompts_are_unchanged_and_the_seed_decides(corpus: PromptDataset) -> None:
+    noisy = with_span_noise(corpus, 0.9, seed=1, stage="train")
     for row in range(NUM_USERS, len(corpus)):  # lists to choose from, and explanations
         np.testing.assert_array_equal(noisy.sources.row(row), corpus.sources.row(row))
-    again = with_word_noise(corpus, 0.9, seed=1, stage="train")
+    again = with_span_noise(corpus, 0.9, seed=1, stage="train")
     np.testing.assert_array_equal(again.sources.values, noisy.sources.values)
-    other = with_word_noise(corpus, 0.9, seed=2, stage="train")
+    other = with_span_noise(corpus, 0.9, seed=2, stage="train")
     assert other.sources.values.tolist() != noisy.sources.values.tolist()
     assert corpus.sources.lengths.sum() > noisy.sources.lengths.sum()  # the corpus itself is as it was

@@ -1,4 +1,4 @@
-"""Tokens: one identifier is one token, pieces share work, and a text too long is told."""
+"""The tokenizer: identifiers are single tokens, whole words are counted, and long sources are rejected."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from features.errors import InputError, ModelError, TrainingError
-from modeling.data.tokenizer import Tokens
+from modeling.data.tokenizer import VIP5Tokenizer
 from modeling.data.train_tokenizer import assemble, train_tokenizer
 
 MARK = "\N{LOWER ONE EIGHTH BLOCK}"
@@ -14,19 +14,19 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz_:,?0123456789"
 
 
 @pytest.fixture
-def tokens() -> Tokens:
+def tokens() -> VIP5Tokenizer:
     """Ids: 3 is the bare word mark, 4 on are single letters, then four words; 100 sentinels; five identifiers."""
     words = [f"{MARK}{word}" for word in ("buy", "next", "user_", ",")]
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), (MARK, -2.0)]
     pieces += [(letter, -5.0) for letter in LETTERS] + [(word, -1.0) for word in words]
-    return Tokens(assemble(pieces)).with_identifiers(["<item_10>", "<item_2>", "<a_1><b_0>", "<a_0><b_0>"])
+    return VIP5Tokenizer(assemble(pieces)).with_identifiers(["<item_10>", "<item_2>", "<a_1><b_0>", "<a_0><b_0>"])
 
 
-def ids(tokens: Tokens, *texts: str) -> list[int]:
+def ids(tokens: VIP5Tokenizer, *texts: str) -> list[int]:
     return [tokens.tokenizer.token_to_id(text) for text in texts]
 
 
-def test_vocabulary_is_laid_out_as_t5s(tokens: Tokens) -> None:
+def test_vocabulary_is_laid_out_as_t5s(tokens: VIP5Tokenizer) -> None:
     base = 4 + len(LETTERS) + 4
     assert ids(tokens, "<pad>", "</s>", "<unk>") == [0, 1, 2]
     assert ids(tokens, "<extra_id_99>", "<extra_id_0>") == [base, base + 99]
@@ -35,7 +35,7 @@ def test_vocabulary_is_laid_out_as_t5s(tokens: Tokens) -> None:
     assert tokens.size == base + 105
 
 
-def test_identifiers_and_photos_are_cut_out_and_words_are_counted(tokens: Tokens) -> None:
+def test_identifiers_and_photos_are_split_and_words_counted(tokens: VIP5Tokenizer) -> None:
     (encoded,) = tokens.encode(["buy <item_2> <extra_id_0> <extra_id_0> , <item_10> \n next"])
     expected = [
         f"{MARK}buy",
@@ -52,19 +52,19 @@ def test_identifiers_and_photos_are_cut_out_and_words_are_counted(tokens: Tokens
     assert encoded.category_ids.tolist() == [0, 0, 1, 1, 0, 0, 0, 0]
 
 
-def test_codes_of_one_item_share_a_whole_word(tokens: Tokens) -> None:
+def test_codes_of_one_item_share_a_whole_word(tokens: VIP5Tokenizer) -> None:
     (encoded,) = tokens.encode(["buy <a_1><b_0> , <a_0><b_0>"])
     assert encoded.whole_word_ids.tolist() == [1, 2, 2, 3, 4, 4, 0]
 
 
-def test_text_that_looks_like_an_identifier_stays_text(tokens: Tokens) -> None:
+def test_text_that_looks_like_an_identifier_stays_text(tokens: VIP5Tokenizer) -> None:
     (encoded,) = tokens.encode(["buy <item_77> <item_2>"])
     assert encoded.input_ids.tolist()[0] == ids(tokens, f"{MARK}buy")[0]
     assert encoded.input_ids.tolist()[-2:] == [*ids(tokens, "<item_2>"), 1]
     assert len(encoded.input_ids) > 8
 
 
-def test_order_of_texts_does_not_matter(tokens: Tokens) -> None:
+def test_order_of_texts_does_not_matter(tokens: VIP5Tokenizer) -> None:
     texts = ["buy <item_2>", "next", "", "user_7 <extra_id_0> , <item_10>"] * 3
     together = tokens.encode(texts)
     for text, encoded in zip(texts, together, strict=True):
@@ -72,35 +72,35 @@ def test_order_of_texts_does_not_matter(tokens: Tokens) -> None:
     assert together[2].input_ids.tolist() == [1]
 
 
-def test_a_source_too_long_is_refused_or_cut(tokens: Tokens) -> None:
-    short = Tokens(tokens.tokenizer, max_source_tokens=16)
+def test_a_source_that_is_too_long_is_rejected_or_truncated(tokens: VIP5Tokenizer) -> None:
+    short = VIP5Tokenizer(tokens.tokenizer, max_source_tokens=16)
     text = "buy " * 20
-    with pytest.raises(InputError, match=r"source of 21 tokens .* at most 16 .* history cap"):
+    with pytest.raises(InputError, match=r"source of 21 tokens .* at most 16 .* prompts\.max_history"):
         short.encode([text])
-    cut = Tokens(tokens.tokenizer, max_source_tokens=16, truncate="end").encode([text])[0]
+    cut = VIP5Tokenizer(tokens.tokenizer, max_source_tokens=16, truncate="end").encode([text])[0]
     assert cut.input_ids.tolist() == ids(tokens, f"{MARK}buy") * 15 + [1]
     assert cut.whole_word_ids.tolist() == [*range(1, 16), 0]
 
 
-def test_targets_end_and_are_cut(tokens: Tokens) -> None:
+def test_targets_are_terminated_and_truncated(tokens: VIP5Tokenizer) -> None:
     one, two = tokens.encode_targets(["<item_2>", "buy buy buy"], 3)
     assert one.tolist() == [*ids(tokens, "<item_2>"), 1]
     assert two.tolist() == [*ids(tokens, f"{MARK}buy", f"{MARK}buy"), 1]
 
 
-def test_decoding_stops_at_the_end_and_leaves_padding_out(tokens: Tokens) -> None:
+def test_decoding_stops_at_the_end_and_skips_padding(tokens: VIP5Tokenizer) -> None:
     assert tokens.decode([0, *ids(tokens, f"{MARK}buy", "<item_2>"), 1, 0, 7]) == "buy<item_2>"
     assert tokens.decode([0, *ids(tokens, "<a_1>", "<b_0>"), 1]) == "<a_1><b_0>"
     assert tokens.decode([0, *ids(tokens, f"{MARK}buy", f"{MARK}next"), 1]) == "buy next"
 
 
-def test_saved_tokens_load_the_same(tokens: Tokens, tmp_path: Path) -> None:
+def test_saved_tokens_load_the_same(tokens: VIP5Tokenizer, tmp_path: Path) -> None:
     tokens.save(tmp_path)
-    loaded = Tokens.load(tmp_path)
+    loaded = VIP5Tokenizer.load(tmp_path)
     text = ["buy <item_2> <extra_id_0> , <a_1><b_0> next ?"]
     assert loaded.encode(text)[0].input_ids.tolist() == tokens.encode(text)[0].input_ids.tolist()
     with pytest.raises(ModelError, match=r"no .*tokenizer\.json"):
-        Tokens.load(tmp_path / "elsewhere")
+        VIP5Tokenizer.load(tmp_path / "elsewhere")
 
 
 def corpus_texts() -> list[str]:
@@ -112,13 +112,13 @@ def test_a_trained_tokenizer_is_the_same_whatever_the_order() -> None:
     one: Any = train_tokenizer(corpus_texts(), 120)
     two: Any = train_tokenizer(reversed(corpus_texts()), 120)
     assert one.to_str() == two.to_str()
-    tokens = Tokens(one)
+    tokens = VIP5Tokenizer(one)
     assert tokens.photo_id == tokens.size - 1
     (encoded,) = tokens.encode(["user_3 likes the soft stand"])
     assert 2 not in encoded.input_ids
     assert tokens.decode(encoded.input_ids) == "user_3 likes the soft stand"
 
 
-def test_no_text_makes_no_tokenizer() -> None:
-    with pytest.raises(TrainingError, match="0 pieces of text that make no tokenizer"):
+def test_a_tokenizer_without_text_is_rejected() -> None:
+    with pytest.raises(TrainingError, match="0 pieces of text, too few to train a tokenizer"):
         train_tokenizer([], 120)

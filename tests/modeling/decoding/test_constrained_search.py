@@ -1,4 +1,4 @@
-"""Decoding: constrained search names existing, allowed items once, with exact scores; wide beams are exhaustive."""
+"""Constrained search returns existing, allowed items once with exact scores; wide beams are exhaustive."""
 
 from dataclasses import replace
 
@@ -13,9 +13,9 @@ from modeling.config.settings import AdapterParams, Scratch, VisionParams
 from modeling.data.prompt_dataset import Batch
 from modeling.decoding.constrained_search import constrained_beam_search, greedy_decode, score_items
 from modeling.decoding.prefix_tree import PAD, PrefixTree, build_tree
-from modeling.decoding.tree_decoder import NO_NODE, TreeDecoder, encode_packed, started
-from modeling.decoding.unconstrained_beams import Parsed, free_beam_search, parse_items
-from modeling.kernels.unpadding import Packing
+from modeling.decoding.tree_decoder import NO_NODE, TreeDecoder, encode_unpadded, start
+from modeling.decoding.unconstrained_beams import Parsed, parse_items, unconstrained_beam_search
+from modeling.kernels.unpadding import Unpadding
 from modeling.models.t5 import new_t5, seeded
 from modeling.models.vip5 import VIP5
 from tests.modeling.golden import GOLDEN, golden_model, need
@@ -138,10 +138,10 @@ def test_the_encoder_for_inference_is_the_models(full: tuple[VIP5, Batch]) -> No
         with torch.no_grad():
             expected = model.encode(batch)
         real = batch.attention_mask
-        packing = Packing.of(real, batch.families)
-        found = encode_packed(model, batch, packing)
+        unpadding = Unpadding.of(real, batch.families)
+        found = encode_unpadded(model, batch, unpadding)
         assert found.shape[:2] == ((1, 15) if batch is rows and len(set(rows.families.tolist())) == 1 else (3, 6))
-        torch.testing.assert_close(packing.padded(found)[real], expected[real])
+        torch.testing.assert_close(unpadding.pad(found)[real], expected[real])
 
 
 def test_a_node_has_the_states_of_its_prefix(full: tuple[VIP5, Batch]) -> None:
@@ -158,7 +158,7 @@ def test_a_node_has_the_states_of_its_prefix(full: tuple[VIP5, Batch]) -> None:
             for place, node in enumerate(call):
                 path = [prefixes.index(prefixes[node][: end + 1]) for end in range(len(prefixes[node]))]
                 paths[:, place, : len(path)] = torch.tensor(path)
-            found = decoder.extend(torch.tensor([[prefixes[node][-1] for node in call]]).expand(3, -1), paths)
+            found = decoder.decode_nodes(torch.tensor([[prefixes[node][-1] for node in call]]).expand(3, -1), paths)
             for place, node in enumerate(call):
                 inputs = torch.tensor([prefixes[node]]).expand(3, -1)
                 expected = model.decode(inputs, states, rows.attention_mask, rows.families)[:, -1]
@@ -166,7 +166,7 @@ def test_a_node_has_the_states_of_its_prefix(full: tuple[VIP5, Batch]) -> None:
 
 
 @pytest.mark.parametrize("codes", [[(3,), (5,), (4,)], [(3, 4), (3, 5), (6, 4), (6, 7, 8)], [(3,), (3, 4), (5, 5, 5)]])
-def test_adapters_photos_and_families_take_part_in_every_way_to_decode(
+def test_adapters_photos_and_families_affect_all_decoders(
     full: tuple[VIP5, Batch], codes: list[tuple[int, ...]]
 ) -> None:
     model, rows = full
@@ -179,14 +179,14 @@ def test_adapters_photos_and_families_take_part_in_every_way_to_decode(
     np.testing.assert_allclose(ranked.scores, -np.sort(-expected, 1), rtol=1e-4)
 
 
-def test_a_hundred_candidates_are_one_pass_over_their_shared_prefixes(
+def test_candidates_share_one_pass_over_their_prefixes(
     model: VIP5, batch: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     codes = [(a, b) for a in range(2, 12) for b in range(2, 12)]
     sizes: list[tuple[int, ...]] = []
     encodings: list[int] = []
-    extend, embed = TreeDecoder.extend, VIP5.embed
-    monkeypatch.setattr(TreeDecoder, "extend", lambda *args: sizes.append(args[1].shape) or extend(*args))
+    decode, embed = TreeDecoder.decode_nodes, VIP5.embed
+    monkeypatch.setattr(TreeDecoder, "decode_nodes", lambda *args: sizes.append(args[1].shape) or decode(*args))
     monkeypatch.setattr(VIP5, "embed", lambda *args: encodings.append(1) or embed(*args))
     score_items(model, batch, build_tree(codes, eos_id=EOS), np.tile(np.arange(1, 101), (3, 1)))
     assert sizes == [(3, 11)]  # the start and ten first tokens, not a hundred identifiers
@@ -195,7 +195,7 @@ def test_a_hundred_candidates_are_one_pass_over_their_shared_prefixes(
 
 @settings(max_examples=25, deadline=None)
 @given(codes=CODES, data=st.data())
-def test_whatever_the_beam_every_named_item_exists_is_allowed_and_is_named_once(
+def test_results_are_existing_allowed_distinct_items(
     model: VIP5, batch: Batch, codes: list[tuple[int, ...]], data: st.DataObject
 ) -> None:
     tree = build_tree(codes, eos_id=EOS)
@@ -225,7 +225,7 @@ def test_beams_as_wide_as_the_tree_find_the_exact_top_ten(
     np.testing.assert_array_equal(ranked.items, np.argsort(-expected, 1)[:, :10] + 1)
 
 
-def test_candidates_scored_in_pieces_score_the_same(model: VIP5, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scores_do_not_depend_on_the_block_size(model: VIP5, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
     tree = build_tree([(3, 4), (3, 5), (6, 4), (6, 7)], eos_id=EOS)
     candidates = np.array([[4, 2, 1], [1, 3, 2], [2, 3, 4]])
     whole = score_items(model, batch, tree, candidates)
@@ -235,7 +235,7 @@ def test_candidates_scored_in_pieces_score_the_same(model: VIP5, batch: Batch, m
 
 @settings(max_examples=25, deadline=None)
 @given(codes=CODES)
-def test_the_probabilities_of_a_catalogue_add_up_to_one_at_most(
+def test_probabilities_of_a_catalogue_sum_to_at_most_one(
     model: VIP5, batch: Batch, codes: list[tuple[int, ...]]
 ) -> None:
     everything = np.tile(np.arange(1, len(codes) + 1), (3, 1))
@@ -253,7 +253,7 @@ def test_narrow_beams_still_fill_the_list_with_allowed_items(model: VIP5, batch:
     assert all(len(set(row.tolist())) == 5 for row in ranked.items)
 
 
-def test_a_user_who_has_everything_gets_an_empty_list(model: VIP5, batch: Batch) -> None:
+def test_a_user_who_has_seen_everything_gets_no_items(model: VIP5, batch: Batch) -> None:
     for codes in ([(3,), (4,)], [(3, 4), (3, 5)]):
         ranked = constrained_beam_search(
             model, batch, build_tree(codes, eos_id=EOS), np.zeros((3, 2), bool), beam=4, top_k=2
@@ -275,14 +275,14 @@ def test_greedy_text_stops_at_the_end_of_sequence(model: VIP5, batch: Batch) -> 
     assert tokens[:, 0].tolist() == first[:, 0].argmax(-1).tolist()
 
 
-def test_free_beams_are_distinct_and_sorted(model: VIP5, batch: Batch) -> None:
-    tokens, scores = free_beam_search(model, batch, beam=4, max_tokens=5, eos_id=EOS)
+def test_unconstrained_beams_are_distinct_and_sorted(model: VIP5, batch: Batch) -> None:
+    tokens, scores = unconstrained_beam_search(model, batch, beam=4, max_tokens=5, eos_id=EOS)
     assert tokens.shape == (3, 4, 5)
     assert (np.diff(scores, axis=1) <= 0).all()
     assert all(len({tuple(path) for path in row}) == 4 for row in tokens.tolist())
 
 
-def test_strings_are_parsed_at_their_best_place_and_counted() -> None:
+def test_strings_are_parsed_at_their_best_rank_and_counted() -> None:
     counts = Parsed()
     seen = np.array([True, False, False])
     found = parse_items(["2", "x", "2", "1", " 3"], [-1, -2, -3, -4, -5], {"1": 1, "2": 2, "3": 3}, seen, counts)
@@ -308,7 +308,7 @@ def test_greedy_and_beams_are_the_originals() -> None:
     )
     greedy = greedy_decode(model, batch, max_tokens=19, eos_id=EOS)
     assert greedy.tolist() == golden["greedy_sequences"][:, 1:].tolist()
-    tokens, scores = free_beam_search(model, batch, beam=20, max_tokens=49, eos_id=EOS)
+    tokens, scores = unconstrained_beam_search(model, batch, beam=20, max_tokens=49, eos_id=EOS)
     width = golden["beam_sequences"].shape[1] - 1
     assert tokens[:, :, :width].reshape(60, -1).tolist() == golden["beam_sequences"][:, 1:].tolist()
     assert not tokens[:, :, width:].any()
@@ -317,11 +317,11 @@ def test_greedy_and_beams_are_the_originals() -> None:
     )  # the golden README: 4e-6, one digit
 
 
-def test_ranking_keeps_no_graph_of_its_passes(full: tuple[VIP5, Batch]) -> None:
+def test_ranking_builds_no_autograd_graph(full: tuple[VIP5, Batch]) -> None:
     """A graph would hold every layer's states of a batch until it is ranked: some gigabytes at T5-small's size."""
     model, rows = full
     assert any(parameter.requires_grad for parameter in model.parameters())
     decoder = TreeDecoder(model, rows)
-    states, _ = started(decoder, 0)
+    states, _ = start(decoder, 0)
     held = [tensor for layer in decoder.layers for tensor in vars(layer).values()]
     assert not any(tensor.requires_grad for tensor in [states, *held])

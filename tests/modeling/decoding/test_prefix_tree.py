@@ -1,4 +1,4 @@
-"""The prefix tree: every item is reached by its own tokens and by no others."""
+"""The prefix tree: each item is reached by its own tokens only."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def test_three_items_make_two_branches() -> None:
     assert tree.item.tolist() == [0, 0, 0, 3, 1, 2]
 
 
-def test_the_end_of_sequence_is_part_only_of_an_identifier_that_begins_another() -> None:
+def test_only_prefixes_of_other_identifiers_end_with_eos() -> None:
     tree = build_tree([(4,), (4, 6), (5,), (4, 6, 7)], eos_id=EOS)
     assert tree.tokens.tolist() == [[4, EOS, PAD], [4, 6, EOS], [5, PAD, PAD], [4, 6, 7]]
 
@@ -54,7 +54,7 @@ def test_each_item_is_reached_by_its_tokens_alone(codes: list[tuple[int, ...]]) 
         assert tree.item[node] == item
 
 
-def test_two_items_of_one_identifier_are_refused() -> None:
+def test_two_items_with_one_identifier_are_rejected() -> None:
     with pytest.raises(TableError, match="items 1 and 3 with the same"):
         build_tree([(7, 8), (7, 9), (7, 8)], eos_id=EOS)
     with pytest.raises(TableError, match="without identifier tokens"):

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from modeling.data.user_histories import Histories, known_before_test
+from modeling.data.user_histories import UserHistories, known_before_test
 from modeling.evaluation.user_id_leakage import neighbour_ranks, shuffled_numbers
 from tests.modeling.baselines.test_counting import interactions
 
 
-def histories_of(sequences: list[list[int]]) -> Histories:
+def histories_of(sequences: list[list[int]]) -> UserHistories:
     return known_before_test(interactions(dict(enumerate(sequences, 1))))
 
 

@@ -1,4 +1,4 @@
-"""The quick parts compute what the library's parts compute, and their dropout drops what it should."""
+"""Fused modules compute what the library's modules compute, and dropout has the given probability."""
 
 from dataclasses import replace
 from typing import Any
@@ -8,16 +8,16 @@ import torch
 
 from modeling.config.settings import AdapterParams, Scratch, VisionParams
 from modeling.data.prompt_dataset import Batch
-from modeling.kernels.autograd_functions import Bits, threshold_of
+from modeling.kernels.autograd_functions import DropoutRng, threshold_of
 from modeling.kernels.fused_modules import (
     ATTENTION,
-    QuickCrossAttention,
-    QuickDropout,
-    QuickNorm,
-    ReluDropout,
+    FusedCrossAttention,
+    FusedDropout,
+    FusedReluDropout,
+    FusedRMSNorm,
+    fused_attention,
     fused_bias,
-    quick_attention,
-    quicken,
+    use_fused_modules,
 )
 from modeling.models.t5 import new_t5, seeded
 from modeling.models.vip5 import VIP5, set_trainable
@@ -64,14 +64,14 @@ def batch(target_length: int = 3) -> Batch:
 @pytest.mark.parametrize("target_length", [2, 11])  # few queries for the cross-attention, and many
 @pytest.mark.parametrize("size", [{}, {"d_kv": 12}, {"feed_forward_proj": "gated-gelu"}])
 def test_losses_and_gradients_are_the_librarys(tune: Any, target_length: int, size: dict[str, Any]) -> None:
-    stock, quick = model(tune, **size), model(tune, **size)
-    quicken(quick.t5)
-    assert [name for name, _ in stock.named_parameters()] == [name for name, _ in quick.named_parameters()]
-    assert stock.state_dict().keys() == quick.state_dict().keys()
-    for each in (stock, quick):
+    stock, fused = model(tune, **size), model(tune, **size)
+    use_fused_modules(fused.t5)
+    assert [name for name, _ in stock.named_parameters()] == [name for name, _ in fused.named_parameters()]
+    assert stock.state_dict().keys() == fused.state_dict().keys()
+    for each in (stock, fused):
         each(batch(target_length)).reduce("tokens").backward()
-    torch.testing.assert_close(quick(batch()).values, stock(batch()).values, atol=1e-5, rtol=0)
-    gradients = {name: p.grad for name, p in quick.named_parameters()}
+    torch.testing.assert_close(fused(batch()).values, stock(batch()).values, atol=1e-5, rtol=0)
+    gradients = {name: p.grad for name, p in fused.named_parameters()}
     for name, parameter in stock.named_parameters():
         if parameter.grad is None:
             assert gradients[name] is None, name
@@ -80,11 +80,11 @@ def test_losses_and_gradients_are_the_librarys(tune: Any, target_length: int, si
 
 
 def test_generation_with_a_cache_is_the_librarys() -> None:
-    stock, quick = model("parts").eval(), model("parts").eval()
-    quicken(quick.t5)
+    stock, fused = model("parts").eval(), model("parts").eval()
+    use_fused_modules(fused.t5)
     found = []
     with torch.no_grad():
-        for each in (stock, quick):
+        for each in (stock, fused):
             states, cache = each.encode(batch()), None
             for token in (0, 7, 9):
                 output = each.t5(
@@ -96,29 +96,29 @@ def test_generation_with_a_cache_is_the_librarys() -> None:
     torch.testing.assert_close(found[1], found[0], atol=1e-5, rtol=0)
 
 
-def test_some_heads_at_a_time_are_all_heads(monkeypatch: pytest.MonkeyPatch) -> None:
-    quick = model("full", dropout=0.3)
-    bits = quicken(quick.t5)
+def test_attention_in_blocks_of_heads_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    fused = model("full", dropout=0.3)
+    dropout_rng = use_fused_modules(fused.t5)
     found = []
     for weights in (1, 2**40):
         monkeypatch.setattr("modeling.kernels.autograd_functions.CACHED_WEIGHTS", weights)
-        for module in quick.modules():
-            if isinstance(module, QuickDropout):
+        for module in fused.modules():
+            if isinstance(module, FusedDropout):
                 module.share = 0.0  # the draws of attention alone depend on the order
-        for block in (*quick.t5.encoder.block, *quick.t5.decoder.block):
+        for block in (*fused.t5.encoder.block, *fused.t5.decoder.block):
             block.layer[0].SelfAttention.dropout = 0.0
-        bits.seed(1)
-        quick.zero_grad()
-        quick(batch()).reduce("tokens").backward()
-        bias = quick.t5.encoder.block[0].layer[0].SelfAttention.relative_attention_bias.weight
+        dropout_rng.seed(1)
+        fused.zero_grad()
+        fused(batch()).reduce("tokens").backward()
+        bias = fused.t5.encoder.block[0].layer[0].SelfAttention.relative_attention_bias.weight
         found.append(bias.grad.clone())
     torch.testing.assert_close(found[0], found[1])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("share", [0.05, 0.1, 0.5, 0.9])
-def test_dropout_drops_its_share_and_keeps_the_mean(share: float, dtype: torch.dtype) -> None:
-    dropout = QuickDropout(share, Bits(4))
+def test_dropout_has_its_probability_and_keeps_the_mean(share: float, dtype: torch.dtype) -> None:
+    dropout = FusedDropout(share, DropoutRng(4))
     values = torch.ones(400, 501, requires_grad=True, dtype=dtype)
     kept = dropout(values)
     assert (kept == 0).float().mean().item() == pytest.approx(share, abs=0.005)
@@ -130,20 +130,20 @@ def test_dropout_drops_its_share_and_keeps_the_mean(share: float, dtype: torch.d
     assert torch.equal(dropout.eval()(values), values)
 
 
-def test_the_same_seed_drops_the_same() -> None:
-    bits = Bits()
-    dropout, relu = QuickDropout(0.5, bits), ReluDropout(0.5, bits)
+def test_the_same_seed_gives_the_same_dropout() -> None:
+    dropout_rng = DropoutRng()
+    dropout, relu = FusedDropout(0.5, dropout_rng), FusedReluDropout(0.5, dropout_rng)
     values = torch.randn(9, 7)
     found = []
     for seed in (1, 1, 2):
-        bits.seed(seed)
+        dropout_rng.seed(seed)
         found.append(torch.cat([dropout(values), relu(values)]))
     assert torch.equal(found[0], found[1])
     assert not torch.equal(found[0], found[2])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_thresholds_cut_the_bit_patterns_exactly(dtype: torch.dtype) -> None:
+def test_thresholds_split_the_bit_patterns_exactly(dtype: torch.dtype) -> None:
     patterns = torch.arange(-(2**15), 2**15, dtype=torch.int32) * 2**16  # every 65,536th pattern, or all
     numbers = patterns.view(torch.float32)
     for share in (0.01, 0.1, 0.45, 0.6):
@@ -154,47 +154,47 @@ def test_thresholds_cut_the_bit_patterns_exactly(dtype: torch.dtype) -> None:
 
 def test_dropout_after_relu_passes_gradients_where_values_passed() -> None:
     values = torch.randn(300, 50, requires_grad=True)
-    output = ReluDropout(0.25, Bits(2))(values)
+    output = FusedReluDropout(0.25, DropoutRng(2))(values)
     output.sum().backward()
     assert ((output > 0).float().mean() / (values > 0).float().mean()).item() == pytest.approx(0.75, abs=0.02)
     assert torch.equal(values.grad, (output > 0).float() / 0.75)
 
 
 def test_attention_dropout_is_that_of_its_weights() -> None:
-    """With keys that attend to nothing in particular and values of one, an output is the share of kept weights."""
+    """With keys of zeros and values of one, each output is the share of kept weights."""
     module = torch.nn.Module()
-    module.bits = Bits(3)
+    module.dropout_rng = DropoutRng(3)
     query = torch.zeros(2, 2, 50, 4)
     value = torch.ones(2, 2, 1000, 4, requires_grad=True)
-    output, _ = quick_attention(module, query, torch.zeros(2, 2, 1000, 4), value, None, dropout=0.2, scaling=1.0)
+    output, _ = fused_attention(module, query, torch.zeros(2, 2, 1000, 4), value, None, dropout=0.2, scaling=1.0)
     kept = output[..., 0] * 0.8
     assert kept.mean().item() == pytest.approx(0.8, abs=0.003)
     assert kept.std().item() == pytest.approx((0.2 * 0.8 / 1000) ** 0.5, rel=0.15)
     output.sum().backward()
     assert value.grad.mean().item() == pytest.approx(50 / 1000, rel=0.01)
-    with pytest.raises(ValueError, match="attention scaled by"):
-        quick_attention(module, query, query, query, None, scaling=0.5)
+    with pytest.raises(ValueError, match=r"attention with scaling 0\.5"):
+        fused_attention(module, query, query, query, None, scaling=0.5)
 
 
 @pytest.mark.parametrize("target_length", [2, 11])
 def test_bfloat16_is_as_near_to_float32_as_the_librarys(target_length: int) -> None:
     found = []
-    for dtype, is_quick in ((torch.float32, False), (torch.bfloat16, False), (torch.bfloat16, True)):
+    for dtype, is_fused in ((torch.float32, False), (torch.bfloat16, False), (torch.bfloat16, True)):
         made = model("full")
-        if is_quick:
-            quicken(made.t5)
+        if is_fused:
+            use_fused_modules(made.t5)
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
             losses = made(batch(target_length))
         losses.reduce("tokens").backward()
         gradients = [p.grad.flatten() for p in made.parameters() if p.grad is not None]
         found.append(torch.cat([losses.values.detach(), *gradients]))
-    exact, library, quick = found
+    exact, library, fused = found
     assert (library - exact).norm() / exact.norm() < 0.03
-    assert (quick - exact).norm() / exact.norm() < 0.03
+    assert (fused - exact).norm() / exact.norm() < 0.03
 
 
 @pytest.mark.parametrize("columns", [8, 11])
-def test_biases_are_joined_row_by_row_and_not_repeated(columns: int) -> None:
+def test_biases_are_aligned_and_not_repeated(columns: int) -> None:
     """Fused attention on a GPU wants the last stride 1 and the others multiples of eight."""
     position = torch.randn(5, columns, 4).permute(2, 0, 1)[None]  # (1, H, Q, K) as T5 makes it
     mask, query = torch.randn(3, 1, 5, columns), torch.zeros(3, 4, 5, 2)
@@ -217,33 +217,33 @@ def test_a_batch_without_padding_needs_no_mask() -> None:
     bare = replace(full, is_padded=False)
     assert bare.mask is None
     torch.testing.assert_close(made(bare).values, made(full).values, atol=0, rtol=0)
-    quicken(made.t5)
+    use_fused_modules(made.t5)
     torch.testing.assert_close(made(bare).values, made(full).values, atol=1e-6, rtol=0)
 
 
-def test_other_arithmetic_takes_torchs_own_functions() -> None:
-    kept = QuickDropout(0.5, Bits())(torch.ones(200, 200, dtype=torch.float64))
+def test_other_types_use_torchs_functions() -> None:
+    kept = FusedDropout(0.5, DropoutRng())(torch.ones(200, 200, dtype=torch.float64))
     assert (kept == 0).double().mean().item() == pytest.approx(0.5, abs=0.02)
 
 
-def test_every_leaf_is_replaced_and_nothing_is_saved_about_it() -> None:
-    quick = model("parts", dropout=0.1)
-    quicken(quick.t5)
-    kinds = [type(module) for module in quick.t5.modules()]
-    assert kinds.count(QuickNorm) == 2 * 2 + 2 * 3 + 2
-    assert kinds.count(ReluDropout) == 4
-    assert kinds.count(QuickCrossAttention) == 2
+def test_every_leaf_is_replaced_and_parameter_names_stay() -> None:
+    fused = model("parts", dropout=0.1)
+    use_fused_modules(fused.t5)
+    kinds = [type(module) for module in fused.t5.modules()]
+    assert kinds.count(FusedRMSNorm) == 2 * 2 + 2 * 3 + 2
+    assert kinds.count(FusedReluDropout) == 4
+    assert kinds.count(FusedCrossAttention) == 2
     assert torch.nn.Dropout not in kinds
     assert {kind.__name__ for kind in kinds} & {"T5LayerNorm"} == set()
-    assert ATTENTION not in quick.t5.config.to_json_string(use_diff=False)
+    assert ATTENTION not in fused.t5.config.to_json_string(use_diff=False)
 
 
 def test_dropout_of_the_whole_model_follows_the_seed() -> None:
-    quick = model("parts", dropout=0.2)
-    bits = quicken(quick.t5)
+    fused = model("parts", dropout=0.2)
+    dropout_rng = use_fused_modules(fused.t5)
     found = []
     for seed in (1, 1, 2):
-        bits.seed(seed)
-        found.append(quick(replace(batch())).values)
+        dropout_rng.seed(seed)
+        found.append(fused(replace(batch())).values)
     assert torch.equal(found[0], found[1])
     assert not torch.equal(found[0], found[2])

@@ -7,7 +7,7 @@ import torch
 
 from modeling.config.settings import AdapterParams, Scratch
 from modeling.data.prompt_dataset import Batch
-from modeling.kernels.fused_modules import quicken
+from modeling.kernels.fused_modules import use_fused_modules
 from modeling.models.adapters import Adapter, Route, attach_adapters, projections, sublayers
 from modeling.models.t5 import new_t5, seeded
 from modeling.models.vip5 import VIP5, set_trainable
@@ -15,7 +15,7 @@ from modeling.models.vip5 import VIP5, set_trainable
 TINY = Scratch(d_model=8, d_ff=16, num_heads=2, d_kv=4, num_layers=1, num_decoder_layers=1)
 
 
-def test_every_sublayer_has_an_adapter_and_the_backbones_names_stay() -> None:
+def test_every_sublayer_has_an_adapter_and_names_stay() -> None:
     t5 = new_t5(TINY, vocabulary_size=20, dropout=0.0)
     names = set(t5.state_dict())
     adapters = attach_adapters(t5, AdapterParams(reduction=2), Route())
@@ -40,7 +40,7 @@ def test_adapter_is_the_formula() -> None:
     torch.testing.assert_close(adapter(states, torch.tensor([0, 2])), expected)
 
 
-def test_a_near_identity_adapter_starts_as_the_identity_and_can_leave_it() -> None:
+def test_a_near_identity_adapter_starts_as_identity_and_learns() -> None:
     adapter = Adapter(4, 2, num_routes=3, near_identity=True)
     states = torch.randn(2, 3, 4)
     assert torch.equal(adapter(states, torch.tensor([0, 2])), states)
@@ -60,7 +60,7 @@ def test_rows_of_one_batch_take_their_own_routes() -> None:
     assert not torch.allclose(adapter(states[:1], torch.tensor([0])), adapter(states[:1], torch.tensor([1])))
 
 
-def test_per_family_adapters_with_equal_weights_are_the_single_one() -> None:
+def test_per_family_adapters_with_equal_weights_act_as_one() -> None:
     single = Adapter(4, 2, num_routes=1, near_identity=False)
     routed = Adapter(4, 2, num_routes=3, near_identity=False)
     with torch.no_grad():
@@ -94,7 +94,7 @@ def text_batch() -> Batch:
     )
 
 
-def test_lora_starts_as_the_backbone_and_is_then_the_updated_projection() -> None:
+def test_lora_starts_as_the_backbone_and_updates_projections() -> None:
     stock, tuned = lora()
     assert list(tuned.adapters or []) == [
         f"{place}_{projection}"
@@ -114,7 +114,7 @@ def test_lora_starts_as_the_backbone_and_is_then_the_updated_projection() -> Non
                 linear.weight.copy_(theirs.weight + 0.5 * update.up_weight[family] @ update.down_weight[family])
             expected = merged(text_batch()).values[2 * row : 2 * row + 2]
             torch.testing.assert_close(tuned(text_batch()).values[2 * row : 2 * row + 2], expected)
-    quicken(tuned.t5)
+    use_fused_modules(tuned.t5)
     torch.testing.assert_close(tuned(text_batch()).values[2:], expected)
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints: complete, loadable by stock T5, and refused where they do not belong."""
+"""Checkpoints are complete, loadable by the library's T5, and rejected for other datasets and backbones."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ from modeling.models.checkpoints import load_backbone_only, load_vip5, read_mani
 from modeling.models.t5 import new_t5, open_t5, resize_vocabulary, tokenizer_folder
 from tests.modeling.world import BACKBONE, MADE, write_world
 
-LOOP = LoopParams(epochs=1, batch_size=45, valid_rows=0)
+LOOP = LoopParams(epochs=1, batch_size=45, valid_examples_per_family=0)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def test_a_model_of_other_identifiers_is_refused(place: Context) -> None:
         load_vip5(place)
 
 
-def test_an_absent_model_is_told(place: Context) -> None:
+def test_a_missing_model_is_an_error(place: Context) -> None:
     shutil.rmtree(place.model("train"))
     with pytest.raises(
         ModelError, match=r"no .*train/manifest\.json; expected a trained model; do: run `.venv/bin/dvc repro train`"
@@ -90,7 +90,7 @@ def test_an_absent_model_is_told(place: Context) -> None:
         load_backbone_only(place)
 
 
-def test_tensors_that_are_not_the_manifests_are_refused(place: Context) -> None:
+def test_tensors_that_differ_from_the_manifest_are_rejected(place: Context) -> None:
     path = place.model("train") / "manifest.json"
     manifest = json.loads(path.read_text(encoding="utf-8"))
     manifest["tensors"].remove("visual.no_photo")
@@ -100,11 +100,11 @@ def test_tensors_that_are_not_the_manifests_are_refused(place: Context) -> None:
 
 
 def test_another_number_of_visual_tokens_is_refused(place: Context) -> None:
-    with pytest.raises(TableError, match="2 placeholders a photo in the prompts; expected num_visual_tokens = 3"):
+    with pytest.raises(TableError, match="2 placeholders per photo in the prompts; expected num_visual_tokens = 3"):
         train.run(train.Params(loop=LOOP), replace(place, shared=dict(place.shared) | {"num_visual_tokens": 3}))
 
 
-def test_a_pretrained_t5_in_a_folder_is_read_and_its_vocabulary_fitted(trained: Context, tmp_path: Path) -> None:
+def test_a_local_t5_is_loaded_and_its_vocabulary_resized(trained: Context, tmp_path: Path) -> None:
     """Its own rows stay, surplus rows (as the 28 of T5's 32,128) go, identifiers get rows after them."""
     folder = tmp_path / "t5"
     tiny = Scratch(d_model=16, d_ff=32, num_heads=2, d_kv=8, num_layers=1, num_decoder_layers=1)
@@ -124,7 +124,7 @@ def test_a_pretrained_t5_in_a_folder_is_read_and_its_vocabulary_fitted(trained: 
     assert torch.equal(again.shared.weight, opened.shared.weight)
 
 
-def test_pretraining_can_start_from_a_folder_with_its_own_tokenizer(trained: Context, tmp_path: Path) -> None:
+def test_pretraining_starts_from_a_local_t5_and_tokenizer(trained: Context, tmp_path: Path) -> None:
     place = write_world(tmp_path)
     shared = dict(place.shared) | {"backbone": {"name": str(trained.model("pretrain"))}}
     pretrain.run(pretrain.Params(loop=LoopParams(epochs=0)), replace(place, shared=shared))
@@ -134,7 +134,7 @@ def test_pretraining_can_start_from_a_folder_with_its_own_tokenizer(trained: Con
     assert torch.equal(one.t5.shared.weight, two.t5.shared.weight)
 
 
-def test_a_backbone_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_missing_backbone_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no config\.json in .*; do: correct backbone\.name"):
         open_t5(BackboneParams(name=str(tmp_path)), vocabulary_size=10, dropout=0.0, seed=1)
     with pytest.raises(InputError, match=r"no tokenizer\.json in .*elsewhere"):

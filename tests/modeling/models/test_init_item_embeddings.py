@@ -1,4 +1,4 @@
-"""Where a model made from nothing starts: sub-layers that pass through, and item vectors from the purchases."""
+"""Initialisation from scratch: identity, recency, and spectral item embeddings."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,17 +8,17 @@ import pytest
 import torch
 
 from features.errors import ParamsError
-from modeling.collaborative.spectral import item_vectors
+from modeling.collaborative.spectral import spectral_embeddings
 from modeling.config.settings import Scratch
 from modeling.data.ragged import Ragged, offsets_of
 from modeling.data.title_vocabulary import items_by_word, words_of
-from modeling.data.tokenizer import Tokens
+from modeling.data.tokenizer import VIP5Tokenizer
 from modeling.data.train_tokenizer import train_tokenizer
-from modeling.models.init_item_embeddings import start_items
-from modeling.models.init_recency import start_recent
+from modeling.models.init_item_embeddings import init_item_embeddings
+from modeling.models.init_recency import init_recency
 from modeling.models.t5 import new_t5, seeded
 
-SIZE = Scratch(d_model=16, d_ff=32, num_heads=2, d_kv=8, num_layers=2, num_decoder_layers=2, start="pass_through")
+SIZE = Scratch(d_model=16, d_ff=32, num_heads=2, d_kv=8, num_layers=2, num_decoder_layers=2, init="identity")
 TEXTS = ["Which thing does the user with number 7 buy next, of all there are?", "Say it in one short sentence."]
 
 
@@ -30,11 +30,11 @@ def bought(*rows: list[int]) -> Ragged:
 GROUPS = bought(*[[1, 2, 3]] * 4, *[[4, 5, 6]] * 4, [3, 4])
 
 
-def tokens(texts: list[str]) -> Tokens:
-    return Tokens(train_tokenizer(TEXTS * 20, 60)).with_identifiers(texts)
+def tokens(texts: list[str]) -> VIP5Tokenizer:
+    return VIP5Tokenizer(train_tokenizer(TEXTS * 20, 60)).with_identifiers(texts)
 
 
-def test_pass_through_encoder_only_normalises_its_input() -> None:
+def test_identity_init_encoder_only_normalises_its_input() -> None:
     with seeded(1, "test"):
         t5 = new_t5(SIZE, vocabulary_size=30, dropout=0.0).eval()
         given = torch.randn(2, 5, 16)
@@ -42,7 +42,7 @@ def test_pass_through_encoder_only_normalises_its_input() -> None:
     torch.testing.assert_close(states, t5.encoder.final_layer_norm(given))
 
 
-def test_pass_through_decoder_adds_what_the_encoder_was_given() -> None:
+def test_identity_init_decoder_adds_the_encoder_input() -> None:
     with seeded(1, "test"):
         t5 = new_t5(SIZE, vocabulary_size=30, dropout=0.0).eval()
         state = torch.randn(1, 1, 16)
@@ -51,19 +51,19 @@ def test_pass_through_decoder_adds_what_the_encoder_was_given() -> None:
     torch.testing.assert_close(hidden.last_hidden_state[0, 0], t5.decoder.final_layer_norm(whole))
 
 
-def test_a_scratch_t5_starts_from_noise_unless_asked() -> None:
-    assert Scratch().start == "noise"
+def test_a_scratch_t5_has_default_init_unless_configured() -> None:
+    assert Scratch().init == "default"
     with seeded(1, "test"):
         t5 = new_t5(Scratch(d_model=16, d_ff=32, num_heads=2, d_kv=8, num_layers=1, num_decoder_layers=1),
                     vocabulary_size=30, dropout=0.0)  # fmt: skip
     assert t5.encoder.block[0].layer[0].SelfAttention.o.weight.abs().min() > 0
 
 
-def test_items_with_common_buyers_start_near_each_other() -> None:
+def test_items_with_common_users_have_similar_embeddings() -> None:
     texts = [f"<item_{i}>" for i in (3, 1, 4, 10, 5, 9)]  # written numbers are not the item_ids
     own = tokens(texts)
     table = torch.full((own.size, 2), 7.0)  # the two directions that tell the groups apart
-    assert start_items(table, own, texts, GROUPS, spread=0.25, seed=3) == 6
+    assert init_item_embeddings(table, own, texts, GROUPS, rms=0.25, seed=3) == 6
     ids = [own.tokenizer.token_to_id(text) for text in texts]
     rows = table[ids]
     torch.testing.assert_close(rows.square().mean(1).sqrt(), torch.full((6,), 0.25))
@@ -73,23 +73,23 @@ def test_items_with_common_buyers_start_near_each_other() -> None:
     assert (table[others] == 7.0).all(), "text tokens stay as drawn"
 
 
-def test_a_code_that_items_share_starts_as_their_mean() -> None:
+def test_a_shared_code_is_initialised_with_the_mean() -> None:
     texts = ["<a_1><b_1>", "<a_1><b_2>", "<a_1><b_3>", "<a_2><b_1>", "<a_2><b_2>", "<a_2><b_3>"]
     own = tokens(texts)
     table = torch.zeros(own.size, 2)
-    assert start_items(table, own, texts, GROUPS, spread=1.0, seed=3) == 5
+    assert init_item_embeddings(table, own, texts, GROUPS, rms=1.0, seed=3) == 5
     one, two, shared = (table[own.tokenizer.token_to_id(name)] for name in ("<a_1>", "<a_2>", "<b_1>"))
     assert torch.cosine_similarity(one, shared, dim=0) > 0.3 < torch.cosine_similarity(two, shared, dim=0)
     assert torch.cosine_similarity(one, two, dim=0) < 0.5
 
 
-def test_numbers_have_no_tokens_to_start() -> None:
+def test_plain_numbers_have_no_tokens_to_initialise() -> None:
     own = tokens([])
-    with pytest.raises(ParamsError, match=r"item_vectors.*random, or another"):
-        start_items(torch.zeros(own.size, 16), own, ["17", "18"], GROUPS, spread=0.5, seed=3)
+    with pytest.raises(ParamsError, match=r"item_embedding_init.*random, or an identifiers"):
+        init_item_embeddings(torch.zeros(own.size, 16), own, ["17", "18"], GROUPS, rms=0.5, seed=3)
 
 
-def test_a_word_of_a_title_joins_items_that_no_buyer_has_in_common() -> None:
+def test_title_words_relate_items_without_common_users() -> None:
     titles = [
         "Red wooden train",
         "Blue train",
@@ -106,31 +106,31 @@ def test_a_word_of_a_title_joins_items_that_no_buyer_has_in_common() -> None:
         [1, 2],
         [4, 5, 6],
     ]  # red, train, puzzle
-    vectors = item_vectors(bought([1, 4], [2, 3]), 120, 4, seed=1, words=words)
+    vectors = spectral_embeddings(bought([1, 4], [2, 3]), 120, 4, seed=1, words=words)
     likeness = vectors[3] @ vectors.T  # of item 4, which shares a word with item 5 and buyers with item 1
     assert likeness[4] > 0.4 > likeness[[1, 2, 5]].max()
 
 
-def recent(texts: list[str], lengths: Sequence[float] = (1.0,), kind: str = "relu") -> tuple[Any, Tokens]:
+def recency_t5(texts: list[str], lengths: Sequence[float] = (1.0,), kind: str = "relu") -> tuple[Any, VIP5Tokenizer]:
     """A T5 that starts from the items that a prompt names, whose items point in directions of their own."""
     own = tokens(texts)
     with seeded(1, "test"):
         t5 = new_t5(
-            Scratch(d_model=128, d_ff=32, num_heads=4, d_kv=32, num_layers=2, num_decoder_layers=1, start="recent",
+            Scratch(d_model=128, d_ff=32, num_heads=4, d_kv=32, num_layers=2, num_decoder_layers=1, init="recency",
                     embedding_scale=0.1, feed_forward_proj=kind),
             vocabulary_size=own.size, dropout=0.0).eval()  # fmt: skip
         with torch.no_grad():
             ids = [own.tokenizer.token_to_id(text) for text in texts]
             sizes = torch.tensor(lengths).repeat(len(texts))[: len(texts), None]
             t5.shared.weight[ids] = 0.5 * 128**0.5 * torch.eye(128)[: len(texts)] * sizes
-    start_recent(t5, own)
+    init_recency(t5, own)
     return t5, own
 
 
 @pytest.mark.parametrize("tail", ["", " , what next ?", " : which next ?"])
-def test_recent_answers_with_the_last_items_first(tail: str) -> None:
+def test_recency_init_predicts_the_last_items_first(tail: str) -> None:
     items = [f"<item_{number}>" for number in range(1, 31)]
-    t5, own = recent(items)
+    t5, own = recency_t5(items)
     named = np.random.default_rng(1).permuted(np.tile(np.arange(30), (40, 1)), axis=1)[:, :3]
     texts = [f"After {' , '.join(items[item] for item in row)}{tail}" for row in named]
     sources = torch.tensor(np.stack(own.encode_targets(texts, 64)))
@@ -142,11 +142,11 @@ def test_recent_answers_with_the_last_items_first(tail: str) -> None:
     assert last > second + 1 > first + 1.5 > others + 1.8
 
 
-def test_long_item_vectors_attract_no_more_attention_than_short_ones() -> None:
+def test_attention_does_not_depend_on_the_norm_of_items() -> None:
     items = [f"<item_{number}>" for number in range(1, 31)]
     shares = {}
     for lengths in ((1.0,), (0.5, 2.0)):  # the second item of the prompt is four times as long as the first
-        t5, own = recent(items, lengths)
+        t5, own = recency_t5(items, lengths)
         source = torch.tensor(np.stack(own.encode_targets(["After <item_1> , <item_2> , what next ?"], 64)))
         with torch.no_grad():
             logits = t5(input_ids=source, decoder_input_ids=torch.zeros(1, 1, dtype=torch.long)).logits[0, 0]
@@ -160,9 +160,9 @@ def test_long_item_vectors_attract_no_more_attention_than_short_ones() -> None:
 
 
 @pytest.mark.parametrize("kind", ["relu", "gated-gelu"])
-def test_recent_ends_behind_an_item_and_not_before(kind: str) -> None:
+def test_recency_init_ends_after_an_item_only(kind: str) -> None:
     items = [f"<item_{number}>" for number in range(1, 31)]
-    t5, own = recent(items, kind=kind)
+    t5, own = recency_t5(items, kind=kind)
     source = torch.tensor(np.stack(own.encode_targets(["After <item_1> , <item_2> , what next ?"], 64)))
     answer = torch.tensor([[0, own.tokenizer.token_to_id("<item_7>")]])
     with torch.no_grad():
@@ -170,8 +170,8 @@ def test_recent_ends_behind_an_item_and_not_before(kind: str) -> None:
     assert probabilities[1, own.eos_id] > 0.9 > 0.05 > probabilities[0, own.eos_id]
 
 
-def test_recent_needs_tokens_that_say_item() -> None:
+def test_recency_init_needs_item_tokens() -> None:
     own = tokens([])
     t5 = new_t5(SIZE, vocabulary_size=own.size, dropout=0.0)
-    with pytest.raises(ParamsError, match=r"start: recent where .* pass_through, or another"):
-        start_recent(t5, own)
+    with pytest.raises(ParamsError, match=r"init: recency with .* identity, or an identifiers"):
+        init_recency(t5, own)

@@ -10,7 +10,7 @@ from modeling.config.settings import AdapterParams, Scratch, VisionParams
 from modeling.data.prompt_dataset import Batch
 from modeling.models.t5 import new_t5, seeded
 from modeling.models.vip5 import VIP5, set_trainable, shifted_right
-from modeling.models.visual_projector import VisualProjector, place
+from modeling.models.visual_projector import VisualProjector, insert_visual_tokens
 
 TINY = Scratch(d_model=16, d_ff=32, num_heads=2, d_kv=8, num_layers=2, num_decoder_layers=2)
 VOCABULARY, WIDTH = 60, 5
@@ -57,7 +57,7 @@ def photo_batch() -> Batch:
     )
 
 
-def test_with_adapters_and_photos_off_the_numbers_are_stock_t5s() -> None:
+def test_without_adapters_and_photos_outputs_are_t5s() -> None:
     stock = tiny_t5().eval()
     model = tiny_model()
     model.whole_word.weight.data.zero_()
@@ -83,7 +83,7 @@ def test_near_identity_adapters_change_nothing_at_the_start() -> None:
     assert not torch.allclose(plain, drawn)
 
 
-def test_losses_do_not_depend_on_the_padding_or_the_company() -> None:
+def test_losses_do_not_depend_on_padding_or_other_rows() -> None:
     model = tiny_model(AdapterParams(reduction=4, init="linear"), VISION)
     batch = photo_batch()
     alone = Batch(
@@ -104,7 +104,7 @@ def test_the_kth_placeholder_takes_the_kth_visual_token() -> None:
     embeddings = torch.zeros(2, 5, 1)
     visual_tokens = torch.tensor([[[1.0], [2.0], [3.0], [4.0]], [[5.0], [6.0], [7.0], [8.0]]])
     placeholders = torch.tensor([[0, 1, 1, 0, 1], [1, 0, 0, 0, 0]], dtype=torch.bool)
-    placed = place(embeddings, visual_tokens, placeholders)
+    placed = insert_visual_tokens(embeddings, visual_tokens, placeholders)
     assert placed[:, :, 0].tolist() == [[0, 1, 2, 0, 3], [5, 0, 0, 0, 0]]
 
 
@@ -121,7 +121,7 @@ def test_a_missing_photo_has_learned_vectors_or_projected_zeros() -> None:
     assert torch.equal(tokens[0, :2], tokens[0, 2:])
 
 
-def test_a_text_only_model_refuses_photos() -> None:
+def test_a_text_only_model_rejects_photos() -> None:
     with pytest.raises(ModelError, match="a batch with photos for a text-only model"):
         tiny_model().encode(photo_batch())
 
@@ -191,15 +191,15 @@ def test_parameter_counts_are_the_papers(
     assert total is None or sum(p.numel() for p in model.parameters()) == total
 
 
-def test_standardised_photos_do_not_depend_on_the_features_scale_or_common_part() -> None:
+def test_standardised_photos_ignore_scale_and_mean() -> None:
     features = torch.randn(20, WIDTH)
     present = torch.ones(20, 1, dtype=torch.bool)
     with seeded(1, "projector"):
         one = VisualProjector(16, VisionParams(width=WIDTH, num_visual_tokens=2, standardise=True))
     with seeded(1, "projector"):
         two = VisualProjector(16, VisionParams(width=WIDTH, num_visual_tokens=2, standardise=True))
-    one.fit_to(features)
+    one.fit_standardisation(features)
     moved = features / 50 + 7
-    two.fit_to(moved)
+    two.fit_standardisation(moved)
     torch.testing.assert_close(one(features[:, None], present), two(moved[:, None], present), atol=1e-3, rtol=0)
     assert one.mean.tolist() == pytest.approx(features.mean(0).tolist())

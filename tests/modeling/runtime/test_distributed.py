@@ -1,4 +1,4 @@
-"""Two processes under torchrun take the steps of one: the original's wrapper never summed its gradients."""
+"""Data-parallel training: two processes under torchrun take the same steps as one."""
 
 import os
 import subprocess
@@ -13,23 +13,23 @@ from safetensors.torch import load_file
 
 from modeling import pretrain, train
 from modeling.config.settings import AdapterParams, LoopParams
-from modeling.data.prompt_dataset import Corpus
+from modeling.data.prompt_dataset import PromptDataset
 from modeling.models.checkpoints import open_model
 from modeling.training.run_files import prompt_tables
-from modeling.training.step_planner import dealt
+from modeling.training.step_planner import shard_rows
 from tests.modeling.world import curve, write_world
 
 ROOT = Path(__file__).resolve().parents[3]
 LOOP = LoopParams(
-    epochs=1, max_steps=5, batch_size=21, learning_rate=0.01, dropout=0.0, measure_every=2, valid_rows=5,
-    weighting="examples", num_threads=1, device="cpu",
+    epochs=1, max_steps=5, batch_size=21, learning_rate=0.01, dropout=0.0, eval_every_steps=2,
+    valid_examples_per_family=5, loss_reduction="examples", num_threads=1, device="cpu",
 )  # fmt: skip
 
 
 @pytest.mark.slow
 def test_two_processes_train_what_one_trains(tmp_path: Path) -> None:
     place = write_world(tmp_path)
-    pretrain.run(pretrain.Params(loop=LoopParams(epochs=1, max_steps=1, valid_rows=0)), place)
+    pretrain.run(pretrain.Params(loop=LoopParams(epochs=1, max_steps=1, valid_examples_per_family=0)), place)
     params = train.Params(adapters=AdapterParams(reduction=4, init="linear"), loop=LOOP)
     train.run(params, place)
     alone, losses = load_file(place.model("train") / "trained.safetensors"), curve(place, "train")
@@ -52,14 +52,14 @@ def test_two_processes_train_what_one_trains(tmp_path: Path) -> None:
             assert float(two[column]) == pytest.approx(float(one[column]), abs=1e-5)
 
 
-def test_the_rows_of_a_step_are_dealt_out_by_length(tmp_path: Path) -> None:
+def test_rows_of_a_step_are_sharded_by_length(tmp_path: Path) -> None:
     place = write_world(tmp_path)
     pretrain.run(pretrain.Params(loop=LoopParams(epochs=0)), place)
-    corpus = Corpus.load(prompt_tables(place, "train"), open_model(place)[1], None)
+    corpus = PromptDataset.load(prompt_tables(place, "train"), open_model(place)[1], None)
     rows = np.arange(3, 60)
-    parts = [dealt(corpus, rows, rank=rank, world=4) for rank in range(4)]
+    parts = [shard_rows(corpus, rows, rank=rank, world=4) for rank in range(4)]
     assert sorted(np.concatenate(parts).tolist()) == rows.tolist()
     tokens = [int(corpus.lengths[part].sum()) for part in parts]
     assert max(tokens) - min(tokens) < 2 * corpus.lengths.max()
-    assert dealt(corpus, rows[:2], rank=3, world=4).tolist() == []
-    assert dealt(corpus, rows, rank=0, world=1).tolist() == rows.tolist()
+    assert shard_rows(corpus, rows[:2], rank=3, world=4).tolist() == []
+    assert shard_rows(corpus, rows, rank=0, world=1).tolist() == rows.tolist()

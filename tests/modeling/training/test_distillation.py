@@ -1,4 +1,4 @@
-"""The teacher answers next-item prompts alone, and its part of the loss is the one asked for."""
+"""Distillation: the teacher predicts for next-item prompts only, with the configured weight in the loss."""
 
 import json
 from dataclasses import replace
@@ -15,19 +15,19 @@ from features.runtime.stage import Context
 from features.store.tables import from_rows, write_table
 from modeling import pretrain
 from modeling.config.settings import LoopParams, RidgeParams, TeacherParams
-from modeling.data.prompt_dataset import Corpus
+from modeling.data.prompt_dataset import PromptDataset
 from modeling.data.ragged import Ragged
-from modeling.data.tokenizer import Tokens
+from modeling.data.tokenizer import VIP5Tokenizer
 from modeling.data.train_tokenizer import train_tokenizer
-from modeling.models.distill_item_embeddings import fit_vectors
+from modeling.models.distill_item_embeddings import distill_item_embeddings
 from modeling.models.targets import SoftTargets
 from modeling.models.token_loss import TokenLosses, with_soft_targets
-from modeling.training.distillation import Teacher, make_ridge, tokens_of_items
+from modeling.training.distillation import Teacher, item_token_ids, make_ridge
 from tests.modeling.world import MADE, NUM_ITEMS, NUM_USERS, curve, write_world
 
 TEXTS = [f"<item_{item}>" for item in range(1, NUM_ITEMS + 1)]
 TRAIN = Ragged.from_rows([[], *([(user + k) % NUM_ITEMS + 1 for k in range(3)] for user in range(NUM_USERS))])
-ALWAYS = TeacherParams(share=0.5, ridge=RidgeParams(penalty=1.0, word_weight=0.0, decay=0.5))
+ALWAYS = TeacherParams(distillation_weight=0.5, ridge=RidgeParams(penalty=1.0, word_weight=0.0, decay=0.5))
 
 
 @pytest.fixture(scope="module")
@@ -53,35 +53,37 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Context:
 
 
 @pytest.fixture(scope="module")
-def corpus(place: Context) -> Corpus:
-    tokens = Tokens(train_tokenizer(["Here is what user_1 bought : what is next ?"], 120)).with_identifiers(TEXTS)
-    return Corpus.load([place.table(f"prompts/train/{f}") for f in schema.FAMILIES], tokens, None)
+def corpus(place: Context) -> PromptDataset:
+    tokens = VIP5Tokenizer(train_tokenizer(["Here is what user_1 bought : what is next ?"], 120)).with_identifiers(
+        TEXTS
+    )
+    return PromptDataset.load([place.table(f"prompts/train/{f}") for f in schema.FAMILIES], tokens, None)
 
 
-def test_it_answers_next_item_prompts_from_the_items_they_name(corpus: Corpus) -> None:
+def test_targets_depend_on_the_items_of_the_prompt(corpus: PromptDataset) -> None:
     ridge = make_ridge(ALWAYS, TEXTS, TRAIN, None)
     assert ridge is not None
-    teacher = Teacher(corpus, tokens_of_items(corpus.tokens, TEXTS), ridge, 0.5)
+    teacher = Teacher(corpus, item_token_ids(corpus.tokens, TEXTS), ridge, 0.5)
     assert teacher.answers.tolist() == [True] * NUM_USERS + [False] * 2 * NUM_USERS
     assert teacher.named.row(0).tolist() == [3, 4, 5]  # user 1 of the world, oldest first
-    soft = teacher.soft(np.array([40, 0, 7]), torch.device("cpu"))
+    soft = teacher.soft_targets(np.array([40, 0, 7]), torch.device("cpu"))
     assert soft is not None
     assert soft.rows.tolist() == [1, 2]
-    expected = teacher.ridge.odds(teacher.named, np.array([0, 7]))
-    torch.testing.assert_close(soft.odds, expected)
-    assert not soft.odds[0, 2:5].any()
+    expected = teacher.ridge.probabilities(teacher.named, np.array([0, 7]))
+    torch.testing.assert_close(soft.probabilities, expected)
+    assert not soft.probabilities[0, 2:5].any()
     names = [corpus.tokens.tokenizer.id_to_token(int(token)) for token in soft.tokens]
     assert names == TEXTS
-    assert teacher.soft(np.array([40, 70]), torch.device("cpu")) is None
+    assert teacher.soft_targets(np.array([40, 70]), torch.device("cpu")) is None
 
 
-def test_its_part_of_the_loss_by_hand() -> None:
+def test_the_distillation_loss_is_the_formula() -> None:
     logits = torch.randn(5, 7, generator=torch.Generator().manual_seed(1))
     rows = torch.tensor([0, 0, 1, 2, 2])
     labels = torch.tensor([1, 2, 3, 4, 5])
     plain = F.cross_entropy(logits, labels, reduction="none")
-    odds = torch.tensor([[0.75, 0.25], [0.0, 0.0]])
-    soft = SoftTargets(torch.tensor([0, 2]), odds, torch.tensor([3, 6]), 0.4)
+    probabilities = torch.tensor([[0.75, 0.25], [0.0, 0.0]])
+    soft = SoftTargets(torch.tensor([0, 2]), probabilities, torch.tensor([3, 6]), 0.4)
     found = with_soft_targets(TokenLosses(plain, rows, torch.zeros(3, dtype=torch.long)), logits, soft).values
     log_probs = logits[0].log_softmax(-1)
     taught = -(0.75 * log_probs[3] + 0.25 * log_probs[6])
@@ -89,11 +91,13 @@ def test_its_part_of_the_loss_by_hand() -> None:
     torch.testing.assert_close(found[1:], plain[1:])  # other tokens, other rows, and a row it has nothing to say on
 
 
-def test_the_stage_trains_towards_it(place: Context) -> None:
-    loop = LoopParams(epochs=3, batch_size=16, learning_rate=0.02, measure_every=20, dropout=0.0, valid_rows=0)
+def test_the_stage_approaches_the_teacher(place: Context) -> None:
+    loop = LoopParams(
+        epochs=3, batch_size=16, learning_rate=0.02, eval_every_steps=20, dropout=0.0, valid_examples_per_family=0
+    )
     losses, places = {}, {}
     for share in (0.0, 0.9):
-        params = pretrain.Params(loop=loop, teacher=replace(ALWAYS, share=share))
+        params = pretrain.Params(loop=loop, teacher=replace(ALWAYS, distillation_weight=share))
         pretrain.run(params, place)
         losses[share] = [float(row["loss_sequential"]) for row in curve(place, "pretrain")]
         places[share] = json.loads((place.model("pretrain") / "manifest.json").read_text(encoding="utf-8"))
@@ -101,30 +105,30 @@ def test_the_stage_trains_towards_it(place: Context) -> None:
     assert set(places[0.9]["tables"]) - set(places[0.0]["tables"]) == {"sequences/interactions", "sequences/items"}
 
 
-def test_what_it_cannot_teach_is_refused(corpus: Corpus, place: Context, tmp_path: Path) -> None:
+def test_unsupported_catalogues_are_rejected(corpus: PromptDataset, place: Context, tmp_path: Path) -> None:
     few = replace(ALWAYS, ridge=replace(ALWAYS.ridge, max_items=5))
     with pytest.raises(ParamsError, match=r"teacher with 12 items.*at most 5"):
         make_ridge(few, TEXTS, TRAIN, None)
-    with pytest.raises(ParamsError, match=r"an item is several tokens.*scheme: token"):
-        tokens_of_items(corpus.tokens, ["1", "2"])
+    with pytest.raises(ParamsError, match=r"identifiers of several tokens.*scheme: token"):
+        item_token_ids(corpus.tokens, ["1", "2"])
     assert make_ridge(TeacherParams(), TEXTS, TRAIN, None) is None
-    with pytest.raises(ValueError, match="share must lie in"):
-        TeacherParams(share=1.5)
-    assert TeacherParams(vector_steps=3).is_asked
-    with pytest.raises(ValueError, match="vector_steps must be"):
-        TeacherParams(vector_steps=-1)
+    with pytest.raises(ValueError, match="distillation_weight must lie in"):
+        TeacherParams(distillation_weight=1.5)
+    assert TeacherParams(embedding_distillation_steps=3).is_enabled
+    with pytest.raises(ValueError, match="embedding_distillation_steps must be"):
+        TeacherParams(embedding_distillation_steps=-1)
 
 
-def test_fitted_vectors_answer_as_the_teacher_does() -> None:
+def test_distilled_embeddings_predict_as_the_teacher() -> None:
     ridge = make_ridge(ALWAYS, TEXTS, TRAIN, None)
     assert ridge is not None
     start = torch.randn(NUM_ITEMS, 8, generator=torch.Generator().manual_seed(2))
     agreed = {}
     for steps in (0, 400):
-        vectors = fit_vectors(start, TRAIN, ridge, steps=steps, seed=1)
+        vectors = distill_item_embeddings(start, TRAIN, ridge, steps=steps, seed=1)
         logits = F.normalize(vectors, dim=1) @ vectors.T
         best = logits.fill_diagonal_(-torch.inf).argmax(1)
         agreed[steps] = (best == ridge.weights.argmax(1)).double().mean().item()
     assert agreed[400] > 0.9 > 0.5 > agreed[0]
-    again = fit_vectors(start, TRAIN, ridge, steps=400, seed=1)
+    again = distill_item_embeddings(start, TRAIN, ridge, steps=400, seed=1)
     torch.testing.assert_close(again, vectors, atol=0, rtol=0)

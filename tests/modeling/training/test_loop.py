@@ -1,4 +1,4 @@
-"""The training loop: it stops where it is told, keeps the chosen weights, and its formulas are the stated ones."""
+"""The training loop stops at its limits, keeps the best weights and follows its formulas."""
 
 from dataclasses import replace
 from typing import Any, cast
@@ -10,19 +10,21 @@ from features.errors import ParamsError, TrainingError
 from features.runtime.stage import Context
 from modeling import pretrain
 from modeling.config.settings import AdapterParams, LoopParams
-from modeling.data.prompt_dataset import Corpus
+from modeling.data.prompt_dataset import PromptDataset
 from modeling.models.checkpoints import open_model
 from modeling.models.token_loss import TokenLosses
 from modeling.models.vip5 import VIP5, set_trainable
 from modeling.runtime.devices import device_of
 from modeling.training.loop import fit
-from modeling.training.optimizer import DecayedAdam, decays, rate_share
+from modeling.training.optimizer import TransformersAdamW, decays, rate_share
 from modeling.training.run_files import prompt_tables
 from modeling.training.step_planner import epoch_steps
-from modeling.training.validation import Measure, fixed_rows
+from modeling.training.validation import Validator, fixed_rows
 from tests.modeling.world import write_world
 
-LOOP = LoopParams(epochs=8, batch_size=16, learning_rate=0.02, measure_every=20, select_by="hr@10", dropout=0.0)
+LOOP = LoopParams(
+    epochs=8, batch_size=16, learning_rate=0.02, eval_every_steps=20, checkpoint_metric="hr@10", dropout=0.0
+)
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +35,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Context:
     return made
 
 
-def parts(place: Context, loop: LoopParams) -> tuple[Corpus, Measure]:
+def parts(place: Context, loop: LoopParams) -> tuple[PromptDataset, Validator]:
     _, tokens = open_model(place)
-    corpus = Corpus.load(prompt_tables(place, "train"), tokens, None)
-    return corpus, Measure(corpus, fixed_rows(corpus, ["A-3", "B-5", "C-3"], loop.valid_rows, seed=5))
+    corpus = PromptDataset.load(prompt_tables(place, "train"), tokens, None)
+    return corpus, Validator(corpus, fixed_rows(corpus, ["A-3", "B-5", "C-3"], loop.valid_examples_per_family, seed=5))
 
 
 @pytest.mark.parametrize(
@@ -47,7 +49,7 @@ def parts(place: Context, loop: LoopParams) -> tuple[Corpus, Measure]:
         (LoopParams(epochs=3, batch_size=45), "finished", 6),
     ],
 )
-def test_training_stops_where_it_is_told(place: Context, loop: LoopParams, stopped: str, steps: int) -> None:
+def test_training_stops_at_each_limit(place: Context, loop: LoopParams, stopped: str, steps: int) -> None:
     model, _ = open_model(place)
     corpus, measure = parts(place, loop)
     history = fit(model, corpus, measure, loop, seed=1, stage="pretrain")
@@ -57,12 +59,12 @@ def test_training_stops_where_it_is_told(place: Context, loop: LoopParams, stopp
     assert history.best_step <= history.steps
 
 
-def test_items_left_out_and_words_lost_reach_the_steps(place: Context) -> None:
-    plain = LoopParams(epochs=1, batch_size=90, learning_rate=1e-9, dropout=0.0, valid_rows=0)
+def test_masks_and_span_noise_reach_the_steps(place: Context) -> None:
+    plain = LoopParams(epochs=1, batch_size=90, learning_rate=1e-9, dropout=0.0, valid_examples_per_family=0)
     seen = {}
-    for name, changed in (("plain", {}), ("left out", {"leave_out_named": True}), ("noise", {"word_noise": 0.8})):
+    for name, changed in (("plain", {}), ("left out", {"mask_seen_items": True}), ("noise", {"span_noise_rate": 0.8})):
         model, tokens = open_model(place)
-        corpus = Corpus.load(prompt_tables(place, "train"), tokens, None)
+        corpus = PromptDataset.load(prompt_tables(place, "train"), tokens, None)
         seen[name] = fit(model, corpus, None, replace(plain, **changed), seed=1, stage="pretrain")
     loss = {name: history.rows[-1]["loss_sequential"] for name, history in seen.items()}
     assert (
@@ -71,8 +73,8 @@ def test_items_left_out_and_words_lost_reach_the_steps(place: Context) -> None:
     assert seen["left out"].source_tokens == seen["plain"].source_tokens > seen["noise"].source_tokens
 
 
-class Rigged:
-    """A measure that says what it is told and remembers the weights it saw."""
+class FakeValidator:
+    """Returns the given losses in turn and records the weights it saw."""
 
     def __init__(self, *losses: float) -> None:
         self.losses, self.seen = iter(losses), list[torch.Tensor]()
@@ -83,33 +85,37 @@ class Rigged:
 
 
 @pytest.mark.parametrize(
-    ("select_by", "patience", "best_step", "steps", "stopped"),
+    ("checkpoint_metric", "patience", "best_step", "steps", "stopped"),
     [("loss", None, 2, 4, "finished"), ("last", None, 4, 4, "finished"), ("loss", 1, 2, 3, "patience")],
 )
-def test_the_chosen_weights_are_kept(
-    place: Context, select_by: Any, patience: int | None, best_step: int, steps: int, stopped: str
+def test_the_best_weights_are_restored(
+    place: Context, checkpoint_metric: Any, patience: int | None, best_step: int, steps: int, stopped: str
 ) -> None:
     model, _ = open_model(place)
-    loop = LoopParams(epochs=2, batch_size=45, measure_every=1, select_by=select_by, patience=patience)
-    rigged = Rigged(3.0, 1.0, 2.0, 1.5)
-    history = fit(model, parts(place, loop)[0], cast("Measure", rigged), loop, seed=1, stage="pretrain")
+    loop = LoopParams(
+        epochs=2, batch_size=45, eval_every_steps=1, checkpoint_metric=checkpoint_metric, patience=patience
+    )
+    fake = FakeValidator(3.0, 1.0, 2.0, 1.5)
+    history = fit(model, parts(place, loop)[0], cast("Validator", fake), loop, seed=1, stage="pretrain")
     assert (history.best_step, history.steps, history.stopped) == (best_step, steps, stopped)
-    assert torch.equal(model.t5.shared.weight, rigged.seen[best_step - 1])
+    assert torch.equal(model.t5.shared.weight, fake.seen[best_step - 1])
 
 
-def test_hr_cannot_choose_where_it_is_not_measured(place: Context) -> None:
+def test_hr_without_one_token_identifiers_is_rejected(place: Context) -> None:
     model, _ = open_model(place)
-    loop = LoopParams(epochs=1, batch_size=45, select_by="hr@10")
-    with pytest.raises(ParamsError, match=r"pretrain\.loop\.select_by: hr@10 with identifiers of several tokens"):
-        fit(model, parts(place, loop)[0], cast("Measure", Rigged(1.0)), loop, seed=1, stage="pretrain")
+    loop = LoopParams(epochs=1, batch_size=45, checkpoint_metric="hr@10")
+    with pytest.raises(
+        ParamsError, match=r"pretrain\.loop\.checkpoint_metric: hr@10 with identifiers of several tokens"
+    ):
+        fit(model, parts(place, loop)[0], cast("Validator", FakeValidator(1.0)), loop, seed=1, stage="pretrain")
 
 
-def test_a_loss_that_is_not_finite_ends_training_in_one_line(place: Context) -> None:
+def test_a_non_finite_loss_is_a_training_error(place: Context) -> None:
     model, _ = open_model(place)
     model.t5.shared.weight.data.fill_(float("inf"))
     loop = LoopParams(epochs=1, batch_size=45)
     with pytest.raises(
-        TrainingError, match=r"not finite by step 2 of pretrain; .* lower pretrain\.loop\.learning_rate"
+        TrainingError, match=r"non-finite loss by step 2 of pretrain; .* lower pretrain\.loop\.learning_rate"
     ):
         fit(model, parts(place, loop)[0], None, loop, seed=1, stage="pretrain")
 
@@ -132,7 +138,7 @@ def test_only_one_token_targets_of_next_item_prompts_are_ranked(place: Context) 
     assert measure.num_rows == 90
 
 
-def test_weightings_are_the_formulas() -> None:
+def test_loss_reductions_are_the_formulas() -> None:
     losses = TokenLosses(torch.tensor([1.0, 3.0, 5.0]), torch.tensor([0, 0, 1]), torch.tensor([2, 0]))
     assert losses.reduce("tokens").item() == 3.0
     assert losses.reduce("examples").item() == 3.5
@@ -141,7 +147,7 @@ def test_weightings_are_the_formulas() -> None:
     assert (sums.tolist(), counts.tolist()) == ([5.0, 0.0, 4.0], [1.0, 0.0, 2.0])
 
 
-def test_families_count_as_they_are_weighted() -> None:
+def test_families_have_their_weights() -> None:
     losses = TokenLosses(torch.tensor([1.0, 3.0, 5.0]), torch.tensor([0, 0, 1]), torch.tensor([2, 0]))
     weights = [3.0, 1.0, 0.5]  # of the sequential row 3, of the explanation 0.5
     assert losses.reduce("tokens", weights).item() == pytest.approx((0.5 * 4 + 3 * 5) / (0.5 * 2 + 3))
@@ -151,15 +157,16 @@ def test_families_count_as_they_are_weighted() -> None:
         LoopParams(family_weights={"sequential": 1.0})
 
 
-@pytest.mark.parametrize("weighting", ["tokens", "examples", "paper"])
-def test_a_step_in_several_passes_is_the_step_in_one(place: Context, weighting: Any) -> None:
+@pytest.mark.parametrize("loss_reduction", ["tokens", "examples", "paper"])
+def test_microbatches_give_the_step_of_the_whole_batch(place: Context, loss_reduction: Any) -> None:
     found = []
-    for mixing, tokens in (("lengths", None), ("random", None), ("random", 60)):
+    for batching, tokens in (("length_bucketed", None), ("shuffled", None), ("shuffled", 60)):
         model, _ = open_model(place)
         set_trainable(model, tune="full", small_embeddings=True)
         loop = LoopParams(
-            batch_size=90, max_steps=1, mixing=cast("Any", mixing), tokens_per_batch=tokens, weighting=weighting,
-            dropout=0.0, family_weights={"sequential": 1.0, "direct": 2.0, "explanation": 0.5},
+            batch_size=90, max_steps=1, batching=cast("Any", batching), max_tokens_per_microbatch=tokens,
+            loss_reduction=loss_reduction, dropout=0.0,
+            family_weights={"sequential": 1.0, "direct": 2.0, "explanation": 0.5},
         )  # fmt: skip
         corpus, _ = parts(place, loop)
         history = fit(model, corpus, None, loop, seed=1, stage="pretrain")
@@ -171,7 +178,7 @@ def test_a_step_in_several_passes_is_the_step_in_one(place: Context, weighting: 
         assert padding < found[0][2]
 
 
-def test_what_decays() -> None:
+def test_weight_decay_skips_biases_and_norms() -> None:
     assert decays("t5.shared.weight", decay_norms=False)
     assert not decays("visual.inner.bias", decay_norms=True)
     assert not decays("adapters.encoder_0_feed_forward.up_bias", decay_norms=True)
@@ -180,17 +187,17 @@ def test_what_decays() -> None:
     assert not decays("visual.norm.weight", decay_norms=False)
     parameter = torch.nn.Parameter(torch.ones(2))
     parameter.grad = torch.zeros(2)
-    DecayedAdam([("weight", parameter)], weight_decay=0.5).step(0.1, 1.0)
+    TransformersAdamW([("weight", parameter)], weight_decay=0.5).step(0.1, 1.0)
     assert parameter.tolist() == pytest.approx([0.95, 0.95])
 
 
-def test_learning_rate_rises_and_falls() -> None:
+def test_learning_rate_warms_up_and_decays() -> None:
     assert [rate_share(p, 0.1) for p in (0.0, 0.05, 0.1, 0.55, 1.0)] == pytest.approx([0, 0.5, 1, 0.5, 0])
     assert [rate_share(p, 0.0) for p in (0.0, 0.5, 1.0)] == [1, 0.5, 0]
     assert rate_share(1.0, 1.0) == 1.0
 
 
-def test_a_gpu_that_is_not_there_is_refused() -> None:
+def test_a_missing_gpu_is_rejected() -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     assert device_of(LoopParams()).type == "cpu"
@@ -218,7 +225,9 @@ def test_a_compiled_model_takes_the_same_steps(place: Context, monkeypatch: pyte
     for flag in (False, True):
         model, _ = open_model(place, adapters=AdapterParams(reduction=4))
         set_trainable(model, tune="parts", small_embeddings=True)
-        loop = LoopParams(batch_size=45, max_steps=2, dropout=0.0, compile=flag, kernels="stock", mixing="lengths")
+        loop = LoopParams(
+            batch_size=45, max_steps=2, dropout=0.0, compile=flag, kernels="reference", batching="length_bucketed"
+        )
         fit(model, parts(place, loop)[0], None, loop, seed=1, stage="pretrain")
         found.append(model.whole_word.weight.detach())
     torch.testing.assert_close(found[1], found[0], atol=1e-5, rtol=0)

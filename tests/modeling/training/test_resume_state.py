@@ -1,4 +1,4 @@
-"""A killed run goes on as if nothing had happened; memory and numbers that run out leave a usable state."""
+"""A killed run resumes with identical results; failures leave a usable state."""
 
 import json
 from dataclasses import replace
@@ -12,21 +12,22 @@ from features.errors import ModelError, ParamsError, TrainingError
 from features.runtime.stage import Context
 from modeling import pretrain, train
 from modeling.config.settings import AdapterParams, LoopParams, VisionParams
-from modeling.data.prompt_dataset import Corpus, PhotoTable
+from modeling.data.prompt_dataset import PhotoTable, PromptDataset
 from modeling.models.checkpoints import open_model
 from modeling.models.vip5 import VIP5, set_trainable
 from modeling.runtime.malloc import is_out_of_memory
 from modeling.training.loop import fit
-from modeling.training.optimizer import DecayedAdam
+from modeling.training.optimizer import TransformersAdamW
 from modeling.training.resume_state import STATE_FILE, State, load_state, save_state
 from modeling.training.run_files import prompt_tables
-from modeling.training.training_log import History
-from modeling.training.validation import Measure, fixed_rows
+from modeling.training.training_log import TrainingLog
+from modeling.training.validation import Validator, fixed_rows
 from tests.modeling.world import WIDTH, write_world
 
 LOOP = LoopParams(
-    epochs=3, batch_size=20, learning_rate=0.01, dropout=0.2, measure_every=4, valid_rows=5, select_by="loss",
-    checkpoint_steps=1, tokens_per_batch=300,
+    epochs=3, batch_size=20, learning_rate=0.01, dropout=0.2, eval_every_steps=4,
+    valid_examples_per_family=5, checkpoint_metric="loss",
+    checkpoint_steps=1, max_tokens_per_microbatch=300,
 )  # fmt: skip
 NUM_STEPS = 3 * 5
 
@@ -34,17 +35,17 @@ NUM_STEPS = 3 * 5
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Context:
     made = write_world(tmp_path_factory.mktemp("world"))
-    pretrain.run(pretrain.Params(loop=LoopParams(epochs=1, max_steps=1, valid_rows=0)), made)
+    pretrain.run(pretrain.Params(loop=LoopParams(epochs=1, max_steps=1, valid_examples_per_family=0)), made)
     return made
 
 
-def start(place: Context, loop: LoopParams, folder: Path | None) -> tuple[VIP5, History]:
+def start(place: Context, loop: LoopParams, folder: Path | None) -> tuple[VIP5, TrainingLog]:
     vision = VisionParams(width=WIDTH, num_visual_tokens=2)
     model, tokens = open_model(place, adapters=AdapterParams(reduction=4), vision=vision, dropout=loop.dropout)
     set_trainable(model, tune="parts", small_embeddings=True)
     photos = PhotoTable.load(place.table("images/embeddings"))
-    corpus = Corpus.load(prompt_tables(place, "train"), tokens, photos)
-    measure = Measure(corpus, fixed_rows(corpus, ["A-3", "B-5", "C-3"], loop.valid_rows, seed=5))
+    corpus = PromptDataset.load(prompt_tables(place, "train"), tokens, photos)
+    measure = Validator(corpus, fixed_rows(corpus, ["A-3", "B-5", "C-3"], loop.valid_examples_per_family, seed=5))
     return model, fit(model, corpus, measure, loop, seed=1, stage="train", checkpoints=folder)
 
 
@@ -54,27 +55,27 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize(
     ("kernels", "moments"),  # before any state, at a measurement, between, in the last step
-    [("quick", (1, 4, 9, NUM_STEPS)), ("stock", (9,))],
+    [("fused", (1, 4, 9, NUM_STEPS)), ("reference", (9,))],
 )
-def test_a_run_killed_at_any_step_goes_on_with_the_same_losses(
+def test_a_run_killed_at_any_step_resumes_with_the_same_losses(
     place: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kernels: Any, moments: tuple[int, ...]
 ) -> None:
     loop = replace(LOOP, kernels=kernels)
     whole_model, whole = start(place, loop, None)
     assert whole.steps == NUM_STEPS
-    step = DecayedAdam.step
+    step = TransformersAdamW.step
     for killed_in in moments:
 
-        def killed(self: DecayedAdam, rate: float, clip: float, at: int = killed_in) -> torch.Tensor:
+        def killed(self: TransformersAdamW, rate: float, clip: float, at: int = killed_in) -> torch.Tensor:
             if self.steps + 1 == at:
                 raise Killed
             return step(self, rate, clip)
 
         folder = tmp_path / str(killed_in)
-        monkeypatch.setattr(DecayedAdam, "step", killed)
+        monkeypatch.setattr(TransformersAdamW, "step", killed)
         with pytest.raises(Killed):
             start(place, loop, folder)
-        monkeypatch.setattr(DecayedAdam, "step", step)
+        monkeypatch.setattr(TransformersAdamW, "step", step)
         model, history = start(place, loop, folder)
         assert history.rows == whole.rows  # every loss, to the last bit
         assert (history.examples, history.source_tokens, history.best_step, history.best) == (
@@ -84,7 +85,7 @@ def test_a_run_killed_at_any_step_goes_on_with_the_same_losses(
             assert torch.equal(one, two), name
 
 
-def test_states_are_written_when_due_and_only_the_newest_stays(place: Context, tmp_path: Path) -> None:
+def test_states_are_saved_when_due_and_only_the_newest_stays(place: Context, tmp_path: Path) -> None:
     start(place, replace(LOOP, checkpoint_steps=6), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["step-000000012"]
     state = json.loads((tmp_path / "step-000000012" / STATE_FILE).read_text(encoding="utf-8"))
@@ -95,7 +96,7 @@ def test_states_are_written_when_due_and_only_the_newest_stays(place: Context, t
     assert not (tmp_path / "never").exists()
 
 
-def test_a_half_written_state_is_passed_over(tmp_path: Path) -> None:
+def test_an_incomplete_state_is_ignored(tmp_path: Path) -> None:
     save_state(tmp_path, State(3, {"weight:a": torch.ones(2)}, {"history": {}}))
     (tmp_path / "step-000000009").mkdir()
     (tmp_path / ".staging").mkdir()
@@ -104,44 +105,46 @@ def test_a_half_written_state_is_passed_over(tmp_path: Path) -> None:
     assert (state.step, state.tensors["weight:a"].tolist()) == (3, [1.0, 1.0])
     path = tmp_path / "step-000000003" / STATE_FILE
     path.write_text(path.read_text(encoding="utf-8").replace('"format": 1', '"format": 9'), encoding="utf-8")
-    with pytest.raises(ModelError, match="layout 9"):
+    with pytest.raises(ModelError, match="format 9"):
         load_state(tmp_path)
     assert load_state(tmp_path / "nowhere") is None
 
 
-def test_without_resume_the_run_starts_anew(place: Context, tmp_path: Path) -> None:
+def test_without_resume_the_run_starts_from_step_zero(place: Context, tmp_path: Path) -> None:
     start(place, replace(LOOP, max_steps=2), tmp_path)
     _, history = start(place, replace(LOOP, max_steps=2, resume=False), tmp_path)
     assert history.rows[0]["step"] == 2
     assert history.examples == 40
 
 
-def test_losses_that_are_not_finite_leave_a_usable_state(
+def test_non_finite_losses_leave_a_usable_state(
     place: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     forward = VIP5.forward
 
-    def overflowing(self: VIP5, batch: Any, soft: Any = None, left_out: Any = None) -> Any:
+    def overflowing(self: VIP5, batch: Any, soft: Any = None, masked_tokens: Any = None) -> Any:
         losses = forward(self, batch, soft)
         return replace(losses, values=losses.values * (torch.nan if calls.append(1) or len(calls) > 9 else 1))
 
     calls: list[int] = []
     monkeypatch.setattr(VIP5, "forward", overflowing)
-    loop = replace(LOOP, checkpoint_steps=None, measure_every=1000, mixing="lengths", tokens_per_batch=None)
-    with pytest.raises(TrainingError, match=r"not finite by step 15 of train \(the state before it is in .*step-0"):
+    loop = replace(
+        LOOP, checkpoint_steps=None, eval_every_steps=1000, batching="length_bucketed", max_tokens_per_microbatch=None
+    )
+    with pytest.raises(TrainingError, match=r"non-finite loss by step 15 of train \(the previous state is in .*step-0"):
         start(place, loop, tmp_path)
     state = load_state(tmp_path)
     assert state is not None
     assert all(t.isfinite().all() for name, t in state.tensors.items() if name != "sums")
 
 
-def test_running_out_of_memory_ends_in_one_line_with_a_state(
+def test_out_of_memory_is_an_error_that_leaves_a_state(
     place: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole_model, _ = start(place, LOOP, None)
     forward, calls = VIP5.forward, list[int]()
 
-    def hungry(self: VIP5, batch: Any, soft: Any = None, left_out: Any = None) -> Any:
+    def hungry(self: VIP5, batch: Any, soft: Any = None, masked_tokens: Any = None) -> Any:
         calls.append(1)
         if len(calls) == 20:
             torch.empty(2**60)  # torch's own message
@@ -150,8 +153,8 @@ def test_running_out_of_memory_ends_in_one_line_with_a_state(
     monkeypatch.setattr(VIP5, "forward", hungry)
     with pytest.raises(TrainingError) as caught:
         start(place, replace(LOOP, checkpoint_steps=None), tmp_path)
-    assert str(caught.value).startswith("found not enough memory for step ")
-    assert str(caught.value).endswith("do: lower train.loop.tokens_per_batch (now 300)")
+    assert str(caught.value).startswith("found out of memory in step ")
+    assert str(caught.value).endswith("do: lower train.loop.max_tokens_per_microbatch (now 300)")
     assert "\n" not in str(caught.value)
     monkeypatch.setattr(VIP5, "forward", forward)
     model, _ = start(place, LOOP, tmp_path)
@@ -160,21 +163,21 @@ def test_running_out_of_memory_ends_in_one_line_with_a_state(
     assert not is_out_of_memory(RuntimeError("size mismatch"))
 
 
-def test_a_stage_resumes_by_itself_and_clears_up(place: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stage_resumes_and_removes_its_states(place: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     params = train.Params(adapters=AdapterParams(reduction=4), loop=replace(LOOP, max_steps=6))
     whole = train.run(params, place)
     expected = place.plots("train.csv").read_text(encoding="utf-8")
-    step = DecayedAdam.step
+    step = TransformersAdamW.step
 
-    def killed(self: DecayedAdam, rate: float, clip: float) -> torch.Tensor:
+    def killed(self: TransformersAdamW, rate: float, clip: float) -> torch.Tensor:
         if self.steps == 3:
             raise Killed
         return step(self, rate, clip)
 
-    monkeypatch.setattr(DecayedAdam, "step", killed)
+    monkeypatch.setattr(TransformersAdamW, "step", killed)
     with pytest.raises(Killed):
         train.run(params, place)
-    monkeypatch.setattr(DecayedAdam, "step", step)
+    monkeypatch.setattr(TransformersAdamW, "step", step)
     folders = list((place.root / "work" / "checkpoints").iterdir())
     assert [path.name for path in folders[0].iterdir()] == ["step-000000003"]
     longer = replace(params, loop=replace(params.loop, checkpoint_steps=2))  # how often is not which model
@@ -183,7 +186,7 @@ def test_a_stage_resumes_by_itself_and_clears_up(place: Context, monkeypatch: py
     assert not folders[0].exists()
 
 
-def test_intervals_in_range() -> None:
+def test_checkpoint_intervals_out_of_range_are_rejected() -> None:
     with pytest.raises(ValueError, match="checkpoint_steps must be at least 1"):
         LoopParams(checkpoint_steps=0)
     with pytest.raises(ValueError, match="checkpoint_seconds must be above 0"):
