@@ -1,8 +1,7 @@
-"""The generated pages: `docs/prompts.md`, `docs/tables.md` and `docs/data-flow.md`, written or compared.
+"""Generates `docs/prompts.md`, `docs/tables.md` and `docs/data-flow.md`, or checks them with `--check`.
 
-Enters: features/prompts/prompts.yaml, features/schema.py, dvc.yaml. Leaves: Markdown; with `--check`, an exit code and
-one line on the first page that differs. Trade-off: a page is rebuilt whole (milliseconds), so it is never half out of
-date.
+Reads features/prompts/prompts.yaml, features/schema.py and dvc.yaml. `--check` fails with one line on the first page
+that differs.
 """
 
 import argparse
@@ -40,7 +39,7 @@ EXAMPLE_SLOTS = {
     "rating": "5",
     "yes_no": "yes",
 }
-"""Made-up values; three candidates stand for the hundred."""
+"""Synthetic values, with three candidates instead of one hundred."""
 
 FAMILY_MEANINGS = {
     "sequential": "name the item that follows a history, or say yes or no to one",
@@ -50,7 +49,7 @@ FAMILY_MEANINGS = {
 
 
 def pages(root: Path) -> dict[Path, str]:
-    """The generated pages by path, from the code and from `root`/dvc.yaml."""
+    """Generates the pages from the code and `root`/dvc.yaml; returns their text by path."""
     docs = root / "docs"
     return {
         docs / "prompts.md": NOTICE + prompts_page(load_templates()),
@@ -60,19 +59,19 @@ def pages(root: Path) -> dict[Path, str]:
 
 
 def prompts_page(prompts: Sequence[Prompt]) -> str:
-    """The page on the prompts: slots, then every prompt with one filled-in example."""
+    """Generates the page of prompts: the slots, then every prompt with an example."""
     lines = [
         "# Prompts",
         "",
-        "The 29 prompts of VIP5 in our words (`features/prompts/prompts.yaml`), with made-up examples; three",
-        "candidates stand for the hundred. `prompts.templates` in `params.yaml` may name another file of these keys.",
+        "The 29 prompts of VIP5, reworded (`features/prompts/prompts.yaml`), with synthetic examples; three candidates",
+        "stand for the hundred. `prompts.templates` in `params.yaml` may name another file with the same keys.",
         "",
-        "| slot | what fills it |",
+        "| slot | content |",
         "|---|---|",
         *[f"| `{{{slot}}}` | {meaning} |" for slot, meaning in SLOTS.items()],
         "",
-        f"A photo is written as `{rendering.PLACEHOLDER}` once a visual token (`num_visual_tokens`, here 2).",
-        "Text of a dump is cleaned before it fills a slot: blanks are collapsed, and `<item_5>` becomes `item_5`.",
+        f"A photo is written as one `{rendering.PLACEHOLDER}` per visual token (`num_visual_tokens`, here 2).",
+        "Text from a dump is cleaned before it fills a slot: whitespace is collapsed, and `<item_5>` becomes `item_5`.",
     ]
     for family, (letter, size) in FAMILY_SIZES.items():
         lines += ["", f"## {letter}: {family} ({size})", "", _sentence(FAMILY_MEANINGS[family]), ""]
@@ -95,13 +94,13 @@ def _prompt_lines(prompt: Prompt) -> list[str]:
 
 
 def declared_tables() -> list[schema.Table]:
-    """Every table of features/schema.py in its order; one stands for the nine prompt tables."""
+    """Lists every table of features/schema.py in order, with one entry for the nine prompt tables."""
     fixed = [value for value in vars(schema).values() if isinstance(value, schema.Table)]
     return [*fixed, schema.embeddings(1), schema.text_embeddings(1), schema.prompts("<split>", "<family>")]
 
 
 def tables_page() -> str:
-    """The page on the tables: every column with type, null, meaning, unit and closed set of values."""
+    """Generates the page of tables: every column with type, nullability, meaning, unit and closed set of values."""
     lines = [
         "# Tables",
         "",
@@ -131,7 +130,7 @@ def _column_row(column: schema.Column) -> str:
 
 
 def type_name(kind: pa.DataType) -> str:
-    """The Arrow type in short words.
+    """Formats an Arrow type.
 
     Example:
         >>> type_name(pa.list_(pa.int32()))
@@ -156,28 +155,28 @@ def write(root: Path) -> None:
 
 
 def check(root: Path) -> None:
-    """Compares the pages with the code.
+    """Compares the pages with the generated text.
 
     Raises:
-        InputError: a page is missing or differs; the message names it and its first differing line.
+        InputError: a page is missing or differs; the message names the page and its first differing line.
     """
     for path, expected in pages(root).items():
         found = path.read_text(encoding="utf-8") if path.is_file() else ""
         if found == expected:
             continue
         if not found:
-            raise InputError(f"no page {path}", "the page that the code gives", "run `make docs` and commit it")
+            raise InputError(f"no page {path}", "the generated page", "run `make docs` and commit it")
         pairs = enumerate(zip([*found.splitlines(), ""], [*expected.splitlines(), ""], strict=False), start=1)
         number, (old, new) = next((pair for pair in pairs if pair[1][0] != pair[1][1]), (0, ("", "")))
         raise InputError(
             f"{path} with line {number} {old[:80]!r}",
-            f"{new[:80]!r} as the code gives",
+            f"{new[:80]!r} as generated from the code",
             "run `make docs` and commit it",
         )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line."""
+    """Writes or checks the pages and returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m flows.docs", description="Write the generated pages of docs/.")
     parser.add_argument("--check", action="store_true", help="write nothing; fail where a page differs from the code")
     parser.add_argument("--root", type=Path, default=Path(), help="repository root (default: here)")

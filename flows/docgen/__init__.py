@@ -1,1 +1,1 @@
-"""Pages and files that are generated from the code."""
+"""Documentation pages generated from the code."""

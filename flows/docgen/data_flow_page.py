@@ -1,7 +1,6 @@
-"""`docs/data-flow.md`: the graph of `dvc.yaml` as a picture and a table, and the glossary.
+"""Generates `docs/data-flow.md`: the graph of `dvc.yaml` as a diagram and a table, and the glossary.
 
-Enters: the parsed `dvc.yaml`. Leaves: Markdown. Trade-off: code dependencies are left out (the import graph proves
-them in tests/test_graph.py), so that the page shows what a stage says to another.
+The page shows data dependencies only; tests/test_graph.py verifies the code dependencies.
 """
 
 from collections.abc import Mapping
@@ -10,51 +9,51 @@ from typing import Any
 DATA_ROOTS = ("data/", "models/", "metrics/", "plots/", "reports/")
 
 GLOSSARY = {
-    "adapter": "small two-layer network inside a Transformer block; trained while the block itself is frozen",
-    "aspect": "noun that names a property, part or use of an item and that many reviews of the category judge",
-    "backbone": "the T5 encoder-decoder that reads and writes text, before photos are known to it",
-    "candidates": "the items of a direct prompt: one that the user bought and 99 never bought",
-    "category embedding": "tells the encoder whether a position is text or a visual token",
+    "adapter": "small two-layer network inside a Transformer block; trained while the block is frozen",
+    "aspect": "noun for a property, part or use of an item on which many reviews of the category give an opinion",
+    "backbone": "the T5 encoder-decoder, without visual tokens and adapters",
+    "candidates": "the items of a direct prompt: one that the user bought and 99 that the user never bought",
+    "category embedding": "marks each position of the encoder as text or visual token",
     "dataset": "one entry of `datasets` in params.yaml: a dump, its format and its files",
     "direct": "prompt family B: choose among candidates, or say yes or no to one item",
-    "dump": "the files of a dataset as they came, below `data/raw/`",
+    "dump": "the files of a dataset as downloaded, below `data/raw/`",
     "explanation": "prompt family C: write a sentence of the user's review; also one row of the table `explanations`",
     "family": "sequential, direct or explanation",
-    "feature word": "the aspect that an explanation speaks of",
-    "held out": "a prompt that training never shows, so that evaluation with it is zero-shot in wording",
-    "history": "the items that a user bought before the one asked for, oldest first",
+    "feature word": "the aspect that an explanation mentions",
+    "held out": "a prompt that is not used in training, so that evaluation with it is zero-shot in wording",
+    "history": "the items that a user bought before the target item, oldest first",
     "identifier": "how an item is written in a prompt: digits, one token, or a few code tokens",
     "interaction": "one review of an item by a user, as a purchase",
     "item": "a product; `item_key` in the dump, `item_id` after `sequences`",
-    "k-core": "the users and items left when those with fewer than k interactions are removed, again and again",
-    "leak": "any way in which a training example, a number or a name tells what valid or test asks for",
+    "k-core": "the users and items that remain after those with fewer than k interactions are removed repeatedly",
+    "leak": "any way in which a training example, an id or a name reveals the answer to a valid or test prompt",
     "manifest": "`_manifest.json` of a table: rows, digests of schema, parameters and inputs; written last",
     "part": "one Parquet file of a table",
     "position": "place of an interaction in the user's time order, from 1",
     "prompt": "a template of the 29, or its text with slots filled",
     "reject": "a dump line or photo that could not be accepted, kept as a row with its reason",
-    "round": "one independent draw of the training prompts; epochs take the rounds in turn",
+    "round": "one independent sample of the training prompts; epochs cycle through the rounds",
     "sequential": "prompt family A: name the item that follows a history, or say yes or no to one",
     "slot": "a named place such as {history} in a prompt template",
     "source, target": "the text that the encoder reads, and the text that the decoder must write",
     "split": "train, valid (the last but one interaction of a user) or test (the last)",
     "stage": "a step of dvc.yaml: a module, a section of params.yaml and folders of the same name",
-    "unit": "what one Beam worker does at a time: thousands of rows, never one",
+    "unit": "the work of one Beam element: thousands of rows",
     "user": "a customer; `user_key` in the dump, `user_id` after `sequences`",
     "variant": "published, or history where a direct prompt also shows the history",
-    "visual token": "a vector made of a photo that stands in the encoder's input like a word",
-    "whole-word embedding": "tells the encoder which sub-word pieces belong to one word",
+    "visual token": "a vector computed from a photo that takes the place of a word embedding in the encoder's input",
+    "whole-word embedding": "marks which sub-word pieces belong to one word",
 }
 
 
 def data_flow(graph: Mapping[str, Any]) -> str:
-    """The page on the data flow.
+    """Generates the page of the data flow.
 
     Args:
         graph: `dvc.yaml` as a mapping with the key `stages`.
 
     Example:
-        a graph of `a` (outs `data/x`) and `b` (deps `data/x`) gives a picture with `a --> b`.
+        A graph of `a` (outs `data/x`) and `b` (deps `data/x`) gives a diagram with `a --> b`.
     """
     stages: Mapping[str, Mapping[str, Any]] = graph["stages"]
     lines = [
@@ -77,7 +76,7 @@ def data_flow(graph: Mapping[str, Any]) -> str:
 
 
 def edges(stages: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """(writer, reader) pairs: the reader depends on an output of the writer."""
+    """Returns (writer, reader) pairs, where the reader depends on an output of the writer."""
     writers = {out: name for name, stage in stages.items() for out in _outs(stage)}
     pairs = []
     for reader, stage in stages.items():

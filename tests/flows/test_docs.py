@@ -64,7 +64,7 @@ def test_edges_follow_outs_and_deps_and_code_files_are_left_out() -> None:
     assert "| leak | " in page
 
 
-def test_check_is_silent_after_writing_and_names_the_page_and_line_that_drifted(
+def test_check_passes_after_write_and_names_the_first_difference(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     shutil.copy(ROOT / "dvc.yaml", tmp_path / "dvc.yaml")

@@ -18,10 +18,10 @@ from features.store import tables
 from flows import champion
 from flows.execution import subprocesses
 from flows.execution.run_log import read_history
-from flows.execution.workspace_lock import only_one
+from flows.execution.workspace_lock import workspace_lock
 from flows.registry import champion_report, model_registry
-from flows.registry.kept_numbers import kept_numbers
-from flows.retrain import run_plainly
+from flows.registry.kept_numbers import kept_ids
+from flows.retrain import run_without_prefect
 from flows.retraining import steps
 from flows.retraining.config import Run, prepare
 from modeling.serving import promoted_model as promoted_models
@@ -46,11 +46,11 @@ def folder(promoted: Path, tmp_path: Path) -> Path:
 
 
 def run_in(folder: Path, run_id: str = "r1") -> Run:
-    return prepare("tiny", run_id=run_id, root=folder, tell=lambda line: None)
+    return prepare("tiny", run_id=run_id, root=folder, report=lambda line: None)
 
 
 def retrain(folder: Path, run_id: str = "r1") -> steps.Result:
-    return run_plainly(run_in(folder, run_id))
+    return run_without_prefect(run_in(folder, run_id))
 
 
 def quality(folder: Path) -> float:
@@ -77,7 +77,7 @@ def test_the_first_sound_model_becomes_champion(promoted: Path) -> None:
     assert (line["run"], line["decision"], line["digest"]) == ("first", "promote", pointer["digest"])
 
 
-def test_nothing_new_is_told_and_changes_nothing(folder: Path) -> None:
+def test_a_run_without_new_data_changes_nothing(folder: Path) -> None:
     before = (folder / "models/tiny/champion.json").read_bytes()
     assert retrain(folder).decision == "unchanged"
     assert (folder / "models/tiny/champion.json").read_bytes() == before
@@ -140,7 +140,7 @@ def kill_in(folder: Path, at: str, when: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return found
 
-    with only_one("killed", "tiny", folder):
+    with workspace_lock("killed", "tiny", folder):
         steps.retrain(run_in(folder, "killed"), step)
 
 
@@ -167,7 +167,7 @@ def without_dvc(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(steps, "reproduce", lambda run, target=None: None)
 
 
-def test_killed_at_any_step_the_old_champion_or_the_whole_new_one_stands(
+def test_a_kill_at_any_step_leaves_a_complete_champion(
     ready: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for at in ["reproduce", *STEPS]:  # the first time with the real DVC
@@ -197,7 +197,7 @@ def kill_at_change(folder: Path, number: int) -> None:
 
 
 @pytest.mark.slow
-def test_killed_at_any_change_of_a_file_the_pointer_names_a_whole_champion(ready: Path, tmp_path: Path) -> None:
+def test_a_kill_at_any_file_change_leaves_a_complete_champion(ready: Path, tmp_path: Path) -> None:
     multiprocessing.get_context("forkserver").set_forkserver_preload(["tests.flows.test_retrain"])
     seen = []
     for number in range(1, 100):
@@ -273,7 +273,7 @@ def test_digits_that_two_champions_begin_with_are_refused(tmp_path: Path) -> Non
         model_registry.use("tiny", "ab", tmp_path)
 
 
-def test_a_promoted_model_is_listed_with_code_metric_and_best_baseline(promoted: Path) -> None:
+def test_a_promoted_model_is_listed_with_code_and_metrics(promoted: Path) -> None:
     now = promoted_models.current("tiny", promoted)
     assert now is not None
     revision = tiny.git(promoted, "rev-parse", "HEAD").strip()
@@ -286,13 +286,13 @@ def test_a_promoted_model_is_listed_with_code_metric_and_best_baseline(promoted:
     ]  # fmt: skip
 
 
-def test_names_that_no_dataset_has_are_told_with_the_nearest(promoted: Path) -> None:
+def test_an_unknown_dataset_is_reported_with_the_nearest_name(promoted: Path) -> None:
     champion.check_name("tiny", promoted)
     with pytest.raises(ParamsError, match="found dataset 'tony'; expected tiny "):
         champion.check_name("tony", promoted)
 
 
-def test_a_first_model_that_loses_to_a_baseline_is_not_promoted_unless_it_is_allowed(
+def test_a_first_model_must_not_lose_to_a_baseline_by_default(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tiny.make(tmp_path / "weak", root)
@@ -345,7 +345,7 @@ def test_a_champion_that_was_tampered_with_is_noticed(folder: Path) -> None:
 
 
 def hold(folder: Path, seconds: float) -> None:
-    with only_one("the first", "tiny", folder):
+    with workspace_lock("the first", "tiny", folder):
         (folder / "held").touch()
         time.sleep(seconds)
 
@@ -357,18 +357,18 @@ def test_the_second_of_two_runs_leaves_or_waits(tmp_path: Path, wait: float, get
     while not (tmp_path / "held").exists():
         time.sleep(0.02)
     if gets_it:
-        with only_one("the second", "tiny", tmp_path, wait_seconds=wait):
+        with workspace_lock("the second", "tiny", tmp_path, wait_seconds=wait):
             pass
     else:
-        told = r"a retrain under way \(run the first, name tiny, process \d+, started "
-        with pytest.raises(BusyError, match=told), only_one("the second", "tiny", tmp_path, wait_seconds=wait):
+        told = r"a retrain in progress \(run the first, name tiny, process \d+, started "
+        with pytest.raises(BusyError, match=told), workspace_lock("the second", "tiny", tmp_path, wait_seconds=wait):
             pass
     process.join()
-    with only_one("the third", "tiny", tmp_path):
+    with workspace_lock("the third", "tiny", tmp_path):
         pass
 
 
-def test_lines_are_told_as_they_come_and_a_busy_workspace_is_known(tmp_path: Path) -> None:
+def test_output_is_streamed_line_by_line(tmp_path: Path) -> None:
     said: list[str] = []
     assert (
         subprocesses.stream([sys.executable, "-c", "print('one'); print(); print('two')"], tmp_path, said.append) == 0
@@ -406,7 +406,7 @@ def test_a_profile_keeps_the_numbers_and_codes_of_its_champion(
     put_dump("t5_tokenizer", ["tokenizer.json", "spiece.model"], workspace)
     asked: list[list[str]] = []
     monkeypatch.setattr(steps, "dvc", lambda words, *rest, **more: asked.append(list(words)))
-    run = prepare("toys", run_id="r1", tell=lambda line: None)
+    run = prepare("toys", run_id="r1", report=lambda line: None)
     steps.reproduce(run)
     line = Path("work/profiles/toys")
     assert load_yaml(line / "params.yaml")["sequences"]["previous_items"] is None
@@ -421,7 +421,7 @@ def test_a_profile_keeps_the_numbers_and_codes_of_its_champion(
         Path(name).write_text("x")
     Path("metrics/toys").mkdir(parents=True)
     Path("metrics/toys/evaluate.json").write_text("{}")
-    digest, folder = model_registry.seal("toys", model_registry.stage("toys"), run.params)
+    digest, folder = model_registry.seal("toys", model_registry.copy_to_staging("toys"), run.params)
     about = {"params": run.params, "model": "x", "promoted_at": "2020"}
     model_registry.promote("toys", digest, about)
     steps.reproduce(run, "sequences")
@@ -439,7 +439,7 @@ def test_a_profile_keeps_the_numbers_and_codes_of_its_champion(
         params = {section: run.params[section] | changes.get(section, {}) for section in ("sequences", "identifiers")}
         other = promoted_models.Champion(name="toys", digest=digest, folder=folder, about=about | {"params": params})
         monkeypatch.setattr(promoted_models, "current", lambda *_: other)
-        return {section: list(values) for section, values in kept_numbers(run.params).items()}
+        return {section: list(values) for section, values in kept_ids(run.params).items()}
 
     both = ["previous_items", "previous_users"]
     assert kept_from() == {"sequences": both, "identifiers": ["previous"]}

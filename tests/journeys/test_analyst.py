@@ -65,7 +65,7 @@ def opened(chromium: str, folder: Path, pages: list[Path]) -> dict[str, dict[str
     return found
 
 
-def test_the_same_verdict_stands_in_the_terminal_on_the_page_and_in_the_small_file(
+def test_terminal_page_and_summary_file_show_the_same_verdict(
     after_demo: Callable[[], Person], demo_text: tuple[Path, str], chromium: str, tmp_path: Path
 ) -> None:
     person = after_demo()

@@ -26,7 +26,7 @@ def train_well(person: Person) -> None:
     write_params(person, "vector_steps:", "vector_steps: 100")
 
 
-def test_a_weak_model_is_not_promoted_and_champions_are_changed_back_and_forth(
+def test_weak_models_stay_out_and_champions_can_be_switched(
     after_demo: Callable[[], Person],
 ) -> None:
     operator = after_demo()

@@ -55,7 +55,7 @@ def test_a_user_gets_ten_items_and_is_told_which_model_answered(demo: Person) ->
     assert set(named) <= items
 
 
-def test_a_cold_start_user_gets_a_page_with_photos_that_fits_a_phone(demo: Person, tmp_path: Path) -> None:
+def test_a_cold_start_user_gets_a_photo_page_that_fits_a_phone(demo: Person, tmp_path: Path) -> None:
     names = ("chromium", "chromium-browser", "google-chrome")
     browser = next((found for found in map(shutil.which, names) if found), None)
     if browser is None:
