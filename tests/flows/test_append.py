@@ -162,12 +162,12 @@ def test_codes_of_another_kind_are_refused() -> None:
 
 
 def test_appended_reviews_encode_the_photos_of_new_items_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[str] = []
+    decoded: list[str] = []
     original = images.encode_photos
 
     def spy(jobs: Iterable[Any], *rest: Any) -> Any:
         taken = list(jobs)  # an iterator, which is read once
-        told.extend(job.photo.item_key for job in taken)
+        decoded.extend(job.photo.item_key for job in taken)
         return original(taken, *rest)
 
     monkeypatch.setattr(images, "encode_photos", spy)
@@ -188,12 +188,12 @@ def test_appended_reviews_encode_the_photos_of_new_items_only(tmp_path: Path, mo
     numbered(tmp_path, OLD)
     images.run(images.Params(workers=1), context)
     before = vectors()
-    assert sorted(told) == keys[:9]
-    told.clear()
+    assert sorted(decoded) == keys[:9]
+    decoded.clear()
     shutil.copytree(context.table("sequences"), tmp_path / "kept")
     numbered(tmp_path, OLD + NEW, tmp_path / "kept")
     images.run(images.Params(workers=1), context)
-    assert sorted(told) == ["A0", "A1", "A2"]
+    assert sorted(decoded) == ["A0", "A1", "A2"]
     after = vectors()
     assert {key: after[key] for key in before} == before
     assert len(set(after.values())) == 12

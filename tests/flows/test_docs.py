@@ -1,4 +1,4 @@
-"""The generated pages: complete, true to the code, and their drift is told in one line."""
+"""The generated pages: complete, true to the code, and a difference is reported in one line."""
 
 import shutil
 import subprocess

@@ -115,7 +115,7 @@ def test_a_profile_without_a_dataset_of_its_own_is_refused(copy: Path) -> None:
     assert not (copy / "work").exists()
 
 
-def test_a_missing_dump_is_told_before_dvc_starts(copy: Path) -> None:
+def test_a_missing_dump_fails_before_dvc_starts(copy: Path) -> None:
     with pytest.raises(InputError) as caught:
         derived_pipeline.write_pipeline(["toys"])
     assert str(caught.value) == (
@@ -125,7 +125,7 @@ def test_a_missing_dump_is_told_before_dvc_starts(copy: Path) -> None:
     assert not (copy / "work").exists()
 
 
-def test_a_missing_tokenizer_is_told_before_dvc_starts(copy: Path) -> None:
+def test_a_missing_tokenizer_fails_before_dvc_starts(copy: Path) -> None:
     put_dump("musical_instruments", ["reviews_Musical_Instruments_5.json.gz", "meta_Musical_Instruments.json.gz"], copy)
     with pytest.raises(
         InputError, match=r"data/raw/t5_tokenizer; .* do: \.venv/bin/python -m flows\.ingest t5_tokenizer --from"
@@ -145,13 +145,13 @@ def test_tracked_files_are_only_read(copy: Path, name: str) -> None:
     entry = load_yaml(Path("params.yaml"))["datasets"][name]
     put_dump(name, [*entry["reviews"], *entry["metadata"]], copy)
     put_dump("t5_tokenizer", ["tokenizer.json", "spiece.model"], copy)
-    line = derived_pipeline.write_pipeline([name])
+    pipeline = derived_pipeline.write_pipeline([name])
     assert {path: (copy / path).read_bytes() for path in before} == before
-    assert line.as_posix() == f"work/profiles/{name}/dvc.yaml"
-    stages = load_yaml(line)["stages"]
+    assert pipeline.as_posix() == f"work/profiles/{name}/dvc.yaml"
+    stages = load_yaml(pipeline)["stages"]
     assert list(stages) == [stage for stage in load_yaml(Path("dvc.yaml"))["stages"] if stage != "sample"]
     assert ("data/raw/t5_tokenizer" in stages["pretrain"]["deps"]) == (name == "musical_instruments")
-    assert "${dataset}" not in line.read_text()
+    assert "${dataset}" not in pipeline.read_text()
 
 
 def test_an_unchanged_champion_keeps_its_own_overrides(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

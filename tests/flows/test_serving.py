@@ -60,7 +60,7 @@ def test_the_next_moment_is_that_of_the_zone_and_prefect_agrees() -> None:
         assert next_due(cron, "Europe/Zurich") > datetime.now(UTC)
 
 
-def test_a_wrong_schedule_is_told_without_prefect(root: Path) -> None:
+def test_an_invalid_schedule_is_reported_without_prefect(root: Path) -> None:
     code = (
         "import sys; from flows import serve; code = serve.main(['--cron', 'weekly']); "
         "print(code, 'prefect' in sys.modules, 'numpy' in sys.modules)"
@@ -173,12 +173,12 @@ def test_a_served_run_logs_its_start_end_and_verdict(terminal: Any) -> None:
     assert page == ["a line of DVC"]
 
 
-def test_a_served_run_that_fails_tells_why_with_the_last_lines(terminal: Any) -> None:
+def test_a_failed_served_run_logs_the_reason_and_its_last_lines(terminal: Any) -> None:
     def run() -> None:
         with run_messages.report_run("retrain-toys", flow_run(auto_scheduled=False), str, stopped="-") as run:
             run.log("records: found no dump")
             run.log_detail("a row of the table")
-            raise CommandError("dvc repro with exit code 255", "0", "mend it")
+            raise CommandError("dvc repro with exit code 255", "0", "fix it")
 
     with pytest.raises(CommandError):
         run()
@@ -186,7 +186,7 @@ def test_a_served_run_that_fails_tells_why_with_the_last_lines(terminal: Any) ->
     assert "(triggered, run" in lines[0]
     assert lines[1:] == [
         "retrain-toys: | records: found no dump",
-        "retrain-toys: ended after 0 s: failed: found dvc repro with exit code 255; expected 0; do: mend it",
+        "retrain-toys: ended after 0 s: failed: found dvc repro with exit code 255; expected 0; do: fix it",
     ]
 
 

@@ -213,7 +213,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", folder], check=True)
 
 
-def test_too_little_disk_is_told_with_what_is_needed(small_disk: Path, home: Path) -> None:
+def test_too_little_disk_space_is_reported_with_the_need(small_disk: Path, home: Path) -> None:
     clone = fresh_clone(small_disk / "clone")
     (clone / ".venv").unlink()
     line = refused(Person(clone, home), "make demo")

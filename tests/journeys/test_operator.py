@@ -213,7 +213,7 @@ def by_schedule(person: Person, dump: Path) -> None:
         verdict = json.loads((person.folder / "metrics/sample/evaluate.json").read_text()).get("verdict", [])
         result = ask(port, "artifacts", artifacts={"key": {"any_": ["sample-result"]}})[0]["data"]
         change(person.folder / "params.yaml", "seed", 7)
-        told = len(serving.printed)
+        printed_before = len(serving.printed)
         person.types(".venv/bin/python -m flows.trigger retrain NAME", NAME="sample", within=60)
         until(lambda: [line for line in left_behind(person.folder) if "pipelines." in line])
         assert serving.stops(signal.SIGTERM) == 0
@@ -223,7 +223,7 @@ def by_schedule(person: Person, dump: Path) -> None:
     assert result.startswith("\n\n".join([*verdict, "## sample: "]))
     text = "".join(serving.printed)
     assert [line for line in verdict if f"retrain-sample: {line}" not in text] == []
-    last = "".join(serving.printed[told:])
+    last = "".join(serving.printed[printed_before:])
     assert re.search(r"retrain-sample: ended after \d+ s: stopped from outside; the champion stays\n", last)
     ends_well(text)
     person.types(".venv/bin/python -m flows.trigger retrain NAME", NAME="sample", ends=8)

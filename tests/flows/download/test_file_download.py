@@ -125,7 +125,7 @@ def test_a_kill_between_the_last_byte_and_the_name_costs_no_byte(site: Site, tmp
         (Page(BODY, fault="lengthless"), "a response without a length", 1),
     ],
 )
-def test_what_cannot_be_had_is_one_line_and_leaves_no_file(
+def test_a_failed_download_is_one_line_and_leaves_no_file(
     site: Site, tmp_path: Path, page: Page | None, message: str, requests: int
 ) -> None:
     if page is not None:
@@ -136,7 +136,7 @@ def test_what_cannot_be_had_is_one_line_and_leaves_no_file(
     assert len(site.asked("f.bin")) == requests
 
 
-def test_patience_is_as_long_as_the_server_asks(site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_pause_is_as_long_as_retry_after(site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     site.pages["f.bin"] = Page(BODY, etag='"1"', fault="429", faults=1, headers={"Retry-After": "1"})
     started = time.monotonic()
     with caplog.at_level(logging.WARNING):
@@ -164,7 +164,7 @@ def test_a_slow_response_is_aborted(site: Site, tmp_path: Path) -> None:
     assert not (tmp_path / "f.bin").exists()
 
 
-def test_a_wrong_hash_is_refused_and_nothing_of_it_is_kept(site: Site, tmp_path: Path) -> None:
+def test_a_wrong_hash_is_refused_and_the_file_deleted(site: Site, tmp_path: Path) -> None:
     site.pages["f.bin"] = Page(BODY, etag='"1"')
     right = hashlib.sha256(BODY).hexdigest()
     with pytest.raises(InputError, match=rf"f.bin with sha256 {right}; expected {'0' * 64} \(params.yaml\)"):
@@ -173,7 +173,7 @@ def test_a_wrong_hash_is_refused_and_nothing_of_it_is_kept(site: Site, tmp_path:
     assert fetch(site, tmp_path, sha256=right) == "fetched"
 
 
-def test_a_gzip_that_ends_early_is_not_taken_for_whole(site: Site, tmp_path: Path) -> None:
+def test_a_truncated_gzip_is_rejected(site: Site, tmp_path: Path) -> None:
     whole = gzip.compress(os.urandom(50_000))
     site.pages["f.gz"] = Page(whole[:30_000], etag='"1"')
     with pytest.raises(InputError, match="with a truncated gzip stream"):
@@ -197,7 +197,7 @@ def test_whole_gzip(tmp_path: Path, content: bytes, whole: bool) -> None:
     assert is_whole_gzip(tmp_path / "f") is whole
 
 
-def test_a_full_disk_is_told_before_the_first_byte(site: Site, tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_before_the_first_byte(site: Site, tmp_path: Path) -> None:
     site.pages["f.bin"] = Page(BODY)
     with pytest.raises(InputError, match=r"must stay free; expected 2,097,152 bytes; do: free disk space"):
         fetch(site, tmp_path, replace(QUICK, min_free_disk_bytes=1 << 60))

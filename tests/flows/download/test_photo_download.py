@@ -1,8 +1,5 @@
-import errno
 import io
 import json
-import os
-import tarfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,11 +12,11 @@ from PIL import Image
 from features import schema
 from features.errors import InputError
 from features.store import tables
-from features.vision.photo_store import PhotoStore
 from flows.download import dump_files, sources, tar_shards
 from flows.download.http_client import IngestParams, PhotoLimits
 from flows.download.photo_download import PhotoRequest, fetch_photos, jpeg_header
 from flows.download.photo_log import FILE, Outcome, append, appending, read_outcomes
+from tests.flows.download.test_tar_shards import members
 from tests.flows.web import Page, Site, serving
 
 LIMITS = PhotoLimits(per_host=4, rate=0, max_bytes=100_000, max_pixels=10_000, hosts=("localhost",))
@@ -149,7 +146,7 @@ def test_a_recheck_uses_the_etag_and_keeps_missing_photos(site: Site, tmp_path: 
     assert after["B2"].sha256 != before["B2"].sha256
 
 
-def test_a_cut_off_last_line_is_forgotten_and_any_other_is_told(tmp_path: Path) -> None:
+def test_a_truncated_last_line_is_ignored_and_others_are_errors(tmp_path: Path) -> None:
     path = tmp_path / FILE
     with appending(path) as stream:
         append(stream, Outcome(item_key="B1", url="u", result="missing"))
@@ -171,90 +168,15 @@ def test_requests_at_one_host_keep_their_rate(site: Site, tmp_path: Path) -> Non
     assert time.monotonic() - started >= 8 / 20
 
 
-def move(folder: Path, place: Path, **photos: bytes) -> list[str]:
-    """Puts photos into `incoming.tar` and from there into shards of two."""
-    incoming = tar_shards.AppendTar(folder / "incoming.tar")
-    for key, content in photos.items():
-        incoming.add(f"{key}.jpg", content)
-    incoming.close()
-    return tar_shards.add_photos(folder / "incoming.tar", place, lambda _name, data: data != b"spoilt", per_shard=2)
-
-
-def members(shard: Path) -> dict[str, bytes]:
-    with tarfile.open(shard) as archive:
-        return {name: archive.extractfile(name).read() for name in archive.getnames()}  # type: ignore[union-attr]
-
-
-def test_only_shards_with_new_or_changed_photos_are_rewritten(tmp_path: Path) -> None:
-    place = tmp_path / "photos"
-    first = {f"B{number}": b"old" for number in range(5)}
-    assert move(tmp_path, place, **first) == [
-        "photos-00000.tar", "photos-00001.tar", "photos-00002.tar",
-    ]  # fmt: skip
-    before = {shard.name: shard.stat().st_ino for shard in place.iterdir()}
-    assert move(tmp_path, place, C1=b"new", C2=b"new") == [
-        "photos-00002.tar", "photos-00003.tar",
-    ]  # fmt: skip
-    assert move(tmp_path, place, B0=b"newer") == [
-        "photos-00000.tar", "photos-00003.tar",
-    ]  # fmt: skip
-    after = {shard.name: shard.stat().st_ino for shard in place.iterdir()}
-    assert after["photos-00001.tar"] == before["photos-00001.tar"]
-    store = PhotoStore(place)
-    assert {key: store.bytes(key) for key in sorted(first | {"C1": b""} | {"C2": b""})} == first | {
-        "C1": b"new",
-        "C2": b"new",
-        "B0": b"newer",
-    }
-    assert move(tmp_path, place, D1=b"spoilt") == []
-    assert not (tmp_path / "incoming.tar").exists()
-
-
 @pytest.mark.parametrize(
     "more", [{}, {"progressive": True}, {"comment": b"x" * 500}, {"exif": b"Exif\0\0" + b"x" * 60}]
 )
-def test_the_frame_header_tells_what_the_library_tells(more: dict[str, Any]) -> None:
+def test_the_parsed_jpeg_header_equals_that_of_pillow(more: dict[str, Any]) -> None:
     stream = io.BytesIO()
     Image.new("RGB", (37, 21)).save(stream, "JPEG", **more)
     assert jpeg_header(stream.getvalue()) == ("JPEG", 37, 21)
     assert jpeg_header(photo(kind="PNG")) is None
     assert jpeg_header(stream.getvalue()[:30]) is None
-
-
-@pytest.mark.parametrize(("name", "size"), [("B1.jpg", 0), ("x" * 99, 123_456_789), ("a-b_c.D.png", 7)])
-def test_headers_are_those_of_the_library(name: str, size: int) -> None:
-    assert tar_shards._header(name, size) == tar_shards._member(name, size).tobuf(tarfile.USTAR_FORMAT)
-
-
-@pytest.mark.parametrize("cut", [1, 100, 512, 600, 1023])
-def test_a_truncated_photo_is_dropped_and_the_next_is_complete(tmp_path: Path, cut: int) -> None:
-    path = tmp_path / "incoming.tar"
-    incoming = tar_shards.AppendTar(path)
-    incoming.add("B1.jpg", b"one")
-    incoming.add("B2.jpg", b"two")
-    incoming.close()
-    os.truncate(path, path.stat().st_size - cut)
-    incoming = tar_shards.AppendTar(path)
-    incoming.add("B3.jpg", b"three")
-    incoming.close()
-    assert members(path) == {"B1.jpg": b"one", "B3.jpg": b"three"}
-
-
-def test_the_disk_follows_the_fetching_and_its_failure_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tar_shards, "SYNC_BYTES", 1024)
-    calls: list[int] = []
-
-    def failing_once(file: int) -> None:
-        calls.append(file)
-        if len(calls) == 1:
-            raise OSError(errno.EIO, "the disk failed")
-
-    monkeypatch.setattr(tar_shards.os, "fsync", failing_once)
-    incoming = tar_shards.AppendTar(tmp_path / "incoming.tar")
-    incoming.add("B1.jpg", b"one")
-    with pytest.raises(OSError, match="the disk failed"):
-        incoming.close()
-    assert len(calls) == 1
 
 
 @pytest.fixture
