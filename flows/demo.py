@@ -61,8 +61,8 @@ def reproduce(*, borrowed: bool, root: Path = Path()) -> int:
     return code or _dvc(["repro", "--single-item", "--no-commit", _LAST], root, without_git(root))
 
 
-def _dvc(words: Sequence[str], root: Path, settings: Mapping[str, str]) -> int:
-    command = [sys.executable, "-m", "dvc", *words]
+def _dvc(arguments: Sequence[str], root: Path, settings: Mapping[str, str]) -> int:
+    command = [sys.executable, "-m", "dvc", *arguments]
     return subprocess.run(command, env=environment(settings), cwd=root, check=False).returncode  # noqa: S603 - fixed arguments
 
 
@@ -76,21 +76,21 @@ def borrowed_lock(root: Path = Path()) -> Iterator[bool]:
     Raises:
         BusyError: another demo is running in this folder.
     """
-    lock, kept, mark = root / _LOCK, root / _HOME / _LOCK, root / _HOME / "running"
-    kept.parent.mkdir(parents=True, exist_ok=True)
+    lock, saved, mark = root / _LOCK, root / _HOME / _LOCK, root / _HOME / "running"
+    saved.parent.mkdir(parents=True, exist_ok=True)
     with _demo_lock(root):
-        own = lock.is_file() and not mark.is_file()
-        if own or not in_git(root):
+        foreign = lock.is_file() and not mark.is_file()
+        if foreign or not in_git(root):
             yield False
             return
         mark.touch()
-        if kept.is_file() and not lock.is_file():
-            kept.rename(lock)
+        if saved.is_file() and not lock.is_file():
+            saved.rename(lock)
         try:
             yield True
         finally:
             if lock.is_file():
-                lock.replace(kept)
+                lock.replace(saved)
             mark.unlink(missing_ok=True)
 
 

@@ -87,11 +87,11 @@ def checked_names(names: Sequence[str]) -> list[str]:
     Raises:
         ParamsError: a dataset or profile does not exist.
     """
-    own = load_yaml(Path("params.yaml"))
-    found = list(dict.fromkeys(names or [own["dataset"]]))
+    root_params = load_yaml(Path("params.yaml"))
+    found = list(dict.fromkeys(names or [root_params["dataset"]]))
     for name in found:
         known = sorted(path.stem for path in Path("profiles").glob("*.yaml"))
-        if name != own["dataset"] and name not in known:
+        if name != root_params["dataset"] and name not in known:
             raise ParamsError(f"profile {name!r}", nearest(name, known), f"write profiles/{name}.yaml, or choose one")
         params = dump_params(name)
         if name not in params["datasets"]:
@@ -124,8 +124,8 @@ def _serve(names: Sequence[str], arguments: argparse.Namespace) -> None:
 def _start(names: Sequence[str], arguments: argparse.Namespace, children: list[Child]) -> None:
     """Checks all preconditions, then starts the processes and adds them to `children`."""
     address, wanted = prefect_env.configured_address()
-    own = not (address and wanted)
-    if own:
+    start_own = not (address and wanted)
+    if start_own:
         check_port(arguments.port)
         check_home()
         address = f"http://127.0.0.1:{arguments.port}/api"
@@ -136,12 +136,12 @@ def _start(names: Sequence[str], arguments: argparse.Namespace, children: list[C
     assert address is not None  # noqa: S101 - configured, or that of the local server
     os.environ[prefect_env.ADDRESS] = address
     prefect_env.prepare(level="INFO")
-    if own:
+    if start_own:
         log.info("serve: starting a Prefect server on port %d (up to a minute the first time)", arguments.port)
         children.append(start_server(arguments.port, address))
-    wait_for(address, arguments.patience, children[0] if own else None)
-    words = ["flows.scheduling.deployments", *names, "--cron", arguments.cron, "--timezone", arguments.timezone]
-    children.append(start("the process that starts the runs", [*words, *(["--own"] if own else [])], {}))
+    wait_for(address, arguments.patience, children[0] if start_own else None)
+    command = ["flows.scheduling.deployments", *names, "--cron", arguments.cron, "--timezone", arguments.timezone]
+    children.append(start("the process that starts the runs", [*command, *(["--own"] if start_own else [])], {}))
 
 
 def _stop(_number: int, _frame: object) -> None:

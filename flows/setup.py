@@ -90,8 +90,8 @@ def install(root: Path) -> None:
     if not _runs(environment, "import uv"):
         _run([python, "-m", "pip", "install", "--quiet", "--no-cache-dir", "--disable-pip-version-check", "uv"])
     with tempfile.TemporaryDirectory(prefix=".uv-", dir=environment) as spare:
-        words = ["--python", python, "--require-hashes", "--compile-bytecode", "--requirements", "requirements.lock"]
-        _run([python, "-m", "uv", "pip", "install", *words], _cache(environment, spare))
+        options = ["--python", python, "--require-hashes", "--compile-bytecode", "--requirements", "requirements.lock"]
+        _run([python, "-m", "uv", "pip", "install", *options], _cache(environment, spare))
     (environment / _STAMP).write_text(digest(root) + "\n", encoding="utf-8")
     log.info("setup: .venv is complete")
 
@@ -169,8 +169,8 @@ def configure_dvc(root: Path) -> None:
     path = root / ".dvc" / "config.local"
     no_scm = path.is_file() and "no_scm" in path.read_text(encoding="utf-8")
     if no_scm == in_git(root):
-        words = ["--unset", "core.no_scm"] if no_scm else ["core.no_scm", "true"]
-        _run([str(root / ".venv/bin/python"), "-m", "dvc", "config", "--local", *words])
+        options = ["--unset", "core.no_scm"] if no_scm else ["core.no_scm", "true"]
+        _run([str(root / ".venv/bin/python"), "-m", "dvc", "config", "--local", *options])
 
 
 def in_git(root: Path) -> bool:

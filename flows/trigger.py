@@ -39,13 +39,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         log.error("trigger: %s", error)
         return error.exit_code
     prefect_env.prepare()
-    words = ["deployment", "run", f"{arguments.flow}/{arguments.flow}-{arguments.name}"]
-    words += ["--watch"] if arguments.watch else []
-    return _become("prefect", *words)
+    command = ["deployment", "run", f"{arguments.flow}/{arguments.flow}-{arguments.name}"]
+    command += ["--watch"] if arguments.watch else []
+    return _become("prefect", *command)
 
 
-def _become(*words: str) -> NoReturn:
-    os.execv(sys.executable, [sys.executable, "-m", *words])  # noqa: S606 - fixed arguments
+def _become(*command: str) -> NoReturn:
+    os.execv(sys.executable, [sys.executable, "-m", *command])  # noqa: S606 - fixed arguments
 
 
 if __name__ == "__main__":

@@ -102,14 +102,14 @@ class _Fetch:
         self, remote: Remote, folder: Path, config: IngestParams, policy: HostPolicy, session: aiohttp.ClientSession
     ) -> None:
         self.remote, self.config, self.policy, self.session = remote, config, policy, session
-        self.place = folder / remote.name
-        self.place.parent.mkdir(parents=True, exist_ok=True)
-        self.part = self.place.with_name(f".{self.place.name}.part")
+        self.path = folder / remote.name
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.part = self.path.with_name(f".{self.path.name}.part")
         self.reached = 0
 
     async def missing_bytes(self) -> int:
         """Bytes still to download, by a HEAD request; 0 if the server does not give a size."""
-        held = read_meta(self.place) if self.place.is_file() else None
+        held = read_meta(self.path) if self.path.is_file() else None
         try:
             async with open_response(
                 self.session, self.remote.url, self.policy, max_redirects=self.config.max_redirects, method="HEAD"
@@ -143,7 +143,7 @@ class _Fetch:
         if part is not None and part.bytes == self.part.stat().st_size:  # interrupted before the rename
             await asyncio.to_thread(self._finish, part)
             return "fetched"
-        held = read_meta(self.place) if self.place.is_file() else None
+        held = read_meta(self.path) if self.path.is_file() else None
         headers = self._headers(held)
         async with open_response(
             self.session, self.remote.url, self.policy, max_redirects=self.config.max_redirects, headers=headers
@@ -161,7 +161,7 @@ class _Fetch:
 
     def _headers(self, held: DownloadMeta | None) -> dict[str, str]:
         """Headers of a conditional request for a complete file, or of a range request for a partial one."""
-        if held is not None and held.url == self.remote.url and held.bytes == self.place.stat().st_size:
+        if held is not None and held.url == self.remote.url and held.bytes == self.path.stat().st_size:
             wanted = {"If-None-Match": held.etag, "If-Modified-Since": None if held.etag else held.last_modified}
             return {key: value for key, value in wanted.items() if value}
         part = read_meta(self.part) if self.part.is_file() else None
@@ -215,16 +215,16 @@ class _Fetch:
             raise TemporaryError(f"{size:,} bytes instead of {meta.bytes:,} announced")
         digest = file_digest(self.part)
         self._check_hash(digest)
-        if self.remote.sha256 is None and self.place.suffix == ".gz" and not is_whole_gzip(self.part):
+        if self.remote.sha256 is None and self.path.suffix == ".gz" and not is_whole_gzip(self.part):
             self._discard()
             raise InputError(
                 f"{self.remote.name} with a truncated gzip stream",
                 "a complete file",
                 "run again, or report it to the host",
             )
-        meta_path(self.place).unlink(missing_ok=True)
-        self.part.rename(self.place)
-        write_meta(self.place, DownloadMeta(**asdict(meta) | {"sha256": digest, "bytes": size}))
+        meta_path(self.path).unlink(missing_ok=True)
+        self.part.rename(self.path)
+        write_meta(self.path, DownloadMeta(**asdict(meta) | {"sha256": digest, "bytes": size}))
         meta_path(self.part).unlink(missing_ok=True)
 
     def _check_hash(self, digest: str | None) -> None:

@@ -83,19 +83,19 @@ def plan_fetched(name: str, params: Mapping[str, Any], root: Path = Path()) -> t
 
     Files of the dump that were never downloaded, such as photos copied from a folder, are kept.
     """
-    dataset, source, place = dataset_of(name, params), downloads_folder(name, root), raw_folder(name, root)
+    dataset, source, destination = dataset_of(name, params), downloads_folder(name, root), raw_folder(name, root)
     found = {path.name: path for path in (source / dataset.photos).glob("*.tar")} if dataset.photos else {}
     wanted = {file: source / file for file in dataset.files} | {
         f"{dataset.photos}/{file}": path for file, path in found.items()
     }
     if dataset.photos and not found:
         wanted |= {
-            e.name: place / e.name for e in read_manifest(place) if e.name.startswith(f"{dataset.photos}/")
+            e.name: destination / e.name for e in read_manifest(destination) if e.name.startswith(f"{dataset.photos}/")
         }  # fmt: skip
-        (place / dataset.photos).mkdir(parents=True, exist_ok=True)
+        (destination / dataset.photos).mkdir(parents=True, exist_ok=True)
     transfers = []
     for file in sorted(wanted):
-        path = wanted[file] if wanted[file].is_file() else place / file
+        path = wanted[file] if wanted[file].is_file() else destination / file
         if not path.is_file():
             command = f".venv/bin/python -m flows.ingest {name}"
             raise InputError(f"no file {file} of {name}", "an ingested dump", command)

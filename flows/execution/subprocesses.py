@@ -100,9 +100,9 @@ def _stop(child: subprocess.Popen[str]) -> None:
 
 
 def dvc(
-    words: Sequence[str], root: Path, report: Report, *, more: Mapping[str, str] | None = None, patience: int = 3
+    arguments: Sequence[str], root: Path, report: Report, *, more: Mapping[str, str] | None = None, patience: int = 3
 ) -> None:
-    """Runs `dvc WORDS`; retries with backoff while another DVC process holds the workspace.
+    """Runs `dvc ARGUMENTS`; retries with backoff while another DVC process holds the workspace.
 
     Raises:
         BusyError: the workspace is still busy after `patience` attempts.
@@ -111,24 +111,26 @@ def dvc(
     tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(BusyError), stop=tenacity.stop_after_attempt(patience),
         wait=tenacity.wait_exponential_jitter(2, 60), reraise=True,
-    )(_dvc, words, root, report, more)  # fmt: skip
+    )(_dvc, arguments, root, report, more)  # fmt: skip
 
 
-def _dvc(words: Sequence[str], root: Path, report: Report, more: Mapping[str, str] | None) -> None:
+def _dvc(arguments: Sequence[str], root: Path, report: Report, more: Mapping[str, str] | None) -> None:
     output: list[str] = []
 
     def collect(line: str) -> None:
         output.append(line)
         report(line)
 
-    code = stream([sys.executable, "-m", "dvc", *words], root, collect, dvc_settings(root) | dict(more or {}))
+    code = stream([sys.executable, "-m", "dvc", *arguments], root, collect, dvc_settings(root) | dict(more or {}))
     if code == 0:
         return
     if any(mark in line for line in output for mark in _BUSY):
         raise BusyError(
-            f"a workspace in use by another DVC process ({words[0]})", "one at a time", "wait for it, or stop it"
+            f"a workspace in use by another DVC process ({arguments[0]})", "one at a time", "wait for it, or stop it"
         )
     last = next((line for line in reversed(output) if line.startswith("ERROR")), output[-1] if output else "no output")
     raise CommandError(
-        f"dvc {words[0]} with exit code {code} ({last[:200]})", "exit code 0", "fix the cause shown in its output above"
+        f"dvc {arguments[0]} with exit code {code} ({last[:200]})",
+        "exit code 0",
+        "fix the cause shown in its output above",
     )

@@ -57,15 +57,15 @@ class Child:
         return f" ({lines[-1].strip()[:200] if lines else 'no output'}; see {self.log_file})"
 
 
-def start(what: str, words: Sequence[str], env: Mapping[str, str], log_file: Path | None = None) -> Child:
-    """Starts `python -m WORDS` in its own session, which Ctrl-C does not reach; it ends when this process ends.
+def start(what: str, arguments: Sequence[str], env: Mapping[str, str], log_file: Path | None = None) -> Child:
+    """Starts `python -m ARGUMENTS` in its own session, which Ctrl-C does not reach; it ends when this process ends.
 
     A process with a log file, the server, outlives the others by 15 seconds, because they report their end to it.
     """
     output: IO[bytes] | None = log_file.open("wb") if log_file else None
     patience = "15" if log_file else "0"
     process = subprocess.Popen(  # noqa: S603 - fixed arguments
-        [sys.executable, "-m", "flows.orchestration.guarded", patience, *words],
+        [sys.executable, "-m", "flows.orchestration.guarded", patience, *arguments],
         stdin=subprocess.PIPE, stdout=output, stderr=output,
         start_new_session=True, env=os.environ | env,
     )  # fmt: skip
@@ -91,8 +91,8 @@ def end(child: Child, seconds: float) -> None:
 def start_server(port: int, address: str) -> Child:
     """Starts the server; `wait_for` waits until it answers."""
     env = _OWN | {"PREFECT_SERVER_UI_API_URL": address}  # the page would otherwise call port 4200
-    words = ["prefect", "server", "start", "--host", _HOST, "--port", str(port)]
-    return start("the Prefect server", words, env, home() / "server.log")
+    arguments = ["prefect", "server", "start", "--host", _HOST, "--port", str(port)]
+    return start("the Prefect server", arguments, env, home() / "server.log")
 
 
 def wait_for(address: str, patience: float, child: Child | None = None) -> None:

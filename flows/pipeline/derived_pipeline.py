@@ -41,8 +41,8 @@ def check(params: Mapping[str, Any], pipeline: Mapping[str, Any], root: Path = P
         InputError: a dump is missing or incomplete.
     """
     dataset = params["dataset"]
-    own = load_yaml(root / "params.yaml")["dataset"]
-    if dataset == own:
+    root_dataset = load_yaml(root / "params.yaml")["dataset"]
+    if dataset == root_dataset:
         raise ParamsError(
             f"a profile of dataset {dataset}, which is that of params.yaml", "another dataset",
             "list a profile that sets `dataset` first (PROFILE='toys paper'), or edit params.yaml and run "

@@ -40,11 +40,11 @@ def gate_lines(verdict: Verdict) -> list[str]:
 
     Example: ["gate: not promoted", "  NO   A-3 ndcg@10 against item_knn  loses by 0.1782 [0.1297, 0.2267] ..."]
     """
-    words = {"promote": "promoted", "keep": "not promoted", "refuse": "refused"}
+    labels = {"promote": "promoted", "keep": "not promoted", "refuse": "refused"}
     cells = [[row["holds"], row["check"], row["found"]] for row in gate_rows(verdict)]
     lost = [check.baseline for check in verdict.checks if check.baseline and not check.passed]
     hint = f"  to promote it all the same, write in params.yaml: retrain.gate.may_lose_to: [{', '.join(lost)}]"
-    return [f"gate: {words[verdict.decision]}", *_columns(cells), *([hint] if lost else [])]
+    return [f"gate: {labels[verdict.decision]}", *_columns(cells), *([hint] if lost else [])]
 
 
 def drift_rows(drift: Mapping[str, Any]) -> list[dict[str, str]]:

@@ -20,8 +20,8 @@ def git_state(root: Path = Path()) -> dict[str, Any]:
     if git is None:
         return {"revision": None, "dirty": None}
 
-    def ask(*words: str) -> str | None:
-        done = subprocess.run([git, *words], cwd=root, capture_output=True, text=True, check=False)  # noqa: S603
+    def ask(*arguments: str) -> str | None:
+        done = subprocess.run([git, *arguments], cwd=root, capture_output=True, text=True, check=False)  # noqa: S603
         return done.stdout.strip() if done.returncode == 0 else None
 
     revision = ask("rev-parse", "HEAD")

@@ -66,8 +66,8 @@ def prepare(name: str, run_id: str, root: Path = Path(), report: Report = log.in
     Raises:
         ParamsError: the dataset or profile does not exist, or a parameter is invalid.
     """
-    own = load_yaml(root / "params.yaml")
-    params = own if own["dataset"] == name else merged([name], root)
+    root_params = load_yaml(root / "params.yaml")
+    params = root_params if root_params["dataset"] == name else merged([name], root)
     sources.dataset_of(name, {"datasets": params["datasets"]})
     sources.ingest_params(params)
     config = build(RetrainParams, params.get("retrain") or {}, where="retrain")

@@ -106,9 +106,9 @@ def overtaken(run: Run, due: datetime | None) -> bool:
     return any(datetime.fromisoformat(line["started"]) > due for line in ended)
 
 
-def publish_summary(run: Run, words: Sequence[str], verdict: Sequence[str]) -> None:
+def publish_summary(run: Run, summary: Sequence[str], verdict: Sequence[str]) -> None:
     """Publishes the verdict on the model and the decision as a Markdown artifact."""
-    first, *rest = words
+    first, *rest = summary
     lines = [*verdict, f"## {run.name}: {first}", *rest]
     create_markdown_artifact("\n\n".join(lines), key=_key(run, "result"), description=f"Retrain of {run.name}")
 

@@ -196,8 +196,8 @@ def seal(run: Run) -> str:
     """Copies model, tables, metrics and top items of every user into a folder named by its digest."""
     staging = model_registry.copy_to_staging(run.name, run.root)
     if run.config.recommend:
-        words = ["-m", "modeling.recommend_all", "--root", str(staging.absolute()), "--params", _params_path(run)]
-        if code := stream([sys.executable, *words], run.root, run.report):
+        command = ["-m", "modeling.recommend_all", "--root", str(staging.absolute()), "--params", _params_path(run)]
+        if code := stream([sys.executable, *command], run.root, run.report):
             raise GateError(f"modeling.recommend_all with exit code {code}", "exit code 0", "see its output above")
     digest, _ = model_registry.seal(run.name, staging, run.params, run.root)
     return digest

@@ -1,4 +1,4 @@
-"""A month of reviews is appended: what was numbered keeps its number."""
+"""After a month of reviews is appended, known users and items keep their ids."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""Everything that needs Prefect's server, in one file: one server for the session."""
+"""Tests that need Prefect's server, in one file that shares one server."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""DVC as people use it, on the tiny pipeline: a remote by one command, another clone, experiments, plots."""
+"""DVC on the tiny pipeline: a remote by one command, another clone, experiments, plots."""
 
 import json
 from pathlib import Path

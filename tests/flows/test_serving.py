@@ -1,4 +1,4 @@
-"""What stands before Prefect is imported, without Prefect: schedules, proxies, profiles, children, words of a run."""
+"""Schedules, proxies, profiles, child processes and run messages, without Prefect."""
 
 import logging
 import os

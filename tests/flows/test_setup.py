@@ -1,4 +1,4 @@
-"""What `make setup` decides: the range of Pythons, what counts as installed, where uv keeps its cache."""
+"""`make setup`: supported Pythons, detection of an installation, the cache of uv."""
 
 import os
 import re
