@@ -24,8 +24,8 @@ from aiohttp import web
 from PIL import Image
 
 from features.runtime.seeds import rng
-from flows.download.http_client import Fetching, PhotoLimits
-from flows.download.photo_download import Wanted, fetch_photos
+from flows.download.http_client import IngestParams, PhotoLimits
+from flows.download.photo_download import PhotoRequest, fetch_photos
 
 
 def photo(number: int, side: int) -> bytes:
@@ -95,9 +95,9 @@ async def bare_httpx(urls: list[str], width: int) -> int:
 def ours(urls: list[str], width: int, folder: Path) -> int:
     """Photos fetched by flows.download.photo_download into `folder`, written and on record."""
     limits = PhotoLimits(per_host=width, rate=0)
-    how = Fetching(private_hosts=("127.0.0.1",), spare_bytes=0, photos=limits)
-    wanted = [Wanted(item_key=f"B{number:09d}", url=url) for number, url in enumerate(urls)]
-    counts = fetch_photos(wanted, folder, how)
+    config = IngestParams(private_hosts=("127.0.0.1",), min_free_disk_bytes=0, photos=limits)
+    wanted = [PhotoRequest(item_key=f"B{number:09d}", url=url) for number, url in enumerate(urls)]
+    counts = fetch_photos(wanted, folder, config)
     assert counts == {"fetched": len(urls)}, counts
     return len(urls)
 

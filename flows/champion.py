@@ -1,7 +1,7 @@
-"""`python -m flows.champion NAME`: which models were promoted, and going back to one of them.
+"""`python -m flows.champion NAME`: lists the promoted models and makes one of them the champion.
 
-Enters: `models/NAME/champions/`. Leaves: lines, or the pointer moved. Trade-off: an earlier champion is used as it was
-sealed; what changed in the tables since is for the next retrain.
+Reads `models/NAME/champions/`; with `--use`, moves the pointer. An earlier champion is used with the tables with which
+it was sealed; later changes of the tables apply from the next retrain on.
 """
 
 import argparse
@@ -20,7 +20,7 @@ log = logging.getLogger("vip5")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Lists the models of a dataset that were promoted, oldest first, or makes one of them the champion again."""
+    """List the promoted models of a dataset, oldest first, or make one of them the champion."""
     parser = argparse.ArgumentParser(
         prog="python -m flows.champion", description=main.__doc__,
         epilog="Exit codes: 0 done; 2 no such dataset; 3 no such champion; 5 the champion is damaged.",
@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--use",
         metavar="DIGEST",
-        help="make this one the champion again; the first digits are enough where they differ",
+        help="make this model the champion; a unique prefix of its digest is enough",
     )
     arguments = parser.parse_args(argv)
     configure_logging()
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def check_name(name: str, root: Path = Path()) -> None:
-    """Raises ParamsError where no dataset has this name: none of params.yaml or a profile, and none with champions."""
+    """Raises ParamsError unless params.yaml, a profile or the folder of champions has a dataset of this name."""
     files = [root / "params.yaml", *sorted((root / "profiles").glob("*.yaml"))]
     known = {str(entry) for path in files for entry in load_yaml(path).get("datasets") or {}}
     known |= {path.parent.name for path in (root / "models").glob("*/champions")}

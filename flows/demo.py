@@ -1,9 +1,10 @@
 """`python -m flows.demo` (`make demo`): runs the pipeline of `params.yaml` and prints its results.
 
-Enters: the workspace. Leaves: what the stages write, DVC's run cache, `work/demo/dvc.lock`; a table on standard output.
-Trade-off: figures differ in their last digits between processors, so a `dvc.lock` in Git would be true on one machine.
-This run keeps its lock in `work/`, and `git status` stays clean. A `dvc.lock` of your own, made by `dvc repro`, is used
-and updated in its place. See docs/decisions/0028-the-lock-of-the-demo.md.
+Writes the outputs of the stages, DVC's run cache and `work/demo/dvc.lock`, and prints a table.
+
+Trade-off: metrics differ in their last digits between processors, so that a `dvc.lock` in Git would be valid on one
+machine only. This command keeps its lock in `work/`, and `git status` stays clean. A `dvc.lock` created by `dvc repro`
+is used and updated in place. See docs/decisions/0028-the-lock-of-the-demo.md.
 """
 
 import argparse
@@ -44,15 +45,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except VIP5Error as error:
         log.error("demo: %s", error)
         return error.exit_code
-    except KeyboardInterrupt:  # DVC got the signal too and has said so
+    except KeyboardInterrupt:  # DVC has received and reported the signal too
         return 130
 
 
 def reproduce(*, borrowed: bool, root: Path = Path()) -> int:
-    """`dvc repro`; returns DVC's exit code.
+    """Runs `dvc repro` and returns DVC's exit code.
 
-    With a borrowed lock the last stage is not committed to the cache: `dvc checkout` without a lock takes all outputs
-    for superfluous and deletes them, but refuses to while one of them could not be restored.
+    With a borrowed lock the last stage is not committed to the cache: `dvc checkout` without a lock would delete all
+    outputs, but refuses to do so while one of them could not be restored.
     """
     if not borrowed:
         return _dvc(["repro"], root, dvc_settings(root))
@@ -60,46 +61,46 @@ def reproduce(*, borrowed: bool, root: Path = Path()) -> int:
     return code or _dvc(["repro", "--single-item", "--no-commit", _LAST], root, without_git(root))
 
 
-def _dvc(words: Sequence[str], root: Path, settings: Mapping[str, str]) -> int:
-    command = [sys.executable, "-m", "dvc", *words]
-    return subprocess.run(command, env=environment(settings), cwd=root, check=False).returncode  # noqa: S603 - our own words
+def _dvc(arguments: Sequence[str], root: Path, settings: Mapping[str, str]) -> int:
+    command = [sys.executable, "-m", "dvc", *arguments]
+    return subprocess.run(command, env=environment(settings), cwd=root, check=False).returncode  # noqa: S603 - fixed arguments
 
 
 @contextmanager
 def borrowed_lock(root: Path = Path()) -> Iterator[bool]:
-    """Puts the demo's `dvc.lock` into its place while the block runs, and gives whether it did.
+    """Moves the demo's `dvc.lock` to the root while the block runs; yields whether it did.
 
-    A lock that somebody else put into the root is left alone; a mark tells one from the other after a kill. Without Git
-    there is no status to keep clean: the lock then stays in the root.
+    An existing `dvc.lock` that the demo did not create is kept; a marker file distinguishes the two after a kill.
+    Outside of Git there is no status to keep clean, and the lock stays in the root.
 
     Raises:
-        BusyError: another demo runs here.
+        BusyError: another demo is running in this folder.
     """
-    lock, kept, mark = root / _LOCK, root / _HOME / _LOCK, root / _HOME / "running"
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    with _only_one(root):
-        own = lock.is_file() and not mark.is_file()
-        if own or not in_git(root):
+    lock, saved, mark = root / _LOCK, root / _HOME / _LOCK, root / _HOME / "running"
+    saved.parent.mkdir(parents=True, exist_ok=True)
+    with _demo_lock(root):
+        foreign = lock.is_file() and not mark.is_file()
+        if foreign or not in_git(root):
             yield False
             return
         mark.touch()
-        if kept.is_file() and not lock.is_file():
-            kept.rename(lock)
+        if saved.is_file() and not lock.is_file():
+            saved.rename(lock)
         try:
             yield True
         finally:
             if lock.is_file():
-                lock.replace(kept)
+                lock.replace(saved)
             mark.unlink(missing_ok=True)
 
 
 @contextmanager
-def _only_one(root: Path) -> Iterator[None]:
+def _demo_lock(root: Path) -> Iterator[None]:
     held = FileLock(root / _HOME / "lock")
     try:
         held.acquire(timeout=0)
     except Timeout as error:
-        raise BusyError("another `make demo` in this folder", "one at a time", "let it end") from error
+        raise BusyError("another `make demo` in this folder", "one at a time", "wait for it to end") from error
     try:
         yield
     finally:

@@ -1,8 +1,7 @@
-"""Keeps `dvc.yaml` true to the code: what each stage reads, imports, writes and is configured by.
+"""`python -m flows.graph`: checks or updates `deps`, `params` and `outs` in `dvc.yaml`, and the form of `params.yaml`.
 
-Enters: `dvc.yaml` (which stages there are, their commands, descriptions, metrics and plots are written by hand) and the
-stage modules. Leaves: the same file with the blocks `deps`, `params` and `outs` of every stage filled in.
-Trade-off: a maintained list with a check, rather than a list that is right only while everybody remembers.
+Stages, commands, descriptions, metrics and plots in `dvc.yaml` are maintained manually; the other blocks are derived
+from the stage modules and their imports.
 """
 
 import argparse
@@ -24,14 +23,14 @@ log = logging.getLogger("vip5")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Compares `dvc.yaml` with the code, or rewrites it; returns the exit code."""
+    """Checks or rewrites `dvc.yaml` and `params.yaml`; returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m flows.graph",
-        description="Check that dvc.yaml says what the stages read, import and write, "
-        "and that params.yaml has the form that DVC writes.",
+        description="Check that dvc.yaml lists what the stages read, import and write, "
+        "and that params.yaml is formatted as DVC writes it.",
     )
     choice = parser.add_mutually_exclusive_group(required=True)
-    choice.add_argument("--check", action="store_true", help="exit with an error and a diff where they differ")
+    choice.add_argument("--check", action="store_true", help="fail with a diff if they differ")
     choice.add_argument("--write", action="store_true", help="rewrite the blocks deps, params and outs; params.yaml")
     arguments = parser.parse_args(argv)
     configure_logging()
@@ -55,7 +54,9 @@ def _main(path: Path, *, write: bool) -> int:
         return 0
     if after != before:
         sys.stdout.writelines(difflib.unified_diff(before.splitlines(True), after.splitlines(True), "dvc.yaml", "code"))
-        raise GraphError("dvc.yaml that differs from the code", "the same", ".venv/bin/python -m flows.graph --write")
+        raise GraphError(
+            "dvc.yaml that differs from the code", "no difference", ".venv/bin/python -m flows.graph --write"
+        )
     return 0
 
 

@@ -1,8 +1,7 @@
-"""`python -m flows.remote FOLDER`: a folder as this clone's DVC remote, in one command.
+"""`python -m flows.remote FOLDER`: makes a folder or URL the default DVC remote of this clone.
 
-Enters: a folder (another disk, a mounted share) or an address that DVC knows. Leaves: `.dvc/config.local`, which Git
-ignores: where a remote lies is this machine's business.
-Trade-off: no credentials are handled here; DVC asks the store's own client for them.
+Writes `.dvc/config.local`, which Git ignores, because the location of a remote depends on the machine. Credentials are
+left to the client of the remote's storage.
 """
 
 import argparse
@@ -22,11 +21,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Sets the default remote and returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m flows.remote",
-        description="Make a folder, or an address such as s3://bucket/line, this clone's default DVC remote.",
+        description="Make a folder, or a URL such as s3://bucket/vip5, the default DVC remote of this clone.",
         epilog="Then: .venv/bin/dvc push, and in another clone .venv/bin/python -m flows.remote FOLDER and "
         ".venv/bin/dvc pull.",
     )
-    parser.add_argument("place", metavar="FOLDER", help="made where it does not exist")
+    parser.add_argument("place", metavar="FOLDER", help="created if it does not exist")
     arguments = parser.parse_args(argv)
     configure_logging()
     try:
@@ -39,11 +38,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def set_remote(place: str, root: Path = Path()) -> None:
-    """Writes the remote `store` into `.dvc/config.local`, over an earlier one.
+    """Writes the remote `store` to `.dvc/config.local`; replaces an earlier one.
 
     Raises:
-        InputError: not in a DVC repository, or the folder cannot be made.
-        CommandError: DVC does not take the address.
+        InputError: this is no DVC repository, or the folder cannot be created.
+        CommandError: DVC rejects the URL.
     """
     if not (root / ".dvc").is_dir():
         raise InputError("no .dvc here", "the repository root", "change folder")
@@ -52,7 +51,7 @@ def set_remote(place: str, root: Path = Path()) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InputError(f"{place} ({error.strerror})", "a folder that can be written", "choose another") from error
+            raise InputError(f"{place} ({error.strerror})", "a writable folder", "choose another") from error
         place = str(folder)
     dvc(["remote", "add", "--local", "--force", "--default", "store", place], root, log.debug)
 

@@ -1,9 +1,10 @@
-"""`python -m flows.serve --cron "0 3 * * 1"`: ingest and retrain as Prefect deployments, until it is told to stop.
+"""`python -m flows.serve --cron "0 3 * * 1"`: serves ingest and retrain as Prefect deployments until it is stopped.
 
-Enters: data sets and a schedule. Leaves: runs, for as long as it runs; exit code 0 after Ctrl-C or SIGTERM.
-Trade-off: this process only watches two others, Prefect's server and the one that starts the runs, so that both find
-their settings before they import Prefect, a signal reaches them in order, and none outlives it; `prefect.yaml` offers
-the same deployments to a work pool.
+Starts scheduled and triggered runs; exits with code 0 after Ctrl-C or SIGTERM. `prefect.yaml` defines the same
+deployments for a work pool.
+
+Trade-off: this process supervises two others, Prefect's server and the one that starts the runs, so that both have
+their settings before they import Prefect, signals reach them in order, and neither outlives it.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from flows.orchestration.prefect_server import (
     check_home,
     check_port,
     end,
-    only_one_server,
+    server_lock,
     start,
     start_server,
     wait_for,
@@ -39,12 +40,12 @@ EXAMPLES = """\
 Examples:
   .venv/bin/python -m flows.serve --cron "0 3 * * 1"                 retrain every Monday at three, UTC
   .venv/bin/python -m flows.serve toys beauty --cron "0 3 * * *" --timezone Europe/Zurich
-  .venv/bin/python -m flows.trigger retrain sample --watch           now; typed in the same folder while it serves
+  .venv/bin/python -m flows.trigger retrain sample --watch           retrain now; run in the same folder while it serves
 
-With no PREFECT_API_URL (nor a profile of Prefect that sets it) a server is started on 127.0.0.1; its database is in
-.prefect/, nothing leaves the machine. Of one data set one retrain runs at a time; one that is due meanwhile is
-cancelled. Exit codes: 0 stopped (Ctrl-C, SIGTERM); 2 a wrong schedule, time zone or data set; 3 a folder without rights
-to write; 8 the port or the folder is in use, or the configured server does not answer; 9 a part of it ended by itself.
+Without PREFECT_API_URL (or a Prefect profile that sets it) a server is started on 127.0.0.1; its database is in
+.prefect/, nothing leaves the machine. One retrain per dataset runs at a time; one that is due meanwhile is cancelled.
+Exit codes: 0 stopped (Ctrl-C, SIGTERM); 2 invalid schedule, time zone or dataset; 3 a folder that is not writable;
+8 the port or the folder is in use, or the configured server is down; 9 a child process ended by itself.
 """
 
 
@@ -54,23 +55,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m flows.serve", epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Offer ingest and retrain as Prefect deployments and run them: on schedule, and when triggered.",
     )  # fmt: skip
-    parser.add_argument("names", metavar="NAME", nargs="*", help="data sets (default: that of params.yaml)")
+    parser.add_argument("names", metavar="NAME", nargs="*", help="datasets (default: that of params.yaml)")
     parser.add_argument("--cron", required=True, metavar="CRON", help='when to retrain, such as "0 3 * * 1"')
-    parser.add_argument("--timezone", default="UTC", metavar="ZONE", help="of the schedule (default: %(default)s)")
+    parser.add_argument(
+        "--timezone", default="UTC", metavar="ZONE", help="time zone of the schedule (default: %(default)s)"
+    )
     parser.add_argument(
         "--port", type=int, default=4200,
-        help="of the server that is started where none is configured (default: %(default)s)",
+        help="port of the server that is started if none is configured (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--patience", type=float, default=300, metavar="SECONDS",
-        help="how long a server may be silent at the start (default: %(default)s)",
+        help="maximum time to wait for the server at the start (default: %(default)s)",
     )  # fmt: skip
     arguments = parser.parse_args(argv)
     configure_logging()
     try:
         names = checked_names(arguments.names)
         next_due(arguments.cron, arguments.timezone)
-        with only_one_server():
+        with server_lock():
             _serve(names, arguments)
     except VIP5Error as error:
         log.error("serve: %s", error)
@@ -79,16 +82,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def checked_names(names: Sequence[str]) -> list[str]:
-    """The data sets to serve, each once; that of params.yaml where none is named.
+    """The datasets to serve, without duplicates; the dataset of params.yaml if `names` is empty.
 
     Raises:
-        ParamsError: no such data set or profile.
+        ParamsError: a dataset or profile does not exist.
     """
-    own = load_yaml(Path("params.yaml"))
-    found = list(dict.fromkeys(names or [own["dataset"]]))
+    root_params = load_yaml(Path("params.yaml"))
+    found = list(dict.fromkeys(names or [root_params["dataset"]]))
     for name in found:
         known = sorted(path.stem for path in Path("profiles").glob("*.yaml"))
-        if name != own["dataset"] and name not in known:
+        if name != root_params["dataset"] and name not in known:
             raise ParamsError(f"profile {name!r}", nearest(name, known), f"write profiles/{name}.yaml, or choose one")
         params = dump_params(name)
         if name not in params["datasets"]:
@@ -97,7 +100,7 @@ def checked_names(names: Sequence[str]) -> list[str]:
 
 
 def _serve(names: Sequence[str], arguments: argparse.Namespace) -> None:
-    """Watches the server, if it is ours, and the process that starts the runs, until a signal says to stop."""
+    """Supervises the local server, if any, and the process that starts the runs, until a signal arrives."""
     for number in _ENDING:
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores it
             signal.signal(number, _stop)
@@ -109,7 +112,7 @@ def _serve(names: Sequence[str], arguments: argparse.Namespace) -> None:
                 child.check()
             time.sleep(0.3)
     except KeyboardInterrupt:
-        log.info("serve: stopping; a run that is under way is interrupted")
+        log.info("serve: stopping; a run in progress is interrupted")
     finally:
         for number in _ENDING:
             signal.signal(number, signal.SIG_IGN)
@@ -119,26 +122,26 @@ def _serve(names: Sequence[str], arguments: argparse.Namespace) -> None:
 
 
 def _start(names: Sequence[str], arguments: argparse.Namespace, children: list[Child]) -> None:
-    """Fills `children`, once everything that can be wrong has been looked at."""
+    """Checks all preconditions, then starts the processes and adds them to `children`."""
     address, wanted = prefect_env.configured_address()
-    own = not (address and wanted)
-    if own:
+    start_own = not (address and wanted)
+    if start_own:
         check_port(arguments.port)
         check_home()
         address = f"http://127.0.0.1:{arguments.port}/api"
     from flows.retraining.config import prepare
 
     for name in names:
-        prepare(name, run_id="check")  # tells a wrong parameter now, not at three in the morning
-    assert address is not None  # noqa: S101 - configured, or our own
+        prepare(name, run_id="check")  # reports invalid parameters now, not when the run is due
+    assert address is not None  # noqa: S101 - configured, or that of the local server
     os.environ[prefect_env.ADDRESS] = address
     prefect_env.prepare(level="INFO")
-    if own:
+    if start_own:
         log.info("serve: starting a Prefect server on port %d (up to a minute the first time)", arguments.port)
         children.append(start_server(arguments.port, address))
-    wait_for(address, arguments.patience, children[0] if own else None)
-    words = ["flows.scheduling.deployments", *names, "--cron", arguments.cron, "--timezone", arguments.timezone]
-    children.append(start("the process that starts the runs", [*words, *(["--own"] if own else [])], {}))
+    wait_for(address, arguments.patience, children[0] if start_own else None)
+    command = ["flows.scheduling.deployments", *names, "--cron", arguments.cron, "--timezone", arguments.timezone]
+    children.append(start("the process that starts the runs", [*command, *(["--own"] if start_own else [])], {}))
 
 
 def _stop(_number: int, _frame: object) -> None:

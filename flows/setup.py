@@ -1,8 +1,9 @@
-"""Checks what `make` needs, then brings `.venv` to the versions of requirements.lock: `make setup`.
+"""Checks the preconditions of `make` and installs requirements.lock into `.venv`: `make setup`.
 
-Enters: requirements.lock, the Python that runs this. Leaves: `.venv`, with the digest of the lock in `.installed`.
-It imports the standard library only. Trade-off: the content of the lock tells what is installed, not the times of
-files, so that a copied or linked `.venv` is taken as it is; a package that somebody changed by hand is not noticed.
+Reads requirements.lock; writes `.venv`, with the digest of the lock in `.installed`. Imports the standard library only.
+
+Trade-off: the digest of the lock, not file times, decides whether packages are installed, so that a copied or linked
+`.venv` is reused. Manually changed packages are not detected.
 """
 
 import argparse
@@ -25,14 +26,14 @@ PYTHONS = ((3, 11), (3, 12), (3, 13))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Checks, installs what is missing and returns the exit code."""
+    """Checks the preconditions, installs missing packages and returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m flows.setup",
-        description="Check what the pipeline needs and bring .venv to the versions of requirements.lock (make setup).",
-        epilog="It runs under any Python 3.11, 3.12 or 3.13 and needs no package.",
+        description="Check preconditions and install the versions of requirements.lock into .venv (make setup).",
+        epilog="Runs on Python 3.11, 3.12 and 3.13 without any package.",
     )
     parser.add_argument("--profiles", metavar="NAME", nargs="*", help="check that these profiles exist")
-    parser.add_argument("--outputs", action="store_true", help="check that DVC can keep the outputs of dvc.yaml here")
+    parser.add_argument("--outputs", action="store_true", help="check that DVC can track the outputs of dvc.yaml here")
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     root = Path()
@@ -42,35 +43,35 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not installed:
             install(root)
         write_start(root)
-        tell_dvc(root)
+        configure_dvc(root)
     except Stop as stop:
         log.error("setup: %s", stop)
         return 2
     except OSError as error:
-        log.error("setup: found %s; expected a folder that can be written; do: mend it and make setup again", error)
+        log.error("setup: found %s; expected a writable folder; do: fix the cause and run make setup again", error)
         return 2
     except KeyboardInterrupt:
-        log.error("setup: interrupted; make setup goes on where it stopped")
+        log.error("setup: interrupted; make setup continues where it stopped")
         return 130
     return 0
 
 
 def digest(root: Path) -> str:
-    """The digest of requirements.lock, which is what `.venv/.installed` holds after an installation.
+    """The digest of requirements.lock, which `.venv/.installed` holds after an installation.
 
-    Line ends do not count: Git may have changed them.
+    Line endings are normalised, because Git may change them.
     """
     return hashlib.sha256((root / "requirements.lock").read_bytes().replace(b"\r\n", b"\n")).hexdigest()
 
 
 def is_installed(root: Path) -> bool:
-    """Whether `.venv` can start and was made of this requirements.lock."""
+    """Whether `.venv` works and was installed from this requirements.lock."""
     stamp = root / ".venv" / _STAMP
     return stamp.is_file() and stamp.read_text(encoding="utf-8").strip() == digest(root) and _starts(root / ".venv")
 
 
 def _starts(environment: Path) -> bool:
-    """Whether the environment's programs start: where it was moved, they may name a Python that is gone."""
+    """Whether the environment's scripts start; in a moved environment they may name a missing Python."""
     script = environment / "bin" / "dvc"
     if not script.is_file():
         return False
@@ -81,7 +82,7 @@ def _starts(environment: Path) -> bool:
 
 
 def install(root: Path) -> None:
-    """Makes `.venv` where it is missing or broken, and installs requirements.lock into it."""
+    """Creates `.venv` if it is missing or broken, and installs requirements.lock into it."""
     environment = root / ".venv"
     log.info("setup: installing the packages of requirements.lock into .venv (7 GB; some minutes the first time)")
     make(environment)
@@ -89,14 +90,14 @@ def install(root: Path) -> None:
     if not _runs(environment, "import uv"):
         _run([python, "-m", "pip", "install", "--quiet", "--no-cache-dir", "--disable-pip-version-check", "uv"])
     with tempfile.TemporaryDirectory(prefix=".uv-", dir=environment) as spare:
-        words = ["--python", python, "--require-hashes", "--compile-bytecode", "--requirements", "requirements.lock"]
-        _run([python, "-m", "uv", "pip", "install", *words], _cache(environment, spare))
+        options = ["--python", python, "--require-hashes", "--compile-bytecode", "--requirements", "requirements.lock"]
+        _run([python, "-m", "uv", "pip", "install", *options], _cache(environment, spare))
     (environment / _STAMP).write_text(digest(root) + "\n", encoding="utf-8")
     log.info("setup: .venv is complete")
 
 
 def make(environment: Path) -> None:
-    """Makes the virtual environment with pip in it, unless there is one that works."""
+    """Creates the virtual environment with pip, unless a working one exists."""
     whole = _runs(environment, f"import pip, sys; sys.exit(sys.version_info[:2] not in {PYTHONS})")
     if whole and (_starts(environment) or not (environment / "bin" / "dvc").exists()):
         return
@@ -104,7 +105,7 @@ def make(environment: Path) -> None:
         raise Stop(f".venv, a link to {environment.readlink()} that does not work", "an environment", "rm .venv")
     _run([sys.executable, "-m", "venv", "--clear", str(environment)])
     with (environment / "pyvenv.cfg").open("a", encoding="utf-8") as opened:
-        opened.write("relocatable = true\n")  # uv then writes programs that find their Python beside themselves
+        opened.write("relocatable = true\n")  # uv then writes scripts that find their Python by a relative path
 
 
 def _runs(environment: Path, code: str) -> bool:
@@ -115,10 +116,10 @@ def _runs(environment: Path, code: str) -> bool:
 
 
 def _cache(environment: Path, spare: str) -> dict[str, str]:
-    """Where uv keeps what it downloads: where it always does, or in `spare`, beside the environment.
+    """The cache folder of uv: its default, or `spare` beside the environment.
 
-    The latter where this user may not write there (a container's user without a home folder), or where it is another
-    disk, to which uv cannot link, without room.
+    `spare` is used if the default is not writable (a container user without a home folder), or if it is on another
+    disk, to which uv cannot link, that is too full.
     """
     own = os.environ.get("UV_CACHE_DIR")
     caches = os.environ.get("XDG_CACHE_HOME") or Path(os.environ.get("HOME", "/"), ".cache")
@@ -130,13 +131,13 @@ def _cache(environment: Path, spare: str) -> dict[str, str]:
 
 
 def _run(command: Sequence[str], more: Mapping[str, str] | None = None) -> None:
-    """Runs a command, its output handed on; where that is no terminal, without the list of packages.
+    """Runs a command and passes its output on, without the list of packages if the output is no terminal.
 
     Raises:
-        Stop: it ended with an error, which it has told.
+        Stop: the command failed; its output shows the error.
     """
     drawn = sys.stderr.isatty()
-    with subprocess.Popen(  # noqa: S603 - our own words
+    with subprocess.Popen(  # noqa: S603 - fixed arguments
         list(command), env={**os.environ, **(more or {})}, text=True, errors="replace",
         stdout=None if drawn else subprocess.PIPE, stderr=None if drawn else subprocess.STDOUT,
     ) as child:  # fmt: skip
@@ -146,13 +147,13 @@ def _run(command: Sequence[str], more: Mapping[str, str] | None = None) -> None:
     if child.returncode:
         name = " ".join(word for word in command[1:4] if word != "-m")
         raise Stop(
-            f"{name} with exit code {child.returncode} (its lines are above)", "0",
-            "mend what they say (no package index reachable? a full disk?) and make setup again: it goes on from there",
+            f"{name} with exit code {child.returncode} (see its output above)", "exit code 0",
+            "fix the cause (no package index reachable? a full disk?) and run make setup again, which continues",
         )  # fmt: skip
 
 
 def write_start(root: Path) -> None:
-    """Copies `flows/installing/venv_start.py` into `.venv`, and a line of a .pth file that every Python of it runs."""
+    """Copies `flows/installing/venv_start.py` into `.venv` with a .pth file that every Python of it runs."""
     source = (root / "flows" / "installing" / "venv_start.py").read_text(encoding="utf-8")
     for packages in (root / ".venv" / "lib").glob("python3.*/site-packages"):
         for name, content in ((f"{_START}.py", source), (f"{_START}.pth", f"import {_START}\n")):
@@ -163,17 +164,17 @@ def write_start(root: Path) -> None:
                 temporary.replace(path)
 
 
-def tell_dvc(root: Path) -> None:
-    """Lets DVC work in a folder that no Git keeps (a downloaded archive), and takes it back once one does."""
+def configure_dvc(root: Path) -> None:
+    """Sets DVC's `core.no_scm` in a folder outside of Git (a downloaded archive), and unsets it in a Git clone."""
     path = root / ".dvc" / "config.local"
-    told = path.is_file() and "no_scm" in path.read_text(encoding="utf-8")
-    if told == in_git(root):
-        words = ["--unset", "core.no_scm"] if told else ["core.no_scm", "true"]
-        _run([str(root / ".venv/bin/python"), "-m", "dvc", "config", "--local", *words])
+    no_scm = path.is_file() and "no_scm" in path.read_text(encoding="utf-8")
+    if no_scm == in_git(root):
+        options = ["--unset", "core.no_scm"] if no_scm else ["core.no_scm", "true"]
+        _run([str(root / ".venv/bin/python"), "-m", "dvc", "config", "--local", *options])
 
 
 def in_git(root: Path) -> bool:
-    """Whether a Git repository holds `root`."""
+    """Whether `root` is in a Git repository."""
     return any((folder / ".git").exists() for folder in (root.absolute(), *root.absolute().parents))
 
 

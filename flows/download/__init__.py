@@ -1,1 +1,1 @@
-"""Dumps and photos: fetched, checked and published."""
+"""Downloads, verifies and publishes dumps and photos."""

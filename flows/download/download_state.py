@@ -1,7 +1,7 @@
-"""What a download needs to know of itself: which version a part belongs to, room on the disk, pace, a whole end.
+"""State of a download: version metadata, disk budget, throughput guard and completeness check.
 
-Enters: response headers, sizes, times. Leaves: notes beside the files, and errors where something does not add up.
-Trade-off: a note is a small JSON file beside each download rather than one table, so that each renames with its file.
+Writes one small JSON file beside each download. Trade-off: one file per download instead of one table, so that
+metadata is renamed together with its file.
 """
 
 import json
@@ -15,79 +15,79 @@ from pathlib import Path
 import aiohttp
 
 from features.errors import InputError
-from flows.download.http_client import Fetching, TemporaryError
+from flows.download.http_client import IngestParams, TemporaryError
 
 BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Note:
-    """What is remembered of a file or of a part of one: where it came from and which version it was."""
+class DownloadMeta:
+    """URL and version of a downloaded file, or of a partial download."""
 
     url: str
     etag: str | None
     last_modified: str | None
     bytes: int | None
-    """Of the whole file."""
+    """Size of the complete file."""
     sha256: str | None = None
-    """Of the whole file; None for a part."""
+    """SHA-256 of the complete file; None for a partial download."""
 
     @property
     def validator(self) -> str | None:
-        """What If-Range may be given: a strong ETag, else the date."""
+        """The validator for If-Range: a strong ETag, else the Last-Modified date."""
         return self.etag if self.etag and not self.etag.startswith("W/") else self.last_modified
 
 
-class Ledger:
-    """Disk that downloads under way have yet to fill, so that two of them do not count on the same room."""
+class DiskBudget:
+    """Reserves disk space for running downloads, so that two of them never rely on the same free bytes."""
 
-    def __init__(self, folder: Path, spare_bytes: int) -> None:
-        self._folder, self._spare = folder, spare_bytes
+    def __init__(self, folder: Path, min_free_disk_bytes: int) -> None:
+        self._folder, self._min_free = folder, min_free_disk_bytes
         self._open: dict[str, int] = {}
 
-    def claim(self, name: str, num_bytes: int) -> None:
-        """Sets aside room for the rest of a file; raises InputError where there is none."""
+    def reserve(self, name: str, num_bytes: int) -> None:
+        """Reserves space for the remaining bytes of a file; raises InputError if the disk is too full."""
         self._open.pop(name, None)
-        free = shutil.disk_usage(self._folder).free - sum(self._open.values()) - self._spare
+        free = shutil.disk_usage(self._folder).free - sum(self._open.values()) - self._min_free
         if num_bytes and num_bytes > free:
             raise InputError(
-                f"{max(free, 0):,} bytes free for {name} beside {self._spare:,} that must stay free",
-                f"{num_bytes:,} bytes", "make room, or lower ingest.spare_bytes, and run again",
+                f"{max(free, 0):,} bytes free for {name} beside {self._min_free:,} that must stay free",
+                f"{num_bytes:,} bytes", "free disk space, or lower ingest.min_free_disk_bytes, and run again",
             )  # fmt: skip
         self._open[name] = num_bytes
 
     def release(self, name: str) -> None:
-        """Gives the room back: the file is there, or was given up."""
+        """Releases the reservation of a file that is complete or has failed."""
         self._open.pop(name, None)
 
 
-class Pace:
-    """Breaks an answer off that trickles: fewer bytes than the least mean over the last stretch."""
+class ThroughputGuard:
+    """Aborts a response whose mean throughput over `read_timeout_seconds` is below `min_bytes_per_second`."""
 
-    def __init__(self, how: Fetching) -> None:
-        self._least, self._stretch = how.slowest_bytes_per_second, how.silence_seconds
+    def __init__(self, config: IngestParams) -> None:
+        self._min_rate, self._window = config.min_bytes_per_second, config.read_timeout_seconds
         self._since, self._bytes = time.monotonic(), 0
 
     def check(self, num_bytes: int) -> None:
-        """Counts a block; raises TemporaryError at the end of a stretch that was too slow."""
+        """Counts a block; raises TemporaryError at the end of a window that was too slow."""
         self._bytes += num_bytes
         spent = time.monotonic() - self._since
-        if spent < self._stretch:
+        if spent < self._window:
             return
-        if self._bytes < self._least * spent:
-            raise TemporaryError(f"{self._bytes / spent:.0f} bytes a second, fewer than {self._least}")
+        if self._bytes < self._min_rate * spent:
+            raise TemporaryError(f"{self._bytes / spent:.0f} bytes per second, fewer than {self._min_rate}")
         self._since, self._bytes = time.monotonic(), 0
 
 
 def is_whole_gzip(path: Path) -> bool:
-    """Whether the file is one gzip stream, or several in a row, to its very end, checksums included."""
+    """Whether the file consists of complete gzip streams with valid checksums."""
     inflate, begun = zlib.decompressobj(wbits=31), False
     try:
         with path.open("rb") as stream:
             while block := stream.read(BLOCK_BYTES):
                 while block:
                     begun = True
-                    inflate.decompress(block, BLOCK_BYTES)  # by pieces: a block of zeros grows a thousandfold
+                    inflate.decompress(block, BLOCK_BYTES)  # in bounded pieces: a block of zeros expands a thousandfold
                     block = inflate.unconsumed_tail
                     if inflate.eof:
                         block, begun = inflate.unused_data, False
@@ -97,32 +97,32 @@ def is_whole_gzip(path: Path) -> bool:
     return not begun and path.stat().st_size > 0
 
 
-def note_of(url: str, response: aiohttp.ClientResponse, start: int) -> Note:
-    """The note of an answer whose bytes begin at `start` of the file."""
+def meta_from_response(url: str, response: aiohttp.ClientResponse, start: int) -> DownloadMeta:
+    """The metadata of a response whose first byte is byte `start` of the file."""
     headers: Mapping[str, str] = response.headers
     length = response.content_length
     total: int | None = None if length is None else length + start
     if response.status == 206:
-        said = headers.get("Content-Range", "").rpartition("/")[2]
-        total = int(said) if said.isdigit() else total
-    return Note(url=url, etag=headers.get("ETag"), last_modified=headers.get("Last-Modified"), bytes=total)
+        complete = headers.get("Content-Range", "").rpartition("/")[2]
+        total = int(complete) if complete.isdigit() else total
+    return DownloadMeta(url=url, etag=headers.get("ETag"), last_modified=headers.get("Last-Modified"), bytes=total)
 
 
-def note_path(path: Path) -> Path:
-    """Where the note of a file, or of its part, lies."""
+def meta_path(path: Path) -> Path:
+    """The path of a file's metadata; a partial download has its own."""
     return path.with_name(f".{path.name.strip('.')}.note.json")
 
 
-def read_note(path: Path) -> Note | None:
-    """The note of a file; None where there is none that can be read."""
+def read_meta(path: Path) -> DownloadMeta | None:
+    """The metadata of a file; None if it is absent or unreadable."""
     try:
-        return Note(**json.loads(note_path(path).read_text(encoding="utf-8")))
-    except (FileNotFoundError, ValueError, TypeError):  # none, or cut off by a crash: as if nothing were known
+        return DownloadMeta(**json.loads(meta_path(path).read_text(encoding="utf-8")))
+    except (FileNotFoundError, ValueError, TypeError):  # absent, or truncated by a crash
         return None
 
 
-def write_note(path: Path, note: Note) -> None:
-    """Writes the note of a file whole, or not at all."""
-    temporary = note_path(path).with_suffix(".tmp")
-    temporary.write_text(json.dumps(asdict(note)), encoding="utf-8")
-    temporary.rename(note_path(path))
+def write_meta(path: Path, meta: DownloadMeta) -> None:
+    """Writes the metadata of a file atomically."""
+    temporary = meta_path(path).with_suffix(".tmp")
+    temporary.write_text(json.dumps(asdict(meta)), encoding="utf-8")
+    temporary.rename(meta_path(path))

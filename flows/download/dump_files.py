@@ -1,8 +1,10 @@
-"""A dump as files: which ones belong to it, copied whole or not at all, listed with their sizes and SHA-256.
+"""The files of a dump: planned, copied atomically, and listed with sizes and SHA-256.
 
-Enters: a folder somewhere and an entry of `datasets` or `tokenizers` in `params.yaml`. Leaves: `data/raw/<name>/` with
+Reads a source folder and an entry of `datasets` or `tokenizers` in `params.yaml`. Writes `data/raw/<name>/` with
 `manifest.json`, a list of {"name", "bytes", "sha256"}.
-Trade-off: everything is staged beside its place and renamed at the end: twice the disk for a moment, never half a dump.
+
+Trade-off: every file is staged beside its destination and renamed at the end, which needs twice the disk for a moment
+and never leaves a partial dump.
 """
 
 import json
@@ -29,10 +31,10 @@ _BLOCK_BYTES = 1 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class Transfer:
-    """One file to bring: `name` below `data/raw/<dump>/` and what it is made of.
+    """A file to copy to `name` below `data/raw/<dump>/`, and its sources.
 
-    With `packed`, `sources` are photos that become one tar shard; else the single source is copied as it is, or, if
-    `ours` (a download that nobody writes into again), linked where the file system can.
+    With `packed`, `sources` are photos that are packed into one tar shard. Otherwise the single source is copied, or
+    hard-linked if `ours` is set (a download of this project, which is never modified) and the file system allows it.
     """
 
     name: str
@@ -43,7 +45,7 @@ class Transfer:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One line of the manifest."""
+    """One entry of the manifest."""
 
     name: str
     bytes: int
@@ -52,34 +54,34 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Arrival:
-    """What became of one transfer: `staged` is where its bytes wait, None where the file was in its place already."""
+    """The result of a transfer; `staged` is the staged file, or None if the destination was up to date."""
 
     entry: Entry
     staged: Path | None
 
 
 def raw_folder(name: str, root: Path = Path()) -> Path:
-    """Where a dump lies: `data/raw/<name>`."""
+    """The folder of a dump: `data/raw/<name>`."""
     return root / "data" / "raw" / name
 
 
 def staging_folder(name: str, root: Path = Path()) -> Path:
-    """Where a dump waits while it arrives, on the same file system; DVC never looks there."""
+    """The staging folder of a dump, on the same file system; DVC does not track it."""
     return root / "data" / "raw" / f".{name}.staging"
 
 
 def plan(name: str, source: Path, params: Mapping[str, Any], root: Path = Path()) -> tuple[Transfer, ...]:
-    """The files of dump `name`, each found in `source`, in the order of their names; nothing is written.
+    """Plans the transfers of dump `name` from `source`, sorted by name; writes nothing.
 
     Args:
-        name: a key of `datasets` or of `tokenizers` in `params`.
-        source: the folder that holds the files under their own names, and the photo folder or archives if any.
-        params: the mapping of `params.yaml`, a profile merged in.
+        name: a key of `datasets` or `tokenizers` in `params`.
+        source: the folder that holds the files under the names in `params`, and the photo folder or archives if any.
+        params: the content of `params.yaml` with the profile merged in.
         root: the repository root.
 
     Raises:
-        ParamsError: no such dump, or its entry is wrong.
-        InputError: `source` or one of its files or photos is absent.
+        ParamsError: the dump does not exist, or its entry is invalid.
+        InputError: `source`, one of its files or its photos are missing.
     """
     if name not in {**params["datasets"], **params["tokenizers"]}:
         known = [*params["datasets"], *params["tokenizers"]]
@@ -87,7 +89,7 @@ def plan(name: str, source: Path, params: Mapping[str, Any], root: Path = Path()
     if not source.is_dir():
         raise InputError(f"no folder {source}", f"the folder that holds the files of {name}", "check --from")
     if source.resolve() == raw_folder(name, root).resolve():
-        raise InputError(f"--from {source}, the dump's own place", "another folder", "move the files elsewhere first")
+        raise InputError(f"--from {source}, the dump's own folder", "another folder", "move the files elsewhere first")
     if name in params["tokenizers"]:
         return tuple(_plain(file, source, name) for file in sorted(params["tokenizers"][name]))
     dataset = build(Dataset, params["datasets"][name], where=f"datasets.{name}")
@@ -136,9 +138,9 @@ def _vectors(folder: str, source: Path, name: str) -> list[Transfer]:
 
 
 def fetch(transfer: Transfer, name: str, root: Path = Path()) -> Arrival:
-    """Brings one file into the staging folder of dump `name`, flushed to disk; skips bytes that are there already.
+    """Copies one file into the staging folder of dump `name` and flushes it; skips a file that is up to date.
 
-    Safe to repeat and to run beside the transfers of other files.
+    Idempotent, and safe to run concurrently with the transfers of other files.
     """
     present = raw_folder(name, root) / transfer.name
     staged = staging_folder(name, root) / transfer.name
@@ -161,19 +163,21 @@ def fetch(transfer: Transfer, name: str, root: Path = Path()) -> Arrival:
 
 
 def verify(transfer: Transfer, arrival: Arrival) -> None:
-    """Raises InputError unless what arrived is, byte for byte, what the source holds now."""
+    """Raises InputError unless the copy equals the current content of its source."""
     if transfer.ours and arrival.staged is not None and arrival.staged.samefile(transfer.sources[0]):
         return
     now = shard_digest(transfer.sources) if transfer.packed else file_digest(transfer.sources[0])
     if now != arrival.entry.sha256:
-        raise InputError(f"{transfer.name} that changed while it was copied", "a file at rest", "run the ingest again")
+        raise InputError(
+            f"{transfer.name} that changed while it was copied", "an unchanged file", "run the ingest again"
+        )
 
 
 def publish(name: str, arrivals: Sequence[Arrival], root: Path = Path()) -> list[str]:
-    """Renames every staged file into its place and writes the manifest last; returns the names that changed.
+    """Renames every staged file to its destination and writes the manifest last; returns the names that changed.
 
-    The old manifest goes first, so that a dump without a manifest is one whose ingest did not end. Files that the old
-    manifest lists and the new one does not are removed; files that no manifest lists are left alone.
+    The old manifest is deleted first, so that a dump without a manifest is an incomplete one. Files that only the old
+    manifest lists are deleted; files that neither manifest lists are kept.
     """
     folder = raw_folder(name, root)
     entries = sorted((arrival.entry for arrival in arrivals), key=lambda entry: entry.name)
@@ -194,12 +198,12 @@ def publish(name: str, arrivals: Sequence[Arrival], root: Path = Path()) -> list
 
 
 def discard_staging(name: str, root: Path = Path()) -> None:
-    """Removes what an interrupted ingest of dump `name` left behind."""
+    """Deletes the staging folder of dump `name`."""
     shutil.rmtree(staging_folder(name, root), ignore_errors=True)
 
 
 def read_manifest(folder: Path) -> list[Entry]:
-    """The files that `folder/manifest.json` lists, in the order of their names; none where there is no manifest."""
+    """The entries of `folder/manifest.json`, sorted by name; empty without a manifest."""
     path = folder / MANIFEST
     if not path.is_file():
         return []
@@ -207,17 +211,17 @@ def read_manifest(folder: Path) -> list[Entry]:
 
 
 def check_arrived(name: str, files: Sequence[str], root: Path = Path()) -> None:
-    """Raises InputError, with the command to type, unless dump `name` lies in its place as its manifest says."""
+    """Raises InputError, with the command to run, unless dump `name` is complete according to its manifest."""
     folder = raw_folder(name, root)
     action = f".venv/bin/python -m flows.ingest {name} --from FOLDER"
     listed = {entry.name: entry.bytes for entry in read_manifest(folder)}
     if not listed:
-        state = "an unfinished dump (no manifest.json)" if folder.exists() else "no dump"
+        state = "an incomplete dump (no manifest.json)" if folder.exists() else "no dump"
         raise InputError(f"{state} in {folder}", ", ".join(files), action)
     for file in files:
         path = folder / file
         if file not in listed or not path.is_file():
-            raise InputError(f"no file {path}", "the files that params.yaml and the manifest list", action)
+            raise InputError(f"no file {path}", "the files listed in params.yaml and the manifest", action)
         if path.stat().st_size != listed[file]:
             raise InputError(f"{path} of {path.stat().st_size} bytes", f"{listed[file]} bytes (its manifest)", action)
 
@@ -247,7 +251,7 @@ def _linked(source: Path, staged: Path) -> bool:
     staged.unlink(missing_ok=True)
     try:
         os.link(source, staged)
-    except OSError:  # another file system, or one without hard links: copy
+    except OSError:  # another file system, or no hard links: copy instead
         return False
     return True
 

@@ -1,8 +1,9 @@
-"""Which hosts may be asked, and that a name does not lead to a machine of our own network.
+"""Allowed hosts for downloads, and protection against names that resolve to private addresses (SSRF).
 
-Enters: an address and the hosts that are allowed. Leaves: nothing, or `RefusedError`; a resolver for aiohttp.
-Trade-off: the very addresses that are connected to are checked, because the check is the connector's resolver: a name
-that answers differently a second time gains nothing. Proxies would resolve names themselves, so none is used.
+`HostPolicy.check` raises `RefusedError` for a URL that is not allowed; `CheckedResolver` is a resolver for aiohttp.
+
+Trade-off: the check is the connector's resolver and therefore sees the addresses that are connected to, which rules
+out DNS rebinding. Proxies resolve names themselves, so none is used.
 """
 
 import asyncio
@@ -22,11 +23,11 @@ _ORIGIN = re.compile(r"https?://[^/]+(?=/)")  # decides scheme and host, whateve
 
 
 class RefusedError(Exception):
-    """An address that must not be asked.
+    """A request that the host policy or a limit forbids.
 
     Args:
-        reason: from a closed set, such as `host_not_allowed`.
-        detail: what was met.
+        reason: one of a closed set, such as `host_not_allowed`.
+        detail: the offending value.
     """
 
     def __init__(self, reason: str, detail: str) -> None:
@@ -36,17 +37,17 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class HostPolicy:
-    """Who may be asked."""
+    """The hosts that may be contacted."""
 
     allowed: tuple[str, ...]
-    """Host names; one that begins with a dot stands for every name below it: `.example.org`."""
+    """Host names. A leading dot matches every subdomain: `.example.org`."""
     private: tuple[str, ...] = ()
-    """Names, or `name:port`, that may lead to private or loopback addresses and to unusual ports."""
+    """Host names, or `name:port`, that may resolve to private or loopback addresses and use other ports."""
     _passed: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
-    """Beginnings of addresses that passed: thousands at a few hosts are taken apart once each."""
+    """Origins that passed the check, so that each is parsed once."""
 
     def check(self, url: str) -> None:
-        """Raises RefusedError unless `url` names an allowed host over HTTP(S), at the usual port.
+        """Raises RefusedError unless `url` is an HTTP(S) URL of an allowed host at the default port.
 
         Example:
             >>> HostPolicy(allowed=(".example.org",)).check("https://cdn.example.org/a.jpg")
@@ -63,18 +64,18 @@ class HostPolicy:
         if parts.scheme not in _PORTS or not host:
             raise RefusedError("bad_address", url[:120])
         if parts.username is not None or parts.password is not None:
-            raise RefusedError("bad_address", f"an address with a user name, at {host}")
+            raise RefusedError("bad_address", f"a URL with a user name, at {host}")
         if not self._is_private(host, port) and not any(_matches(host, name) for name in self.allowed):
             raise RefusedError("host_not_allowed", host)
         if port not in {None, _PORTS[parts.scheme]} and not self._is_private(host, port):
             raise RefusedError("port_not_allowed", f"{host}:{port}")
-        if _literal(host) is not None:  # aiohttp connects to numbers without asking the resolver
+        if _literal(host) is not None:  # aiohttp connects to IP literals without calling the resolver
             self.check_address(host, port, host)
         if origin:
             self._passed.add(origin[0])
 
     def check_address(self, host: str, port: int | None, address: str) -> None:
-        """Raises RefusedError if `host` leads to `address`, which is not public, and is not named in `private`."""
+        """Raises RefusedError if `host` resolves to a non-public `address` and is not listed in `private`."""
         number = _literal(address)
         if number is not None and not number.is_global and not self._is_private(host, port):
             raise RefusedError("private_address", f"{host} is {address}")
@@ -84,7 +85,7 @@ class HostPolicy:
 
 
 class CheckedResolver(AbstractResolver):
-    """aiohttp's own resolver, whose every answer is checked before a connection is made."""
+    """Wraps aiohttp's resolver and checks every resolved address before a connection is made."""
 
     def __init__(self, policy: HostPolicy, inner: AbstractResolver | None = None) -> None:
         self._policy = policy
@@ -93,19 +94,19 @@ class CheckedResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """The addresses of `host`; RefusedError if any of them is not to be asked."""
+        """Resolves `host`; raises RefusedError if any address is not allowed."""
         found: Sequence[ResolveResult] = await self._inner.resolve(host, port, family)
         for one in found:
             self._policy.check_address(host.lower().rstrip("."), port, one["host"])
         return list(found)
 
     async def close(self) -> None:
-        """Releases the inner resolver."""
+        """Closes the wrapped resolver."""
         await self._inner.close()
 
 
 def host_of(url: str) -> str:
-    """The host that `url` names, as `HostPolicy.check` reads it; "" where there is none.
+    """The normalised host of `url`, as `HostPolicy.check` sees it; "" if there is none.
 
     Example:
         >>> host_of("https://CDN.example.org./a.jpg")
@@ -132,7 +133,7 @@ def _matches(host: str, name: str) -> bool:
 
 
 def _literal(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The number that `host` writes out, an IPv4 one where IPv6 only wraps it; None for a name."""
+    """The IP address that `host` spells out, with IPv4-mapped IPv6 unwrapped; None for a name."""
     try:
         number = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:

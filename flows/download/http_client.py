@@ -1,8 +1,9 @@
-"""How anything is fetched: the section `ingest` of `params.yaml`, and one polite, checked request after another.
+"""HTTP requests with checked redirects and retries, configured by the section `ingest` of `params.yaml`.
 
-Enters: an address. Leaves: an open response, after every redirect was checked; or one of three errors that say what to
-do: `TemporaryError` (again, later), `RefusedError` (never), `AbsentError` (not there).
-Trade-off: redirects are followed here, hop by hop, instead of by the client, so that none escapes the check.
+Opens the response to a URL or raises `TemporaryError` (retry later), `RefusedError` (never allowed), `AbsentError`
+(no such file) or `DeniedError` (the server refuses).
+
+Trade-off: redirects are followed here, hop by hop, instead of by aiohttp, so that the host policy checks every hop.
 """
 
 import asyncio
@@ -21,7 +22,7 @@ import tenacity
 from flows.download.host_policy import CheckedResolver, HostPolicy, RefusedError, host_of
 
 T = TypeVar("T")
-AGENT = "vip5-line/0.1"
+AGENT = "vip5/0.1"
 _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 _ABSENT = frozenset({404, 410})
 _MOVED = frozenset({301, 302, 303, 307, 308})
@@ -29,70 +30,78 @@ _MOVED = frozenset({301, 302, 303, 307, 308})
 
 @dataclass(frozen=True, kw_only=True)
 class PhotoLimits:
-    """What a photo's address may give."""
+    """Limits on photo downloads (section `ingest.photos`)."""
 
     per_host: int = 16
-    """Requests under way at one host at once."""
+    """Concurrent requests per host."""
     rate: float = 50.0
-    """Requests a second that are begun at one host at most; 0: any number."""
+    """Maximum number of requests started per second and host; 0 disables the limit."""
     seconds: float = 60.0
-    """From a photo's first byte to its last."""
+    """Maximum seconds between the first and the last byte of a photo."""
     max_bytes: int = 20_000_000
-    """Bytes of a photo."""
+    """Maximum size of a photo in bytes."""
     max_pixels: int = 50_000_000
-    """Width times height of a photo."""
+    """Maximum width times height of a photo."""
     hosts: tuple[str, ...] = (".media-amazon.com", ".ssl-images-amazon.com", ".images-amazon.com")
-    """Hosts that photos may come from, redirects included; a leading dot stands for every name below."""
+    """Hosts from which photos are accepted, redirects included. A leading dot matches every subdomain."""
     recheck_days: int | None = None
-    """Ask again, by ETag, for what was settled longer ago than this; null: never."""
+    """Days after which a photo is requested again with its ETag; null disables rechecks."""
 
     def __post_init__(self) -> None:
         if min(self.per_host, self.max_bytes, self.max_pixels) < 1 or self.rate < 0 or self.seconds <= 0:
-            raise ValueError("photos: per_host, max_bytes, max_pixels >= 1, rate >= 0 and seconds > 0 must hold")
+            raise ValueError("photos must have per_host, max_bytes and max_pixels >= 1, rate >= 0 and seconds > 0")
         if self.recheck_days is not None and self.recheck_days < 0:
-            raise ValueError(f"photos.recheck_days = {self.recheck_days} must not be negative, or null")
+            raise ValueError(f"photos.recheck_days = {self.recheck_days} must be null or at least 0")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fetching:
-    """Parameters of every fetch by address (section `ingest`)."""
+class IngestParams:
+    """Parameters of downloads (section `ingest`)."""
 
     per_host: int = 2
-    """Files fetched from one host at once."""
+    """Concurrent file downloads per host."""
     attempts: int = 5
-    """Tries in a row without a new byte before a file is given up."""
-    first_wait_seconds: float = 1.0
-    """Before the second try; doubled each time, with up to as much again by chance."""
-    longest_wait_seconds: float = 300.0
-    """Between two tries; a server that asks for more (Retry-After) is given up."""
-    connect_seconds: float = 30.0
-    """To reach a host."""
-    silence_seconds: float = 60.0
-    """Between two pieces of an answer."""
-    slowest_bytes_per_second: int = 1000
-    """Mean over `silence_seconds`; an answer that trickles more slowly is broken off and resumed. 0: any."""
-    redirects: int = 5
-    """Hops of one request at most."""
-    spare_bytes: int = 1_000_000_000
-    """Disk that must stay free."""
+    """Consecutive attempts without a new byte after which a download fails."""
+    initial_backoff_seconds: float = 1.0
+    """Seconds before the second attempt. The pause doubles with every attempt and is jittered by up to 100 %."""
+    max_backoff_seconds: float = 300.0
+    """Maximum seconds between two attempts. A larger Retry-After header ends the download."""
+    connect_timeout_seconds: float = 30.0
+    """Seconds to wait for a connection."""
+    read_timeout_seconds: float = 60.0
+    """Seconds to wait for the next bytes of a response."""
+    min_bytes_per_second: int = 1000
+    """Minimum mean throughput over `read_timeout_seconds`; a slower response is aborted and resumed. 0 disables it."""
+    max_redirects: int = 5
+    """Maximum number of redirects per request."""
+    min_free_disk_bytes: int = 1_000_000_000
+    """Bytes that must stay free on the disk."""
     hosts: tuple[str, ...] = ()
-    """Further hosts that a file's address may redirect to; those in `urls` are always allowed."""
+    """Additional hosts to which a file's URL may redirect. The hosts in `urls` are always allowed."""
     private_hosts: tuple[str, ...] = ()
-    """Names, or name:port, that may lead to private or loopback addresses, such as a mirror of one's own."""
+    """Hosts, or host:port, that may resolve to private or loopback addresses, such as a local mirror."""
     photos: PhotoLimits = field(default_factory=PhotoLimits)
-    """Of photos by their items' addresses."""
+    """Limits on photo downloads."""
 
     def __post_init__(self) -> None:
-        if min(self.per_host, self.attempts) < 1 or self.redirects < 0:
-            raise ValueError("per_host and attempts of at least 1 and redirects of at least 0 must hold")
-        if min(self.connect_seconds, self.silence_seconds) <= 0:
-            raise ValueError("connect_seconds and silence_seconds must be above 0")
-        if min(self.first_wait_seconds, self.longest_wait_seconds, self.slowest_bytes_per_second, self.spare_bytes) < 0:
-            raise ValueError("waits, slowest_bytes_per_second and spare_bytes must not be negative")
+        if min(self.per_host, self.attempts) < 1 or self.max_redirects < 0:
+            raise ValueError("per_host and attempts must be at least 1, max_redirects at least 0")
+        if min(self.connect_timeout_seconds, self.read_timeout_seconds) <= 0:
+            raise ValueError("connect_timeout_seconds and read_timeout_seconds must be above 0")
+        if (
+            min(
+                self.initial_backoff_seconds,
+                self.max_backoff_seconds,
+                self.min_bytes_per_second,
+                self.min_free_disk_bytes,
+            )
+            < 0
+        ):
+            raise ValueError("backoff, min_bytes_per_second and min_free_disk_bytes must not be negative")
 
 
 class TemporaryError(Exception):
-    """A failure that the next try may not have; `wait` is what the server asked for, in seconds."""
+    """A failure that a retry may resolve; `wait` is the server's Retry-After in seconds, or None."""
 
     def __init__(self, found: str, wait: float | None = None) -> None:
         self.found, self.wait = found, wait
@@ -100,21 +109,23 @@ class TemporaryError(Exception):
 
 
 class AbsentError(Exception):
-    """The server says that there is no such thing (404, 410)."""
+    """The URL does not exist (status 404 or 410)."""
 
 
 class DeniedError(Exception):
-    """The server will not give it (401, 403, another 4xx), or is not who it says."""
+    """The server refuses the request (401, 403 or another 4xx), or its certificate is invalid."""
 
 
 @asynccontextmanager
-async def client(how: Fetching, policy: HostPolicy, connections: int) -> AsyncIterator[aiohttp.ClientSession]:
-    """A session that resolves through the check, keeps no cookies and follows no redirect."""
+async def open_session(
+    config: IngestParams, policy: HostPolicy, connections: int
+) -> AsyncIterator[aiohttp.ClientSession]:
+    """Opens a session that resolves names through the host policy, keeps no cookies and follows no redirects."""
     connector = aiohttp.TCPConnector(
         resolver=CheckedResolver(policy), limit=connections, limit_per_host=connections, ttl_dns_cache=300
     )
     timeout = aiohttp.ClientTimeout(
-        total=None, connect=None, sock_connect=how.connect_seconds, sock_read=how.silence_seconds
+        total=None, connect=None, sock_connect=config.connect_timeout_seconds, sock_read=config.read_timeout_seconds
     )
     async with aiohttp.ClientSession(
         connector=connector, timeout=timeout, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False,
@@ -124,20 +135,20 @@ async def client(how: Fetching, policy: HostPolicy, connections: int) -> AsyncIt
 
 
 @asynccontextmanager
-async def answer(
-    session: aiohttp.ClientSession, url: str, policy: HostPolicy, *, redirects: int,
+async def open_response(
+    session: aiohttp.ClientSession, url: str, policy: HostPolicy, *, max_redirects: int,
     headers: Mapping[str, str] | None = None, method: str = "GET",
 ) -> AsyncIterator[aiohttp.ClientResponse]:  # fmt: skip
-    """The response to `url`, redirects followed and checked.
+    """Opens the response to `url`; follows redirects and checks each of them.
 
     Raises:
-        RefusedError: a host, port or address that is not allowed, at any hop; a circle; too many hops.
-        TemporaryError: no connection, silence, or a status that asks for patience.
-        AbsentError: 404 or 410.
-        DeniedError: another 4xx, or a certificate that does not hold.
+        RefusedError: a hop's host, port or address is not allowed, or there is a redirect loop or too many redirects.
+        TemporaryError: the connection failed, timed out, or returned a retryable status.
+        AbsentError: status 404 or 410.
+        DeniedError: another 4xx status, or an invalid certificate.
     """
     seen = {url}
-    for _ in range(redirects + 1):
+    for _ in range(max_redirects + 1):
         policy.check(url)
         try:
             async with session.request(method, url, headers=headers, allow_redirects=False) as response:
@@ -147,7 +158,7 @@ async def answer(
                     return
                 following = urljoin(url, response.headers.get("Location", ""))
         except aiohttp.ClientConnectorCertificateError as error:
-            raise DeniedError(f"a certificate that does not hold: {error}"[:300]) from error
+            raise DeniedError(f"an invalid certificate: {error}"[:300]) from error
         except aiohttp.ClientConnectorError as error:
             raise _cause(error) from error
         except aiohttp.InvalidURL as error:
@@ -158,7 +169,7 @@ async def answer(
             raise RefusedError("redirect_circle", f"{following[:120]} for the second time")
         seen.add(following)
         url = following
-    raise RefusedError("too_many_redirects", f"{redirects} hops, then {url[:120]}")
+    raise RefusedError("too_many_redirects", f"{max_redirects} hops, then {url[:120]}")
 
 
 def _check_status(response: aiohttp.ClientResponse) -> None:
@@ -174,7 +185,7 @@ def _check_status(response: aiohttp.ClientResponse) -> None:
 
 
 def _cause(error: BaseException) -> Exception:
-    """RefusedError where the resolver's check is what stopped a connection, else TemporaryError."""
+    """The RefusedError with which the resolver stopped the connection, else a TemporaryError."""
     found: BaseException | None = error
     while found is not None:
         if isinstance(found, RefusedError):
@@ -184,7 +195,7 @@ def _cause(error: BaseException) -> Exception:
 
 
 def retry_after(header: str | None) -> float | None:
-    """Seconds that a Retry-After header asks for, in either of its two forms.
+    """Seconds in a Retry-After header, given as a number or as a date; None if it is absent or invalid.
 
     Example:
         >>> retry_after("120"), retry_after(None), retry_after("soon")
@@ -201,25 +212,25 @@ def retry_after(header: str | None) -> float | None:
     return max(0.0, (when.astimezone(UTC) - datetime.now(UTC)).total_seconds())
 
 
-async def patiently(
-    work: Callable[[], Awaitable[T]], how: Fetching, *, progress: Callable[[], int] = lambda: 0,
+async def with_retries(
+    work: Callable[[], Awaitable[T]], config: IngestParams, *, progress: Callable[[], int] = lambda: 0,
     on_wait: Callable[[str], None] = lambda _: None,
 ) -> T:  # fmt: skip
-    """The result of `work`, tried again after each TemporaryError.
+    """Awaits `work` and retries it after each TemporaryError.
 
     Args:
-        work: one try.
-        how: attempts and waits.
-        progress: a number that grows when something was gained; tries are counted from its last growth.
-        on_wait: told, before each pause, what was met and how long the pause is.
+        work: one attempt.
+        config: number of attempts and backoff.
+        progress: a number that grows with progress; attempts are counted from its last increase.
+        on_wait: called before each pause with the error and the length of the pause.
 
     Raises:
-        TemporaryError: the last one, when the tries are used up or the server asks for too long a pause.
+        TemporaryError: the attempts are exhausted, or Retry-After exceeds `max_backoff_seconds`.
     """
     best, used = progress(), 0
     met: list[TemporaryError] = []
     try:
-        return await work()  # the first try without tenacity, which costs as much as the request of a small photo
+        return await work()  # the first attempt bypasses tenacity, which costs as much as requesting a small photo
     except TemporaryError as error:
         met.append(error)
 
@@ -232,19 +243,19 @@ async def patiently(
         nonlocal best, used
         used = 1 if progress() > best else used + 1
         best = max(best, progress())
-        return used >= how.attempts or (_asked(state) or 0) > how.longest_wait_seconds
+        return used >= config.attempts or (_asked(state) or 0) > config.max_backoff_seconds
 
     def pause(state: tenacity.RetryCallState) -> float:
-        base = min(how.first_wait_seconds * 2 ** (used - 1), how.longest_wait_seconds)
+        base = min(config.initial_backoff_seconds * 2 ** (used - 1), config.max_backoff_seconds)
         jittered = random.uniform(base, 2 * base)
-        return max(min(jittered, how.longest_wait_seconds), _asked(state) or 0)
+        return max(min(jittered, config.max_backoff_seconds), _asked(state) or 0)
 
-    def tell(state: tenacity.RetryCallState) -> None:
+    def report(state: tenacity.RetryCallState) -> None:
         wait = state.next_action.sleep if state.next_action else 0
-        on_wait(f"{_error(state)}; again in {wait:.1f} s")
+        on_wait(f"{_error(state)}; retrying in {wait:.1f} s")
 
     async for attempt in tenacity.AsyncRetrying(
-        retry=tenacity.retry_if_exception_type(TemporaryError), stop=give_up, wait=pause, before_sleep=tell,
+        retry=tenacity.retry_if_exception_type(TemporaryError), stop=give_up, wait=pause, before_sleep=report,
         sleep=asyncio.sleep, reraise=True,
     ):  # fmt: skip
         with attempt:

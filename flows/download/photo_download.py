@@ -1,8 +1,10 @@
-"""Photos by their items' addresses: many at once, each host at its pace, every outcome on record.
+"""Concurrent photo downloads with a request rate per host and a log of every outcome.
 
-Enters: item keys with addresses, and the outcomes of earlier runs. Leaves: photos named by item key in `incoming.tar`,
-and `outcomes.jsonl`. Trade-off: a photo is held in memory (at most `max_bytes`) and only its header is looked at:
-whether its pixels can be decoded is for the stage `images` to say, which has to decode them anyway.
+Reads item keys with URLs, and the outcomes of earlier runs. Writes photos named by item key to `incoming.tar`, and
+`outcomes.jsonl`.
+
+Trade-off: a photo is held in memory (at most `max_bytes`) and only its header is parsed. The stage `images` decodes
+the pixels and rejects broken photos.
 """
 
 import asyncio
@@ -27,15 +29,15 @@ from flows.download.host_policy import HostPolicy, RefusedError, host_of
 from flows.download.http_client import (
     AbsentError,
     DeniedError,
-    Fetching,
+    IngestParams,
     PhotoLimits,
     TemporaryError,
-    answer,
-    client,
-    patiently,
+    open_response,
+    open_session,
+    with_retries,
 )
 from flows.download.photo_log import FILE, Outcome, append, appending, read_outcomes
-from flows.download.tar_shards import Incoming
+from flows.download.tar_shards import AppendTar
 
 log = logging.getLogger("vip5")
 _SAFE_KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
@@ -47,21 +49,21 @@ _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """One photo to fetch."""
+class PhotoRequest:
+    """A photo to download."""
 
     item_key: str
     url: str
 
 
 @dataclass(kw_only=True)
-class _Pacer:
-    """Lets `rate` requests a second begin, evenly spaced."""
+class _RateLimiter:
+    """Spaces the starts of requests evenly at `rate` requests per second."""
 
     rate: float
     _next: float = field(default=0.0)
 
-    async def turn(self) -> None:
+    async def wait_turn(self) -> None:
         if not self.rate:
             return
         now = time.monotonic()
@@ -72,75 +74,81 @@ class _Pacer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Means:
-    """What every fetch of one run shares."""
+class _FetchContext:
+    """The objects that all downloads of one run share."""
 
-    how: Fetching
+    config: IngestParams
     policy: HostPolicy
     session: aiohttp.ClientSession
-    incoming: Incoming
+    incoming: AppendTar
 
 
-def fetch_photos(wanted: Sequence[Wanted], folder: Path, how: Fetching, *, now: float | None = None) -> Counter[str]:
-    """Fetches what is not settled into `folder`/incoming.tar; returns how many had which result.
+def fetch_photos(
+    wanted: Sequence[PhotoRequest], folder: Path, config: IngestParams, *, now: float | None = None
+) -> Counter[str]:
+    """Downloads photos into `folder`/incoming.tar; returns the number of photos by result.
 
-    `held` counts those that were not asked for. An item is settled when it was fetched, missing or refused at the same
-    address, unless `recheck_days` passed since; what failed is tried again. Safe to kill and to repeat.
+    Skips photos that an earlier run fetched, found missing or refused at the same URL, unless `recheck_days` have
+    passed; `held` counts them. Failed photos are retried. Safe to kill and to repeat.
     """
     moment = time.time() if now is None else now
     earlier = read_outcomes(folder / FILE)
-    due = [one for one in wanted if _due(one, earlier.get(one.item_key), how.photos, moment)]
+    due = [one for one in wanted if _due(one, earlier.get(one.item_key), config.photos, moment)]
     counts = Counter({"held": len(wanted) - len(due)} if len(due) < len(wanted) else {})
-    incoming = Incoming(folder / INCOMING)
+    incoming = AppendTar(folder / INCOMING)
     try:
         with appending(folder / FILE) as stream:
-            counts += asyncio.run(_fetch_all(due, earlier, incoming, how, stream))
+            counts += asyncio.run(_fetch_all(due, earlier, incoming, config, stream))
     finally:
         incoming.close()
     return counts
 
 
-def _due(one: Wanted, known: Outcome | None, limits: PhotoLimits, now: float) -> bool:
+def _due(one: PhotoRequest, known: Outcome | None, limits: PhotoLimits, now: float) -> bool:
     if known is None or known.url != one.url or known.result == "failed":
         return True
     return limits.recheck_days is not None and now - known.asked_at >= limits.recheck_days * _DAY
 
 
 async def _fetch_all(
-    due: Sequence[Wanted], earlier: Mapping[str, Outcome], incoming: Incoming, how: Fetching, stream: TextIO
+    due: Sequence[PhotoRequest],
+    earlier: Mapping[str, Outcome],
+    incoming: AppendTar,
+    config: IngestParams,
+    stream: TextIO,
 ) -> Counter[str]:
-    limits = how.photos
-    policy = HostPolicy(allowed=limits.hosts, private=how.private_hosts)
-    by_host = defaultdict[str, list[Wanted]](list)
+    limits = config.photos
+    policy = HostPolicy(allowed=limits.hosts, private=config.private_hosts)
+    by_host = defaultdict[str, list[PhotoRequest]](list)
     for one in due:
         by_host[host_of(one.url)].append(one)
     counts = Counter[str]()
     width = limits.per_host * max(1, min(len(by_host), 16))
     total = asyncio.Semaphore(width)
     with tqdm(total=len(due), desc="photos", unit=" photos", delay=1, mininterval=1.0, disable=None) as bar:
-        async with client(how, policy, connections=width) as session:
-            means = _Means(how=how, policy=policy, session=session, incoming=incoming)
+        async with open_session(config, policy, connections=width) as session:
+            shared = _FetchContext(config=config, policy=policy, session=session, incoming=incoming)
 
-            async def worker(queue: Iterator[Wanted], pacer: _Pacer) -> None:
-                for one in queue:  # every worker of a host takes the next of one list
+            async def worker(queue: Iterator[PhotoRequest], limiter: _RateLimiter) -> None:
+                for one in queue:  # the workers of a host share one iterator
                     async with total:
-                        outcome = await _fetch(one, earlier.get(one.item_key), means, pacer)
+                        outcome = await _fetch(one, earlier.get(one.item_key), shared, limiter)
                     append(stream, outcome)
                     counts[outcome.result] += 1
                     bar.update()
 
             async with asyncio.TaskGroup() as group:
                 for photos in by_host.values():
-                    queue, pacer = iter(photos), _Pacer(rate=limits.rate)
+                    queue, limiter = iter(photos), _RateLimiter(rate=limits.rate)
                     for _ in range(min(limits.per_host, len(photos))):
-                        group.create_task(worker(queue, pacer))
+                        group.create_task(worker(queue, limiter))
     return counts
 
 
-async def _fetch(one: Wanted, known: Outcome | None, means: _Means, pacer: _Pacer) -> Outcome:
-    """The outcome of one photo, after as many tries as `how` allows."""
-    how = means.how
-    held = known if known is not None and known.held else None  # stays known, whatever becomes of this try
+async def _fetch(one: PhotoRequest, known: Outcome | None, shared: _FetchContext, limiter: _RateLimiter) -> Outcome:
+    """Downloads one photo, with retries, and returns its outcome."""
+    config = shared.config
+    held = known if known is not None and known.held else None  # kept in the log, whatever the result of this attempt
     outcome = partial(
         Outcome, item_key=one.item_key, url=one.url, asked_at=int(time.time()),
         sha256=held.sha256 if held else None, name=held.name if held else None,
@@ -149,25 +157,27 @@ async def _fetch(one: Wanted, known: Outcome | None, means: _Means, pacer: _Pace
         return outcome(result="refused", detail="unsafe_item_key")
 
     async def once() -> Outcome:
-        await pacer.turn()
+        await limiter.wait_turn()
         headers = {} if known is None or known.url != one.url else _conditions(known)
-        async with answer(means.session, one.url, means.policy, redirects=how.redirects, headers=headers) as response:
+        async with open_response(
+            shared.session, one.url, shared.policy, max_redirects=config.max_redirects, headers=headers
+        ) as response:
             if response.status == 304 and known is not None:
                 return outcome(result="unchanged", etag=known.etag, last_modified=known.last_modified)
-            data = await _body(response, how.photos)
+            data = await _body(response, config.photos)
             validators = response.headers.get("ETag"), response.headers.get("Last-Modified")
-        name = f"{one.item_key}{_suffix(data, how.photos)}"
+        name = f"{one.item_key}{_suffix(data, config.photos)}"
         digest = hashlib.sha256(data).hexdigest()
         same = held is not None and held.sha256 == digest
         if not same:
-            means.incoming.add(name, data)
+            shared.incoming.add(name, data)
         return outcome(
             result="unchanged" if same else "fetched", sha256=digest, name=name,
             etag=validators[0], last_modified=validators[1],
         )  # fmt: skip
 
     try:
-        return await patiently(once, how)
+        return await with_retries(once, config)
     except RefusedError as error:
         return outcome(result="refused", detail=str(error))
     except AbsentError as error:
@@ -186,7 +196,7 @@ def _conditions(known: Outcome) -> dict[str, str]:
 
 
 async def _body(response: aiohttp.ClientResponse, limits: PhotoLimits) -> bytes:
-    """The photo's bytes; RefusedError where type or size are beyond the limits."""
+    """The photo's bytes; raises RefusedError if its content type or size exceeds the limits."""
     kind = response.content_type.lower()
     if not kind.startswith(_TYPES):
         raise RefusedError("not_an_image", f"content type {kind[:80]}")
@@ -199,7 +209,7 @@ async def _body(response: aiohttp.ClientResponse, limits: PhotoLimits) -> bytes:
         size += len(block)
         if size > limits.max_bytes:
             raise RefusedError("too_large", f"more than {limits.max_bytes} bytes")
-        if time.monotonic() > deadline:  # a trickle never falls silent
+        if time.monotonic() > deadline:  # a slow trickle never triggers the read timeout
             raise TemporaryError(f"{size} bytes in {limits.seconds:g} s")
     if not size:
         raise RefusedError("empty", "0 bytes")
@@ -207,7 +217,7 @@ async def _body(response: aiohttp.ClientResponse, limits: PhotoLimits) -> bytes:
 
 
 def _suffix(data: bytes, limits: PhotoLimits) -> str:
-    """The suffix that the photo's own header asks for; RefusedError where it is no photo or has too many pixels."""
+    """The suffix for the photo's format; raises RefusedError if it is no photo or has too many pixels."""
     kind, width, height = jpeg_header(data) or _header(data)
     if width * height > limits.max_pixels:
         raise RefusedError("too_large", f"{width} x {height} pixels")
@@ -215,18 +225,18 @@ def _suffix(data: bytes, limits: PhotoLimits) -> str:
 
 
 def jpeg_header(data: bytes) -> tuple[str, int, int] | None:
-    """("JPEG", width, height) from the frame header; None where the bytes are not plainly a JPEG (ITU T.81, B.1).
+    """Parses ("JPEG", width, height) from the frame header; None if the bytes are no plain JPEG (ITU T.81, B.1).
 
-    A tenth of the time that opening the photo takes, which was half of all that is done with one.
+    Ten times as fast as opening the photo with Pillow, which took half of the time spent on a photo.
     """
-    place = 2 if data[:3] == b"\xff\xd8\xff" else len(data)
-    while place + 9 <= len(data) and data[place] == 0xFF:
-        marker = data[place + 1]
+    offset = 2 if data[:3] == b"\xff\xd8\xff" else len(data)
+    while offset + 9 <= len(data) and data[offset] == 0xFF:
+        marker = data[offset + 1]
         if marker in _FRAMES:
-            return "JPEG", int.from_bytes(data[place + 7 : place + 9]), int.from_bytes(data[place + 5 : place + 7])
+            return "JPEG", int.from_bytes(data[offset + 7 : offset + 9]), int.from_bytes(data[offset + 5 : offset + 7])
         if marker in {0xD8, 0xD9, 0xDA, 0xFF}:
             return None
-        place += 2 + int.from_bytes(data[place + 2 : place + 4])
+        offset += 2 + int.from_bytes(data[offset + 2 : offset + 4])
     return None
 
 

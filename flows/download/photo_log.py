@@ -1,7 +1,8 @@
-"""What became of every photo that was asked for: one JSON line each, written as it happens.
+"""The log of photo downloads: one JSON line per outcome, appended as it happens.
 
-Enters: outcomes, one at a time. Leaves: `outcomes.jsonl`, where the last line about an item counts.
-Trade-off: a line a photo instead of a table at the end, so that a killed run loses at most the line being written.
+Writes `outcomes.jsonl`, where the last line of an item counts.
+
+Trade-off: an append-only log instead of a table at the end, so that a killed run loses at most one outcome.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,34 +21,34 @@ Result = Literal["fetched", "unchanged", "missing", "refused", "failed"]
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """One photo's outcome."""
+    """The outcome of one photo download."""
 
     item_key: str
     url: str
     result: Result
-    """fetched; unchanged since it was fetched; missing there; refused by a rule of ours; failed for now."""
+    """fetched; unchanged since the last download; missing (404, 410); refused by a rule; failed, to be retried."""
     detail: str | None = None
-    """Why, where it is not fetched."""
+    """The reason, if the photo was not fetched."""
     sha256: str | None = None
-    """Of the bytes held."""
+    """SHA-256 of the stored photo."""
     name: str | None = None
-    """File name of the photo held: item key and suffix."""
+    """File name of the stored photo: item key and suffix."""
     etag: str | None = None
     last_modified: str | None = None
     asked_at: int = 0
-    """Seconds since 1970."""
+    """Time of the request, in seconds since 1970."""
 
     @property
     def held(self) -> bool:
-        """Whether the photo's bytes are here."""
+        """Whether the photo is stored."""
         return self.sha256 is not None
 
 
 def read_outcomes(path: Path) -> dict[str, Outcome]:
-    """The last outcome of every item; none where there is no file. A last line that was cut off is left out.
+    """The last outcome of every item; empty if the file does not exist. Ignores a truncated last line.
 
     Raises:
-        InputError: another line cannot be read.
+        InputError: a line other than a truncated last one cannot be parsed.
     """
     if not path.is_file():
         return {}
@@ -60,15 +61,15 @@ def read_outcomes(path: Path) -> dict[str, Outcome]:
             if number == len(lines) and not line.endswith("\n"):
                 break
             raise InputError(
-                f"line {number} of {path} that is not an outcome", "lines as flows.ingest writes them",
-                "remove that line; its photo is fetched again",
+                f"line {number} of {path} that is not an outcome", "lines written by flows.ingest",
+                "delete that line; its photo is downloaded again",
             ) from error  # fmt: skip
         found[outcome.item_key] = outcome
     return found
 
 
 def write_outcomes(path: Path, outcomes: Mapping[str, Outcome]) -> None:
-    """Rewrites the file with one line an item, in the order of the keys."""
+    """Rewrites the file with one line per item, sorted by key."""
     temporary = path.with_suffix(".tmp")
     with temporary.open("w", encoding="utf-8") as stream:
         stream.writelines(_line(outcomes[key]) for key in sorted(outcomes))
@@ -77,7 +78,7 @@ def write_outcomes(path: Path, outcomes: Mapping[str, Outcome]) -> None:
 
 @contextmanager
 def appending(path: Path) -> Iterator[TextIO]:
-    """The file, open for `append`; its readable lines are kept, a line that a crash cut off is dropped."""
+    """Opens the file for `append`; drops a line that a crash truncated."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_file() and not path.read_bytes().endswith(b"\n"):
         write_outcomes(path, read_outcomes(path))
@@ -86,7 +87,7 @@ def appending(path: Path) -> Iterator[TextIO]:
 
 
 def append(stream: TextIO, outcome: Outcome) -> None:
-    """Writes one line and hands it to the system."""
+    """Appends one outcome; the stream is line-buffered."""
     stream.write(_line(outcome))
 
 

@@ -1,8 +1,7 @@
-"""The Prefect flows of an ingest: download, plan, copy each file, verify each, publish; and the same for photos.
+"""The Prefect flows of an ingest of files and of photos: download, plan, copy, verify, publish.
 
-Enters: a dump's name, a folder or the addresses in `params.yaml`. Leaves: what changed and the manifest's entries.
-Trade-off: tasks hold no logic, they call the functions of `flows.download.dump_files` and `flows.download.sources`,
-which tests call without Prefect.
+Tasks hold no logic; they call the functions of `flows.download.dump_files` and `flows.download.sources`, which tests
+call without Prefect.
 """
 
 # ruff: noqa: TID253 - this module is the door to Prefect; flows.ingest imports it late
@@ -19,7 +18,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from features.runtime.profiles import dump_params
 from flows.download import dump_files, ingest_steps, sources
-from flows.orchestration.run_messages import told
+from flows.orchestration.run_messages import report_run
 
 _WORKERS: Any = ThreadPoolTaskRunner(max_workers=2)
 
@@ -30,19 +29,19 @@ def _worth_retrying(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
 
 @task(name="download", task_run_name="download {name}")
 def download(name: str, params: dict[str, Any]) -> dict[str, str]:
-    """The files by address; retries, resumes and checks inside."""
+    """Downloads the files, with retries, resumption and verification."""
     return sources.fetch_files(name, params)
 
 
 @task(name="photos", task_run_name="photos {name}")
 def photos(name: str, params: dict[str, Any]) -> Counter[str]:
-    """The photos by the items' addresses; returns how many had which outcome."""
+    """Downloads the photos of the items; returns the number of photos by outcome."""
     return sources.fetch_photos(name, params)
 
 
 @task(name="plan", task_run_name="plan {name}")
 def plan(name: str, source: Path | None, params: dict[str, Any]) -> tuple[dump_files.Transfer, ...]:
-    """The files to bring; also removes what an interrupted ingest left behind."""
+    """Plans the transfers; also deletes the staging folder of an interrupted ingest."""
     dump_files.discard_staging(name)
     return sources.plan_fetched(name, params) if source is None else dump_files.plan(name, source, params)
 
@@ -55,7 +54,7 @@ def plan(name: str, source: Path | None, params: dict[str, Any]) -> tuple[dump_f
     retry_condition_fn=_worth_retrying,
 )
 def copy(transfer: dump_files.Transfer, name: str) -> dump_files.Arrival:
-    """Brings one file into the staging folder."""
+    """Copies one file into the staging folder."""
     return dump_files.fetch(transfer, name)
 
 
@@ -68,7 +67,7 @@ def verify(transfer: dump_files.Transfer, arrival: dump_files.Arrival) -> dump_f
 
 @task(name="publish", task_run_name="publish {name}")
 def publish(name: str, arrivals: list[dump_files.Arrival]) -> list[str]:
-    """Renames everything into its place, the manifest last."""
+    """Renames all files to their destinations and writes the manifest last."""
     return dump_files.publish(name, arrivals)
 
 
@@ -76,38 +75,38 @@ def publish(name: str, arrivals: list[dump_files.Arrival]) -> list[str]:
 def ingest(
     name: str, source: Path | None = None, params: dict[str, Any] | None = None
 ) -> tuple[list[str], list[dump_files.Entry]]:
-    """Brings dump `name` into `data/raw/<name>`; returns the names that changed and the manifest.
+    """Ingests dump `name` into `data/raw/<name>`; returns the names that changed and the manifest.
 
     Args:
         name: an entry of `datasets` or `tokenizers`.
-        source: the folder that holds its files; None fetches them by their addresses.
-        params: the merged parameters; None reads params.yaml and the profile of that name.
+        source: the folder that holds its files; None downloads them from `datasets.<name>.urls`.
+        params: the merged parameters; None reads `params.yaml` and the profile of that name.
     """
     context = FlowRunContext.get()
     assert context is not None  # noqa: S101 - inside a flow there is one
     page = get_run_logger().info
-    with told(f"ingest-{name}", context.flow_run, page, stopped="the dump is as it was before") as terminal:
+    with report_run(f"ingest-{name}", context.flow_run, page, stopped="the dump is unchanged") as terminal:
         params = dump_params(name) if params is None else params
-        if ingest_steps.is_made_up(name, source, params):
-            terminal.lines = [ingest_steps.MADE_UP_LINE]
+        if ingest_steps.is_synthetic(name, source, params):
+            terminal.lines = [ingest_steps.SYNTHETIC_MESSAGE]
             return [], []
         ingest_steps.check(name, source, params)
         if source is None:
             download(name, params)
         changed, entries = _bring(name, source, params)
-        terminal.lines = [ingest_steps.told(name, changed, entries)]
+        terminal.lines = [ingest_steps.summary_line(name, changed, entries)]
         terminal.page(terminal.lines[0])
         return changed, entries
 
 
 @flow(name="ingest photos", flow_run_name="ingest photos {name}", task_runner=_WORKERS)
 def ingest_photos(name: str, params: dict[str, Any] | None = None) -> tuple[list[str], list[dump_files.Entry]]:
-    """Brings the photos of the items of `name` into its dump; returns the names that changed and the manifest."""
+    """Downloads the photos of the items into the dump; returns the names that changed and the manifest."""
     params = dump_params(name) if params is None else params
     counts = photos(name, params)
     create_table_artifact(
         table=[{"outcome": outcome, "photos": number} for outcome, number in sorted(counts.items())],
-        key=f"photos-{name.replace('_', '-')}", description=f"What became of the photos of {name}",
+        key=f"photos-{name.replace('_', '-')}", description=f"Photo downloads of {name}, by outcome",
     )  # fmt: skip
     return _bring(name, None, params)
 

@@ -1,8 +1,9 @@
-"""Photos as tar shards: a few large files in place of many small ones, the same bytes whoever packs them.
+"""Photos as reproducible tar shards of 1,000 photos each.
 
-Enters: a folder of photos named by item key, archives of such, or both. Leaves: `photos-00000.tar`, ... of 1,000
-photos.
-Trade-off: a shard is rewritten whole when one photo changes; DVC and object stores like tens of files, not thousands.
+Reads a folder of photos named by item key, archives of such photos, or both. Writes `photos-00000.tar`, ...
+
+Trade-off: a shard is rewritten if one photo changes, because DVC and object stores handle tens of large files better
+than thousands of small ones.
 """
 
 import contextlib
@@ -29,14 +30,14 @@ PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 
 
 def find_photos(folder: Path, name: str) -> tuple[list[Path], list[Path]]:
-    """The tar archives directly in `folder`, and the loose photos anywhere below it, both in the order of their names.
+    """Finds the tar archives in `folder` and the loose photos below it, both sorted by name.
 
     Args:
-        folder: the photo folder of a dump; `folder.tar` beside it is taken where there is no such folder.
-        name: of the dump, for messages.
+        folder: the photo folder of a dump; if it does not exist, `folder.tar` beside it is used.
+        name: the name of the dump, for messages.
 
     Raises:
-        InputError: there is neither folder nor archive, it holds no photo, or two photos have the same item key.
+        InputError: there is neither folder nor archive, there are no photos, or two photos have the same item key.
     """
     beside = folder.with_name(f"{folder.name}.tar")
     if not folder.is_dir() and beside.is_file():
@@ -44,7 +45,7 @@ def find_photos(folder: Path, name: str) -> tuple[list[Path], list[Path]]:
     if not folder.is_dir():
         raise InputError(
             f"no photo folder {folder} (nor {beside.name})",
-            f"<item key>.jpg files or tar archives of such, as params.yaml says for {name}",
+            f"<item key>.jpg files or tar archives of them, as configured for {name} in params.yaml",
             f"put the photos there, or set datasets.{name}.photos to null",
         )
     files = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -53,17 +54,17 @@ def find_photos(folder: Path, name: str) -> tuple[list[Path], list[Path]]:
         (path for path in files if path.suffix.lower() in PHOTO_SUFFIXES), key=lambda path: (path.stem, str(path))
     )
     if not archives and not photos:
-        raise InputError(f"no photos in {folder}", "<item key>.jpg files or tar archives of such", "check the folder")
+        raise InputError(f"no photos in {folder}", "<item key>.jpg files or tar archives of them", "check the folder")
     for one, other in itertools.pairwise(photos):
         if one.stem == other.stem:
-            raise InputError(f"two photos of item {one.stem}: {one} and {other}", "one photo an item", "remove one")
+            raise InputError(f"two photos of item {one.stem}: {one} and {other}", "one photo per item", "remove one")
     if others := len(files) - len(archives) - len(photos):
-        log.warning("%s: %d files in %s are neither photos nor tar archives and stay behind", name, others, folder)
+        log.warning("%s: ignoring %d files in %s that are neither photos nor tar archives", name, others, folder)
     return archives, photos
 
 
 def write_shard(photos: Sequence[Path], stream: BinaryIO) -> None:
-    """Packs `photos` in the given order as <item key>.<suffix>, without owners, times or modes of this machine.
+    """Packs `photos` in the given order as <item key>.<suffix>, with normalised owners, times and modes.
 
     Example:
         The same photos give the same bytes in any folder: `write_shard([Path("a/B01.jpg")], one)` and
@@ -73,17 +74,17 @@ def write_shard(photos: Sequence[Path], stream: BinaryIO) -> None:
 
 
 def write_members(members: Iterable[tuple[str, bytes]], stream: BinaryIO) -> None:
-    """Packs (name, bytes) in the given order, without owners, times or modes of this machine."""
+    """Packs (name, bytes) pairs in the given order, with normalised owners, times and modes."""
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for name, content in members:
             archive.addfile(_member(name, len(content)), io.BytesIO(content))
 
 
-class Incoming:
-    """A tar that photos are appended to, one system call each; what a crash cut off at its end is dropped.
+class AppendTar:
+    """An append-only tar of photos, each written in one system call; drops a truncated last member when opened.
 
-    Thousands of small files cost more to create than to fetch. The disk is made to follow every `SYNC_BYTES`, beside
-    the fetching, so that `close` has little to wait for.
+    Creating thousands of small files takes longer than downloading them. A background thread calls fsync after every
+    `SYNC_BYTES`, so that `close` returns quickly.
     """
 
     def __init__(self, path: Path) -> None:
@@ -99,14 +100,14 @@ class Incoming:
         """Appends one photo."""
         block = _header(name, len(content)) + content + bytes(_padded(len(content)) - len(content))
         if os.write(self._file, block) != len(block):
-            raise OSError(errno.ENOSPC, "no room for a photo")
+            raise OSError(errno.ENOSPC, "no disk space for a photo")
         self._unsynced += len(block)
         if self._unsynced >= SYNC_BYTES and (self._synced is None or self._synced.done()):
             self._raise_if_not_synced()
             self._unsynced, self._synced = 0, self._syncing.submit(os.fsync, self._file)
 
     def close(self) -> None:
-        """Flushes to disk and closes."""
+        """Flushes the file to disk and closes it."""
         self._syncing.shutdown()
         try:
             self._raise_if_not_synced()
@@ -115,7 +116,7 @@ class Incoming:
             os.close(self._file)
 
     def _raise_if_not_synced(self) -> None:
-        """A disk tells of a failed write once: to the call that waits for it."""
+        """Raises the error of the last fsync; the kernel reports a failed write only once."""
         if self._synced is not None:
             self._synced.result()
 
@@ -123,13 +124,15 @@ class Incoming:
 def add_photos(
     incoming: Path, folder: Path, wanted: Callable[[str, bytes], bool], *, per_shard: int = PHOTOS_PER_SHARD
 ) -> list[str]:
-    """Moves the `wanted` photos of `incoming` into the shards of `folder`; returns the names of those written.
+    """Moves the `wanted` photos of `incoming` into the shards of `folder`; returns the names of the shards written.
 
-    Only three kinds of shards are: those that hold an older photo of the same item, the last one while it is not full,
-    and new ones. A shard is written beside its place and renamed, `incoming` is removed last: safe to kill and repeat.
+    Rewrites shards that hold an older photo of an item, fills the last shard, and adds new ones. Shards are replaced
+    atomically and `incoming` is deleted last, so that the function can be killed and repeated.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    places = {Path(name).stem: (name, start, size) for name, start, size in _index(incoming)}  # of two, the last
+    places = {
+        Path(name).stem: (name, start, size) for name, start, size in _index(incoming)
+    }  # the last photo of an item wins
     arriving: dict[str, Callable[[], bytes]] = {
         stem: partial(_read, incoming, start, size)
         for stem, (name, start, size) in sorted(places.items())
@@ -172,10 +175,10 @@ def _write_shard(shard: Path, members: Mapping[str, Callable[[], bytes]]) -> str
 
 
 def _index(archive: Path) -> list[tuple[str, int, int]]:
-    """(name, first byte, bytes) of the whole members of a tar; a last one that was cut off is left out."""
+    """(name, offset, size in bytes) of the members of a tar; ignores a truncated last member."""
     end = archive.stat().st_size
     found: list[tuple[str, int, int]] = []
-    with contextlib.suppress(tarfile.ReadError), tarfile.open(archive, "r:") as members:  # empty, or a cut-off header
+    with contextlib.suppress(tarfile.ReadError), tarfile.open(archive, "r:") as members:  # empty, or a truncated header
         found.extend(
             (member.name, member.offset_data, member.size)
             for member in members
@@ -199,11 +202,11 @@ def _padded(size: int) -> int:
 
 
 def _header(name: str, size: int) -> bytes:
-    """What `tarfile` writes for a short plain name, in a tenth of its time: its own empty header, filled in."""
+    """The header that `tarfile` writes for a short ASCII name, ten times as fast: fills in its empty header."""
     header = bytearray(_empty_header())
     header[: len(name)] = name.encode("ascii")
     header[124:135] = b"%011o" % size
-    header[148:156] = b" " * 8  # the checksum counts itself as blanks
+    header[148:156] = b" " * 8  # the checksum is computed with its own field blank
     header[148:156] = b"%06o\0 " % sum(header)
     return bytes(header)
 
@@ -227,7 +230,7 @@ def shard_digest(photos: Sequence[Path]) -> str:
 
 
 class _Hashing:
-    """As much of a file as `tarfile` needs to write to one."""
+    """The part of the file interface that `tarfile` writes to."""
 
     def __init__(self) -> None:
         self.digest, self.bytes = hashlib.sha256(), 0

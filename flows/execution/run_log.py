@@ -1,7 +1,6 @@
-"""What is written down of runs: `metrics/history.jsonl`, one line a run, and the table at a run's end.
+"""The history of runs in `metrics/history.jsonl`, one line per run, and the summary table of a run.
 
-Enters: a run's outcome and the lines that its stages wrote. Leaves: a line, and text.
-Trade-off: a file that is only appended to, which survives the loss of Prefect's database.
+The history is append-only and independent of Prefect's database.
 """
 
 import json
@@ -12,12 +11,12 @@ from typing import Any
 
 
 def history_path(root: Path = Path()) -> Path:
-    """`metrics/history.jsonl`."""
+    """The path of the history: `metrics/history.jsonl`."""
     return root / "metrics" / "history.jsonl"
 
 
 def append_history(root: Path, line: Mapping[str, Any]) -> None:
-    """Appends one line in one system call, flushed to disk."""
+    """Appends one line in one system call and flushes it to disk."""
     path = history_path(root)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -29,12 +28,12 @@ def append_history(root: Path, line: Mapping[str, Any]) -> None:
 
 
 def read_history(root: Path = Path(), name: str | None = None) -> list[dict[str, Any]]:
-    """The runs, oldest first, of one data set or of all; a line that a crash cut off is left out."""
+    """The runs of one dataset, or of all, oldest first; ignores a truncated line."""
     return [line for line in read_lines(history_path(root)) if name is None or line.get("name") == name]
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The JSON lines of a file that is only appended to; none where there is no file."""
+    """Parses the JSON lines of an append-only file; ignores invalid lines, and returns [] without a file."""
     if not path.is_file():
         return []
     found = []
@@ -47,10 +46,10 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def summary(steps: Sequence[Mapping[str, Any]], stages: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The table at the end of a run: every step, and every stage that ran in it, with rows, seconds and memory.
+    """The summary table of a run: every step and stage with rows, seconds and peak memory.
 
     Example:
-        `summary([{"step": "ingest", "seconds": 1.5, "state": "done"}], [])` gives two lines, the heading and
+        `summary([{"step": "ingest", "seconds": 1.5, "state": "done"}], [])` returns two lines, the heading and
         `ingest  done      -      1.5            -`.
     """
     rows = [["step", "state", "rows", "seconds", "peak memory"]]

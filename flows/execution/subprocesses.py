@@ -1,7 +1,8 @@
-"""Commands of our own run as children: every line handed on as it comes, the whole group stopped when we are.
+"""Child processes whose output is streamed line by line and whose process group is stopped with the parent.
 
-Enters: a command line. Leaves: its exit code; DVC's "busy" as `BusyError`.
-Trade-off: output is read line by line from a pipe, so progress bars (which need a terminal) fall away.
+Returns exit codes; a workspace that DVC reports as busy raises `BusyError`.
+
+Trade-off: output is read from a pipe, so that commands show no progress bars, which need a terminal.
 """
 
 import getpass
@@ -16,18 +17,18 @@ from pathlib import Path
 import tenacity
 
 from features.errors import BusyError, CommandError
-from flows.orchestration.prefect_env import KEPT, with_loopback
+from flows.orchestration.prefect_env import SAVED_NO_PROXY, with_loopback
 
 log = logging.getLogger("vip5")
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 _BUSY = ("is busy, it is being blocked by", "Unable to acquire lock", "Timeout for acquiring lock")
 _GRACE_SECONDS = 20.0
 
 
 def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment of a child: this Python first on PATH, a user name, no telemetry, no buffering."""
-    # loopback never goes through a proxy; other addresses do as the operator wants
-    hosts = os.environ.get(KEPT, os.environ.get("no_proxy", os.environ.get("NO_PROXY", "")))
+    """The environment of a child: this Python first on PATH, a user name, no telemetry, unbuffered output."""
+    # loopback bypasses proxies; other hosts follow the operator's settings
+    hosts = os.environ.get(SAVED_NO_PROXY, os.environ.get("no_proxy", os.environ.get("NO_PROXY", "")))
     return os.environ | _user_name() | dict.fromkeys(("NO_PROXY", "no_proxy"), with_loopback(hosts)) | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         "DVC_NO_ANALYTICS": "1",
@@ -36,7 +37,7 @@ def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 def _user_name() -> dict[str, str]:
-    """A name where the user id has none (`docker run --user 1234`): DVC asks for one and ends with a traceback."""
+    """LOGNAME for a user id without a name (`docker run --user 1234`), without which DVC fails with a traceback."""
     try:
         getpass.getuser()
     except (KeyError, OSError):
@@ -45,7 +46,7 @@ def _user_name() -> dict[str, str]:
 
 
 def without_git(root: Path = Path()) -> dict[str, str]:
-    """The environment in which DVC asks nothing of Git, in place of the user's global DVC configuration."""
+    """The environment in which DVC does not use Git; replaces the user's global DVC configuration."""
     folder = (root / "work" / "no_git").absolute()
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config").write_text("[core]\n    no_scm = true\n", encoding="utf-8")
@@ -53,29 +54,30 @@ def without_git(root: Path = Path()) -> dict[str, str]:
 
 
 def dvc_settings(root: Path = Path()) -> dict[str, str]:
-    """What DVC needs in the environment where the root is no Git clone, such as an unpacked archive; nothing in one."""
+    """Environment variables for DVC in a root outside of Git, such as an unpacked archive; empty in a Git clone."""
     return {} if in_git(root) else without_git(root)
 
 
 def in_git(root: Path = Path()) -> bool:
-    """Whether the root lies in a Git clone."""
+    """Whether the root is in a Git clone."""
     here = root.absolute()
     return any((folder / ".git").exists() for folder in (here, *here.parents))
 
 
-def stream(command: Sequence[str], root: Path, tell: Tell, more: Mapping[str, str] | None = None) -> int:
-    """Runs `command` in `root`, tells every line of its output and returns its exit code.
+def stream(command: Sequence[str], root: Path, report: Report, more: Mapping[str, str] | None = None) -> int:
+    """Runs `command` in `root`, passes every line of its output to `report` and returns its exit code.
 
-    Whatever ends us (an interrupt, a cancelled flow) interrupts the command and what it started, then kills it.
+    An exception in this process (an interrupt, a cancelled flow) interrupts the command and its children, then kills
+    them after a grace period.
     """
-    child = subprocess.Popen(  # noqa: S603 - our own words
+    child = subprocess.Popen(  # noqa: S603 - fixed arguments
         list(command), cwd=root, env=environment(more), text=True, errors="replace", start_new_session=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     try:
         for line in child.stdout or ():
             if line.strip():
-                tell(line.rstrip())
+                report(line.rstrip())
         return child.wait()
     except BaseException:
         _stop(child)
@@ -98,33 +100,37 @@ def _stop(child: subprocess.Popen[str]) -> None:
 
 
 def dvc(
-    words: Sequence[str], root: Path, tell: Tell, *, more: Mapping[str, str] | None = None, patience: int = 3
+    arguments: Sequence[str], root: Path, report: Report, *, more: Mapping[str, str] | None = None, patience: int = 3
 ) -> None:
-    """Runs `dvc WORDS`; waits and tries again while another DVC holds the workspace.
+    """Runs `dvc ARGUMENTS`; retries with backoff while another DVC process holds the workspace.
 
     Raises:
-        BusyError: it still does after `patience` tries.
-        CommandError: DVC ended with an error.
+        BusyError: the workspace is still busy after `patience` attempts.
+        CommandError: DVC failed.
     """
     tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(BusyError), stop=tenacity.stop_after_attempt(patience),
         wait=tenacity.wait_exponential_jitter(2, 60), reraise=True,
-    )(_dvc, words, root, tell, more)  # fmt: skip
+    )(_dvc, arguments, root, report, more)  # fmt: skip
 
 
-def _dvc(words: Sequence[str], root: Path, tell: Tell, more: Mapping[str, str] | None) -> None:
-    said: list[str] = []
+def _dvc(arguments: Sequence[str], root: Path, report: Report, more: Mapping[str, str] | None) -> None:
+    output: list[str] = []
 
-    def listen(line: str) -> None:
-        said.append(line)
-        tell(line)
+    def collect(line: str) -> None:
+        output.append(line)
+        report(line)
 
-    code = stream([sys.executable, "-m", "dvc", *words], root, listen, dvc_settings(root) | dict(more or {}))
+    code = stream([sys.executable, "-m", "dvc", *arguments], root, collect, dvc_settings(root) | dict(more or {}))
     if code == 0:
         return
-    if any(mark in line for line in said for mark in _BUSY):
+    if any(mark in line for line in output for mark in _BUSY):
         raise BusyError(
-            f"a workspace in use by another DVC ({words[0]})", "one DVC at a time", "wait for it, or stop it"
+            f"a workspace in use by another DVC process ({arguments[0]})", "one at a time", "wait for it, or stop it"
         )
-    last = next((line for line in reversed(said) if line.startswith("ERROR")), said[-1] if said else "no word")
-    raise CommandError(f"dvc {words[0]} with exit code {code} ({last[:200]})", "0", "mend what its lines above say")
+    last = next((line for line in reversed(output) if line.startswith("ERROR")), output[-1] if output else "no output")
+    raise CommandError(
+        f"dvc {arguments[0]} with exit code {code} ({last[:200]})",
+        "exit code 0",
+        "fix the cause shown in its output above",
+    )

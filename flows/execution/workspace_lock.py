@@ -1,7 +1,7 @@
-"""One retrain at a time in one workspace.
+"""The lock that admits one retrain at a time to a workspace.
 
-Enters: how long to wait. Leaves: nothing; the lock is the system's (flock), so a run that is killed gives it back.
-Trade-off: one lock for the whole workspace, because DVC itself admits only one run there.
+The lock is an flock, which the kernel releases when a run is killed. One lock covers the whole workspace, because DVC
+admits only one run there.
 """
 
 import json
@@ -17,8 +17,12 @@ from features.errors import BusyError
 
 
 @contextmanager
-def only_one(run_id: str, name: str, root: Path = Path(), *, wait_seconds: float = 0.0) -> Iterator[None]:
-    """Holds the workspace; raises BusyError, which names the run that has it, if it is not free in time."""
+def workspace_lock(run_id: str, name: str, root: Path = Path(), *, wait_seconds: float = 0.0) -> Iterator[None]:
+    """Holds the workspace lock.
+
+    Raises:
+        BusyError: another run, which the message names, still holds it after `wait_seconds`.
+    """
     folder = root / "work" / "locks"
     folder.mkdir(parents=True, exist_ok=True)
     holder = folder / "retrain.json"
@@ -27,8 +31,8 @@ def only_one(run_id: str, name: str, root: Path = Path(), *, wait_seconds: float
         lock.acquire(timeout=wait_seconds, poll_interval=0.2)
     except Timeout as error:
         raise BusyError(
-            f"a retrain under way ({_told(holder)}) after {wait_seconds:g} s of waiting", "a free workspace",
-            "let it end, or run with --wait SECONDS",
+            f"a retrain in progress ({_describe(holder)}) after waiting {wait_seconds:g} s", "a free workspace",
+            "wait for it to end, or run with --wait SECONDS",
         ) from error  # fmt: skip
     try:
         started = datetime.now(UTC).isoformat(timespec="seconds")
@@ -39,8 +43,8 @@ def only_one(run_id: str, name: str, root: Path = Path(), *, wait_seconds: float
         lock.release()
 
 
-def _told(holder: Path) -> str:
+def _describe(holder: Path) -> str:
     try:
         return ", ".join(f"{key} {value}" for key, value in json.loads(holder.read_text()).items())
     except (OSError, ValueError):
-        return "it has not said which"
+        return "unknown run"

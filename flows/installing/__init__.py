@@ -1,1 +1,1 @@
-"""What `make setup` checks and installs; the standard library only."""
+"""Preflight checks and start-up code of `.venv`; standard library only."""

@@ -1,7 +1,6 @@
-"""Finds what would stop `make` before any work is done.
+"""Checks the preconditions of `make` before any work is done.
 
-Enters: the folder of this checkout, and the profiles that were asked for. Leaves: nothing, or a `Stop` whose text is
-one line. It runs before anything is installed, so it imports the standard library only.
+Raises a `Stop` with a one-line message. It runs before anything is installed and imports the standard library only.
 """
 
 import difflib
@@ -16,8 +15,8 @@ OUTPUT_BYTES = 200_000_000  # what `make demo` writes (16 MB), with room to spar
 OUTPUTS = ("data", "models", "metrics", "reports", "plots", "work")
 
 
-class Stop(Exception):  # noqa: N818 - a request to the person, told without a traceback
-    """Something that the person has to mend first."""
+class Stop(Exception):  # noqa: N818 - a request to the user, shown without a traceback
+    """A precondition that the user has to fix first."""
 
     def __init__(self, found: str, expected: str, action: str) -> None:
         super().__init__(f"found {found}; expected {expected}; do: {action}")
@@ -29,7 +28,7 @@ def check(root: Path, *, profiles: Sequence[str] | None, outputs: bool, installe
     Args:
         root: the folder that holds the Makefile.
         profiles: the names given to `make run`, or None for every other target.
-        outputs: whether DVC is to keep outputs here in a Git repository. Where it does without Git, links serve.
+        outputs: whether DVC will track outputs here in a Git repository. Without Git, output folders may be links.
         installed: whether `.venv` is complete, so that nothing has to be installed.
     """
     if profiles is not None:
@@ -44,7 +43,7 @@ def check(root: Path, *, profiles: Sequence[str] | None, outputs: bool, installe
 
 
 def check_profiles(names: Sequence[str], root: Path) -> None:
-    """Raises where a profile does not exist, with the nearest names."""
+    """Raises `Stop`, with the nearest names, if a profile does not exist."""
     known = sorted(path.stem for path in (root / "profiles").glob("*.yaml"))
     if not names:
         raise Stop("no profile", f"one of: {', '.join(known)}", f"make run PROFILE={known[0] if known else 'NAME'}")
@@ -57,7 +56,7 @@ def check_profiles(names: Sequence[str], root: Path) -> None:
 
 
 def check_folder(root: Path) -> None:
-    """Raises where the folder's own path or the commands around it do not serve."""
+    """Raises `Stop` if the folder's path cannot be put on PATH, or if Git is missing."""
     if os.pathsep in str(root.absolute()):
         raise Stop(
             f"a folder whose path contains {os.pathsep!r}: {root.absolute()}",
@@ -68,20 +67,20 @@ def check_folder(root: Path) -> None:
 
 
 def check_links(root: Path) -> None:
-    """Raises where an output folder is a link: DVC takes what lies behind it for a file outside of the repository."""
+    """Raises `Stop` if an output folder is a link, whose content DVC treats as outside of the repository."""
     for path in _output_folders(root):
         if path.is_symlink():
             name, target = path.relative_to(root).as_posix(), path.readlink()
             raise Stop(
                 f"{name}, a link to {target}",
-                "a folder, because DVC keeps no output behind a link",
+                "a folder, because DVC does not track outputs behind a link",
                 f"rm {name} && mkdir {name} && sudo mount --bind {target} {name}; or without root keep DVC's cache "
                 "on the other disk (README.md, Disk)",
             )
 
 
 def _output_folders(root: Path) -> Iterator[Path]:
-    """The folders that hold outputs of stages, and those one level below, if they exist; links are not followed."""
+    """The existing output folders of stages and their subfolders, one level deep; links are not followed."""
     for name in OUTPUTS:
         yield root / name
         if (root / name).is_dir() and not (root / name).is_symlink():
@@ -89,18 +88,18 @@ def _output_folders(root: Path) -> Iterator[Path]:
 
 
 def check_rights(root: Path) -> None:
-    """Raises where this user may not write."""
+    """Raises `Stop` if this user lacks write permission."""
     fixed = [root, root / ".dvc", root / ".dvc/tmp", root / ".dvc/cache", root / ".prefect", root / "dvc.lock"]
     for path in [*fixed, *_output_folders(root)]:
         if path.exists() and not os.access(path, os.W_OK):
             raise Stop(
                 f"{path.absolute()}, which user id {os.getuid()} may not write",
-                "a checkout of one's own", f'sudo chown -R "$(id -u)" "{root.absolute()}", or clone it elsewhere',
+                "a writable checkout", f'sudo chown -R "$(id -u)" "{root.absolute()}", or clone it elsewhere',
             )  # fmt: skip
 
 
 def check_modules() -> None:
-    """Raises where this Python cannot make a virtual environment; Debian's needs python3-venv for it."""
+    """Raises `Stop` if this Python cannot create a virtual environment, for which Debian needs python3-venv."""
     missing = [name for name in ("venv", "ensurepip") if importlib.util.find_spec(name) is None]
     if missing:
         raise Stop(
@@ -110,10 +109,10 @@ def check_modules() -> None:
 
 
 def check_disk(root: Path, needed: int) -> None:
-    """Raises where the disk has too little room."""
+    """Raises `Stop` if the disk has less than `needed` bytes free."""
     free = shutil.disk_usage(root).free
     if free < needed:
         raise Stop(
             f"{free / 1e9:.1f} GB free on the disk of {root.absolute()}", f"{needed / 1e9:.1f} GB",
-            "make room, or move this folder to a larger disk",
+            "free disk space, or move this folder to a larger disk",
         )  # fmt: skip

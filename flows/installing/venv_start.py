@@ -1,8 +1,7 @@
-"""What every Python of `.venv` does first; `make setup` copies this file into it as `vip5_start.py`.
+"""Start-up code of every Python of `.venv`; `make setup` copies this file into it as `vip5_start.py`.
 
-Enters: the environment of the process. Leaves: `.venv/bin` first on its PATH, so that `.venv/bin/dvc repro` finds the
-stages' `python` with nothing activated; and a LOGNAME where the user id has no name (a container's), for which DVC and
-torch ask.
+Puts `.venv/bin` first on PATH, so that `.venv/bin/dvc repro` finds the stages' `python` without activation, and sets
+LOGNAME, which DVC and torch need, for a user id without a name, as in containers.
 """
 
 import os
@@ -10,7 +9,7 @@ import sys
 
 
 def start() -> None:
-    """Changes `os.environ` of this process, which its children inherit."""
+    """Modifies `os.environ` of this process and thereby of its children."""
     own = os.path.join(sys.prefix, "bin")  # noqa: PTH118 - pathlib costs a third of Python's start
     others = [path for path in os.environ.get("PATH", os.defpath).split(os.pathsep) if path != own]
     os.environ["PATH"] = os.pathsep.join([own, *others])

@@ -1,1 +1,1 @@
-"""Prefect's settings, server and messages."""
+"""Prefect: environment, local server and run messages."""

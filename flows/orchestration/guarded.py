@@ -1,10 +1,11 @@
-"""`python -m flows.orchestration.guarded SECONDS MODULE ARGUMENTS`: runs a module until its starter is gone.
+"""`python -m flows.orchestration.guarded SECONDS MODULE ARGUMENTS`: runs a module until its parent process ends.
 
-Enters: how long to outlive the starter, a module's name, its arguments, and a pipe as standard input. Leaves: what the
-module does.
-Trade-off: a pipe that closes is noticed on every system, however the other end died; it takes one thread. A module that
-outlives its starter (the server, to which the others report their ends) hears of no signal but the pipe's: systemd and
-a terminal send theirs to every process at once.
+Standard input is a pipe from the parent. The module is terminated when the parent writes a byte, or SECONDS after the
+pipe is closed.
+
+Trade-off: a closed pipe is detected on every system, however the parent died, and costs one thread. A module that
+outlives its parent (the server, to which other processes report their end) blocks all signals, because systemd and a
+terminal send theirs to every process at once.
 """
 
 import os
@@ -19,17 +20,17 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main() -> None:
-    """Runs the module as `python -m` would."""
+    """Runs the module like `python -m`."""
     seconds = float(sys.argv[1])
     if seconds:
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # of every thread, for they all come from this one
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # inherited by every thread started from here
     threading.Thread(target=_watch, args=(os.getpid(), seconds), daemon=True).start()
     del sys.argv[:2]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 
 
 def _watch(process: int, seconds: float) -> None:
-    """Asks this process to end when a byte comes, or some time after the pipe was closed; kills it if it does not."""
+    """Sends SIGTERM when a byte arrives, or `seconds` after the pipe is closed; then SIGKILL after a grace period."""
     if not os.read(0, 1):
         time.sleep(seconds)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)

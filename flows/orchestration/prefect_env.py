@@ -1,8 +1,8 @@
-"""What must stand in the environment before Prefect is imported: which server, no telemetry, no proxy to loopback.
+"""Environment variables that must be set before Prefect is imported: server URL, no telemetry, no proxy to loopback.
 
-Enters: the environment, and the profile that Prefect's own settings name. Leaves: an environment that Prefect, and
-every process started from here, reads once; whether a server is there to record a run.
-Trade-off: Prefect reads its settings when it is imported and never again, so nothing here imports it.
+Reads the environment and Prefect's active profile, and checks whether a server is available to record a run.
+
+Prefect reads its settings once, when it is imported; this module therefore does not import it.
 """
 
 import ipaddress
@@ -17,9 +17,9 @@ from urllib.request import ProxyHandler, build_opener
 log = logging.getLogger("vip5")
 ADDRESS = "PREFECT_API_URL"
 SERVED = "served"
-"""The profile under which `flows.serve` leaves the address of its own server while it runs."""
-KEPT = "VIP5_NO_PROXY"
-"""Where the operator's own NO_PROXY waits for the commands that may use a proxy (`dvc push`)."""
+"""The Prefect profile that holds the URL of the server that `flows.serve` started, while it runs."""
+SAVED_NO_PROXY = "VIP5_NO_PROXY"
+"""The variable that saves the operator's NO_PROXY for commands that may use a proxy (`dvc push`)."""
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _QUIET = {
     "DO_NOT_TRACK": "1",
@@ -29,35 +29,35 @@ _QUIET = {
 
 
 def prepare(level: str = "CRITICAL") -> None:
-    """Sets what Prefect must find: no telemetry, no second log beside ours, no proxy on the way to loopback.
+    """Configures Prefect: no telemetry, no console log, no proxy to loopback.
 
-    `level` is what Prefect keeps of a run's log on its page; nothing of it is written to the terminal.
+    `level` is the lowest level of log records that Prefect shows on its page; none are written to the terminal.
     """
     for key, value in (_QUIET | {"PREFECT_LOGGING_LEVEL": level}).items():
         os.environ.setdefault(key, value)
-    spare_loopback(os.environ.get(ADDRESS))
+    bypass_loopback_proxies(os.environ.get(ADDRESS))
     for handler in logging.getLogger().handlers:
         handler.addFilter(_is_ours)
 
 
 def _is_ours(record: logging.LogRecord) -> bool:
-    """Whether a record is not one of Prefect's, which has its own copy of a run's lines."""
+    """Whether a record is not Prefect's; Prefect logs a run's lines itself."""
     return not record.name.startswith("prefect")
 
 
-def spare_loopback(address: str | None) -> None:
-    """Makes every HTTP library of this process and its children go to loopback without a proxy.
+def bypass_loopback_proxies(address: str | None) -> None:
+    """Excludes loopback from proxies for this process and its children.
 
-    Where Prefect's server is on loopback too, no proxy at all is left to Prefect: its HTTP library makes ready for each
-    proxy that is named, and ends where one is of a kind that it does not know (`socks5://`), whether it is used or not.
+    If Prefect's server is on loopback, all proxies are disabled for Prefect: its HTTP library initialises every
+    configured proxy and fails on an unsupported scheme (`socks5://`), even if the proxy is not used.
     """
-    own = os.environ.setdefault(KEPT, os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or "")
+    own = os.environ.setdefault(SAVED_NO_PROXY, os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or "")
     everything = address is None or is_loopback(address)
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = "*" if everything else with_loopback(own)
 
 
 def with_loopback(hosts: str) -> str:
-    """A value of NO_PROXY with the names of this machine's loopback in it.
+    """Adds the names of the loopback interface to a value of NO_PROXY.
 
     Example:
         >>> with_loopback("intranet.example, localhost")
@@ -70,7 +70,7 @@ def with_loopback(hosts: str) -> str:
 
 
 def is_loopback(address: str) -> bool:
-    """Whether an address names this machine.
+    """Whether a URL refers to this machine.
 
     Example:
         >>> is_loopback("http://127.0.0.1:4200/api"), is_loopback("https://prefect.example/api")
@@ -85,16 +85,17 @@ def is_loopback(address: str) -> bool:
 
 
 def profiles_path() -> Path:
-    """The file of Prefect's profiles, as pyproject.toml places it."""
+    """The file of Prefect's profiles, as set in pyproject.toml."""
     if path := os.environ.get("PREFECT_PROFILES_PATH"):
         return Path(path)
     return Path(".prefect") / "profiles.toml"
 
 
 def configured_address() -> tuple[str | None, bool]:
-    """The address of Prefect's server, and whether a person configured it.
+    """The URL of Prefect's server, and whether the operator configured it.
 
-    PREFECT_API_URL counts first, then Prefect's active profile; the profile that `flows.serve` wrote is nobody's wish.
+    PREFECT_API_URL takes precedence over Prefect's active profile. A URL in the profile that `flows.serve` wrote does
+    not count as configured.
     """
     if address := os.environ.get(ADDRESS):
         return address, True
@@ -108,27 +109,27 @@ def configured_address() -> tuple[str | None, bool]:
 
 
 def find_server() -> tuple[str | None, bool]:
-    """The address of Prefect's server, and whether it answers; one that does stands in the environment for Prefect."""
+    """The URL of Prefect's server, and whether it is up; sets PREFECT_API_URL if it is."""
     address, wanted = configured_address()
-    if address and answers(address):
+    if address and is_server_up(address):
         os.environ[ADDRESS] = address
         return address, True
     return address if wanted else None, False
 
 
 def use_server(command: str) -> bool:
-    """Whether a Prefect server is configured and answers.
+    """Whether a Prefect server is configured and up.
 
-    No server is started for a run typed by hand: one that does not answer costs the record and never the run.
+    Logs a warning if a configured server is down; the run then continues without being recorded.
     """
     address, there = find_server()
     if address and not there:
-        log.warning("%s: no Prefect server answers at %s: the run goes on without its record there", command, address)
+        log.warning("%s: no Prefect server answers at %s; continuing without recording the run", command, address)
     return there
 
 
-def answers(address: str, seconds: float = 5.0) -> bool:
-    """Whether a Prefect server answers at this API address; loopback is asked without a proxy."""
+def is_server_up(address: str, seconds: float = 5.0) -> bool:
+    """Whether a Prefect server answers at this API URL; requests to loopback bypass proxies."""
     opener = build_opener(ProxyHandler({})) if is_loopback(address) else build_opener()
     try:
         with opener.open(f"{address.rstrip('/')}/health", timeout=seconds) as response:

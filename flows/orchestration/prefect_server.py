@@ -1,8 +1,9 @@
-"""A Prefect server of our own: started, watched and ended; and what can be wrong before it is started.
+"""Starts, monitors and stops a local Prefect server, and checks its preconditions.
 
-Enters: a port. Leaves: a server on 127.0.0.1 with its database in `.prefect/`, its output in `.prefect/server.log`.
-Trade-off: leases of the deployments' limits lie in files, not in the server's memory, as Prefect has it: after a power
-cut the slot of the run that died is given back when its lease has expired, not never.
+The server listens on 127.0.0.1, with its database in `.prefect/` and its output in `.prefect/server.log`.
+
+Trade-off: concurrency leases are stored in files instead of the server's memory, Prefect's default, so that the slot of
+a run that died in a power failure is released when its lease expires.
 """
 
 import json
@@ -22,7 +23,7 @@ from typing import IO
 from filelock import FileLock, Timeout
 
 from features.errors import BusyError, CommandError, InputError, ParamsError
-from flows.orchestration.prefect_env import answers
+from flows.orchestration.prefect_env import is_server_up
 
 log = logging.getLogger("vip5")
 _HOST = "127.0.0.1"
@@ -34,37 +35,37 @@ _OWN = {
 
 @dataclass(frozen=True)
 class Child:
-    """A process of ours; `log_file` is where its output lies, None where it goes to the terminal."""
+    """A child process; `log_file` holds its output, or is None if the output goes to the terminal."""
 
     what: str
     process: subprocess.Popen[bytes]
     log_file: Path | None = None
 
     def check(self) -> None:
-        """Raises CommandError if it has ended by itself."""
+        """Raises CommandError if the process has ended by itself."""
         code = self.process.poll()
         if code is not None:
             raise CommandError(
-                f"{self.what} that ended by itself with exit code {code}{self._last_words()}", "one that goes on",
-                "mend what its last lines say and start flows.serve again",
+                f"{self.what} that ended by itself with exit code {code}{self._last_line()}", "a running process",
+                "fix the cause shown in its last lines and start flows.serve again",
             )  # fmt: skip
 
-    def _last_words(self) -> str:
+    def _last_line(self) -> str:
         if self.log_file is None:
             return ""
         lines = [line for line in self.log_file.read_text(errors="replace").splitlines() if line.strip()]
-        return f" ({lines[-1].strip()[:200] if lines else 'no word'}; see {self.log_file})"
+        return f" ({lines[-1].strip()[:200] if lines else 'no output'}; see {self.log_file})"
 
 
-def start(what: str, words: Sequence[str], env: Mapping[str, str], log_file: Path | None = None) -> Child:
-    """Starts `python -m WORDS` out of reach of the terminal's Ctrl-C; it ends when this process is gone.
+def start(what: str, arguments: Sequence[str], env: Mapping[str, str], log_file: Path | None = None) -> Child:
+    """Starts `python -m ARGUMENTS` in its own session, which Ctrl-C does not reach; it ends when this process ends.
 
-    One with a log file, the server, does so last: the others have their ends to tell it.
+    A process with a log file, the server, outlives the others by 15 seconds, because they report their end to it.
     """
     output: IO[bytes] | None = log_file.open("wb") if log_file else None
     patience = "15" if log_file else "0"
-    process = subprocess.Popen(  # noqa: S603 - our own words
-        [sys.executable, "-m", "flows.orchestration.guarded", patience, *words],
+    process = subprocess.Popen(  # noqa: S603 - fixed arguments
+        [sys.executable, "-m", "flows.orchestration.guarded", patience, *arguments],
         stdin=subprocess.PIPE, stdout=output, stderr=output,
         start_new_session=True, env=os.environ | env,
     )  # fmt: skip
@@ -74,10 +75,10 @@ def start(what: str, words: Sequence[str], env: Mapping[str, str], log_file: Pat
 
 
 def end(child: Child, seconds: float) -> None:
-    """Asks a child to end, and kills it and what it started if it does not in time."""
+    """Asks a child to end; kills it and its children after `seconds`."""
     pipe = child.process.stdin
     assert pipe is not None  # noqa: S101 - `start` made it
-    with suppress(OSError):  # it has ended already
+    with suppress(OSError):  # the process has already ended
         pipe.write(b".")
         pipe.close()
     try:
@@ -88,30 +89,33 @@ def end(child: Child, seconds: float) -> None:
 
 
 def start_server(port: int, address: str) -> Child:
-    """Starts the server; `wait_for` tells when it answers."""
-    env = _OWN | {"PREFECT_SERVER_UI_API_URL": address}  # else the page asks port 4200 whatever the port is
-    words = ["prefect", "server", "start", "--host", _HOST, "--port", str(port)]
-    return start("the Prefect server", words, env, home() / "server.log")
+    """Starts the server; `wait_for` waits until it answers."""
+    env = _OWN | {"PREFECT_SERVER_UI_API_URL": address}  # the page would otherwise call port 4200
+    arguments = ["prefect", "server", "start", "--host", _HOST, "--port", str(port)]
+    return start("the Prefect server", arguments, env, home() / "server.log")
 
 
 def wait_for(address: str, patience: float, child: Child | None = None) -> None:
-    """Returns when the server answers; tells once that it is waiting for one that somebody else started."""
-    deadline, told = time.monotonic() + patience, child is not None
-    while not answers(address):
+    """Waits up to `patience` seconds until the server answers; logs once that it waits for an external server."""
+    deadline, logged = time.monotonic() + patience, child is not None
+    while not is_server_up(address):
         if child is not None:
             child.check()
         if time.monotonic() > deadline:
-            raise BusyError(f"no Prefect server at {address} for {patience:g} s", "an answer", "start it, then this")
-        if not told:
+            raise BusyError(
+                f"no Prefect server at {address} for {patience:g} s", "a running server",
+                "start the server, then flows.serve",
+            )  # fmt: skip
+        if not logged:
             log.warning("serve: waiting for the Prefect server at %s", address)
-            told = True
+            logged = True
         time.sleep(min(0.5, patience / 10))
 
 
 def check_port(port: int) -> None:
-    """Raises BusyError, which names the port, unless a server could listen on it."""
+    """Raises BusyError if a server cannot listen on the port."""
     if not 0 < port < 65536:
-        raise ParamsError(f"--port {port}", "1 to 65535", "give another")
+        raise ParamsError(f"--port {port}", "1 to 65535", "choose another port")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -122,17 +126,17 @@ def check_port(port: int) -> None:
             there = f", or use the Prefect server that is there: PREFECT_API_URL={address}"
             raise BusyError(
                 f"port {port} that cannot be listened on ({error.strerror})", "a free port",
-                f"choose another with --port{there if answers(address, seconds=0.5) else ''}",
+                f"choose another with --port{there if is_server_up(address, seconds=0.5) else ''}",
             ) from error  # fmt: skip
 
 
 def home() -> Path:
-    """Where Prefect keeps its database."""
+    """The folder of Prefect's database."""
     return Path(os.environ.get("PREFECT_HOME") or ".prefect")
 
 
 def check_home() -> None:
-    """Raises InputError unless the server could write its database."""
+    """Raises InputError if the server cannot write its database."""
     try:
         home().mkdir(parents=True, exist_ok=True)
         probe = home() / ".writable"
@@ -140,14 +144,14 @@ def check_home() -> None:
         probe.unlink()
     except OSError as error:
         raise InputError(
-            f"a folder {home()} that cannot be written ({error.strerror})", "room for the database of Prefect's server",
-            "mend its rights, or set PREFECT_HOME to another folder",
+            f"a folder {home()} that cannot be written ({error.strerror})", "a writable folder for Prefect's database",
+            "fix its permissions, or set PREFECT_HOME to another folder",
         ) from error  # fmt: skip
 
 
 @contextmanager
-def only_one_server() -> Iterator[None]:
-    """Holds this folder for one `flows.serve`; raises BusyError, which names the process that has it."""
+def server_lock() -> Iterator[None]:
+    """Holds the lock of `flows.serve` in this folder; raises BusyError, which names the process that holds it."""
     holder = Path("work/locks/serve.json")
     try:
         holder.parent.mkdir(parents=True, exist_ok=True)
@@ -155,12 +159,12 @@ def only_one_server() -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout as error:
         raise BusyError(
-            f"flows.serve at work in this folder already ({_told(holder)})", "one",
-            "name all data sets in one call, or stop the other",
+            f"flows.serve at work in this folder already ({_describe(holder)})", "one per folder",
+            "name all datasets in one call, or stop the other",
         ) from error  # fmt: skip
     except OSError as error:
-        raise InputError(f"{holder.parent} that cannot be written ({error.strerror})", "a place for a lock",
-                         "mend its rights") from error  # fmt: skip
+        raise InputError(f"{holder.parent} that cannot be written ({error.strerror})", "a writable folder",
+                         "fix its permissions") from error  # fmt: skip
     try:
         holder.write_text(json.dumps({"process": os.getpid()}))
         yield
@@ -169,8 +173,8 @@ def only_one_server() -> Iterator[None]:
         lock.release()
 
 
-def _told(holder: Path) -> str:
+def _describe(holder: Path) -> str:
     try:
         return ", ".join(f"{key} {value}" for key, value in json.loads(holder.read_text()).items())
     except (OSError, ValueError):
-        return "it has not said which"
+        return "unknown process"

@@ -1,8 +1,9 @@
-"""What a served run tells the terminal of `flows.serve`: that it began, what it does, how it ended.
+"""Log messages of a served run in the terminal of `flows.serve`: start, result, end.
 
-Enters: a run of a deployment. Leaves: lines on standard error, which the server's process passes on.
-Trade-off: the whole log of a run (every line of DVC) is on Prefect's page; the terminal has what an operator reads, and
-the last lines of the log where a run failed.
+Writes to standard error, which the server's process passes on.
+
+Trade-off: Prefect's page holds the complete log of a run, every line of DVC included. The terminal shows start and
+result, and the last lines of the log if the run failed.
 """
 
 import logging
@@ -23,8 +24,8 @@ _TAIL = 12
 
 
 @dataclass
-class Told:
-    """What there is to tell of one run: `lines` of its end, and the last ones of its log."""
+class RunReport:
+    """The messages of one run: the `lines` of its result, and the `tail` of its log."""
 
     who: str
     """The name of the deployment."""
@@ -35,23 +36,23 @@ class Told:
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=_TAIL))
 
     def log(self, line: str) -> None:
-        """A line of the run's log: to Prefect's page, and to the terminal where the run was typed there."""
+        """Logs a line to Prefect's page and, unless the run is served, to the terminal."""
         self.tail.append(line)
-        self.aside(line)
+        self.log_detail(line)
 
-    def aside(self, line: str) -> None:
-        """The same, of a line that explains no failure."""
+    def log_detail(self, line: str) -> None:
+        """Logs a line like `log`, but keeps it out of the tail that is repeated after a failure."""
         self.page(line)
         if not self.served:
             log.info("%s", line)
 
 
 @contextmanager
-def told(who: str, flow_run: Any, page: Callable[[str], Any], *, stopped: str) -> Iterator[Told]:
-    """Tells the beginning and the end of a run of a deployment; of a run typed by hand its own command tells them."""
-    this = Told(who=who, served=flow_run.deployment_id is not None, page=page)
-    if not this.served:
-        yield this
+def report_run(who: str, flow_run: Any, page: Callable[[str], Any], *, stopped: str) -> Iterator[RunReport]:
+    """Logs the start and the end of a served run; a run started from the command line is logged by its command."""
+    run = RunReport(who=who, served=flow_run.deployment_id is not None, page=page)
+    if not run.served:
+        yield run
         return
     write_to_terminal()
     cause = f"due at {_clock(flow_run.expected_start_time)}" if flow_run.auto_scheduled else "triggered"
@@ -62,30 +63,30 @@ def told(who: str, flow_run: Any, page: Callable[[str], Any], *, stopped: str) -
         log.info("%s: ended after %.0f s: %s", who, time.monotonic() - started, how)
 
     try:
-        yield this
+        yield run
     except VIP5Error as error:
-        _failed(this, ended, str(error))
+        _failed(run, ended, str(error))
         raise
     except Exception as error:
-        _failed(this, ended, f"{type(error).__name__}: {error}")
+        _failed(run, ended, f"{type(error).__name__}: {error}")
         raise
     except BaseException:
         ended(f"stopped from outside; {stopped}")
         raise
-    first, *rest = this.lines or ["done"]
+    first, *rest = run.lines or ["done"]
     ended(first)
-    _more(this, rest)
+    _more(run, rest)
 
 
-def _failed(this: Told, ended: Callable[[str], None], why: str) -> None:
-    _more(this, [f"| {line}" for line in this.tail])
+def _failed(run: RunReport, ended: Callable[[str], None], why: str) -> None:
+    _more(run, [f"| {line}" for line in run.tail])
     ended(f"failed: {why}")
-    _more(this, this.lines)
+    _more(run, run.lines)
 
 
-def _more(this: Told, lines: Sequence[str]) -> None:
+def _more(run: RunReport, lines: Sequence[str]) -> None:
     for line in lines:
-        log.info("%s: %s", this.who, line)
+        log.info("%s: %s", run.who, line)
 
 
 def _clock(moment: datetime | None) -> str:
@@ -93,7 +94,7 @@ def _clock(moment: datetime | None) -> str:
 
 
 def write_to_terminal() -> None:
-    """One line a message on standard error; the process of a served run has no logging of ours yet."""
+    """Configures logging to standard error, one line per message, in the process of a served run."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter())
     log.handlers = [handler]

@@ -1,1 +1,1 @@
-"""`dvc.yaml`: kept true to the code, and derived from for each profile."""
+"""Generates the dependencies in `dvc.yaml` and derives the pipelines of profiles."""

@@ -1,12 +1,12 @@
-"""The pipeline of a profile, derived from `dvc.yaml`: the same stages for another data set and other parameters.
+"""Derives the pipeline of a profile from `dvc.yaml`: the same stages for another dataset and other parameters.
 
-Enters: `profiles/NAME.yaml` (several are laid one over the other), `params.yaml`, `dvc.yaml`. Leaves: the
-tables, models, metrics and reports of the profile's dataset, and `work/profiles/<dataset>/` with the merged parameters,
-the derived `dvc.yaml` and its lock. The tracked `params.yaml` and `dvc.yaml` are only read.
-Trade-off: the graph is derived, never restated; because Git ignores `work/`, DVC accepts a pipeline there only with
-`core.no_scm`, so such a run reads that setting in place of the user's global DVC configuration. DVC's state and cache
-of profiles lie in `work/dvc`: `dvc checkout` and `dvc gc -w` in the root do not know the profiles, and delete whatever
-of theirs stands in the root's state and cache.
+Reads `profiles/NAME.yaml` (several are merged in order), `params.yaml` and `dvc.yaml`. Writes
+`work/profiles/<dataset>/` with the merged parameters, the derived `dvc.yaml` and its lock. The tracked `params.yaml`
+and `dvc.yaml` are not modified.
+
+Trade-off: Git ignores `work/`, where DVC accepts a pipeline only with `core.no_scm`; such a run therefore reads that
+setting instead of the user's global DVC configuration. DVC's state and cache of profiles are in `work/dvc`, because
+`dvc checkout` and `dvc gc -w` in the root would delete outputs of profiles from a shared state and cache.
 """
 
 import importlib
@@ -26,21 +26,26 @@ from features.runtime.profiles import merged
 from flows.download.dump_files import check_arrived
 from flows.execution.subprocesses import environment
 from flows.pipeline.stage_graph import DATASET, modules
-from flows.registry.kept_numbers import kept_numbers
+from flows.registry.kept_numbers import kept_ids
 
 _HOME = Path("work/profiles")
 _DVC = Path("work/dvc")
-_MADE_UP = "sample"
+_SYNTHETIC = "sample"
 
 
 def check(params: Mapping[str, Any], pipeline: Mapping[str, Any], root: Path = Path()) -> None:
-    """Raises, before any work, what any stage would raise about its parameters, or about a dump that is not there."""
+    """Validates the parameters of every stage and the presence of the dumps, before any stage runs.
+
+    Raises:
+        ParamsError: the dataset or a stage's parameter is invalid.
+        InputError: a dump is missing or incomplete.
+    """
     dataset = params["dataset"]
-    own = load_yaml(root / "params.yaml")["dataset"]
-    if dataset == own:
+    root_dataset = load_yaml(root / "params.yaml")["dataset"]
+    if dataset == root_dataset:
         raise ParamsError(
             f"a profile of dataset {dataset}, which is that of params.yaml", "another dataset",
-            "name a profile that sets `dataset` first (PROFILE='toys paper'), or edit params.yaml and run "
+            "list a profile that sets `dataset` first (PROFILE='toys paper'), or edit params.yaml and run "
             "`.venv/bin/dvc repro`",
         )  # fmt: skip
     if dataset not in params["datasets"]:
@@ -48,7 +53,7 @@ def check(params: Mapping[str, Any], pipeline: Mapping[str, Any], root: Path = P
     for stage, module in modules(pipeline).items():
         build(importlib.import_module(module).Params, params[stage] or {}, where=stage)
     entry = build(Dataset, params["datasets"][dataset], where=f"datasets.{dataset}")
-    if dataset != _MADE_UP:
+    if dataset != _SYNTHETIC:
         check_arrived(dataset, entry.files, root)
     for path in strings(params):
         name = path.removeprefix("data/raw/").strip("/")
@@ -59,9 +64,9 @@ def check(params: Mapping[str, Any], pipeline: Mapping[str, Any], root: Path = P
 def derive(
     pipeline: Mapping[str, Any], params: Mapping[str, Any], params_path: str, root: Path = Path()
 ) -> dict[str, Any]:
-    """The graph of `dvc.yaml` for one dataset, run from the repository root with the parameters of `params_path`.
+    """Derives the `dvc.yaml` of one dataset, run from the repository root with the parameters in `params_path`.
 
-    A parameter whose value is the path of a file or folder makes that a dependency of every stage that reads it.
+    A parameter whose value is the path of a file or folder adds that path to the dependencies of its stages.
 
     Example:
         A stage {"cmd": "python -m pipelines.records", "params": ["dataset", "records"], ...} becomes
@@ -71,7 +76,7 @@ def derive(
     dataset = params["dataset"]
     stages = {}
     for name, stage in _resolved(pipeline["stages"], dataset).items():
-        if name == _MADE_UP and dataset != _MADE_UP:
+        if name == _SYNTHETIC and dataset != _SYNTHETIC:
             continue
         sections = [params[key] for key in stage["params"] if key in params]
         inputs = [path for path in strings(sections) if "/" in path and (root / path).exists()]
@@ -85,7 +90,7 @@ def derive(
 
 
 def strings(values: Any) -> Iterator[str]:
-    """All strings among nested YAML values."""
+    """Yields all strings in nested YAML values."""
     if isinstance(values, str):
         yield values
     elif isinstance(values, Mapping):
@@ -103,14 +108,14 @@ def _resolved(values: Any, dataset: str) -> Any:
     return [_resolved(value, dataset) for value in values] if isinstance(values, list) else values
 
 
-def write_line(names: Sequence[str], root: Path = Path()) -> Path:
-    """Checks the profiles and writes their parameters and graph; returns the path of the derived `dvc.yaml`.
+def write_pipeline(names: Sequence[str], root: Path = Path()) -> Path:
+    """Checks the profiles and writes the derived parameters and `dvc.yaml`; returns the path of the latter.
 
-    Where the dataset has a champion, parameters that keep its numbers are laid over the profiles.
+    If the dataset has a champion, overrides that keep its ids are merged over the profiles.
     """
     params, pipeline = merged(names, root), load_yaml(root / "dvc.yaml")
     check(params, pipeline, root)
-    params = merge(params, kept_numbers(params, root))
+    params = merge(params, kept_ids(params, root))
     folder = _HOME / str(params["dataset"])
     (root / folder).mkdir(parents=True, exist_ok=True)
     derived = derive(pipeline, params, (folder / "params.yaml").as_posix(), root)
@@ -124,7 +129,7 @@ def write_line(names: Sequence[str], root: Path = Path()) -> Path:
 
 
 def write_settings(root: Path = Path()) -> None:
-    """Writes the DVC configuration of derived lines, read in place of the user's global one."""
+    """Writes the DVC configuration of derived pipelines, which replaces the user's global one."""
     (root / _DVC).mkdir(parents=True, exist_ok=True)
     cache = (root / _DVC / "cache").absolute()
     text = f'[core]\n    no_scm = true\n[cache]\n    dir = "{cache}"\n'
@@ -132,20 +137,20 @@ def write_settings(root: Path = Path()) -> None:
 
 
 def _dumped(content: Mapping[str, Any]) -> str:
-    plain = json.loads(json.dumps(content))  # one object twice would be written as an anchor and a reference
+    plain = json.loads(json.dumps(content))  # YAML would write a repeated object as an anchor and a reference
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
 
 
 def settings(root: Path = Path()) -> dict[str, str]:
-    """What the environment of DVC needs for a derived line: its own configuration, cache and state."""
+    """Environment variables for DVC in a derived pipeline: its own configuration, cache and state."""
     home = (root / _DVC).absolute()
     return {"DVC_GLOBAL_CONFIG_DIR": str(home), "DVC_SITE_CACHE_DIR": str(home / "state")}
 
 
-def reproduce(line: Path, *, dry: bool, root: Path = Path()) -> int:
-    """Runs DVC on a derived `dvc.yaml`, its output streamed; returns DVC's exit code."""
-    command = [sys.executable, "-m", "dvc", "repro", *(["--dry"] if dry else []), line.as_posix()]
+def reproduce(pipeline: Path, *, dry: bool, root: Path = Path()) -> int:
+    """Runs DVC on a derived `dvc.yaml`; returns DVC's exit code."""
+    command = [sys.executable, "-m", "dvc", "repro", *(["--dry"] if dry else []), pipeline.as_posix()]
     try:
-        return subprocess.run(command, env=environment(settings(root)), cwd=root, check=False).returncode  # noqa: S603 - our own words
-    except KeyboardInterrupt:  # DVC got the signal too and has said so
+        return subprocess.run(command, env=environment(settings(root)), cwd=root, check=False).returncode  # noqa: S603 - fixed arguments
+    except KeyboardInterrupt:  # DVC has received and reported the signal too
         return 130

@@ -1,7 +1,6 @@
-"""Keeps `params.yaml` in the form that DVC's own writer gives back, so that `dvc exp run -S` changes one line of it.
+"""Formats `params.yaml` as DVC writes it, so that `dvc exp run -S` changes one line.
 
-Enters: the text of `params.yaml`. Leaves: the same values and comments, as `dvc exp run -S` writes them.
-Trade-off: DVC's writer is called itself, an internal of DVC; a form described by us would be wrong with the next DVC.
+Trade-off: DVC's internal writer is called directly; a reimplementation would break with the next version of DVC.
 """
 
 import tempfile
@@ -15,22 +14,22 @@ _ROUNDS = 4
 
 
 def as_dvc_writes(text: str) -> str:
-    r"""`text` as `dvc exp run -S` writes it when it changes no value.
+    r"""Formats `text` as `dvc exp run -S` does when it changes no value.
 
     Example:
         >>> as_dvc_writes("a: [1, 2]\nb: null   # nothing\n")
         'a:\n- 1\n- 2\nb:        # nothing\n'
 
     Raises:
-        ParamsError: an anchor, which DVC's writer would change in two places at once, or a comment that it would drop.
+        ParamsError: `text` has an anchor, which DVC would change in two places, or a comment that DVC would drop.
     """
     from dvc.utils.hydra import apply_overrides
 
     anchors = [token.value for token in yaml.scan(text) if isinstance(token, yaml.AnchorToken)]
     if anchors:
         raise ParamsError(
-            f"the anchor {anchors[0]!r} in params.yaml", "values written out (dvc exp run -S would change both places)",
-            "write the values where the reference stands",
+            f"the anchor {anchors[0]!r} in params.yaml", "no anchors (dvc exp run -S would change both places)",
+            "replace the reference by its values",
         )  # fmt: skip
     written = text
     with tempfile.TemporaryDirectory() as folder:
@@ -45,8 +44,8 @@ def as_dvc_writes(text: str) -> str:
     lost = _comments(text) - _comments(written)
     if lost:
         raise ParamsError(
-            f"the comment {min(lost)!r} in params.yaml, which DVC's writer drops", "a comment that it keeps",
-            "put it on the line of a key, not after a list",
+            f"the comment {min(lost)!r} in params.yaml, which DVC drops", "a comment on the line of a key",
+            "move it to the line of a key, not after a list",
         )  # fmt: skip
     return written
 
@@ -56,10 +55,10 @@ def _comments(text: str) -> set[str]:
 
 
 def check(path: Path, *, write: bool) -> bool:
-    """Whether `path` was in that form already; with `write` it is afterwards.
+    """Returns whether `path` is in DVC's form; with `write`, reformats it.
 
     Raises:
-        ParamsError: it is not, and `write` is not set.
+        ParamsError: `path` is not in DVC's form, and `write` is not set.
     """
     before = path.read_text(encoding="utf-8")
     after = as_dvc_writes(before)
@@ -67,7 +66,7 @@ def check(path: Path, *, write: bool) -> bool:
         pairs = zip(before.splitlines(), [*after.splitlines(), *[""] * len(before)], strict=False)
         number, line = next((n, old) for n, (old, new) in enumerate(pairs, start=1) if old != new)
         raise ParamsError(
-            f"line {number} of {path} ({line.strip()}) in another form than DVC writes", "DVC's own form",
+            f"line {number} of {path} ({line.strip()}) not formatted as DVC writes it", "DVC's format",
             ".venv/bin/python -m flows.graph --write",
         )  # fmt: skip
     if write:

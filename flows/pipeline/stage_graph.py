@@ -1,7 +1,4 @@
-"""What `dvc.yaml` must say of each stage: what it reads, imports, writes and is configured by.
-
-Enters: `dvc.yaml` and the stage modules. Leaves: the same text with the blocks `deps`, `params` and `outs` filled in.
-"""
+"""Derives `deps`, `params` and `outs` of every stage in `dvc.yaml` from the stage modules and their imports."""
 
 import ast
 import functools
@@ -25,7 +22,7 @@ class GraphError(VIP5Error):
 
 @dataclass(frozen=True, kw_only=True)
 class Needs:
-    """What one stage declares (`reads`, `writes`, `params`) and what its module imports (`code`)."""
+    """Inputs, outputs and parameters that a stage declares, and the code that it imports."""
 
     reads: tuple[str, ...]
     code: tuple[str, ...]
@@ -34,7 +31,7 @@ class Needs:
 
 
 def modules(pipeline: Mapping[str, Any]) -> dict[str, str]:
-    """The stages of a loaded `dvc.yaml` and the modules that they run, in the order of the file.
+    """Maps the stages of a loaded `dvc.yaml` to the modules that they run, in the order of the file.
 
     Example:
         >>> modules({"stages": {"records": {"cmd": "python -m pipelines.records"}}})
@@ -44,15 +41,15 @@ def modules(pipeline: Mapping[str, Any]) -> dict[str, str]:
 
 
 def needs(stage: str, module: str, root: Path = Path()) -> Needs:
-    """What `dvc.yaml` must say of one stage.
+    """The dependencies, parameters and outputs of one stage.
 
-    `dataset` is a parameter where a path depends on it, `seed` where the stage or a module that it imports
-    says `context.seed`.
+    `dataset` is a parameter if a path depends on it, `seed` if the stage or a module that it imports reads
+    `context.seed`.
     """
     try:
         declared = importlib.import_module(module)
     except ModuleNotFoundError as error:
-        raise GraphError(f"no module {module} for stage {stage}", "one module a stage", "correct dvc.yaml") from error
+        raise GraphError(f"no module {module} for stage {stage}", "one module per stage", "correct dvc.yaml") from error
     reads, writes = tuple(declared.READS), tuple(declared.WRITES)
     files = code_files(module, root)
     params = ["dataset"] if any(DATASET in path for path in (*reads, *writes)) else []
@@ -63,7 +60,7 @@ def needs(stage: str, module: str, root: Path = Path()) -> Needs:
 
 
 def all_needs(pipeline: Mapping[str, Any], root: Path = Path()) -> dict[str, Needs]:
-    """What `dvc.yaml` must say of every stage; tables that are read whole stand there as their folder."""
+    """The needs of every stage; a folder whose tables are all read replaces the single tables."""
     found = {stage: needs(stage, module, root) for stage, module in modules(pipeline).items()}
     outputs = [path for need in found.values() for path in need.writes]
     return {stage: replace(need, reads=common_folders(need.reads, outputs)) for stage, need in found.items()}
@@ -72,8 +69,7 @@ def all_needs(pipeline: Mapping[str, Any], root: Path = Path()) -> dict[str, Nee
 def rooms_of(files: Sequence[str]) -> tuple[str, ...]:
     """The files at the top of a package, and the folders of all others, sorted.
 
-    A folder as a dependency says what a stage is made of in a few lines; a change of any file in it runs the
-    stage again.
+    A folder as a dependency keeps `dvc.yaml` short; a change of any file in it runs the stage again.
 
     Example:
         >>> rooms_of(["features/errors.py", "features/store/manifests.py", "features/store/tables.py"])
@@ -84,11 +80,11 @@ def rooms_of(files: Sequence[str]) -> tuple[str, ...]:
 
 
 def code_files(module: str, root: Path = Path()) -> tuple[str, ...]:
-    """The files that decide what `module` does: itself, what it imports of ours, and the data files those name.
+    """The files on which `module` depends: itself, the modules of this project that it imports, and data files.
 
-    A data file (YAML, template) counts where its name, or that of its folder, stands in a string of a file that counts
-    and that may read it: one of its own package, or any if it lies in `features/`.
-    The packages' own `__init__.py` hold a docstring only and are left out.
+    A data file (YAML, template) is included if its name, or that of its folder, occurs in a string of an included file
+    that may read it: a file of the same package, or any file if the data file is in `features/`.
+    The packages' `__init__.py` hold only a docstring and are excluded.
     """
     graph = import_graph()
     imported = {module, *graph.find_upstream_modules(module)}
@@ -104,14 +100,14 @@ def code_files(module: str, root: Path = Path()) -> tuple[str, ...]:
 
 @functools.cache
 def import_graph() -> Any:
-    """The import graph of our four packages, imports inside functions included, imports for types only left out."""
+    """The import graph of the four packages, with imports inside functions and without type-only imports."""
     import grimp
 
     return grimp.build_graph(*PACKAGES, exclude_type_checking_imports=True, cache_dir=None)
 
 
 def data_files(root: Path = Path()) -> tuple[str, ...]:
-    """The files in our four packages that are not Python."""
+    """The files of the four packages that are not Python."""
     files = (path for package in PACKAGES for path in (root / package).rglob("*") if path.is_file())
     return tuple(
         sorted(
@@ -123,11 +119,11 @@ def data_files(root: Path = Path()) -> tuple[str, ...]:
 
 
 def fill(text: str, wanted: Mapping[str, Needs]) -> str:
-    """`text` of `dvc.yaml` with `deps`, `params` and `outs` of the `wanted` stages rewritten, all else kept."""
+    """Rewrites `deps`, `params` and `outs` of the `wanted` stages in the text of `dvc.yaml`; keeps everything else."""
     for stage, need in wanted.items():
         match = re.search(rf"^  {stage}:\n((?:    .*\n|\n(?=    ))+)", text, re.MULTILINE)
         if match is None:
-            raise GraphError(f"no stage {stage} in dvc.yaml", "one block a stage", "add `cmd` and `desc` by hand")
+            raise GraphError(f"no stage {stage} in dvc.yaml", "one block per stage", "add `cmd` and `desc` manually")
         kept = [block for block in _blocks(match[1]) if not re.match(r"    (deps|params|outs):", block)]
         text = text[: match.start(1)] + "".join(kept) + _render(need) + text[match.end(1) :]
     return text
@@ -147,9 +143,9 @@ def _quoted(name: str) -> str:
 
 
 def common_folders(reads: Sequence[str], outputs: Sequence[str]) -> tuple[str, ...]:
-    """`reads`, where all tables that lie in one folder are read, as that folder.
+    """Replaces the tables of a folder in `reads` by the folder if all of them are read.
 
-    Models are named one by one: their folder also holds the champions, and a promotion must not run a stage again.
+    Models are listed individually: their folder also holds the champions, and a promotion must not run a stage again.
 
     Example:
         >>> common_folders(["data/a/x", "data/a/y", "data/b/x"], ["data/a/x", "data/a/y", "data/b/x", "data/b/y"])

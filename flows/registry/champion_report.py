@@ -1,6 +1,6 @@
-"""The promoted models of a dataset as lines: when, by which code, on which data, how good beside the best baseline.
+"""Formats the promoted models of a dataset as text: date, code, data, metric and best baseline.
 
-Enters: the sealed folders and what is known of them. Leaves: lines for the terminal; a damaged folder is one of them.
+A damaged model folder is reported as one line.
 """
 
 import json
@@ -17,11 +17,11 @@ from modeling.serving.promoted_model import Champion
 
 
 def report(name: str, root: Path = Path()) -> list[str]:
-    """Every promoted model, oldest first, the champion marked."""
+    """Lists every promoted model, oldest first, and marks the champion."""
     models = model_registry.promoted_models(name, root)
     if not models:
         return [f"{name}: no model was promoted yet; `.venv/bin/python -m flows.retrain {name}` trains and judges one"]
-    now = _chosen(name, root)
+    now = _champion_digest(name, root)
     lines = [f"{name}: {len(models)} promoted {'model' if len(models) == 1 else 'models'}, oldest first"]
     for model in models:
         is_champion = model.digest == now
@@ -30,13 +30,13 @@ def report(name: str, root: Path = Path()) -> list[str]:
     return lines
 
 
-def _chosen(name: str, root: Path) -> str | None:
-    """The digest that the pointer names, whether or not its folder is whole; None where there is none to be read."""
+def _champion_digest(name: str, root: Path) -> str | None:
+    """The digest in the champion pointer, even if its folder is damaged; None if there is no readable pointer."""
     try:
-        said = json.loads(promoted_model.pointer_path(name, root).read_text(encoding="utf-8"))
+        pointer = json.loads(promoted_model.pointer_path(name, root).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return said.get("digest") if isinstance(said, dict) else None
+    return pointer.get("digest") if isinstance(pointer, dict) else None
 
 
 def _facts(model: Champion) -> list[tuple[str, str]]:
@@ -63,12 +63,12 @@ def _data(model: Champion, metrics: Mapping[str, Any]) -> str:
         counts.append(f"{json.loads(path.read_text(encoding='utf-8'))['rows']:,} interactions")
     digests = model.about.get("data") or {}
     named = {"dump": digests.get("raw"), "interactions": digests.get("sequences/interactions")}
-    told = [f"{what} {found[:8]}" for what, found in named.items() if found]
-    return ", ".join(counts or ["nothing counted"]) + (f" ({', '.join(told)})" if told else "")
+    versions = [f"{what} {found[:8]}" for what, found in named.items() if found]
+    return ", ".join(counts or ["no counts"]) + (f" ({', '.join(versions)})" if versions else "")
 
 
 def _quality(model: Champion, metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The gate's metric and the best baseline of the same run, both with 95 % intervals."""
+    """The gate's metric and the best baseline of the same run, with 95 % confidence intervals."""
     asked = model.about.get("params", {}).get("retrain", {}).get("gate") or {}
     family, prompt, metric = (asked.get(key, getattr(GateParams, key)) for key in ("family", "prompt", "metric"))
     block = metrics.get(family, {}).get(prompt)

@@ -1,19 +1,18 @@
-"""How the tables changed since the champion: who came and went, what is rated how, which photos there are.
+"""Data drift between the champion's tables and the workspace: users, items, ratings, photos and photo features.
 
-Enters: the tables of two roots (a champion's folder and the workspace). Leaves: a JSON-able report.
-Trade-off: a handful of numbers that a person can read, each with a judgement, none of which blocks a run: whether the
-model got worse is for the gate to say.
+Reads the tables of two roots (a champion's folder and the workspace) and returns a JSON-serialisable report. Drift
+never blocks a run; the quality gate decides whether the model is promoted.
 
-Judgements, by the thresholds in `LIMITS`:
+Verdicts, by the thresholds in `LIMITS`:
 - ratings and photo states: the population stability index PSI = sum (new - old) ln(new / old) over shares, with the
-  usual reading (N. Siddiqi, Credit Risk Scorecards, Wiley 2006): below 0.1 stable, below 0.25 moved, else another
+  usual thresholds (N. Siddiqi, Credit Risk Scorecards, Wiley 2006): below 0.1 stable, below 0.25 moved, else another
   population.
-- users and items: the larger of two shares, that of today's which are new and that of the champion's which are gone,
-  with the same two figures; that is a convention of this project.
-- photo features: the distance of the two mean features over the spread of the champion's, which is a standardised mean
-  difference, read as J. Cohen (Statistical Power Analysis, 1988) reads it: up to 0.2 small, from 0.5 medium.
-- photo features of the same items: one minus the mean cosine. It is 0 where photo and encoder stayed; from 0.01 some
-  photos were exchanged, from 0.1 the encoder is another one (a convention of this project).
+- users and items: the larger of two shares, new among the current ones and gone among the champion's, with the same
+  thresholds (a convention of this project).
+- photo features: the distance of the two mean features divided by the spread of the champion's features, a
+  standardised mean difference (J. Cohen, Statistical Power Analysis, 1988): up to 0.2 small, from 0.5 medium.
+- photo features of the same items: one minus the mean cosine; 0 if photos and encoder are unchanged, from 0.01 some
+  photos were replaced, from 0.1 the encoder was (a convention of this project).
 """
 
 from collections.abc import Mapping
@@ -35,14 +34,15 @@ LIMITS = {
     "users": (0.1, 0.25), "items": (0.1, 0.25), "ratings": (0.1, 0.25), "photo states": (0.1, 0.25),
     "photo features": (0.2, 0.5), "photo features of the same items": (0.01, 0.1),
 }  # fmt: skip
-"""What is judged: from the first figure on it has moved, from the second on it is another population."""
+"""Thresholds of each comparison: values from the first on are "moved", from the second on "another population"."""
 
 
 def drift_between(old: Places, new: Places) -> dict[str, Any]:
-    """Every comparison whose tables are on both sides; `judged`, a row for each; `verdict`, the worst; and a `summary`.
+    """Compares every table that exists on both sides.
 
-    The summary has one number for each comparison and the verdict; `not_compared` names the tables that the champion
-    lacks or has in the schema of an older version.
+    Returns:
+        the comparisons; `judged`, one row per comparison; `verdict`, the worst one; `summary`, the verdict and one
+        number per comparison; and `not_compared`, the tables that the champion lacks or has in an older schema.
     """
     report: dict[str, Any] = {}
     old_tables = ("sequences/users", "sequences/items", "sequences/interactions", "images/embeddings")
@@ -65,7 +65,7 @@ def drift_between(old: Places, new: Places) -> dict[str, Any]:
 
 
 def judged(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """One row for each comparison of a report: `what`, `found` in words, `value` (see `LIMITS`) and `verdict`."""
+    """Returns one row per comparison of a report: `what`, `found` in words, `value` (see `LIMITS`) and `verdict`."""
     rows: list[tuple[str, float | None, str]] = []
     for what in ("users", "items"):
         if what in report:
@@ -106,7 +106,7 @@ def _judged_features(features: Mapping[str, Any]) -> list[tuple[str, float | Non
 
 
 def verdict(what: str, value: float | None) -> str:
-    """The judgement of one value; None is what cannot be compared because it is another thing.
+    """The verdict on one value; None stands for data that cannot be compared, which is another population.
 
     Example:
         >>> verdict("ratings", 0.05), verdict("ratings", 0.1), verdict("ratings", 0.3)
@@ -130,7 +130,7 @@ def _counts(old: Places, new: Places) -> dict[str, int]:
 
 
 def _ratings(old: Places, new: Places) -> dict[str, Any] | None:
-    """Shares of the stars on both sides; None where the data set has no ratings."""
+    """Shares of the star ratings on both sides; None if the dataset has no ratings."""
     shares = []
     for places in (old, new):
         rated = _column(places, "sequences/interactions", "rating").drop_nulls()
@@ -141,7 +141,7 @@ def _ratings(old: Places, new: Places) -> dict[str, Any] | None:
 
 
 def stability(old: list[float], new: list[float]) -> float:
-    """The population stability index of two lists of shares.
+    """Computes the population stability index of two lists of shares.
 
     Example:
         >>> stability([0.5, 0.5], [0.5, 0.5])
@@ -156,7 +156,7 @@ def _share(holds: pl.Series) -> float:
 
 
 def _photos(old: Places, new: Places) -> dict[str, dict[str, float]]:
-    """Share of the catalogue by the state of its photo, on both sides."""
+    """Shares of the catalogue by photo status, on both sides."""
     sides = {}
     for name, places in (("old", old), ("new", new)):
         states = _column(places, "images/embeddings", "status")
@@ -167,11 +167,12 @@ def _photos(old: Places, new: Places) -> dict[str, dict[str, float]]:
 
 
 def _features(old: Places, new: Places) -> dict[str, Any] | None:
-    """How far the photo features moved: of items on both sides (it should be 0), and the whole cloud.
+    """Measures the shift of the photo features, over all items and over the items on both sides.
 
-    `cloud_shift` is the distance of the two means over the spread of the old cloud; `same_items_cosine` the mean cosine
-    of an item's old and new feature, 1 where photo and encoder are the same. Features of different lengths cannot be
-    compared: `widths` has both lengths. None where a side has no photos.
+    Returns:
+        `cloud_shift`, the distance of the two means divided by the spread of the old features, and
+        `same_items_cosine`, the mean cosine of an item's old and new feature, 1 if photo and encoder are unchanged;
+        or `widths`, both widths, if they differ; or None if a side has no photos.
     """
     before, now = _vectors(old), _vectors(new)
     if before is None or now is None:

@@ -1,7 +1,6 @@
-"""What a retrain found, for people: the gate's checks and the drift as lines of text and as rows of a table.
+"""Formats the gate's checks and the drift report as text lines and table rows, and writes the verdict to a file.
 
-Enters: a verdict, a drift report. Leaves: lines for the terminal, rows for a Prefect table artifact, and the verdict in
-a file, where `modeling.recommend` finds what to say of the last trained model.
+`modeling.recommend` reads that file to describe the last trained model.
 """
 
 import json
@@ -15,7 +14,7 @@ from modeling.serving import promoted_model
 
 
 def write_verdict(name: str, root: Path, line: Mapping[str, Any], verdict: Verdict) -> None:
-    """Writes `metrics/<name>/gate.json`: the model's digest, the line of the history, and every check."""
+    """Writes `metrics/<name>/gate.json`: the model's digest, its history entry and every check."""
     path = promoted_model.verdict_path(name, root)
     path.parent.mkdir(parents=True, exist_ok=True)
     checks = [asdict(check) for check in verdict.checks]
@@ -24,7 +23,7 @@ def write_verdict(name: str, root: Path, line: Mapping[str, Any], verdict: Verdi
 
 
 def gate_rows(verdict: Verdict) -> list[dict[str, str]]:
-    """One row for each check: check, holds, found, needed."""
+    """Returns one row per check: check, holds, found, needed."""
     return [
         {"check": check.name, "holds": _holds(check.passed, allowed=check.allowed), "found": check.found,
          "needed": check.needed}
@@ -37,26 +36,26 @@ def _holds(passed: bool, *, allowed: bool) -> str:
 
 
 def gate_lines(verdict: Verdict) -> list[str]:
-    """The checks as lines, a heading first; last, where baselines stand in the way, how an operator allows them.
+    """Formats the checks as lines below a heading; if the model lost to baselines, the last line says how to allow it.
 
     Example: ["gate: not promoted", "  NO   A-3 ndcg@10 against item_knn  loses by 0.1782 [0.1297, 0.2267] ..."]
     """
-    words = {"promote": "promoted", "keep": "not promoted", "refuse": "refused"}
+    labels = {"promote": "promoted", "keep": "not promoted", "refuse": "refused"}
     cells = [[row["holds"], row["check"], row["found"]] for row in gate_rows(verdict)]
     lost = [check.baseline for check in verdict.checks if check.baseline and not check.passed]
     hint = f"  to promote it all the same, write in params.yaml: retrain.gate.may_lose_to: [{', '.join(lost)}]"
-    return [f"gate: {words[verdict.decision]}", *_columns(cells), *([hint] if lost else [])]
+    return [f"gate: {labels[verdict.decision]}", *_columns(cells), *([hint] if lost else [])]
 
 
 def drift_rows(drift: Mapping[str, Any]) -> list[dict[str, str]]:
-    """One row for each comparison: what, verdict, found; then what could not be compared."""
+    """Returns one row per comparison (what, verdict, found), then the tables that could not be compared."""
     rows = [{key: row[key] for key in ("what", "verdict", "found")} for row in drift["judged"]]
     absent = "the champion has no such table, or one of an older version"
     return rows + [{"what": table, "verdict": "not compared", "found": absent} for table in drift["not_compared"]]
 
 
 def drift_lines(drift: Mapping[str, Any], champion: str) -> list[str]:
-    """The comparisons as lines, a heading with the worst verdict first.
+    """Formats the comparisons as lines below a heading with the worst verdict.
 
     Example: ["data since champion 5e8c43498de2f07e: stable", "  stable  users  0 came, 0 went, 160 now"]
     """

@@ -1,7 +1,7 @@
-"""The gate's metric as a picture: VIP5 and the baselines with their 95 % intervals.
+"""Plots the gate's metric of VIP5 and the baselines with 95 % confidence intervals.
 
-Enters: `evaluate.json`. Leaves: an SVG as a data address, which Prefect's page shows without a web server of ours.
-Trade-off: thirty lines of SVG instead of a plotting library that nothing else here needs.
+Reads `evaluate.json` and returns an SVG as a data URL, which Prefect's page shows without a web server. Plain SVG
+avoids a dependency on a plotting library.
 """
 
 import base64
@@ -17,7 +17,7 @@ _ROW, _LEFT, _WIDTH = 26, 190, 420
 
 
 def interval_plot(places: Places, params: GateParams) -> str | None:
-    """`data:image/svg+xml;base64,...`, or None where the metrics file has nothing to show."""
+    """Returns the plot as `data:image/svg+xml;base64,...`, or None if the metrics file has no such metric."""
     path = places.metrics("evaluate.json")
     if not path.is_file():
         return None

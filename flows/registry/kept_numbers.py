@@ -1,8 +1,9 @@
-"""Which parameters make the users and items that a champion knows keep their numbers and codes.
+"""Parameter overrides with which known users and items keep the ids and codes of the champion.
 
-Enters: a profile's merged parameters and its champion. Leaves: parameters to lay over them, the same ones for
-`flows.profile` and `flows.retrain`. Trade-off: a champion made of this dump, these parameters and this code is made
-again in the way in which it was made, so that a run with nothing new has nothing to do.
+Reads a profile's merged parameters and its champion. `flows.profile` and `flows.retrain` apply the same overrides.
+
+Trade-off: if dump, parameters and code are those of the champion, the overrides are the ones it was trained with, so
+that a run without new data has no stage to repeat.
 """
 
 import hashlib
@@ -20,31 +21,31 @@ from modeling.serving.promoted_model import Champion
 
 _READ_BY_NO_STAGE = ("retrain", "ingest")
 _NUMBERING = ("sequences", "identifiers")
-Over = dict[str, dict[str, str]]
+Overrides = dict[str, dict[str, str]]
 
 
-def kept_numbers(params: Mapping[str, Any], root: Path = Path()) -> Over:
-    """The parameters to lay over `params` (a profile's, merged); empty before the first champion.
+def kept_ids(params: Mapping[str, Any], root: Path = Path()) -> Overrides:
+    """The overrides for `params`, the merged parameters of a profile; empty without a champion.
 
     Example:
         {"sequences": {"previous_items": "models/toys/champions/0123456789abcdef/data/toys/sequences/items", ...}, ...}
 
     Raises:
-        ModelError: the champion's tables are of an older version.
+        ModelError: the champion's tables have the schema of an older version.
     """
     name = params["dataset"]
-    before = promoted_model.current(name, root) if (params.get("retrain") or {}).get("keep_numbers", True) else None
+    before = promoted_model.current(name, root) if (params.get("retrain") or {}).get("keep_ids", True) else None
     if before is None:
         return {}
-    as_made: Over | None = before.about.get("numbers_kept_from")
+    as_made: Overrides | None = before.about.get("numbers_kept_from")
     if as_made is not None and _nothing_new(before, params, root) and _there(as_made, root):
         return as_made
     places = Places(dataset=name, root=before.folder)
     for table in ("sequences/items", "sequences/users"):
         if places.table(table).is_dir() and not comparable(places, table):
             raise ModelError(
-                f"a champion {before.digest} with {table} of an older version", "today's schema, to keep its numbers",
-                "set retrain.keep_numbers to false for one run: users and items are then numbered afresh",
+                f"champion {before.digest} with {table} in an older schema", "the current schema, to keep its ids",
+                "set retrain.keep_ids to false for one run, which assigns new ids to users and items",
             )  # fmt: skip
     found = {
         section: {
@@ -57,8 +58,8 @@ def kept_numbers(params: Mapping[str, Any], root: Path = Path()) -> Over:
     return {section: values for section, values in found.items() if values}
 
 
-def used_in_last_run(params: Mapping[str, Any], root: Path = Path()) -> Over:
-    """What was laid over `params` (a profile's, merged) when its pipeline was derived last."""
+def used_in_last_run(params: Mapping[str, Any], root: Path = Path()) -> Overrides:
+    """The overrides that the last derived pipeline applied to `params`, the merged parameters of a profile."""
     ran = load_yaml(root / "work" / "profiles" / params["dataset"] / "params.yaml")
     found = {
         section: {key: value for key, value in ran[section].items() if value != params[section].get(key)}
@@ -68,12 +69,12 @@ def used_in_last_run(params: Mapping[str, Any], root: Path = Path()) -> Over:
     return {section: values for section, values in found.items() if values}
 
 
-def _wanted(old: Mapping[str, Any], new: Mapping[str, Any]) -> Over:
-    """By parameter, the champion's table that it should name."""
-    wanted: Over = {"sequences": {}, "identifiers": {}}
-    if _agree(old, new, "sequences", "numbering"):  # numbers of another rule may leak
+def _wanted(old: Mapping[str, Any], new: Mapping[str, Any]) -> Overrides:
+    """The champion's table that each parameter should name."""
+    wanted: Overrides = {"sequences": {}, "identifiers": {}}
+    if _agree(old, new, "sequences", "numbering"):  # ids of another numbering rule may leak
         wanted["sequences"]["previous_items"] = "sequences/items"
-        if _agree(old, new, "identifiers", "scheme", "levels"):  # codes of another kind cannot be kept
+        if _agree(old, new, "identifiers", "scheme", "levels"):  # codes of another scheme cannot be kept
             wanted["identifiers"]["previous"] = "identifiers"
     if _agree(old, new, "sequences", "user_numbers"):
         wanted["sequences"]["previous_users"] = "sequences/users"
@@ -85,7 +86,7 @@ def _agree(old: Mapping[str, Any], new: Mapping[str, Any], section: str, *keys: 
 
 
 def _nothing_new(before: Champion, params: Mapping[str, Any], root: Path) -> bool:
-    """Whether dump, parameters and the code that numbers are those that the champion was made of."""
+    """Whether dump, parameters and numbering code equal those of the champion."""
     digests = data_digests(Places(dataset=before.name, root=root), ())
     same_data = bool(digests) and digests.get("raw") == before.about.get("data", {}).get("raw")
     return same_data and _read(params) == _read(before.about["params"]) and _same_code(before.name, root)
@@ -96,7 +97,7 @@ def _read(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _same_code(name: str, root: Path) -> bool:
-    """Whether the modules of the stages that number are as the profile's lock has them."""
+    """Whether the modules of the numbering stages match the profile's `dvc.lock`."""
     path = root / "work" / "profiles" / name / "dvc.lock"
     stages = load_yaml(path).get("stages", {}) if path.is_file() else {}
     deps = [dep for stage in _NUMBERING for dep in stages.get(stage, {}).get("deps", []) if dep["path"].endswith(".py")]
@@ -107,5 +108,5 @@ def _md5(path: Path) -> str | None:
     return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() if path.is_file() else None
 
 
-def _there(kept: Over, root: Path) -> bool:
+def _there(kept: Overrides, root: Path) -> bool:
     return all((root / path).is_dir() for tables in kept.values() for path in tables.values())

@@ -1,9 +1,9 @@
-"""Champions: the promoted models of a dataset, each an immutable folder named by its content, one of them pointed at.
+"""The registry of promoted models: immutable folders named by their digest, and a pointer to the champion.
 
-Enters: the workspace of a finished run. Leaves: `models/<dataset>/champions/<digest>/`, which mirrors the repository's
-layout and can be read as a root of its own, and `models/<dataset>/champion.json`, which names one of them.
-Trade-off: files are copied, not linked, so that nothing that a stage writes can reach a champion; that costs its size.
-`modeling.serving.promoted_model` is the reading side.
+Copies the outputs of a finished run to `models/<dataset>/champions/<digest>/`, which mirrors the repository's layout,
+and writes the pointer `models/<dataset>/champion.json`. `modeling.serving.promoted_model` reads both.
+
+Trade-off: files are copied, not linked, so that no stage can modify a champion; every champion takes its full size.
 """
 
 import json
@@ -25,11 +25,11 @@ _CONTENT = (
 )  # fmt: skip
 
 
-def stage(name: str, root: Path = Path()) -> Path:
-    """Copies what a champion holds into a fresh staging folder and returns it.
+def copy_to_staging(name: str, root: Path = Path()) -> Path:
+    """Copies the files of a champion into a new staging folder and returns the folder.
 
     Raises:
-        ModelError: the trained model or its metrics are not there.
+        ModelError: the trained model or its metrics do not exist.
     """
     staging = home(name, root) / ".staging"
     shutil.rmtree(staging, ignore_errors=True)
@@ -38,7 +38,7 @@ def stage(name: str, root: Path = Path()) -> Path:
         source = root / part
         if not source.exists():
             if pattern in _NEEDED:
-                raise ModelError(f"no {part}", "a pipeline that ran to its end", "run `.venv/bin/dvc repro`")
+                raise ModelError(f"no {part}", "a completed pipeline run", "run `.venv/bin/dvc repro`")
             continue
         (staging / part).parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
@@ -49,10 +49,10 @@ def stage(name: str, root: Path = Path()) -> Path:
 
 
 def seal(name: str, staging: Path, params: Mapping[str, Any], root: Path = Path()) -> tuple[str, Path]:
-    """Names a staged folder by its content and puts it in its place; returns the digest and the folder.
+    """Renames a staged folder to the digest of its content; returns the digest and the folder.
 
-    The parameters become `params.yaml` (JSON, which is YAML) in it, the prompt templates `templates.yaml`. Sealing the
-    same content again changes nothing.
+    Adds the parameters as `params.yaml` (JSON, which is YAML) and the prompt templates as `templates.yaml`. Sealing the
+    same content again has no effect.
     """
     (staging / "params.yaml").write_text(json.dumps(params, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     if "prompts" in params:
@@ -78,9 +78,9 @@ def seal(name: str, staging: Path, params: Mapping[str, Any], root: Path = Path(
 
 
 def promote(name: str, found: str, about: Mapping[str, Any], root: Path = Path()) -> Champion:
-    """Points at a sealed folder, in one rename; whoever reads the pointer sees the old champion or the new one.
+    """Points the champion pointer at a sealed folder; readers see either the old champion or the new one.
 
-    What is said about it is kept beside the folder too, for `use`.
+    `about` is also written beside the folder, for `use`.
     """
     folder = home(name, root) / found
     check(folder, whole=True)
@@ -90,11 +90,11 @@ def promote(name: str, found: str, about: Mapping[str, Any], root: Path = Path()
 
 
 def use(name: str, prefix: str, root: Path = Path()) -> Champion:
-    """Points at a model that was promoted before, by the first digits of its digest.
+    """Points the champion pointer at a promoted model whose digest begins with `prefix`.
 
     Raises:
-        InputError: no promoted model begins so, or several do; those that there are are named.
-        ModelError: its folder is damaged.
+        InputError: no promoted model, or more than one, matches; the message lists the candidates.
+        ModelError: the model's folder is damaged.
     """
     known = [champion.digest for champion in promoted_models(name, root)]
     found = [digest for digest in known if prefix and digest.startswith(prefix)]
@@ -111,10 +111,10 @@ def use(name: str, prefix: str, root: Path = Path()) -> Champion:
 
 
 def promoted_models(name: str, root: Path = Path()) -> list[Champion]:
-    """All models that were promoted, oldest first; their folders are not checked.
+    """Lists all promoted models, oldest first, without checking their folders.
 
     Raises:
-        ModelError: what is known of one cannot be read.
+        ModelError: the description of a model cannot be read.
     """
     models = []
     for path in about_paths(name, root):
@@ -124,7 +124,7 @@ def promoted_models(name: str, root: Path = Path()) -> list[Champion]:
             about["promoted_at"] = str(about["promoted_at"])
         except (ValueError, KeyError, TypeError) as error:
             raise ModelError(
-                f"{path} that cannot be read", "what flows.retrain wrote of a champion", "restore or delete it"
+                f"{path} that cannot be read", "a description written by flows.retrain", "restore or delete it"
             ) from error
         models.append(Champion(name=name, digest=found, folder=home(name, root) / found, about=about))
     return sorted(models, key=lambda model: (model.about["promoted_at"], model.digest))

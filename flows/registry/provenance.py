@@ -1,7 +1,6 @@
-"""Which code and which data a model comes from.
+"""The provenance of a model: Git revision, and digests of the dump and of every table.
 
-Enters: the workspace. Leaves: the git revision, and digests of the dump and of every table.
-Trade-off: a table is told by its manifest, which holds the digest of every part, instead of by reading it again.
+A table is identified by the digest of its manifest, which holds the digest of every part, without reading the table.
 """
 
 import shutil
@@ -16,13 +15,13 @@ from flows.download import dump_files
 
 
 def git_state(root: Path = Path()) -> dict[str, Any]:
-    """The revision, and whether tracked files differ from it; revision None outside a repository."""
+    """The revision, and whether tracked files differ from it; both None outside of a repository."""
     git = shutil.which("git")
     if git is None:
         return {"revision": None, "dirty": None}
 
-    def ask(*words: str) -> str | None:
-        done = subprocess.run([git, *words], cwd=root, capture_output=True, text=True, check=False)  # noqa: S603
+    def ask(*arguments: str) -> str | None:
+        done = subprocess.run([git, *arguments], cwd=root, capture_output=True, text=True, check=False)  # noqa: S603
         return done.stdout.strip() if done.returncode == 0 else None
 
     revision = ask("rev-parse", "HEAD")
@@ -31,6 +30,6 @@ def git_state(root: Path = Path()) -> dict[str, Any]:
 
 
 def data_digests(places: Places, tables: Sequence[str]) -> dict[str, str]:
-    """SHA-256 of the dump's manifest and of each table's, by name; what has none is left out."""
+    """SHA-256 of the manifests of the dump and of the tables, by name; skips tables without a manifest."""
     files = {"raw": places.raw / dump_files.MANIFEST} | {name: places.table(name) / MANIFEST for name in tables}
     return {name: file_digest(path) for name, path in files.items() if path.is_file()}

@@ -1,9 +1,10 @@
-"""The quality gate: whether a challenger is promoted.
+"""The quality gate, which decides whether a challenger is promoted.
 
-Enters: both metrics files, both rankings user by user, the state of the tables. Leaves: a verdict with every check. The
-challenger is compared with the champion and with simple baselines of its own run.
-Trade-off: users whose held-out item is the same on both sides are compared pair by pair, which sees a gap that two
-separate intervals hide; where fewer than a stated share are the same, the two intervals have to do.
+Compares the challenger with the champion and with simple baselines of its own run, and checks its tables. Reads both
+metrics files, the rankings of both models and the tables; returns a verdict with every check.
+
+Trade-off: users with the same held-out item on both sides are compared in pairs, which detects differences that two
+separate confidence intervals hide. Below `min_paired_share` the gate falls back to separate intervals.
 """
 
 import math
@@ -35,52 +36,52 @@ class GateParams:
     """Parameters of the gate (section `retrain.gate`)."""
 
     family: Literal["sequential", "direct"] = "sequential"
-    """Whose prompt decides."""
+    """Family of the prompt on which the gate decides."""
     prompt: str = "A-3"
     """Key of the prompt in the metrics file."""
     metric: Literal["hr@5", "hr@10", "ndcg@5", "ndcg@10", "mrr@10"] = "ndcg@10"
-    """What must be better, by more than its 95 % noise."""
+    """Metric that must improve by more than its 95 % confidence interval."""
     baselines: tuple[Baseline, ...] = ("popularity", "item_knn", "title_bm25")
-    """Baselines of the same run that a model must not lose to: a paired 95 % interval that is wholly below 0."""
+    """Baselines of the same run that the model must not lose to, by a paired 95 % interval entirely below 0."""
     may_lose_to: tuple[Baseline, ...] = ()
-    """Those of `baselines` that a promoted model may lose to, or that its run may lack; the verdict still says so."""
-    largest_slice_fall: float = 0.2
-    """Share of the champion's value that a slice may lose."""
-    smallest_slice: int = 100
-    """Users that a slice needs on both sides to be judged."""
-    smallest_overlap: float = 0.5
-    """Share of the challenger's users that must have the same held-out item for the paired comparison."""
+    """Baselines that a promoted model may lose to, or that its run may lack; the verdict reports them."""
+    max_slice_regression: float = 0.2
+    """Maximum relative loss of a slice against the champion's value."""
+    min_slice_users: int = 100
+    """Minimum number of users of a slice, on both sides, for its check."""
+    min_paired_share: float = 0.5
+    """Minimum share of the challenger's users with the same held-out item for the paired comparison."""
     resamples: int = 1000
     """Bootstrap resamples of the paired comparison."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.largest_slice_fall <= 1 or not 0 < self.smallest_overlap <= 1:
-            raise ValueError("largest_slice_fall in [0, 1] and smallest_overlap in (0, 1] must hold")
-        if self.smallest_slice < 1 or self.resamples < 100:
-            raise ValueError("smallest_slice of at least 1 and resamples of at least 100 must hold")
+        if not 0 <= self.max_slice_regression <= 1 or not 0 < self.min_paired_share <= 1:
+            raise ValueError("max_slice_regression must be in [0, 1] and min_paired_share in (0, 1]")
+        if self.min_slice_users < 1 or self.resamples < 100:
+            raise ValueError("min_slice_users must be at least 1 and resamples at least 100")
         if others := [name for name in self.may_lose_to if name not in self.baselines]:
-            raise ValueError(f"may_lose_to names {', '.join(others)}, which baselines does not name")
+            raise ValueError(f"may_lose_to lists {', '.join(others)}, which baselines does not list")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One question of the gate: what was found, what was needed, whether it holds."""
+    """One check of the gate: what was found, what was needed, whether it passed."""
 
     name: str
     passed: bool
     found: str
     needed: str
     kind: Literal["sound", "better"]
-    """sound: a model that fails it is refused; better: a model that fails it is only not promoted."""
+    """sound: a model that fails the check is refused; better: a model that fails it is not promoted."""
     allowed: bool = False
-    """It holds only because a parameter of the gate allows it."""
+    """Whether the check passed only because a parameter of the gate allows it."""
     baseline: str | None = None
-    """The baseline that the model is compared with, if it is one."""
+    """The baseline that the model is compared with, or None."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """promote; keep (the challenger is sound but not good enough); refuse (it is not sound)."""
+    """The decision: promote; keep, if the challenger is sound but not good enough; refuse, if it is not sound."""
 
     decision: Literal["promote", "keep", "refuse"]
     checks: Sequence[Check]
@@ -89,7 +90,7 @@ class Verdict:
 
     @property
     def reason(self) -> str:
-        """The checks that failed, in one line; where all passed, what only a parameter allowed."""
+        """The failed checks in one line; if all passed, those that only a parameter allowed."""
         failed = [f"{check.name}: {check.found}, needed {check.needed}" for check in self.checks if not check.passed]
         allowed = [f"{check.name}: {check.found}" for check in self.checks if check.allowed]
         return "; ".join(failed) or "; ".join(["every check passed", *allowed])
@@ -97,25 +98,25 @@ class Verdict:
 
 @dataclass(frozen=True, kw_only=True)
 class Paired:
-    """Challenger minus champion on the same users: [mean, low, high], and how many users those are."""
+    """Challenger minus champion on the same users, as [mean, low, high], and the number of users."""
 
     difference: Sequence[float]
     num_users: int
     share: float
-    """Of the challenger's users."""
+    """Share of the challenger's users."""
 
 
 def judge(
     challenger: Block, champion: Block | None, paired: Paired | None, tables: Sequence[Check], params: GateParams
 ) -> Verdict:
-    """The verdict on `challenger`, by the content of both metrics files.
+    """Judges the challenger by the content of both metrics files.
 
     Args:
-        challenger: its `evaluate.json`.
-        champion: the champion's; None where there is none yet: the baselines alone decide.
-        paired: the comparison user by user; None where it cannot be made.
+        challenger: the challenger's `evaluate.json`.
+        champion: the champion's `evaluate.json`; None if there is no champion, so that only the baselines decide.
+        paired: the paired comparison; None if it is not possible.
         tables: the checks of the tables.
-        params: of the gate.
+        params: the parameters of the gate.
     """
     block = _block(challenger, params)
     checks = [*tables, _leak_check(challenger, params), *_baseline_checks(challenger, params)]
@@ -141,9 +142,9 @@ def _block(metrics: Block, params: GateParams) -> Block:
 
 
 def _leak_check(challenger: Block, params: GateParams) -> Check:
-    """What leaks, as `evaluate` gives its reasons; a leak of the family that decides makes a model unsound.
+    """The leakage check: a leak in the deciding family makes a model unsound.
 
-    A leak of another family is told beside it. A metrics file that does not tell families apart counts as a whole.
+    Leaks of other families are reported only. A metrics file without results per family counts as a whole.
     """
     leak: Block = challenger["leakage"]
     plain = [f"{key} {value}" for key, value in leak.items() if isinstance(value, int | float | str) and value]
@@ -158,7 +159,7 @@ def _leak_check(challenger: Block, params: GateParams) -> Check:
 
 
 def _baseline_checks(challenger: Block, params: GateParams) -> list[Check]:
-    """The challenger beside each of `params.baselines`, by the paired intervals of its own metrics file."""
+    """Compares the challenger with each of `params.baselines`, by the paired intervals in its metrics file."""
     block, measured = _block(challenger, params), challenger.get("baselines", {}).get(params.family, {})
     checks = []
     for name in params.baselines:
@@ -181,7 +182,7 @@ def _baseline_checks(challenger: Block, params: GateParams) -> list[Check]:
 
 
 def comparison(gap: Sequence[float]) -> str:
-    """A paired difference [mean, low, high] in words.
+    """Formats a paired difference [mean, low, high] in words.
 
     Example:
         >>> comparison([-0.15, -0.19, -0.1])
@@ -199,7 +200,7 @@ def comparison(gap: Sequence[float]) -> str:
 
 def _metric_check(block: Block, before: Block, paired: Paired | None, params: GateParams) -> Check:
     name = f"{params.prompt} {params.metric}"
-    if paired is not None and paired.share >= params.smallest_overlap:
+    if paired is not None and paired.share >= params.min_paired_share:
         mean, low, high = paired.difference
         found = f"{mean:+.4f} [{low:+.4f}, {high:+.4f}] on {paired.num_users} users of both"
         return Check(name=name, passed=low > 0, found=found, needed="an interval above 0", kind="better")
@@ -210,7 +211,7 @@ def _metric_check(block: Block, before: Block, paired: Paired | None, params: Ga
 
 
 def _half(block: Block, metric: str) -> float:
-    """Half the width of the 95 % interval; infinite where none was computed, so that nothing is better by chance."""
+    """Half the width of the 95 % interval; infinite if none was computed, so that no improvement passes."""
     if metric not in block.get("ci95", {}):
         return math.inf
     low, high = block["ci95"][metric]
@@ -223,22 +224,22 @@ def _slice_checks(block: Block, before: Block, params: GateParams) -> list[Check
         for label, old in parts.items():
             new = block.get("slices", {}).get(name, {}).get(label)
             metric = params.metric if params.metric in old else "ndcg@10"
-            enough = new is not None and min(old["num_users"], new["num_users"]) >= params.smallest_slice
+            enough = new is not None and min(old["num_users"], new["num_users"]) >= params.min_slice_users
             if not enough or metric not in old or not old[metric]:
                 continue
             fall = (old[metric] - new[metric]) / old[metric]
             checks.append(
                 Check(
-                    name=f"slice {name} {label} {metric}", passed=fall <= params.largest_slice_fall,
+                    name=f"slice {name} {label} {metric}", passed=fall <= params.max_slice_regression,
                     found=f"{old[metric]:.4f} to {new[metric]:.4f}", kind="better",
-                    needed=f"a fall of at most {params.largest_slice_fall:.0%}",
+                    needed=f"a fall of at most {params.max_slice_regression:.0%}",
                 )
             )  # fmt: skip
     return checks
 
 
 def compare(name: str, champion: Path, root: Path, params: GateParams) -> Paired | None:
-    """The paired comparison of the workspace `root` with the folder of the champion; None where either lacks tables."""
+    """Compares the workspace `root` with the champion's folder in pairs of users; None if either lacks tables."""
     sides = [_ranks(Places(dataset=name, root=place), params) for place in (root, champion)]
     if sides[0] is None or sides[1] is None or not sides[0].height:
         return None
@@ -253,7 +254,7 @@ def compare(name: str, champion: Path, root: Path, params: GateParams) -> Paired
 
 
 def _ranks(places: Places, params: GateParams) -> pl.DataFrame | None:
-    """user_key, item_key (the held-out item) and its rank, 0 where it is not among the predictions."""
+    """Columns user_key, item_key (the held-out item) and its rank, 0 if it is not among the predictions."""
     wanted = ("predictions", "sequences/users", "sequences/items", "sequences/interactions")
     if not all((places.table(table) / MANIFEST).is_file() and comparable(places, table) for table in wanted):
         return None
@@ -271,9 +272,9 @@ def _ranks(places: Places, params: GateParams) -> pl.DataFrame | None:
 
 
 def table_checks(name: str, tables: Sequence[str], root: Path = Path()) -> list[Check]:
-    """One check for all `tables` (paths below data/<name>), each read whole against its contract.
+    """Validates all `tables` (paths below data/<name>) against their schemas and returns one check.
 
-    A table that the schemas do not declare, is absent, or breaks a rule, fails it.
+    The check fails if a table is undeclared, missing or invalid.
     """
     places, faults = Places(dataset=name, root=root), []
     for table in tables:

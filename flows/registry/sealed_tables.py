@@ -1,7 +1,4 @@
-"""Whether the tables of a sealed champion can still be read: an older version may have sealed them.
-
-Enters: a champion's folder and the name of a table. Leaves: yes, or no with one warning.
-"""
+"""Checks whether the tables of a champion, which an older version may have sealed, match the current schemas."""
 
 import logging
 
@@ -14,14 +11,14 @@ log = logging.getLogger("vip5")
 
 
 def is_there(places: Places, table: str) -> bool:
-    """Whether `table` was written to its end."""
+    """Whether `table` is complete, that is, has a manifest."""
     return (places.table(table) / MANIFEST).is_file()
 
 
 def comparable(old: Places, table: str) -> bool:
-    """Whether a champion has `table`, in today's schema: one that was sealed by an older version cannot be compared."""
+    """Whether a champion has `table` in the current schema; logs a warning if the schema is an older one."""
     try:
         return is_there(old, table) and read_table(old.table(table), schema.by_name(table)) is not None
     except TableError as error:
-        log.warning("the champion's %s is left out: %s", table, error.found)
+        log.warning("skipping the champion's %s: %s", table, error.found)
         return False

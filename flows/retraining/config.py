@@ -1,7 +1,7 @@
-"""One retrain as a value: what, where, with which parameters, and whom to tell.
+"""The configuration of one retrain: dataset, parameters, root folder and log function.
 
-Enters: a data set's name and `params.yaml`. Leaves: a `Run`, or what is wrong with the parameters.
-Trade-off: everything that can be wrong with the parameters is told here, before a lock is taken or a byte is fetched.
+Reads `params.yaml` and the profile of the dataset. Every parameter is validated here, before the workspace lock is
+taken or anything is downloaded.
 """
 
 import logging
@@ -14,7 +14,7 @@ from features.runtime.params import build, load_yaml
 from features.runtime.profiles import merged
 from features.runtime.stage import Places
 from flows.download import sources
-from flows.execution.subprocesses import Tell
+from flows.execution.subprocesses import Report
 from flows.registry.quality_gate import GateParams
 
 log = logging.getLogger("vip5")
@@ -25,50 +25,50 @@ class RetrainParams:
     """Parameters of a retrain (section `retrain`)."""
 
     photos: bool = False
-    """Fetch the photos of new items, where the data set has a photo folder."""
-    keep_numbers: bool = True
-    """Users and items that the champion knows keep their numbers (a profile's line only)."""
+    """Download the photos of new items; requires a photo folder in the dataset's entry."""
+    keep_ids: bool = True
+    """Keep the ids of users and items that the champion knows. Applies to pipelines of a profile only."""
     recommend: bool = True
-    """Seal the top items of every user, by the complete histories, with the model."""
+    """Compute the top items of every user from complete histories and seal them with the model."""
     push: bool = False
-    """`dvc push` before the model is promoted."""
+    """Run `dvc push` before the model is promoted."""
     wait_seconds: float = 0.0
-    """How long a second run waits for the first; 0: it leaves at once."""
+    """Seconds to wait for a run in progress; 0 fails immediately."""
     gate: GateParams = field(default_factory=GateParams)
-    """When a challenger replaces the champion."""
+    """Parameters of the quality gate."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One retrain: what, where, how, and whom to tell."""
+    """The configuration of one retrain."""
 
     name: str
     run_id: str
     root: Path
     params: Mapping[str, Any]
-    how: RetrainParams
-    tell: Tell = log.info
+    config: RetrainParams
+    report: Report = log.info
 
     @property
-    def is_root_line(self) -> bool:
-        """Whether the data set is that of the repository's own params.yaml."""
+    def is_root_pipeline(self) -> bool:
+        """Whether the dataset is the one that the root `params.yaml` names."""
         return bool(load_yaml(self.root / "params.yaml")["dataset"] == self.name)
 
     @property
     def places(self) -> Places:
-        """Where the data set's files lie."""
+        """Paths of the dataset's files."""
         return Places(dataset=self.name, root=self.root)
 
 
-def prepare(name: str, run_id: str, root: Path = Path(), tell: Tell = log.info) -> Run:
-    """The run, its parameters checked; nothing is written.
+def prepare(name: str, run_id: str, root: Path = Path(), report: Report = log.info) -> Run:
+    """Validates the parameters and returns the run; writes nothing.
 
     Raises:
-        ParamsError: no such data set or profile, or a wrong parameter.
+        ParamsError: the dataset or profile does not exist, or a parameter is invalid.
     """
-    own = load_yaml(root / "params.yaml")
-    params = own if own["dataset"] == name else merged([name], root)
+    root_params = load_yaml(root / "params.yaml")
+    params = root_params if root_params["dataset"] == name else merged([name], root)
     sources.dataset_of(name, {"datasets": params["datasets"]})
-    sources.fetching(params)
-    how = build(RetrainParams, params.get("retrain") or {}, where="retrain")
-    return Run(name=name, run_id=run_id, root=root, params=params, how=how, tell=tell)
+    sources.ingest_params(params)
+    config = build(RetrainParams, params.get("retrain") or {}, where="retrain")
+    return Run(name=name, run_id=run_id, root=root, params=params, config=config, report=report)

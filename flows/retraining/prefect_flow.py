@@ -1,8 +1,10 @@
-"""The Prefect flow of a retrain: each step a task, and what came of it as artifacts.
+"""The Prefect flow of a retrain: every step runs as a task, and the results become artifacts.
 
-Enters: a data set's name. Leaves: the result of `flows.retraining.steps`; on Prefect's page the verdict, a table of the
-gate, a plot, a drift report and links; in the terminal of `flows.serve` the beginning and the end.
-Trade-off: a task is made around each plain function as it is called, so the order of the steps stands in one place.
+Publishes the verdict, the gate's checks, a plot, a drift report and links as Prefect artifacts, and logs the start and
+end of a served run in the terminal of `flows.serve`.
+
+Trade-off: each plain function is wrapped in a task when it is called, so that `flows.retraining.steps` alone defines
+the order of the steps.
 """
 
 # ruff: noqa: TID253 - this module is the door to Prefect; flows.retrain imports it late
@@ -25,59 +27,59 @@ from prefect.logging import get_run_logger
 
 from features.errors import GateError
 from flows.execution.run_log import read_history
-from flows.execution.workspace_lock import only_one
-from flows.orchestration.run_messages import Told, told
+from flows.execution.workspace_lock import workspace_lock
+from flows.orchestration.run_messages import RunReport, report_run
 from flows.registry.findings import drift_rows, gate_rows
 from flows.registry.interval_plot import interval_plot
 from flows.retraining.config import Run, prepare
-from flows.retraining.step_timer import ending, table, timed, verdict_lines
+from flows.retraining.step_timer import result_lines, table, timed_steps, verdict_lines
 from flows.retraining.steps import Result
 from flows.retraining.steps import retrain as run_steps
 
 
 @flow(name="retrain", flow_run_name="retrain {name}")
 def retrain(name: str, wait_seconds: float | None = None) -> Result:
-    """Retrains data set `name`; returns how it ended.
+    """Retrains dataset `name` and returns the result.
 
     Args:
-        name: the dataset of params.yaml, or a profile.
-        wait_seconds: how long to wait for a run that is under way; None for what params.yaml says.
+        name: the dataset of `params.yaml`, or a profile.
+        wait_seconds: seconds to wait for a run in progress; None uses `retrain.wait_seconds` of `params.yaml`.
     """
     context = FlowRunContext.get()
     assert context is not None  # noqa: S101 - inside a flow there is one
     assert context.flow_run is not None  # noqa: S101
     page = get_run_logger().info
-    with told(f"retrain-{name}", context.flow_run, page, stopped="the champion stays") as terminal:
-        run = prepare(name, run_id=context.flow_run.id.hex[-12:], tell=terminal.log)
+    with report_run(f"retrain-{name}", context.flow_run, page, stopped="the champion stays") as terminal:
+        run = prepare(name, run_id=context.flow_run.id.hex[-12:], report=terminal.log)
         if wait_seconds is not None:
-            run = replace(run, how=replace(run.how, wait_seconds=wait_seconds))
+            run = replace(run, config=replace(run.config, wait_seconds=wait_seconds))
         if overtaken(run, context.flow_run.expected_start_time):
             reason = "a run that began after this one was due has ended"
             result = Result(decision="missed", reason=reason, champion=None)
-            terminal.lines = ending(result, [])
+            terminal.lines = result_lines(result, [])
             return result
         try:
             result = _retrain(run, terminal)
         except GateError as error:
             terminal.lines = verdict_lines(run)
-            show_words(run, ["refused", str(error)], terminal.lines)
+            publish_summary(run, ["refused", str(error)], terminal.lines)
             raise
         verdict = verdict_lines(run)
-        show(run, result, verdict)
-        terminal.lines = ending(result, verdict)
+        publish_result(run, result, verdict)
+        terminal.lines = result_lines(result, verdict)
         return result
 
 
-def _retrain(run: Run, terminal: Told) -> Result:
-    """Every step as a task, one retrain at a time; the table of the steps at its end, however that is."""
+def _retrain(run: Run, terminal: RunReport) -> Result:
+    """Runs every step as a task under the workspace lock; publishes the table of steps even after a failure."""
     steps: list[dict[str, Any]] = []
-    with only_one(run.run_id, run.name, run.root, wait_seconds=run.how.wait_seconds):
+    with workspace_lock(run.run_id, run.name, run.root, wait_seconds=run.config.wait_seconds):
         try:
-            return run_steps(run, _as_tasks(timed(steps, terminal.who if terminal.served else "retrain")))
+            return run_steps(run, _as_tasks(timed_steps(steps, terminal.who if terminal.served else "retrain")))
         finally:
             lines = table(run, steps)
             for line in lines:
-                terminal.aside(line)
+                terminal.log_detail(line)
             create_markdown_artifact(
                 "\n".join(["```", *lines, "```"]), key=_key(run, "run"), description=f"Steps of {run.run_id}"
             )
@@ -94,9 +96,9 @@ def _as_tasks(step: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def overtaken(run: Run, due: datetime | None) -> bool:
-    """Whether a run of the same data set that began after `due` has already ended well: this one was missed.
+    """Whether a run of the same dataset that started after `due` has already completed.
 
-    When a scheduler comes back after days, every run that it missed is late; only the first does the work.
+    A scheduler that was down for days starts every missed run; only the first of them does the work.
     """
     if due is None:
         return False
@@ -104,20 +106,20 @@ def overtaken(run: Run, due: datetime | None) -> bool:
     return any(datetime.fromisoformat(line["started"]) > due for line in ended)
 
 
-def show_words(run: Run, words: Sequence[str], verdict: Sequence[str]) -> None:
-    """The result in words: the verdict on the model first, then what was decided."""
-    first, *rest = words
+def publish_summary(run: Run, summary: Sequence[str], verdict: Sequence[str]) -> None:
+    """Publishes the verdict on the model and the decision as a Markdown artifact."""
+    first, *rest = summary
     lines = [*verdict, f"## {run.name}: {first}", *rest]
     create_markdown_artifact("\n\n".join(lines), key=_key(run, "result"), description=f"Retrain of {run.name}")
 
 
-def show(run: Run, result: Result, verdict: Sequence[str]) -> None:
-    """The result as artifacts: words, gate, plot, drift, links to the pages."""
+def publish_result(run: Run, result: Result, verdict: Sequence[str]) -> None:
+    """Publishes the result as artifacts: decision, gate, plot, drift and links to the pages."""
     champion = result.champion.digest if result.champion else "none"
-    show_words(run, [result.outcome, result.reason, f"Champion: `{champion}`"], verdict)
+    publish_summary(run, [result.outcome, result.reason, f"Champion: `{champion}`"], verdict)
     if result.verdict is not None:
         create_table_artifact(gate_rows(result.verdict), key=_key(run, "gate"), description="What the gate found")
-    picture = interval_plot(run.places, run.how.gate)
+    picture = interval_plot(run.places, run.config.gate)
     if picture is not None:
         create_image_artifact(image_url=picture, key=_key(run, "plot"), description="VIP5 beside the baselines")
     if result.drift:

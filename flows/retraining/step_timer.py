@@ -1,7 +1,4 @@
-"""Times the steps of a retrain and says in lines how it went.
-
-Enters: steps as they run, and a result. Leaves: lines of text.
-"""
+"""Times the steps of a retrain and formats its result as text lines."""
 
 import json
 import logging
@@ -16,13 +13,13 @@ from flows.retraining.steps import Result, stage_log
 log = logging.getLogger("vip5")
 
 
-def ending(result: Result, verdict: Sequence[str]) -> list[str]:
-    """How a run ended, in lines: what was decided and why, and the verdict on the model."""
+def result_lines(result: Result, verdict: Sequence[str]) -> list[str]:
+    """The decision, its reason and the verdict on the model, as lines."""
     return [f"{result.outcome} ({result.reason})", *verdict]
 
 
 def verdict_lines(run: Run) -> list[str]:
-    """What the last evaluation says of the model in words; none where it says nothing."""
+    """The verdict of the last evaluation; empty if `evaluate.json` has none."""
     path = run.places.metrics("evaluate.json")
     try:
         found = json.loads(path.read_text(encoding="utf-8")).get("verdict")
@@ -31,8 +28,8 @@ def verdict_lines(run: Run) -> list[str]:
     return [str(line) for line in found] if isinstance(found, list) else []
 
 
-def timed(steps: list[dict[str, Any]], who: str = "retrain") -> Callable[..., Any]:
-    """A step runner that notes name, seconds and state of each step in `steps`, and tells that it begins."""
+def timed_steps(steps: list[dict[str, Any]], who: str = "retrain") -> Callable[..., Any]:
+    """Returns a step runner that logs each step's start and appends its name, seconds and state to `steps`."""
 
     def step(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
         log.info("%s: %s", who, name)
@@ -48,5 +45,5 @@ def timed(steps: list[dict[str, Any]], who: str = "retrain") -> Callable[..., An
 
 
 def table(run: Run, steps: Sequence[dict[str, Any]]) -> list[str]:
-    """The lines of the run's summary table."""
+    """The run's summary table, as lines."""
     return summary(steps, read_lines(stage_log(run)))

@@ -1,9 +1,10 @@
-"""The steps of a retrain as plain functions, and their order: everything that can fail comes before the pointer moves.
+"""The steps of a retrain as plain functions, in the order in which they run.
 
-Enters: a dataset's name and `params.yaml`. Leaves: a new champion or the old one, the gate's verdict in
-`metrics/<name>/gate.json`, and a line in `metrics/history.jsonl`. Trade-off: the challenger is sealed with its
-predictions, and pushed, before it is promoted, so that a champion is never without them; a challenger that then fails
-leaves a folder that nobody points at.
+Writes the gate's verdict to `metrics/<name>/gate.json`, one line to `metrics/history.jsonl`, and moves the champion
+pointer last. Every step that can fail runs before the pointer moves.
+
+Trade-off: the challenger is sealed with its predictions, and pushed, before it is promoted, so that a champion always
+has both. A challenger that fails after sealing leaves a folder that no pointer names.
 """
 
 import json
@@ -31,12 +32,15 @@ from modeling.serving import promoted_model
 from modeling.serving.promoted_model import Champion
 
 StepRunner = Callable[..., Any]
-"""Called as step(name, function, *arguments); runs the function and returns what it returns."""
+"""Called as `step(name, function, *arguments)`; returns the result of `function(*arguments)`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """How a retrain ended: promote, keep, refuse or unchanged; the champion that now stands."""
+    """The outcome of a retrain and the champion after it.
+
+    `decision` is promote, keep, refuse, unchanged or missed.
+    """
 
     decision: str
     reason: str
@@ -46,7 +50,7 @@ class Result:
 
     @property
     def outcome(self) -> str:
-        """How it ended, for people."""
+        """The decision in words."""
         if self.decision == "keep" and self.champion is None:
             return "not promoted; there is no champion yet"
         return {
@@ -56,11 +60,11 @@ class Result:
 
 
 def retrain(run: Run, step: StepRunner) -> Result:
-    """Runs every step in order through `step`; a failure of any leaves the champion as it was.
+    """Runs every step in order through `step`. A failed step leaves the champion unchanged.
 
     Raises:
-        GateError: the challenger is not sound; after the report was written.
-        VIP5Error: a step failed; a line in the history says which.
+        GateError: the challenger is refused; raised after the report is written.
+        VIP5Error: a step failed; the history records which.
     """
     started = datetime.now(UTC)
     try:
@@ -72,16 +76,16 @@ def retrain(run: Run, step: StepRunner) -> Result:
     if result.decision == "refuse":
         stays = "no model was promoted" if result.champion is None else "the champion stays"
         raise GateError(
-            f"a model that must not be promoted ({result.reason})", "one that neither leaks nor breaks a contract",
+            f"a model that must not be promoted ({result.reason})", "a model without leakage or contract violations",
             f"correct the data or the pipeline, then retrain; {stays}",
         )  # fmt: skip
     return result
 
 
 def _steps(run: Run, step: StepRunner) -> Result:
-    step("ingest", bring_in, run)
-    if run.how.photos:
-        step("photos", bring_photos, run)
+    step("ingest", ingest_files, run)
+    if run.config.photos:
+        step("photos", ingest_photos, run)
     step("reproduce", reproduce, run)
     before = promoted_model.current(run.name, run.root)
     drift = step("drift", find_drift, run, before)
@@ -93,23 +97,23 @@ def _steps(run: Run, step: StepRunner) -> Result:
             decision=verdict.decision, reason=verdict.reason, champion=before, verdict=verdict, drift=drift
         )  # fmt: skip
     found = step("seal", seal, run)
-    if run.how.push:
+    if run.config.push:
         step("push", push, run)
     champion = step("promote", promote, run, found, verdict)
     return Result(decision="promote", reason=verdict.reason, champion=champion, verdict=verdict, drift=drift)
 
 
 def _same(run: Run, before: Champion) -> bool:
-    """Whether model and metrics are the champion's; the same model with other metrics must pass the gate again."""
+    """Whether model and metrics equal the champion's; the same model with different metrics passes the gate again."""
     old = before.places
     model = before.about["model"] == promoted_model.model_digest(run.name, run.root)
     return model and _metrics(old) == _metrics(run.places)
 
 
-def bring_in(run: Run) -> list[str]:
-    """Fetches what is new where the data set has addresses; returns the names of the files that changed."""
+def ingest_files(run: Run) -> list[str]:
+    """Downloads new files of a dataset that has URLs; returns the names of the files that changed."""
     dataset = sources.dataset_of(run.name, run.params)
-    if run.is_root_line and run.name == "sample":
+    if run.is_root_pipeline and run.name == "sample":
         return []
     if any(file not in dataset.urls for file in dataset.files):
         dump_files.check_arrived(run.name, dataset.files, run.root)
@@ -118,8 +122,8 @@ def bring_in(run: Run) -> list[str]:
     return _publish(run)
 
 
-def bring_photos(run: Run) -> dict[str, int]:
-    """Fetches the photos that are not here yet, once the catalogue is known; returns how many had which outcome."""
+def ingest_photos(run: Run) -> dict[str, int]:
+    """Reproduces the catalogue, downloads its missing photos and returns the number of photos by outcome."""
     reproduce(run, "sequences")
     counts = sources.fetch_photos(run.name, run.params, run.root)
     _publish(run)
@@ -136,24 +140,24 @@ def _publish(run: Run) -> list[str]:
 
 
 def reproduce(run: Run, target: str | None = None) -> None:
-    """`dvc repro`, of the whole line or of one stage and what it needs."""
+    """Runs `dvc repro` for the whole pipeline, or for one stage and its dependencies."""
     more = {"VIP5_RUN": run.run_id, "VIP5_RUN_LOG": str(stage_log(run).absolute())}
     stage_log(run).parent.mkdir(parents=True, exist_ok=True)
-    if run.is_root_line:
-        dvc(["repro", *([target] if target else [])], run.root, run.tell, more=more)
+    if run.is_root_pipeline:
+        dvc(["repro", *([target] if target else [])], run.root, run.report, more=more)
         return
-    line = derived_pipeline.write_line([run.name], run.root)
-    words = [f"{line.as_posix()}:{target}"] if target else [line.as_posix()]
-    dvc(["repro", *words], run.root, run.tell, more=more | derived_pipeline.settings(run.root))
+    pipeline = derived_pipeline.write_pipeline([run.name], run.root)
+    targets = [f"{pipeline.as_posix()}:{target}"] if target else [pipeline.as_posix()]
+    dvc(["repro", *targets], run.root, run.report, more=more | derived_pipeline.settings(run.root))
 
 
 def stage_log(run: Run) -> Path:
-    """Where the stages of a run write one JSON line each."""
+    """The file to which each stage of a run appends one JSON line."""
     return run.root / "work" / "runs" / run.run_id / "stages.jsonl"
 
 
 def find_drift(run: Run, before: Champion | None) -> dict[str, Any] | None:
-    """How the tables differ from the champion's; also written to `reports/<name>/drift.json`."""
+    """Compares the tables with the champion's and writes `reports/<name>/drift.json`; None without a champion."""
     if before is None:
         return None
     drift = {"champion": before.digest, **drift_between(before.places, run.places)}
@@ -164,24 +168,24 @@ def find_drift(run: Run, before: Champion | None) -> dict[str, Any] | None:
 
 
 def gate(run: Run, before: Champion | None) -> Verdict:
-    """The verdict on what the workspace holds."""
+    """Judges the model in the workspace."""
     new = _metrics(run.places)
     old = None if before is None else _metrics(before.places)
-    paired = None if before is None else compare(run.name, before.folder, run.root, run.how.gate)
+    paired = None if before is None else compare(run.name, before.folder, run.root, run.config.gate)
     checks = table_checks(run.name, tables_of(run), run.root)
-    return judge(new, old, paired, checks, run.how.gate)
+    return judge(new, old, paired, checks, run.config.gate)
 
 
 def _metrics(places: Places) -> dict[str, Any]:
     path = places.metrics("evaluate.json")
     if not path.is_file():
-        raise InputError(f"no metrics file {path}", "a line that ran to its end", "run `.venv/bin/dvc repro`")
+        raise InputError(f"no metrics file {path}", "a completed pipeline run", "run `.venv/bin/dvc repro`")
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return found
 
 
 def tables_of(run: Run) -> list[str]:
-    """The tables that the line makes, as paths below data/<name>."""
+    """The tables that the pipeline writes, as paths below `data/<name>`."""
     stages = load_yaml(run.root / "dvc.yaml")["stages"].values()
     outs = [str(out).replace("${dataset}", run.name) for stage in stages for out in stage.get("outs", [])]
     own = f"data/{run.name}/"
@@ -189,30 +193,30 @@ def tables_of(run: Run) -> list[str]:
 
 
 def seal(run: Run) -> str:
-    """Puts model, tables, metrics and the top items of every user into a folder named by its content."""
-    staging = model_registry.stage(run.name, run.root)
-    if run.how.recommend:
-        words = ["-m", "modeling.recommend_all", "--root", str(staging.absolute()), "--params", _params_path(run)]
-        if code := stream([sys.executable, *words], run.root, run.tell):
-            raise GateError(f"recommendations that ended with exit code {code}", "0", "see its lines above")
+    """Copies model, tables, metrics and top items of every user into a folder named by its digest."""
+    staging = model_registry.copy_to_staging(run.name, run.root)
+    if run.config.recommend:
+        command = ["-m", "modeling.recommend_all", "--root", str(staging.absolute()), "--params", _params_path(run)]
+        if code := stream([sys.executable, *command], run.root, run.report):
+            raise GateError(f"modeling.recommend_all with exit code {code}", "exit code 0", "see its output above")
     digest, _ = model_registry.seal(run.name, staging, run.params, run.root)
     return digest
 
 
 def _params_path(run: Run) -> str:
-    path = Path("params.yaml") if run.is_root_line else Path("work/profiles") / run.name / "params.yaml"
+    path = Path("params.yaml") if run.is_root_pipeline else Path("work/profiles") / run.name / "params.yaml"
     return path.as_posix()
 
 
 def push(run: Run) -> None:
-    """`dvc push` of the line's outputs to the default remote."""
-    dvc(["push"], run.root, run.tell, more=None if run.is_root_line else derived_pipeline.settings(run.root))
+    """Pushes the pipeline's outputs to the default DVC remote."""
+    dvc(["push"], run.root, run.report, more=None if run.is_root_pipeline else derived_pipeline.settings(run.root))
 
 
 def promote(run: Run, digest: str, verdict: Verdict) -> Champion:
-    """Moves the pointer to the sealed folder."""
+    """Points the champion pointer at the sealed folder and records how the model was made."""
     metrics = _metrics(run.places)
-    params = run.how.gate
+    params = run.config.gate
     about = {
         "run": run.run_id,
         "promoted_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -220,7 +224,7 @@ def promote(run: Run, digest: str, verdict: Verdict) -> Champion:
         "metrics": {params.family: metrics[params.family], "leakage": metrics["leakage"]},
         "gate": [asdict(check) for check in verdict.checks],
         "params": run.params,
-        "numbers_kept_from": {} if run.is_root_line else used_in_last_run(run.params, run.root),
+        "numbers_kept_from": {} if run.is_root_pipeline else used_in_last_run(run.params, run.root),
         "data": data_digests(run.places, tables_of(run)),
         "git": git_state(run.root),
     }
@@ -228,24 +232,27 @@ def promote(run: Run, digest: str, verdict: Verdict) -> Champion:
 
 
 def report(run: Run, started: datetime, result: Result) -> dict[str, Any]:
-    """Says what was found, writes the verdict to `metrics/<name>/gate.json` and the line in the history; returns it."""
+    """Logs the findings, writes `metrics/<name>/gate.json`, appends the entry to the history and returns it."""
     line = _line(run, started, result.decision, result.reason)
     if result.verdict is not None:
-        line |= {"metric": f"{run.how.gate.prompt} {run.how.gate.metric}", "challenger": result.verdict.challenger,
-                 "champion": result.verdict.champion}  # fmt: skip
+        line |= {
+            "metric": f"{run.config.gate.prompt} {run.config.gate.metric}",
+            "challenger": result.verdict.challenger,
+            "champion": result.verdict.champion,
+        }
         findings.write_verdict(run.name, run.root, line, result.verdict)
-        _tell(run, findings.gate_lines(result.verdict))
+        _report_lines(run, findings.gate_lines(result.verdict))
     if result.drift is not None:
         line["drift"] = result.drift["summary"]
-        _tell(run, findings.drift_lines(result.drift, result.drift["champion"]))
+        _report_lines(run, findings.drift_lines(result.drift, result.drift["champion"]))
     line["digest"] = result.champion.digest if result.champion else None
     append_history(run.root, line)
     return line
 
 
-def _tell(run: Run, lines: Sequence[str]) -> None:
+def _report_lines(run: Run, lines: Sequence[str]) -> None:
     for line in lines:
-        run.tell(line)
+        run.report(line)
 
 
 def _line(run: Run, started: datetime, decision: str, reason: str) -> dict[str, Any]:

@@ -1,8 +1,9 @@
-"""The deployments of `flows.serve` and the process that starts their runs.
+"""The deployments of `flows.serve` and the process that starts their runs, each in a process of its own.
 
-Enters: data sets, a schedule, and PREFECT_API_URL of a server that answers. Leaves: runs, each a process of its own.
-Trade-off: Prefect's runner is used as it is, except that a signal asks it to stop in its own event loop: Prefect's own
-handler waits for another loop, which the runner's client does not belong to.
+Requires PREFECT_API_URL of a running server.
+
+Trade-off: Prefect's runner is subclassed so that a signal stops it in its own event loop; Prefect's handler waits for
+another loop, to which the runner's client does not belong.
 """
 
 # ruff: noqa: TID253 - this module is the door to Prefect; flows.serve starts it as a process
@@ -62,68 +63,71 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def deployments(names: Sequence[str], cron: str, timezone: str = "UTC") -> list[Any]:
-    """Of every data set an ingest, run on demand, and a retrain on schedule, of which one runs at a time.
+    """For each dataset: an on-demand ingest and a scheduled retrain, each limited to one run at a time.
 
-    A retrain that is due while another of the same data set runs is cancelled at once: the schedule comes again.
+    A retrain that is due while another one of the same dataset runs is cancelled; it is due again by schedule.
     """
     alone = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
     made: list[Any] = []
     for name in names:
-        told = {"name": name}
+        parameters = {"name": name}
         made += [
-            ingest.to_deployment(f"ingest-{name}", parameters=told, concurrency_limit=alone),
+            ingest.to_deployment(f"ingest-{name}", parameters=parameters, concurrency_limit=alone),
             retrain.to_deployment(
-                f"retrain-{name}", parameters=told, concurrency_limit=alone, schedule=Cron(cron, timezone=timezone)
+                f"retrain-{name}",
+                parameters=parameters,
+                concurrency_limit=alone,
+                schedule=Cron(cron, timezone=timezone),
             ),
         ]
     return made
 
 
 class _Runner(Runner):
-    """Prefect's runner, asked to stop in its own event loop."""
+    """Prefect's runner, which a signal stops in its own event loop."""
 
-    def __init__(self, **how: Any) -> None:
-        super().__init__(**how)
-        self.loop, self.told = asyncio.get_running_loop(), asyncio.Event()
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.loop, self.stop_requested = asyncio.get_running_loop(), asyncio.Event()
 
     def handle_sigterm(self, *_: Any, **__: Any) -> None:
-        """What Prefect installs for SIGTERM when it starts."""
-        self.loop.call_soon_threadsafe(self.told.set)
+        """The handler that Prefect installs for SIGTERM."""
+        self.loop.call_soon_threadsafe(self.stop_requested.set)
 
 
 async def _serve(made: Sequence[Any], poll: float | None, opening: Sequence[str]) -> None:
     runner = _Runner(pause_on_shutdown=False, limit=_AT_ONCE, query_seconds=poll, prefetch_seconds=1)
-    logging.getLogger("prefect.runner.state_proposer").addFilter(_tell_cancelled)
+    logging.getLogger("prefect.runner.state_proposer").addFilter(_log_cancelled)
     signal.signal(signal.SIGTERM, runner.handle_sigterm)
     ids = [await runner.aadd_deployment(one) for one in made]
     if poll is not None:
         await _end_dead_runs(ids)
     work = asyncio.create_task(runner.start())
-    told = asyncio.create_task(runner.told.wait())
+    stopping = asyncio.create_task(runner.stop_requested.wait())
     for line in opening:
         log.info("serve: %s", line)
-    await asyncio.wait({work, told}, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
     if not work.done():
         while not runner.started:
             await asyncio.sleep(0.1)
         await runner.astop()
-    told.cancel()
+    stopping.cancel()
     await work
 
 
-def _tell_cancelled(record: logging.LogRecord) -> bool:
-    """Tells the terminal of a run that Prefect cancels before it begins; nobody else would."""
+def _log_cancelled(record: logging.LogRecord) -> bool:
+    """Logs a run that Prefect cancels before it starts, which is not logged otherwise."""
     if isinstance(record.args, tuple) and len(record.args) == 2 and record.args[1] == StateType.CANCELLED.value:
         run = str(record.args[0]).replace("-", "")[-12:]
-        log.info("serve: run %s was cancelled: another one of the same kind and data set is under way", run)
+        log.info("serve: run %s was cancelled: another run of the same flow and dataset is in progress", run)
     return True
 
 
 async def _end_dead_runs(ids: Sequence[UUID]) -> None:
-    """Tells our own server that the runs which it believes to be under way died with the flows.serve before this one.
+    """Marks runs that the server considers active as crashed; they died with the previous `flows.serve`.
 
-    A run that is killed tells nobody; its slot would be taken until its lease expires, and its page would say
-    "running" for good.
+    A killed run does not report its end: its slot would stay occupied until its lease expires, and its page would show
+    "running" forever.
     """
     under_way = FlowRunFilterStateType(any_=[StateType.PENDING, StateType.RUNNING, StateType.CANCELLING])
     async with get_client() as client:
@@ -137,7 +141,7 @@ async def _end_dead_runs(ids: Sequence[UUID]) -> None:
 
 @contextmanager
 def _profile(address: str, *, wanted: bool) -> Iterator[None]:
-    """Leaves the address in Prefect's profiles of this folder, so that `prefect` typed here finds the server."""
+    """Writes the server's URL to this folder's Prefect profiles, so that the `prefect` command finds the server."""
     if not wanted:
         yield
         return
@@ -150,7 +154,7 @@ def _profile(address: str, *, wanted: bool) -> Iterator[None]:
 
 
 def _activate(name: str | None, address: str | None) -> None:
-    """Makes `name` the active profile; the one with the server's address is there only while there is an address."""
+    """Activates profile `name`; adds the profile of the server if `address` is given, and deletes it otherwise."""
     found = load_profiles()
     if prefect_env.SERVED in found.names:
         found.remove_profile(prefect_env.SERVED)
@@ -161,7 +165,7 @@ def _activate(name: str | None, address: str | None) -> None:
 
 
 def _opening(arguments: argparse.Namespace) -> list[str]:
-    """The first lines: what is offered and when, where the page is, what can be typed."""
+    """The first lines of output: deployments, schedule, the page's URL and the command that triggers a run."""
     due = next_due(arguments.cron, arguments.timezone)
     when = f'by "{arguments.cron}" ({arguments.timezone}), next on {due:%A, %d %B %Y, %H:%M}'
     lines = []

@@ -1,8 +1,7 @@
-"""When a schedule is due: checked with the parser that Prefect itself uses, without importing Prefect.
+"""Validates a cron schedule and computes when it is due, with Prefect's parser but without importing Prefect.
 
-Enters: five fields of cron and the name of a time zone. Leaves: the next moment, or one line that says what is wrong.
-Trade-off: Prefect keeps its own copy of croniter; it is loaded by its path, because importing Prefect takes seconds and
-would read its settings too early.
+Trade-off: Prefect's vendored croniter is loaded by path, because importing Prefect takes seconds and reads its settings
+too early.
 """
 
 import importlib.util
@@ -19,17 +18,17 @@ from features.runtime.params import nearest
 
 
 def next_due(cron: str, timezone: str, after: datetime | None = None) -> datetime:
-    """The next moment at which the schedule is due.
+    """Returns the next time at which the schedule is due.
 
     Raises:
-        ParamsError: no such time zone, no schedule, or one that is never due.
+        ParamsError: the time zone or the schedule is invalid, or the schedule is never due.
 
     Example:
         >>> str(next_due("0 3 * * 1", "UTC", datetime.fromisoformat("2026-11-28T12:00:00+00:00")))
         '2026-11-30 03:00:00+00:00'
     """
     if timezone not in available_timezones():
-        raise ParamsError(f"time zone {timezone!r}", _near(timezone), "give --timezone such a name")
+        raise ParamsError(f"time zone {timezone!r}", _near(timezone), "correct --timezone")
     croniter = _parser().croniter
     unsupported = any(field.lower() in {"r", "h"} for field in cron.split())
     if unsupported or not croniter.is_valid(cron):
@@ -40,7 +39,7 @@ def next_due(cron: str, timezone: str, after: datetime | None = None) -> datetim
         found: Any = croniter(cron, after or datetime.now(ZoneInfo(timezone))).get_next(datetime)
     except ValueError as error:
         raise ParamsError(f"schedule {cron!r}, which is never due", "a day that exists", "change it") from error
-    assert isinstance(found, datetime)  # noqa: S101 - what was asked for
+    assert isinstance(found, datetime)  # noqa: S101 - the requested type
     return found
 
 
@@ -50,15 +49,15 @@ def _near(timezone: str) -> str:
     if same:
         return same[0]
     last = {name.rpartition("/")[2]: name for name in known}
-    told = nearest(timezone.rpartition("/")[2], list(last))
-    if "nearest" not in told:
+    near = nearest(timezone.rpartition("/")[2], list(last))
+    if "nearest" not in near:
         return "a name such as UTC or Europe/Zurich"
-    return f"{', '.join(last[name] for name in told.partition(' (')[0].split(', '))} (the nearest known)"
+    return f"{', '.join(last[name] for name in near.partition(' (')[0].split(', '))} (the nearest known)"
 
 
 @cache
 def _parser() -> ModuleType:
-    """Prefect's copy of croniter."""
+    """Loads Prefect's vendored copy of croniter."""
     prefect = importlib.util.find_spec("prefect")
     assert prefect is not None  # noqa: S101 - it is a dependency
     assert prefect.origin is not None  # noqa: S101

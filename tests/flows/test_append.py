@@ -1,4 +1,4 @@
-"""A month of reviews is appended: what was numbered keeps its number."""
+"""After a month of reviews is appended, known users and items keep their ids."""
 
 import gzip
 import json
@@ -85,7 +85,7 @@ def test_new_users_are_numbered_after_the_known_ones(before: Path, tmp_path: Pat
     assert {key: afresh[key] for key in known} != known
 
 
-def test_the_same_data_with_the_numbers_kept_gives_the_same_bytes(before: Path, tmp_path: Path) -> None:
+def test_same_data_with_kept_ids_gives_the_same_bytes(before: Path, tmp_path: Path) -> None:
     after = numbered(tmp_path, OLD, before)
     assert items_of(after) == items_of(before)
     for table in ("items", "users", "interactions"):
@@ -101,7 +101,7 @@ def test_an_item_that_left_keeps_its_number_without_interactions(before: Path, t
     assert (gone["num_interactions"], gone["num_train"]) == (0, 0)
 
 
-def test_users_who_left_leave_no_row_and_the_others_keep_their_numbers(before: Path, tmp_path: Path) -> None:
+def test_users_who_left_have_no_row_and_others_keep_their_ids(before: Path, tmp_path: Path) -> None:
     known = users_of(before)
     without = [line for line in OLD if '"U3"' not in line and '"U7"' not in line]
     after = users_of(numbered(tmp_path / "fewer", without, before))
@@ -115,7 +115,7 @@ def test_users_who_left_leave_no_row_and_the_others_keep_their_numbers(before: P
     assert sorted(more[key][1] for key in more.keys() - known.keys()) == list(range(13, 19))
 
 
-def test_neither_old_nor_new_numbers_of_a_sorted_file_tell_what_neighbours_bought() -> None:
+def test_ids_of_a_sorted_file_do_not_reveal_neighbours() -> None:
     frame = pl.DataFrame({"user_key": [f"U{user:03d}" for user in range(600)], "first_row": range(600)})
     pairs = {
         user + 1: [10 * (user // 2) + item for item in ((1, 2, 3, 4) if user % 2 else (4, 3, 2, 1))]
@@ -148,7 +148,7 @@ def test_kept_numbers_of_a_small_frame() -> None:
     ]  # fmt: skip
 
 
-def test_codes_of_known_items_stay_and_a_new_item_lies_beside_its_like() -> None:
+def test_known_items_keep_codes_and_new_ones_join_similar_items() -> None:
     fresh = np.array([[0, 0], [1, 0], [1, 3], [1, 0], [9, 9]])
     codes, collisions = beside(fresh, [[5, 5, 0], [7, 2, 4]])
     assert codes.tolist() == [[5, 5, 0], [7, 2, 4], [7, 2, 5], [7, 2, 6], [5, 5, 1]]
@@ -162,12 +162,12 @@ def test_codes_of_another_kind_are_refused() -> None:
 
 
 def test_appended_reviews_encode_the_photos_of_new_items_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[str] = []
+    decoded: list[str] = []
     original = images.encode_photos
 
     def spy(jobs: Iterable[Any], *rest: Any) -> Any:
         taken = list(jobs)  # an iterator, which is read once
-        told.extend(job.photo.item_key for job in taken)
+        decoded.extend(job.photo.item_key for job in taken)
         return original(taken, *rest)
 
     monkeypatch.setattr(images, "encode_photos", spy)
@@ -188,12 +188,12 @@ def test_appended_reviews_encode_the_photos_of_new_items_only(tmp_path: Path, mo
     numbered(tmp_path, OLD)
     images.run(images.Params(workers=1), context)
     before = vectors()
-    assert sorted(told) == keys[:9]
-    told.clear()
+    assert sorted(decoded) == keys[:9]
+    decoded.clear()
     shutil.copytree(context.table("sequences"), tmp_path / "kept")
     numbered(tmp_path, OLD + NEW, tmp_path / "kept")
     images.run(images.Params(workers=1), context)
-    assert sorted(told) == ["A0", "A1", "A2"]
+    assert sorted(decoded) == ["A0", "A1", "A2"]
     after = vectors()
     assert {key: after[key] for key in before} == before
     assert len(set(after.values())) == 12

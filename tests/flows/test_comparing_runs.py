@@ -1,4 +1,4 @@
-"""`dvc metrics diff` and `dvc plots diff` between a committed run and the workspace, as this line declares them."""
+"""`dvc metrics diff` and `dvc plots diff` between a committed run and the workspace, as this pipeline declares them."""
 
 import itertools
 import json

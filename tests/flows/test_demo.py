@@ -1,4 +1,4 @@
-"""Whose `dvc.lock` it is, and what DVC is told where there is no Git and no user name."""
+"""The lock of the demo, and the environment of DVC without Git and without a user name."""
 
 import getpass
 from pathlib import Path

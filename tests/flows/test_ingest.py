@@ -70,7 +70,7 @@ def test_only_the_finished_dump_is_left(source: Path, tmp_path: Path) -> None:
     ]
 
 
-def test_ready_vectors_arrive_as_they_are_and_a_folder_without_any_is_named(source: Path, tmp_path: Path) -> None:
+def test_npy_features_are_copied_and_an_empty_folder_is_named(source: Path, tmp_path: Path) -> None:
     params = {**PARAMS, "datasets": {"shirts": {**PARAMS["datasets"]["shirts"], "photos": None, "vectors": "vectors"}}}
     with pytest.raises(InputError, match=r"no \.npy file in .*vectors: null"):
         dump_files.plan("shirts", source, params, tmp_path)
@@ -189,7 +189,7 @@ def test_a_file_that_changes_while_it_is_copied_is_noticed(source: Path, tmp_pat
         dump_files.verify(transfer, arrival)
 
 
-def test_a_shard_whose_photo_changes_while_it_is_packed_is_noticed(source: Path, tmp_path: Path) -> None:
+def test_a_photo_that_changes_while_packed_is_detected(source: Path, tmp_path: Path) -> None:
     transfer = dump_files.plan("shirts", source, PARAMS, tmp_path)[0]
     arrival = dump_files.fetch(transfer, "shirts", tmp_path)
     dump_files.verify(transfer, arrival)
@@ -229,7 +229,7 @@ def test_two_photos_of_one_item_are_refused(source: Path) -> None:
 
 def test_the_dumps_own_place_is_no_source(source: Path, tmp_path: Path) -> None:
     bring("shirts", source, tmp_path)
-    with pytest.raises(InputError, match="the dump's own place"):
+    with pytest.raises(InputError, match="the dump's own folder"):
         dump_files.plan("shirts", tmp_path / "data/raw/shirts", PARAMS, tmp_path)
 
 
@@ -252,7 +252,7 @@ def test_check_arrived_says_what_to_type(source: Path, tmp_path: Path) -> None:
         (
             ["shirts"],
             3,
-            "ingest: found no address for r.json.gz of shirts, and no --from; expected one for every file; ",
+            "ingest: found no URL for r.json.gz of shirts, and no --from; expected one for every file; ",
         ),
     ],
 )

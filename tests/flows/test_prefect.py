@@ -1,4 +1,4 @@
-"""Everything that needs Prefect's server, in one file: one server for the session."""
+"""Tests that need Prefect's server, in one file that shares one server."""
 
 import asyncio
 import os
@@ -70,7 +70,7 @@ def test_the_flow_brings_a_dump_and_then_finds_it_unchanged(source: Path, worksp
 
 
 @pytest.mark.usefixtures("server")
-def test_the_flow_fetches_by_address_with_the_parameters_of_the_repository(workspace: Path) -> None:
+def test_the_flow_downloads_with_the_repository_parameters(workspace: Path) -> None:
     from flows.download.prefect_flow import ingest as flow
 
     with serving() as site:
@@ -82,7 +82,8 @@ def test_the_flow_fetches_by_address_with_the_parameters_of_the_repository(works
             "urls": {"r.json": site.address("r.json")},
         }
         own = {"datasets": {"shirts": entry}, "tokenizers": {},
-               "ingest": {"spare_bytes": 0, "first_wait_seconds": 0.01, "private_hosts": ["127.0.0.1"]}}  # fmt: skip
+               "ingest": {"min_free_disk_bytes": 0, "initial_backoff_seconds": 0.01,
+                          "private_hosts": ["127.0.0.1"]}}  # fmt: skip
         Path("params.yaml").write_text(yaml.safe_dump(own))
         assert flow("shirts")[0] == ["r.json"]
         assert flow("shirts")[0] == []
@@ -90,9 +91,7 @@ def test_the_flow_fetches_by_address_with_the_parameters_of_the_repository(works
 
 @pytest.mark.dvc
 @pytest.mark.usefixtures("server")
-def test_a_retrain_promotes_refuses_and_skips_with_its_record_on_the_server(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_retrain_is_recorded_on_the_server(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from flows.retraining.config import prepare
     from flows.retraining.prefect_flow import overtaken
     from flows.retraining.prefect_flow import retrain as flow
@@ -119,7 +118,7 @@ def test_a_server_that_is_down_costs_the_record_and_not_the_run(
 ) -> None:
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
     assert not prefect_env.use_server("retrain")
-    assert "the run goes on without its record there" in caplog.text
+    assert "continuing without recording the run" in caplog.text
     with pytest.raises(BusyError, match="no Prefect server at"):
         prefect_server.wait_for("http://127.0.0.1:9/api", 0.05)
     monkeypatch.delenv("PREFECT_API_URL")
@@ -149,11 +148,11 @@ def test_the_verdict_heads_the_result_artifact(root: Path, tmp_path: Path, monke
     from prefect import flow
 
     from flows.retraining.config import prepare
-    from flows.retraining.prefect_flow import show_words
+    from flows.retraining.prefect_flow import publish_summary
 
     monkeypatch.chdir(tiny.make(tmp_path / "tiny", root))
     run = prepare("tiny", run_id="x")
-    flow(lambda: show_words(run, ["keep", "not better", "Champion: `none`"], ["VIP5 finds it.", "Leaks: none."]))()
+    flow(lambda: publish_summary(run, ["keep", "not better", "Champion: `none`"], ["VIP5 finds it.", "Leaks: none."]))()
     assert artifact_data("tiny-result") == (
         "VIP5 finds it.\n\nLeaks: none.\n\n## tiny: keep\n\nnot better\n\nChampion: `none`"
     )

@@ -111,13 +111,13 @@ def test_profiles_are_laid_over_in_order(copy: Path) -> None:
 
 def test_a_profile_without_a_dataset_of_its_own_is_refused(copy: Path) -> None:
     with pytest.raises(ParamsError, match=r"dataset sample, which is that of params\.yaml; expected another dataset"):
-        derived_pipeline.write_line(["paper"])
+        derived_pipeline.write_pipeline(["paper"])
     assert not (copy / "work").exists()
 
 
-def test_a_missing_dump_is_told_before_dvc_starts(copy: Path) -> None:
+def test_a_missing_dump_fails_before_dvc_starts(copy: Path) -> None:
     with pytest.raises(InputError) as caught:
-        derived_pipeline.write_line(["toys"])
+        derived_pipeline.write_pipeline(["toys"])
     assert str(caught.value) == (
         "found no dump in data/raw/toys; expected sequential_data.txt, datamaps.json, items.jsonl.gz; "
         "do: .venv/bin/python -m flows.ingest toys --from FOLDER"
@@ -125,18 +125,18 @@ def test_a_missing_dump_is_told_before_dvc_starts(copy: Path) -> None:
     assert not (copy / "work").exists()
 
 
-def test_a_missing_tokenizer_is_told_before_dvc_starts(copy: Path) -> None:
+def test_a_missing_tokenizer_fails_before_dvc_starts(copy: Path) -> None:
     put_dump("musical_instruments", ["reviews_Musical_Instruments_5.json.gz", "meta_Musical_Instruments.json.gz"], copy)
     with pytest.raises(
         InputError, match=r"data/raw/t5_tokenizer; .* do: \.venv/bin/python -m flows\.ingest t5_tokenizer --from"
     ):
-        derived_pipeline.write_line(["musical_instruments"])
+        derived_pipeline.write_pipeline(["musical_instruments"])
 
 
-def test_a_wrong_parameter_of_any_stage_is_told_before_dvc_starts(copy: Path) -> None:
+def test_an_invalid_stage_parameter_fails_before_dvc_starts(copy: Path) -> None:
     (copy / "profiles/wrong.yaml").write_text("dataset: toys\ntrain: {tune: all}\n")
     with pytest.raises(ParamsError, match=r"found train\.tune = 'all'"):
-        derived_pipeline.write_line(["wrong"])
+        derived_pipeline.write_pipeline(["wrong"])
 
 
 @pytest.mark.parametrize("name", ["musical_instruments", "toys", "beauty"])
@@ -145,18 +145,16 @@ def test_tracked_files_are_only_read(copy: Path, name: str) -> None:
     entry = load_yaml(Path("params.yaml"))["datasets"][name]
     put_dump(name, [*entry["reviews"], *entry["metadata"]], copy)
     put_dump("t5_tokenizer", ["tokenizer.json", "spiece.model"], copy)
-    line = derived_pipeline.write_line([name])
+    pipeline = derived_pipeline.write_pipeline([name])
     assert {path: (copy / path).read_bytes() for path in before} == before
-    assert line.as_posix() == f"work/profiles/{name}/dvc.yaml"
-    stages = load_yaml(line)["stages"]
+    assert pipeline.as_posix() == f"work/profiles/{name}/dvc.yaml"
+    stages = load_yaml(pipeline)["stages"]
     assert list(stages) == [stage for stage in load_yaml(Path("dvc.yaml"))["stages"] if stage != "sample"]
     assert ("data/raw/t5_tokenizer" in stages["pretrain"]["deps"]) == (name == "musical_instruments")
-    assert "${dataset}" not in line.read_text()
+    assert "${dataset}" not in pipeline.read_text()
 
 
-def test_a_champion_made_of_this_dump_these_parameters_and_this_code_is_made_again_the_same_way(
-    copy: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unchanged_champion_keeps_its_own_overrides(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put_dump("toys", ["r.json.gz"], copy)
     params = {"dataset": "toys", "sequences": {"previous_items": None}, "identifiers": {}}
     code = copy / "pipelines/sequences.py"
@@ -173,19 +171,19 @@ def test_a_champion_made_of_this_dump_these_parameters_and_this_code_is_made_aga
     monkeypatch.setattr(promoted_model, "current", lambda *_: champion)
     monkeypatch.setattr(kept_numbers, "comparable", lambda *_: True)
     kept = {"sequences": {"previous_items": f"{folder}/data/toys/sequences/items"}}
-    assert kept_numbers.kept_numbers(params) == {}
-    assert kept_numbers.kept_numbers(params | {"sequences": {"previous_items": None, "k_core": 3}}) == kept
+    assert kept_numbers.kept_ids(params) == {}
+    assert kept_numbers.kept_ids(params | {"sequences": {"previous_items": None, "k_core": 3}}) == kept
     code.write_text("x = 2")
-    assert kept_numbers.kept_numbers(params) == kept
+    assert kept_numbers.kept_ids(params) == kept
     code.write_text("x = 1")
     put_dump("toys", ["more.json.gz"], copy)
-    assert kept_numbers.kept_numbers(params) == kept
-    assert kept_numbers.kept_numbers(params | {"retrain": {"keep_numbers": False}}) == {}
+    assert kept_numbers.kept_ids(params) == kept
+    assert kept_numbers.kept_ids(params | {"retrain": {"keep_ids": False}}) == {}
 
 
 @pytest.mark.dvc
 @pytest.mark.slow
-def test_dvc_runs_a_line_in_the_ignored_folder_and_leaves_the_roots_alone(root: Path, workspace: Path) -> None:
+def test_a_profile_run_leaves_the_root_pipeline_unchanged(root: Path, workspace: Path) -> None:
     for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
         subprocess.run(command, check=True, cwd=workspace)
     for name in (".gitignore", ".dvcignore"):

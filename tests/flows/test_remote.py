@@ -1,4 +1,4 @@
-"""DVC as people use it, on the tiny line: a remote by one command, another clone, experiments, plots."""
+"""DVC on the tiny pipeline: a remote by one command, another clone, experiments, plots."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.dvc
 
 @pytest.fixture(scope="module")
 def first(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace whose line ran, whose lock is committed and whose outputs were pushed."""
+    """A workspace whose pipeline ran, whose lock is committed and whose outputs were pushed."""
     folder = tiny.make(tmp_path_factory.mktemp("dvc") / "first", root)
     tiny.dvc(folder, "repro", "-q")
     tiny.git(folder, "add", "dvc.lock")

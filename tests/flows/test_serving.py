@@ -1,4 +1,4 @@
-"""What stands before Prefect is imported, without Prefect: schedules, proxies, profiles, children, words of a run."""
+"""Schedules, proxies, profiles, child processes and run messages, without Prefect."""
 
 import logging
 import os
@@ -28,7 +28,7 @@ NOON = datetime(2026, 11, 28, 12, tzinfo=UTC)
 def clean(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """An environment without proxies and without anything of Prefect."""
     for name in list(os.environ):
-        if name.startswith("PREFECT_") or name.lower().endswith("_proxy") or name == prefect_env.KEPT:
+        if name.startswith("PREFECT_") or name.lower().endswith("_proxy") or name == prefect_env.SAVED_NO_PROXY:
             monkeypatch.delenv(name)
     monkeypatch.setattr(os, "environ", os.environ.copy())
     return monkeypatch
@@ -60,7 +60,7 @@ def test_the_next_moment_is_that_of_the_zone_and_prefect_agrees() -> None:
         assert next_due(cron, "Europe/Zurich") > datetime.now(UTC)
 
 
-def test_a_wrong_schedule_is_told_without_prefect(root: Path) -> None:
+def test_an_invalid_schedule_is_reported_without_prefect(root: Path) -> None:
     code = (
         "import sys; from flows import serve; code = serve.main(['--cron', 'weekly']); "
         "print(code, 'prefect' in sys.modules, 'numpy' in sys.modules)"
@@ -79,25 +79,25 @@ def test_names_are_checked_and_taken_once(workspace: Path) -> None:
         serve.checked_names(["shirt"])
 
 
-def test_no_proxy_is_left_to_prefect_on_loopback_and_commands_keep_theirs(clean: pytest.MonkeyPatch) -> None:
+def test_prefect_on_loopback_has_no_proxy_but_commands_do(clean: pytest.MonkeyPatch) -> None:
     os.environ |= {"ALL_PROXY": "socks5://127.0.0.1:9", "NO_PROXY": "intranet.example"}
-    prefect_env.spare_loopback("http://localhost:4200/api")
+    prefect_env.bypass_loopback_proxies("http://localhost:4200/api")
     assert os.environ["NO_PROXY"] == os.environ["no_proxy"] == "*"
     assert environment()["NO_PROXY"] == environment()["no_proxy"] == "intranet.example,localhost,127.0.0.1,::1"
     import httpx
 
     httpx.Client().close()  # would end at the SOCKS proxy
-    prefect_env.spare_loopback("https://prefect.example/api")
+    prefect_env.bypass_loopback_proxies("https://prefect.example/api")
     assert os.environ["no_proxy"] == "intranet.example,localhost,127.0.0.1,::1"
 
 
 def test_a_server_elsewhere_is_reached_as_the_operator_wants(clean: pytest.MonkeyPatch) -> None:
     os.environ |= {"HTTPS_PROXY": "http://proxy.example:3128", "no_proxy": "intranet.example"}
-    prefect_env.spare_loopback("https://prefect.example/api")
+    prefect_env.bypass_loopback_proxies("https://prefect.example/api")
     assert os.environ["NO_PROXY"] == "intranet.example,localhost,127.0.0.1,::1"
 
 
-def test_the_profile_of_flows_serve_is_nobodys_wish(clean: pytest.MonkeyPatch, workspace: Path) -> None:
+def test_the_profile_of_flows_serve_does_not_count_as_configured(clean: pytest.MonkeyPatch, workspace: Path) -> None:
     assert prefect_env.configured_address() == (None, False)
     Path(".prefect").mkdir()
     text = 'active = "{0}"\n[profiles.{0}]\nPREFECT_API_URL = "http://127.0.0.1:9/api"\n'
@@ -112,12 +112,12 @@ def test_the_profile_of_flows_serve_is_nobodys_wish(clean: pytest.MonkeyPatch, w
 
 def test_a_second_serve_and_a_folder_without_rights_are_one_line(workspace: Path, clean: pytest.MonkeyPatch) -> None:
     with (
-        prefect_server.only_one_server(),
+        prefect_server.server_lock(),
         pytest.raises(BusyError, match=rf"already \(process {os.getpid()}\)"),
-        prefect_server.only_one_server(),
+        prefect_server.server_lock(),
     ):
         pass
-    with prefect_server.only_one_server():
+    with prefect_server.server_lock():
         pass
     Path(".prefect").write_text("a file")
     with pytest.raises(InputError, match=r"a folder \.prefect that cannot be written"):
@@ -126,7 +126,7 @@ def test_a_second_serve_and_a_folder_without_rights_are_one_line(workspace: Path
         prefect_server.check_port(70000)
 
 
-def test_a_child_that_ends_by_itself_is_told_with_its_last_words(root: Path, tmp_path: Path) -> None:
+def test_a_child_that_ends_by_itself_is_reported_with_its_output(root: Path, tmp_path: Path) -> None:
     child = prefect_server.start("the server", ["nosuchmodule"], {}, tmp_path / "log")
     child.process.wait(20)
     with pytest.raises(CommandError, match=r"the server that ended by itself with exit code 1 .*nosuchmodule"):
@@ -160,11 +160,11 @@ def terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     log.setLevel(before[2])
 
 
-def test_a_served_run_tells_its_beginning_and_its_end_with_the_verdict(terminal: Any) -> None:
+def test_a_served_run_logs_its_start_end_and_verdict(terminal: Any) -> None:
     page: list[str] = []
-    with run_messages.told("retrain-toys", flow_run(), page.append, stopped="-") as this:
-        this.log("a line of DVC")
-        this.lines = ["the champion stays (not better)", "VIP5 finds the next item for 26 of 100 users."]
+    with run_messages.report_run("retrain-toys", flow_run(), page.append, stopped="-") as run:
+        run.log("a line of DVC")
+        run.lines = ["the champion stays (not better)", "VIP5 finds the next item for 26 of 100 users."]
     first, second, third = terminal.readouterr().err.splitlines()
     assert first.startswith("retrain-toys: began at ")
     assert first.endswith(", run 0000000000ff)")
@@ -173,12 +173,12 @@ def test_a_served_run_tells_its_beginning_and_its_end_with_the_verdict(terminal:
     assert page == ["a line of DVC"]
 
 
-def test_a_served_run_that_fails_tells_why_with_the_last_lines(terminal: Any) -> None:
+def test_a_failed_served_run_logs_the_reason_and_its_last_lines(terminal: Any) -> None:
     def run() -> None:
-        with run_messages.told("retrain-toys", flow_run(auto_scheduled=False), str, stopped="-") as this:
-            this.log("records: found no dump")
-            this.aside("a row of the table")
-            raise CommandError("dvc repro with exit code 255", "0", "mend it")
+        with run_messages.report_run("retrain-toys", flow_run(auto_scheduled=False), str, stopped="-") as run:
+            run.log("records: found no dump")
+            run.log_detail("a row of the table")
+            raise CommandError("dvc repro with exit code 255", "0", "fix it")
 
     with pytest.raises(CommandError):
         run()
@@ -186,14 +186,14 @@ def test_a_served_run_that_fails_tells_why_with_the_last_lines(terminal: Any) ->
     assert "(triggered, run" in lines[0]
     assert lines[1:] == [
         "retrain-toys: | records: found no dump",
-        "retrain-toys: ended after 0 s: failed: found dvc repro with exit code 255; expected 0; do: mend it",
+        "retrain-toys: ended after 0 s: failed: found dvc repro with exit code 255; expected 0; do: fix it",
     ]
 
 
 def test_a_served_run_that_is_stopped_says_so(terminal: Any) -> None:
     with (
         pytest.raises(KeyboardInterrupt),
-        run_messages.told("retrain-toys", flow_run(), print, stopped="the champion stays"),
+        run_messages.report_run("retrain-toys", flow_run(), print, stopped="the champion stays"),
     ):
         raise KeyboardInterrupt
     assert (
@@ -202,10 +202,10 @@ def test_a_served_run_that_is_stopped_says_so(terminal: Any) -> None:
     )
 
 
-def test_a_run_typed_by_hand_tells_the_log_and_no_frame(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_run_from_the_command_line_only_logs_its_lines(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "vip5")
-    with run_messages.told("retrain-toys", flow_run(deployment_id=None), str, stopped="-") as this:
-        this.log("a line of DVC")
+    with run_messages.report_run("retrain-toys", flow_run(deployment_id=None), str, stopped="-") as run:
+        run.log("a line of DVC")
     assert caplog.messages == ["a line of DVC"]
 
 

@@ -1,4 +1,4 @@
-"""What `make setup` decides: the range of Pythons, what counts as installed, where uv keeps its cache."""
+"""`make setup`: supported Pythons, detection of an installation, the cache of uv."""
 
 import os
 import re
@@ -25,7 +25,7 @@ def test_the_range_of_pythons_is_stated_once() -> None:
 
 
 @pytest.mark.parametrize("name", ["setup", "installing/preflight", "installing/venv_start"])
-def test_what_runs_before_the_installation_imports_the_standard_library_alone(name: str) -> None:
+def test_preinstall_modules_import_only_the_standard_library(name: str) -> None:
     text = (ROOT / "flows" / f"{name}.py").read_text(encoding="utf-8")
     imported = set(re.findall(r"^ *(?:import|from) (\w+)", text, re.MULTILINE))
     assert imported - {"flows"} <= sys.stdlib_module_names
@@ -50,7 +50,7 @@ def environment(folder: Path, first: str, python: str = sys.executable) -> Path:
         ("#!/bin/sh", "/moved/away/python3.11", False),
     ],
 )
-def test_an_environment_whose_programs_do_not_start_is_not_installed(
+def test_an_environment_with_broken_scripts_is_not_installed(
     first: str, python: str, expected: bool, tmp_path: Path
 ) -> None:
     assert setup.is_installed(environment(tmp_path, first, python)) is expected
@@ -64,7 +64,7 @@ def test_line_ends_of_the_lock_do_not_count_and_its_content_does(tmp_path: Path)
     assert not setup.is_installed(root)
 
 
-def test_a_link_to_an_environment_that_does_not_work_is_not_emptied(tmp_path: Path) -> None:
+def test_a_link_to_a_broken_environment_is_not_emptied(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     (tmp_path / "other/kept").touch()
     (tmp_path / ".venv").symlink_to(tmp_path / "other")
@@ -90,7 +90,7 @@ def started(**names: str) -> str:
     ).stdout.strip()
 
 
-def test_the_environment_comes_first_on_path_once_and_a_name_is_kept() -> None:
+def test_venv_comes_first_on_path_once_and_logname_is_kept() -> None:
     own = os.fspath(Path(sys.prefix, "bin"))
     assert started(PATH=f"/usr/bin:{own}:/bin", LOGNAME="ada") == f"{own}:/usr/bin:/bin ada"
     assert started(PATH="/usr/bin", USER="ada") == f"{own}:/usr/bin None"

@@ -1,5 +1,6 @@
-"""A workspace with a line of two tiny stages that real DVC runs: what tests of flows retrain, kill and clone."""
+"""A workspace with a pipeline of two tiny stages that DVC runs, for tests that retrain, kill and clone."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -7,7 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
+
+from flows.execution.subprocesses import environment
+from flows.retrain import run_without_prefect
+from flows.retraining import steps
+from flows.retraining.config import Run, prepare
+from modeling.serving import promoted_model
 
 TRAIN = """\
 import json, pathlib, yaml
@@ -32,6 +40,7 @@ metrics.write_text(json.dumps({"sequential": {"A-3": block}, "baselines": {"sequ
 with open("runs.txt", "a") as log:
     log.write("train\\n")
 """
+STEPS = ["ingest", "reproduce", "drift", "gate", "seal", "promote", "report"]
 PREPARE = """\
 import pathlib
 path = pathlib.Path("data/prepared.txt")
@@ -86,12 +95,6 @@ def dvc(folder: Path, *words: str) -> str:
     return done.stdout
 
 
-def environment() -> dict[str, str]:
-    from flows.execution.subprocesses import environment as own
-
-    return own()
-
-
 def make(folder: Path, root: Path) -> Path:
     """The workspace, committed, its dump in place; nothing has run."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -106,7 +109,7 @@ def make(folder: Path, root: Path) -> Path:
     set_params(folder, 0.1)
     put_dump(folder, "reviews")
     git(folder, "add", "-A")
-    git(folder, "commit", "-qm", "a tiny line")
+    git(folder, "commit", "-qm", "a tiny pipeline")
     return folder
 
 
@@ -115,3 +118,26 @@ def put_dump(folder: Path, content: str) -> None:
     place.mkdir(parents=True, exist_ok=True)
     (place / "r.json.gz").write_text(content)
     (place / "manifest.json").write_text(f'[{{"name": "r.json.gz", "bytes": {len(content)}, "sha256": "x"}}]')
+
+
+def run_in(folder: Path, run_id: str = "r1") -> Run:
+    return prepare("tiny", run_id=run_id, root=folder, report=lambda line: None)
+
+
+def retrain(folder: Path, run_id: str = "r1") -> steps.Result:
+    return run_without_prefect(run_in(folder, run_id))
+
+
+def quality(folder: Path) -> float:
+    """That of the champion, read as a consumer would: pointer, then folder, every byte checked."""
+    now = promoted_model.current("tiny", folder)
+    assert now is not None
+    promoted_model.check(now.folder, whole=True)
+    metrics = json.loads((now.folder / "metrics/tiny/evaluate.json").read_text())
+    assert metrics["sequential"] == now.about["metrics"]["sequential"]
+    return float(metrics["sequential"]["A-3"]["ndcg@10"])
+
+
+def without_dvc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Skips the reproduce step, whose outputs are up to date; DVC needs seconds to find that out."""
+    monkeypatch.setattr(steps, "reproduce", lambda run, target=None: None)

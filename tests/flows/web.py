@@ -1,4 +1,4 @@
-"""A server on the loopback that misbehaves as it is told: what tests and the benchmark fetch from."""
+"""A server on the loopback that misbehaves on request, for tests and the download benchmark."""
 
 import threading
 import time
@@ -82,8 +82,8 @@ class Handler(BaseHTTPRequestHandler):
                 return self._head(416, 0, {"Content-Range": f"bytes */{len(body)}"})
             headers["Content-Range"] = f"bytes {start}-{len(body) - 1}/{len(body)}"
         rest = body[start:]
-        told = len(rest) + 10 if fault == "long" else len(rest)
-        self._head(status, None if fault == "lengthless" else told, headers | {"Content-Type": page.kind})
+        announced = len(rest) + 10 if fault == "long" else len(rest)
+        self._head(status, None if fault == "lengthless" else announced, headers | {"Content-Type": page.kind})
         if method == "HEAD":
             return None
         return self._send(rest, fault)

@@ -84,7 +84,7 @@ class Person:
         """Runs one line of the documentation, its placeholders (KEY, FOLDER, NAME) filled in, and waits for its end.
 
         Args:
-            documented: the line as README.md or docs/** has it.
+            documented: the command as README.md or docs/** has it.
             ends: the exit code that is asserted; None for any.
             within: seconds after which it counts as hanging.
             fills: a value for each placeholder.

@@ -1,4 +1,4 @@
-"""The engineer: runs, compares and applies experiments with DVC, while a profile of another data set stays as it is."""
+"""The engineer: runs, compares and applies experiments with DVC, while a profile of another dataset stays as it is."""
 
 import hashlib
 import re
@@ -41,7 +41,7 @@ STAGE_RAN = re.compile(r"Running stage|is cached - skipping run")
 
 
 def files_of(person: Person, name: str) -> dict[str, str]:
-    """SHA-256 of every file of a data set and of its profile, by path."""
+    """SHA-256 of every file of a dataset and of its profile, by path."""
     places = ("data", "data/raw", "models", "metrics", "plots", "reports", "work/profiles")
     paths = [path for place in places for path in (person.folder / place / name).rglob("*") if path.is_file()]
     return {str(path.relative_to(person.folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
@@ -61,7 +61,7 @@ def engineer(demo_text: tuple[Path, str], tmp_path_factory: pytest.TempPathFacto
     (folder / "params.yaml").write_text(params.replace("  toys:\n", ENTRY + "  toys:\n", 1), encoding="utf-8")
     (folder / "profiles/mini.yaml").write_text(PROFILE, encoding="utf-8")
     git(folder, "add", "--all")
-    commit(folder, "a data set of our own")
+    commit(folder, "a dataset of our own")
     person.types(".venv/bin/python -m flows.ingest NAME --from FOLDER", NAME="mini", FOLDER="data/raw/sample")
     assert "Running stage" in person.types("make run PROFILE=NAME", NAME="mini", within=300).text
     again = person.types(".venv/bin/dvc repro", within=120)
@@ -84,14 +84,14 @@ def test_after_the_demo_git_is_clean_and_nothing_is_lost(after_demo: Callable[[]
     assert status(person) == ""
 
 
-def test_a_data_set_of_ones_own_needs_no_code_and_changes_no_tracked_file(engineer: Person) -> None:
+def test_a_custom_dataset_needs_no_code_and_no_tracked_change(engineer: Person) -> None:
     for page in ("model", "data", "photos"):
         assert (engineer.folder / f"reports/mini/{page}.html").is_file()
     assert (engineer.folder / "metrics/mini/evaluate.json").is_file()
     assert git(engineer.folder, "diff", "--name-only", "HEAD~1") == b"dvc.lock\n"
 
 
-def test_running_a_profile_after_its_retrain_does_nothing_and_vice_versa(engineer: Person) -> None:
+def test_profile_and_retrain_reuse_each_others_run(engineer: Person) -> None:
     retrained = engineer.types(".venv/bin/python -m flows.retrain NAME --plain", NAME="mini")
     assert "retrain: mini: promoted" in retrained.text
     assert not STAGE_RAN.search(retrained.text)
@@ -100,7 +100,7 @@ def test_running_a_profile_after_its_retrain_does_nothing_and_vice_versa(enginee
     assert not STAGE_RAN.search(again.text)
 
 
-def test_an_experiment_changes_one_line_is_compared_and_taken_over(engineer: Person) -> None:
+def test_an_experiment_changes_one_line_and_can_be_applied(engineer: Person) -> None:
     profile = files_of(engineer, "mini")
     assert "up to date" in engineer.types(".venv/bin/dvc status").text
     engineer.types(
@@ -129,9 +129,7 @@ def test_an_experiment_changes_one_line_is_compared_and_taken_over(engineer: Per
     engineer.types(".venv/bin/dvc checkout")
 
 
-def test_queued_experiments_a_remote_and_a_cleaned_cache_leave_the_profile_alone(
-    engineer: Person, tmp_path: Path
-) -> None:
+def test_experiments_remote_and_gc_leave_the_profile_alone(engineer: Person, tmp_path: Path) -> None:
     profile = files_of(engineer, "mini")
     engineer.types(
         ".venv/bin/dvc exp run --queue --name NAME -S PARAMETER=VALUE",

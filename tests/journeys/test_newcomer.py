@@ -103,7 +103,7 @@ def test_what_the_readme_has_after_the_demo_works_as_pasted(after_demo: Callable
     assert (person.folder / "reports/sample/data.html").resolve().is_relative_to(elsewhere)
 
 
-def test_what_contributors_type_works_as_pasted_and_make_clean_leaves_what_git_has(clone: Person) -> None:
+def test_contributor_commands_work_and_clean_keeps_tracked_files(clone: Person) -> None:
     assert clone.types("make help").text.count("\n") >= 10
     clone.types("make setup")
     assert "1 passed" in clone.types(
@@ -124,9 +124,7 @@ def test_what_contributors_type_works_as_pasted_and_make_clean_leaves_what_git_h
 # --- other people's machines ---------------------------------------------------------------------------------------
 
 
-def test_an_archive_without_git_in_a_folder_with_a_blank_runs_the_demo(
-    demo_text: Demo, home: Path, tmp_path: Path
-) -> None:
+def test_an_archive_without_git_in_a_spaced_path_runs_the_demo(demo_text: Demo, home: Path, tmp_path: Path) -> None:
     person = Person(downloaded(demo_text, tmp_path / "my downloads (1)"), home)
     said = person.types("make demo")
     assert "python -m pipelines.data_report" in said.text
@@ -147,7 +145,7 @@ def test_a_user_id_without_a_name_or_a_home_folder_runs_the_demo(after_demo: Cal
     assert "Traceback" not in said.text
 
 
-def test_an_output_folder_that_is_a_link_is_refused_with_what_to_type(clone: Person, tmp_path: Path) -> None:
+def test_a_linked_output_folder_is_refused_with_a_remedy(clone: Person, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     (clone.folder / "data").symlink_to(disk)
@@ -157,7 +155,7 @@ def test_an_output_folder_that_is_a_link_is_refused_with_what_to_type(clone: Per
     assert list(disk.iterdir()) == []
 
 
-def test_the_folder_that_the_refusal_of_a_link_has_mounted_serves(clone: Person, tmp_path: Path) -> None:
+def test_a_bind_mounted_output_folder_works(clone: Person, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = clone.types("mkdir data && mount --bind FOLDER data", ends=None, FOLDER=str(disk))
@@ -170,7 +168,7 @@ def test_the_folder_that_the_refusal_of_a_link_has_mounted_serves(clone: Person,
         clone.types("umount data")
 
 
-def test_a_mistyped_profile_is_named_with_the_nearest_before_anything_is_installed(clone: Person) -> None:
+def test_a_mistyped_profile_is_named_before_any_installation(clone: Person) -> None:
     (clone.folder / ".venv").unlink()
     assert "found profile 'toyz'; expected toys (the nearest known); do: make run PROFILE=toys" in refused(
         clone, "make run PROFILE=toyz"
@@ -180,7 +178,7 @@ def test_a_mistyped_profile_is_named_with_the_nearest_before_anything_is_install
     assert not (clone.folder / ".venv").exists()
 
 
-def test_a_wrong_python_is_named_and_one_of_path_that_fits_is_taken(clone: Person, tmp_path: Path) -> None:
+def test_a_wrong_python_is_named_and_a_fitting_one_is_used(clone: Person, tmp_path: Path) -> None:
     (clone.folder / ".venv").unlink()
     old, absent = 'if [ "$1" = --version ]; then echo Python 3.9.2; else exit 1; fi', "echo not found; exit 127"
     path = programs(tmp_path / "old", python3=old, python3_11=absent)
@@ -215,11 +213,11 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", folder], check=True)
 
 
-def test_too_little_disk_is_told_with_what_is_needed(small_disk: Path, home: Path) -> None:
+def test_too_little_disk_space_is_reported_with_the_need(small_disk: Path, home: Path) -> None:
     clone = fresh_clone(small_disk / "clone")
     (clone / ".venv").unlink()
     line = refused(Person(clone, home), "make demo")
-    assert re.search(r"found 0\.\d GB free on the disk of .+; expected 7\.5 GB; do: make room", line)
+    assert re.search(r"found 0\.\d GB free on the disk of .+; expected 7\.5 GB; do: free disk space", line)
 
 
 def test_a_folder_that_may_not_be_written_is_named(clone: Person) -> None:
@@ -233,7 +231,7 @@ def test_a_folder_that_may_not_be_written_is_named(clone: Person) -> None:
 # --- what is installed ---------------------------------------------------------------------------------------------
 
 
-def test_a_fresh_clone_with_a_linked_environment_installs_nothing(clone: Person) -> None:
+def test_a_clone_with_a_linked_environment_installs_nothing(clone: Person) -> None:
     person = replace(clone, more=OFFLINE)
     os.utime(person.folder / "requirements.lock")
     said = person.types("make setup")
@@ -242,7 +240,7 @@ def test_a_fresh_clone_with_a_linked_environment_installs_nothing(clone: Person)
     assert person.types("git status --porcelain").text == ""
 
 
-def test_the_content_of_the_lock_decides_whether_something_is_installed(clone: Person) -> None:
+def test_the_digest_of_the_lock_decides_on_installation(clone: Person) -> None:
     person = replace(clone, more=OFFLINE)
     stamp = (person.folder / ".venv/.installed").read_text(encoding="utf-8")
     (person.folder / ".venv").unlink()

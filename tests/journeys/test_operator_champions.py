@@ -26,7 +26,7 @@ def train_well(person: Person) -> None:
     write_params(person, "embedding_distillation_steps:", "embedding_distillation_steps: 100")
 
 
-def test_a_weak_model_is_not_promoted_and_champions_are_changed_back_and_forth(
+def test_weak_models_stay_out_and_champions_can_be_switched(
     after_demo: Callable[[], Person],
 ) -> None:
     operator = after_demo()
@@ -59,7 +59,7 @@ def loses_to_baselines(operator: Person) -> None:
 
 
 def decision(said: Said) -> str:
-    """The line in which a retrain says what was decided; the verdict on the model follows it."""
+    """The log line with the decision of a retrain; the verdict on the model follows it."""
     return next(line for line in said.lines if re.match(r"retrain: \w+: (not )?promoted", line))
 
 
@@ -67,8 +67,8 @@ def promoted_by_name(operator: Person) -> str:
     """Allows the two baselines that stood in the way, and returns the first champion's digest."""
     write_params(operator, "may_lose_to:", "may_lose_to: [item_knn, title_bm]")
     said = operator.types(".venv/bin/python -m flows.retrain NAME --plain", NAME="sample", ends=2, within=20)
-    (told,) = said.lines
-    assert told.startswith("retrain: found retrain.gate.may_lose_to[1] = 'title_bm'; expected title_bm25, ")
+    (message,) = said.lines
+    assert message.startswith("retrain: found retrain.gate.may_lose_to[1] = 'title_bm'; expected title_bm25, ")
     write_params(operator, "may_lose_to:", "may_lose_to: [item_knn, title_bm25]")
     said = operator.types(".venv/bin/python -m flows.retrain NAME --plain", NAME="sample")
     assert re.search(r"retrain: sample: promoted \(every check passed; A-3 .* loses by .* allows\)", decision(said))
@@ -117,8 +117,8 @@ def back_and_forth(operator: Person, first: str, second: str) -> None:
     assert f"model: the last trained model, which the gate promoted; the champion is {first}" in other
     assert other.splitlines()[2:] != answer.splitlines()[2:]
     said = operator.types(".venv/bin/python -m flows.champion NAME --use DIGEST", NAME="sample", DIGEST="x", ends=3)
-    (told,) = said.lines
-    assert told == (
+    (message,) = said.lines
+    assert message == (
         f"champion: found no champion 'x' of sample; expected one of: {first}, {second}; "
         "do: name one of them by its first digits"
     )

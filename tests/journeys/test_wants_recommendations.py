@@ -43,7 +43,7 @@ def with_photos(person: Person) -> list[str]:
     return [key for item_id, key in items if states[item_id] == "ok"]
 
 
-def test_a_user_gets_ten_items_and_is_told_which_model_answered(demo: Person) -> None:
+def test_a_user_gets_ten_items_and_the_name_of_the_model(demo: Person) -> None:
     users, items = column(demo, "sequences/users", "user_key"), set(column(demo, "sequences/items", "item_key"))
     said = demo.types(".venv/bin/python -m modeling.recommend --user KEY", KEY=users[3])
     assert re.fullmatch(
@@ -55,7 +55,7 @@ def test_a_user_gets_ten_items_and_is_told_which_model_answered(demo: Person) ->
     assert set(named) <= items
 
 
-def test_a_cold_start_user_gets_a_page_with_photos_that_fits_a_phone(demo: Person, tmp_path: Path) -> None:
+def test_a_cold_start_user_gets_a_photo_page_that_fits_a_phone(demo: Person, tmp_path: Path) -> None:
     names = ("chromium", "chromium-browser", "google-chrome")
     browser = next((found for found in map(shutil.which, names) if found), None)
     if browser is None:
@@ -108,12 +108,12 @@ def test_a_mistyped_key_is_one_line_that_names_the_nearest(demo: Person) -> None
 
 
 @pytest.mark.parametrize("dataset", ["nosuch", "toys"])
-def test_a_dataset_that_has_not_run_is_told(demo: Person, dataset: str) -> None:
+def test_a_dataset_without_a_run_is_reported(demo: Person, dataset: str) -> None:
     said = demo.types(
         ".venv/bin/python -m modeling.recommend --user KEY --dataset NAME", KEY="any", NAME=dataset, ends=2, within=20
     )
-    (told,) = said.lines
-    assert told == (
+    (message,) = said.lines
+    assert message == (
         f"recommend: found dataset '{dataset}' without a run; expected one of: sample; "
         f"do: run `make run PROFILE={dataset}`, or name its parameters with --params"
     )

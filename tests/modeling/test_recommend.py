@@ -194,7 +194,7 @@ def champion(evaluated: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(root)
     whole = parameters(evaluated)
     whole["prompts"] |= {"max_history": 2}
-    digest, _ = model_registry.seal("tiny", model_registry.stage("tiny"), whole)
+    digest, _ = model_registry.seal("tiny", model_registry.copy_to_staging("tiny"), whole)
     about = {"promoted_at": "2026-11-28T19:30:00+00:00", "model": promoted_model.model_digest("tiny")}
     found = model_registry.promote("tiny", digest, about)
     (root / "own.yaml").write_text("prompts: []")

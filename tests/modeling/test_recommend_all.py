@@ -60,7 +60,7 @@ def test_recommendations_need_the_same_ids_in_the_workspace(
     metrics = evaluated.metrics("evaluate.json").relative_to(evaluated.root)
     metrics.parent.mkdir(parents=True, exist_ok=True)
     metrics.write_text("{}")
-    digest, _ = model_registry.seal("tiny", model_registry.stage("tiny"), params)
+    digest, _ = model_registry.seal("tiny", model_registry.copy_to_staging("tiny"), params)
     model_registry.promote("tiny", digest, {"promoted_at": "2026-11-28T19:30:00+00:00"})
     with caplog.at_level("INFO", logger="vip5"):
         assert recommend_all.main(["--top-k", "2"]) == 0

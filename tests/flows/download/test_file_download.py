@@ -15,12 +15,12 @@ from features.errors import InputError
 from flows.download import dump_files, sources
 from flows.download.download_state import is_whole_gzip
 from flows.download.file_download import Remote, download
-from flows.download.http_client import Fetching, retry_after
+from flows.download.http_client import IngestParams, retry_after
 from tests.flows.web import Page, Site, serving
 
 BODY = bytes(range(256)) * 8192  # 2 MiB
-QUICK = Fetching(
-    attempts=3, first_wait_seconds=0.01, longest_wait_seconds=2, silence_seconds=20, spare_bytes=0,
+QUICK = IngestParams(
+    attempts=3, initial_backoff_seconds=0.01, max_backoff_seconds=2, read_timeout_seconds=20, min_free_disk_bytes=0,
     private_hosts=("127.0.0.1",),
 )  # fmt: skip
 
@@ -31,15 +31,15 @@ def site() -> Iterator[Site]:
         yield found
 
 
-def fetch(site: Site, folder: Path, how: Fetching = QUICK, **more: Any) -> str:
-    return download([Remote(name="f.bin", url=site.address("f.bin"), **more)], folder, how)["f.bin"]
+def fetch(site: Site, folder: Path, config: IngestParams = QUICK, **more: Any) -> str:
+    return download([Remote(name="f.bin", url=site.address("f.bin"), **more)], folder, config)["f.bin"]
 
 
 def left(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_file_arrives_whole_and_the_second_time_is_only_asked_about(site: Site, tmp_path: Path) -> None:
+def test_a_second_download_sends_a_conditional_request(site: Site, tmp_path: Path) -> None:
     site.pages["f.bin"] = Page(BODY, etag='"1"')
     assert fetch(site, tmp_path) == "fetched"
     assert (tmp_path / "f.bin").read_bytes() == BODY
@@ -54,8 +54,8 @@ def test_a_file_arrives_whole_and_the_second_time_is_only_asked_about(site: Site
 @pytest.mark.parametrize("fault", ["cut", "stall"])
 def test_what_is_broken_off_is_resumed_where_it_stopped(site: Site, tmp_path: Path, fault: str) -> None:
     site.pages["f.bin"] = Page(BODY, etag='"1"', fault=fault, faults=2)
-    how = QUICK if fault == "cut" else replace(QUICK, silence_seconds=1, attempts=9)
-    assert fetch(site, tmp_path, how) == "fetched"
+    config = QUICK if fault == "cut" else replace(QUICK, read_timeout_seconds=1, attempts=9)
+    assert fetch(site, tmp_path, config) == "fetched"
     assert (tmp_path / "f.bin").read_bytes() == BODY
     first, second, third = site.asked("f.bin")[:3]
     assert "Range" not in first
@@ -66,7 +66,7 @@ def test_what_is_broken_off_is_resumed_where_it_stopped(site: Site, tmp_path: Pa
 
 def test_a_later_run_resumes_what_an_earlier_one_gave_up(site: Site, tmp_path: Path) -> None:
     site.pages["f.bin"] = Page(BODY, etag='"1"', fault="cut", faults=1, after=Page(BODY, etag='"1"', fault="500"))
-    with pytest.raises(InputError, match=r"status 500 .* run again later: it resumes where it stopped"):
+    with pytest.raises(InputError, match=r"status 500 .* run again later; the download resumes"):
         fetch(site, tmp_path)
     assert not (tmp_path / "f.bin").exists()
     assert (tmp_path / ".f.bin.part").stat().st_size == len(BODY) // 2
@@ -77,7 +77,7 @@ def test_a_later_run_resumes_what_an_earlier_one_gave_up(site: Site, tmp_path: P
 
 
 @pytest.mark.parametrize("ranges", [True, False])
-def test_a_file_that_changes_midway_is_fetched_anew_and_never_spliced(site: Site, tmp_path: Path, ranges: bool) -> None:
+def test_a_file_that_changes_midway_is_downloaded_again(site: Site, tmp_path: Path, ranges: bool) -> None:
     new = Page(BODY[::-1], etag='"2"', ranges=ranges)
     site.pages["f.bin"] = Page(BODY, etag='"1"', fault="cut", faults=1, after=new)
     assert fetch(site, tmp_path) == "fetched"
@@ -121,11 +121,11 @@ def test_a_kill_between_the_last_byte_and_the_name_costs_no_byte(site: Site, tmp
         (Page(fault="redirect", location="/f.bin"), "redirect_circle", 1),
         (Page(fault="redirect", location="http://localhost/f.bin"), "host_not_allowed", 1),
         (Page(fault="redirect", location="file:///etc/passwd"), "bad_address", 1),
-        (Page(fault="429", headers={"Retry-After": "3600"}), "status 429 .* asks for 3600 s of patience", 1),
-        (Page(BODY, fault="lengthless"), "an answer without a length", 1),
+        (Page(fault="429", headers={"Retry-After": "3600"}), "status 429 .* with Retry-After 3600 s", 1),
+        (Page(BODY, fault="lengthless"), "a response without a length", 1),
     ],
 )
-def test_what_cannot_be_had_is_one_line_and_leaves_no_file(
+def test_a_failed_download_is_one_line_and_leaves_no_file(
     site: Site, tmp_path: Path, page: Page | None, message: str, requests: int
 ) -> None:
     if page is not None:
@@ -136,13 +136,13 @@ def test_what_cannot_be_had_is_one_line_and_leaves_no_file(
     assert len(site.asked("f.bin")) == requests
 
 
-def test_patience_is_as_long_as_the_server_asks(site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_pause_is_as_long_as_retry_after(site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     site.pages["f.bin"] = Page(BODY, etag='"1"', fault="429", faults=1, headers={"Retry-After": "1"})
     started = time.monotonic()
     with caplog.at_level(logging.WARNING):
         assert fetch(site, tmp_path) == "fetched"
     assert time.monotonic() - started >= 1
-    assert "f.bin: status 429 from 127.0.0.1; again in 1.0 s" in caplog.text
+    assert "f.bin: status 429 from 127.0.0.1; retrying in 1.0 s" in caplog.text
 
 
 def test_a_500_is_tried_again(site: Site, tmp_path: Path) -> None:
@@ -156,27 +156,27 @@ def test_tries_count_from_the_last_new_byte(site: Site, tmp_path: Path) -> None:
     assert len(site.asked("f.bin")) == 9
 
 
-def test_a_trickle_is_broken_off_and_told(site: Site, tmp_path: Path) -> None:
+def test_a_slow_response_is_aborted(site: Site, tmp_path: Path) -> None:
     site.pages["f.bin"] = Page(BODY[:40], etag='"1"', fault="trickle")
-    how = replace(QUICK, silence_seconds=0.3, slowest_bytes_per_second=1000, attempts=1)
-    with pytest.raises(InputError, match="bytes a second, fewer than 1000"):
-        fetch(site, tmp_path, how)
+    config = replace(QUICK, read_timeout_seconds=0.3, min_bytes_per_second=1000, attempts=1)
+    with pytest.raises(InputError, match="bytes per second, fewer than 1000"):
+        fetch(site, tmp_path, config)
     assert not (tmp_path / "f.bin").exists()
 
 
-def test_a_wrong_hash_is_refused_and_nothing_of_it_is_kept(site: Site, tmp_path: Path) -> None:
+def test_a_wrong_hash_is_refused_and_the_file_deleted(site: Site, tmp_path: Path) -> None:
     site.pages["f.bin"] = Page(BODY, etag='"1"')
     right = hashlib.sha256(BODY).hexdigest()
-    with pytest.raises(InputError, match=f"f.bin with sha256 {right}; expected {'0' * 64}, as params.yaml says"):
+    with pytest.raises(InputError, match=rf"f.bin with sha256 {right}; expected {'0' * 64} \(params.yaml\)"):
         fetch(site, tmp_path, sha256="0" * 64)
     assert left(tmp_path) == []
     assert fetch(site, tmp_path, sha256=right) == "fetched"
 
 
-def test_a_gzip_that_ends_early_is_not_taken_for_whole(site: Site, tmp_path: Path) -> None:
+def test_a_truncated_gzip_is_rejected(site: Site, tmp_path: Path) -> None:
     whole = gzip.compress(os.urandom(50_000))
     site.pages["f.gz"] = Page(whole[:30_000], etag='"1"')
-    with pytest.raises(InputError, match="ends before its gzip stream does"):
+    with pytest.raises(InputError, match="with a truncated gzip stream"):
         download([Remote(name="f.gz", url=site.address("f.gz"))], tmp_path, QUICK)
     assert left(tmp_path) == []
 
@@ -197,10 +197,10 @@ def test_whole_gzip(tmp_path: Path, content: bytes, whole: bool) -> None:
     assert is_whole_gzip(tmp_path / "f") is whole
 
 
-def test_a_full_disk_is_told_before_the_first_byte(site: Site, tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_before_the_first_byte(site: Site, tmp_path: Path) -> None:
     site.pages["f.bin"] = Page(BODY)
-    with pytest.raises(InputError, match=r"must stay free; expected 2,097,152 bytes; do: make room"):
-        fetch(site, tmp_path, replace(QUICK, spare_bytes=1 << 60))
+    with pytest.raises(InputError, match=r"must stay free; expected 2,097,152 bytes; do: free disk space"):
+        fetch(site, tmp_path, replace(QUICK, min_free_disk_bytes=1 << 60))
     assert site.asked("f.bin") == []
 
 
@@ -217,13 +217,13 @@ def test_retry_after_in_the_past_asks_for_nothing(header: str) -> None:
     assert retry_after(header) == 0
 
 
-def test_downloads_reach_the_dump_by_link_and_a_second_run_changes_nothing(site: Site, workspace: Path) -> None:
+def test_downloads_are_linked_and_a_second_run_changes_nothing(site: Site, workspace: Path) -> None:
     lines = gzip.compress(b'{"asin": "B1"}\n')
     site.pages["r.json.gz"] = Page(lines, etag='"1"')
     entry = {"format": "amazon2014", "reviews": ["r.json.gz"], "metadata": [],
              "urls": {"r.json.gz": site.address("r.json.gz")}}  # fmt: skip
     params = {"datasets": {"shirts": entry}, "tokenizers": {},
-              "ingest": {"spare_bytes": 0, "private_hosts": ["127.0.0.1"]}}  # fmt: skip
+              "ingest": {"min_free_disk_bytes": 0, "private_hosts": ["127.0.0.1"]}}  # fmt: skip
 
     def bring() -> list[str]:
         sources.fetch_files("shirts", params)

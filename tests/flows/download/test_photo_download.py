@@ -1,8 +1,5 @@
-import errno
 import io
 import json
-import os
-import tarfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,16 +12,16 @@ from PIL import Image
 from features import schema
 from features.errors import InputError
 from features.store import tables
-from features.vision.photo_store import PhotoStore
 from flows.download import dump_files, sources, tar_shards
-from flows.download.http_client import Fetching, PhotoLimits
-from flows.download.photo_download import Wanted, fetch_photos, jpeg_header
+from flows.download.http_client import IngestParams, PhotoLimits
+from flows.download.photo_download import PhotoRequest, fetch_photos, jpeg_header
 from flows.download.photo_log import FILE, Outcome, append, appending, read_outcomes
+from tests.flows.download.test_tar_shards import members
 from tests.flows.web import Page, Site, serving
 
 LIMITS = PhotoLimits(per_host=4, rate=0, max_bytes=100_000, max_pixels=10_000, hosts=("localhost",))
-QUICK = Fetching(
-    attempts=2, first_wait_seconds=0.01, longest_wait_seconds=1, silence_seconds=20, spare_bytes=0,
+QUICK = IngestParams(
+    attempts=2, initial_backoff_seconds=0.01, max_backoff_seconds=1, read_timeout_seconds=20, min_free_disk_bytes=0,
     private_hosts=("127.0.0.1",), photos=LIMITS,
 )  # fmt: skip
 
@@ -45,8 +42,8 @@ def show(site: Site, path: str, body: bytes, **more: Any) -> None:
     site.pages[path] = Page(body, **({"kind": "image/jpeg", "etag": f'"{path}"'} | more))
 
 
-def wanted(site: Site, *keys: str) -> list[Wanted]:
-    return [Wanted(item_key=key, url=site.address(f"{key}.jpg")) for key in keys]
+def wanted(site: Site, *keys: str) -> list[PhotoRequest]:
+    return [PhotoRequest(item_key=key, url=site.address(f"{key}.jpg")) for key in keys]
 
 
 def results(folder: Path) -> dict[str, str]:
@@ -86,10 +83,10 @@ def test_every_photo_has_one_outcome_and_only_good_ones_are_kept(site: Site, tmp
     assert kept["B2.png"] == photo(2, kind="PNG")
 
 
-def test_a_photo_that_stalls_or_trickles_fails_and_is_asked_for_again(site: Site, tmp_path: Path) -> None:
+def test_a_stalled_or_slow_photo_fails_and_is_retried(site: Site, tmp_path: Path) -> None:
     show(site, "B1.jpg", photo(1), fault="stall")
     show(site, "B2.jpg", photo(2), fault="trickle")
-    short = replace(QUICK, attempts=1, silence_seconds=0.5, photos=replace(LIMITS, seconds=0.5))
+    short = replace(QUICK, attempts=1, read_timeout_seconds=0.5, photos=replace(LIMITS, seconds=0.5))
     assert fetch_photos(wanted(site, "B1", "B2"), tmp_path, short) == {"failed": 2}
     show(site, "B1.jpg", photo(1))
     show(site, "B2.jpg", photo(2))
@@ -101,7 +98,7 @@ def test_a_photo_that_stalls_or_trickles_fails_and_is_asked_for_again(site: Site
 )
 def test_a_key_that_could_leave_the_folder_is_refused_unasked(site: Site, tmp_path: Path, key: str) -> None:
     show(site, "B1.jpg", photo())
-    fetch_photos([Wanted(item_key=key, url=site.address("B1.jpg"))], tmp_path / "in", QUICK)
+    fetch_photos([PhotoRequest(item_key=key, url=site.address("B1.jpg"))], tmp_path / "in", QUICK)
     assert read_outcomes(tmp_path / "in" / FILE)[key].detail == "unsafe_item_key"
     assert site.log == []
     assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["incoming.tar", FILE]
@@ -112,9 +109,9 @@ def test_a_private_host_that_is_not_named_is_never_asked(site: Site, tmp_path: P
     show(site, "B1.jpg", photo())
     port = site.url.rpartition(":")[2]
     ports = replace(QUICK, private_hosts=())
-    fetch_photos([Wanted(item_key="B1", url=f"http://localhost:{port}/B1.jpg")], tmp_path, ports)
+    fetch_photos([PhotoRequest(item_key="B1", url=f"http://localhost:{port}/B1.jpg")], tmp_path, ports)
     assert read_outcomes(tmp_path / FILE)["B1"].detail == f"port_not_allowed (localhost:{port})"
-    fetch_photos([Wanted(item_key="B2", url="http://localhost/B1.jpg")], tmp_path, ports)
+    fetch_photos([PhotoRequest(item_key="B2", url="http://localhost/B1.jpg")], tmp_path, ports)
     assert (read_outcomes(tmp_path / FILE)["B2"].detail or "").startswith("private_address (localhost is ")
     assert site.log == []
 
@@ -126,12 +123,12 @@ def test_a_second_run_asks_only_for_what_failed_or_moved(site: Site, tmp_path: P
     site.log.clear()
     show(site, "B2.jpg", photo(2))
     show(site, "new.jpg", photo(3))
-    moved = [*wanted(site, "B1", "B2"), Wanted(item_key="B3", url=site.address("new.jpg"))]
+    moved = [*wanted(site, "B1", "B2"), PhotoRequest(item_key="B3", url=site.address("new.jpg"))]
     assert fetch_photos(moved, tmp_path, QUICK) == {"held": 1, "fetched": 2}
     assert sorted(path for _, path, _ in site.log) == ["B2.jpg", "new.jpg"]
 
 
-def test_a_recheck_asks_by_etag_and_a_photo_that_went_missing_stays_held(site: Site, tmp_path: Path) -> None:
+def test_a_recheck_uses_the_etag_and_keeps_missing_photos(site: Site, tmp_path: Path) -> None:
     for key in ("B1", "B2", "B3"):
         show(site, f"{key}.jpg", photo(int(key[1])))
     fetch_photos(wanted(site, "B1", "B2", "B3"), tmp_path, QUICK)
@@ -149,7 +146,7 @@ def test_a_recheck_asks_by_etag_and_a_photo_that_went_missing_stays_held(site: S
     assert after["B2"].sha256 != before["B2"].sha256
 
 
-def test_a_cut_off_last_line_is_forgotten_and_any_other_is_told(tmp_path: Path) -> None:
+def test_a_truncated_last_line_is_ignored_and_others_are_errors(tmp_path: Path) -> None:
     path = tmp_path / FILE
     with appending(path) as stream:
         append(stream, Outcome(item_key="B1", url="u", result="missing"))
@@ -171,49 +168,10 @@ def test_requests_at_one_host_keep_their_rate(site: Site, tmp_path: Path) -> Non
     assert time.monotonic() - started >= 8 / 20
 
 
-def move(folder: Path, place: Path, **photos: bytes) -> list[str]:
-    """Puts photos into `incoming.tar` and from there into shards of two."""
-    incoming = tar_shards.Incoming(folder / "incoming.tar")
-    for key, content in photos.items():
-        incoming.add(f"{key}.jpg", content)
-    incoming.close()
-    return tar_shards.add_photos(folder / "incoming.tar", place, lambda _name, data: data != b"spoilt", per_shard=2)
-
-
-def members(shard: Path) -> dict[str, bytes]:
-    with tarfile.open(shard) as archive:
-        return {name: archive.extractfile(name).read() for name in archive.getnames()}  # type: ignore[union-attr]
-
-
-def test_new_photos_touch_only_the_last_shard_and_changed_ones_only_theirs(tmp_path: Path) -> None:
-    place = tmp_path / "photos"
-    first = {f"B{number}": b"old" for number in range(5)}
-    assert move(tmp_path, place, **first) == [
-        "photos-00000.tar", "photos-00001.tar", "photos-00002.tar",
-    ]  # fmt: skip
-    before = {shard.name: shard.stat().st_ino for shard in place.iterdir()}
-    assert move(tmp_path, place, C1=b"new", C2=b"new") == [
-        "photos-00002.tar", "photos-00003.tar",
-    ]  # fmt: skip
-    assert move(tmp_path, place, B0=b"newer") == [
-        "photos-00000.tar", "photos-00003.tar",
-    ]  # fmt: skip
-    after = {shard.name: shard.stat().st_ino for shard in place.iterdir()}
-    assert after["photos-00001.tar"] == before["photos-00001.tar"]
-    store = PhotoStore(place)
-    assert {key: store.bytes(key) for key in sorted(first | {"C1": b""} | {"C2": b""})} == first | {
-        "C1": b"new",
-        "C2": b"new",
-        "B0": b"newer",
-    }
-    assert move(tmp_path, place, D1=b"spoilt") == []
-    assert not (tmp_path / "incoming.tar").exists()
-
-
 @pytest.mark.parametrize(
     "more", [{}, {"progressive": True}, {"comment": b"x" * 500}, {"exif": b"Exif\0\0" + b"x" * 60}]
 )
-def test_the_frame_header_tells_what_the_library_tells(more: dict[str, Any]) -> None:
+def test_the_parsed_jpeg_header_equals_that_of_pillow(more: dict[str, Any]) -> None:
     stream = io.BytesIO()
     Image.new("RGB", (37, 21)).save(stream, "JPEG", **more)
     assert jpeg_header(stream.getvalue()) == ("JPEG", 37, 21)
@@ -221,45 +179,9 @@ def test_the_frame_header_tells_what_the_library_tells(more: dict[str, Any]) -> 
     assert jpeg_header(stream.getvalue()[:30]) is None
 
 
-@pytest.mark.parametrize(("name", "size"), [("B1.jpg", 0), ("x" * 99, 123_456_789), ("a-b_c.D.png", 7)])
-def test_headers_are_those_of_the_library(name: str, size: int) -> None:
-    assert tar_shards._header(name, size) == tar_shards._member(name, size).tobuf(tarfile.USTAR_FORMAT)
-
-
-@pytest.mark.parametrize("cut", [1, 100, 512, 600, 1023])
-def test_a_photo_that_was_cut_off_is_dropped_and_the_next_one_is_whole(tmp_path: Path, cut: int) -> None:
-    path = tmp_path / "incoming.tar"
-    incoming = tar_shards.Incoming(path)
-    incoming.add("B1.jpg", b"one")
-    incoming.add("B2.jpg", b"two")
-    incoming.close()
-    os.truncate(path, path.stat().st_size - cut)
-    incoming = tar_shards.Incoming(path)
-    incoming.add("B3.jpg", b"three")
-    incoming.close()
-    assert members(path) == {"B1.jpg": b"one", "B3.jpg": b"three"}
-
-
-def test_the_disk_follows_the_fetching_and_its_failure_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tar_shards, "SYNC_BYTES", 1024)
-    calls: list[int] = []
-
-    def failing_once(file: int) -> None:
-        calls.append(file)
-        if len(calls) == 1:
-            raise OSError(errno.EIO, "the disk failed")
-
-    monkeypatch.setattr(tar_shards.os, "fsync", failing_once)
-    incoming = tar_shards.Incoming(tmp_path / "incoming.tar")
-    incoming.add("B1.jpg", b"one")
-    with pytest.raises(OSError, match="the disk failed"):
-        incoming.close()
-    assert len(calls) == 1
-
-
 @pytest.fixture
 def shirts(site: Site, workspace: Path) -> dict[str, Any]:
-    """Parameters of a data set whose catalogue has B1, B2 and B3, with photos on the site."""
+    """Parameters of a dataset whose catalogue has B1, B2 and B3, with photos on the site."""
     for key in ("B1", "B2"):
         show(site, f"{key}.jpg", photo(int(key[1])))
     rows = [
@@ -277,7 +199,7 @@ def shirts(site: Site, workspace: Path) -> dict[str, Any]:
     (place / "r.json.gz").write_bytes(b"reviews")
     (place / dump_files.MANIFEST).write_text(json.dumps([{"name": "r.json.gz", "bytes": 7, "sha256": "x"}]))
     entry = {"format": "amazon2014", "reviews": ["r.json.gz"], "metadata": [], "photos": "photos"}
-    ingest = {"attempts": 1, "spare_bytes": 0, "private_hosts": ["127.0.0.1"], "photos": {"rate": 0}}
+    ingest = {"attempts": 1, "min_free_disk_bytes": 0, "private_hosts": ["127.0.0.1"], "photos": {"rate": 0}}
     return {"datasets": {"shirts": entry}, "tokenizers": {}, "ingest": ingest}
 
 
@@ -303,11 +225,11 @@ def outcome_digest(state: Path, key: str) -> str:
 
 def test_a_photo_that_a_crash_spoilt_or_took_is_fetched_again(site: Site, shirts: dict[str, Any]) -> None:
     state = sources.photo_state("shirts")
-    addresses = sources.photo_addresses("shirts")
+    addresses = sources.photo_urls("shirts")
     assert list(addresses) == ["B1", "B2", "B3"]
-    how = sources.fetching(shirts)
-    fetch_photos([Wanted(item_key=key, url=url) for key, url in addresses.items()], state, how)
-    incoming = tar_shards.Incoming(state / "incoming.tar")
+    config = sources.ingest_params(shirts)
+    fetch_photos([PhotoRequest(item_key=key, url=url) for key, url in addresses.items()], state, config)
+    incoming = tar_shards.AppendTar(state / "incoming.tar")
     incoming.add("B1.jpg", b"spoilt")
     incoming.close()
     (state / FILE).write_text((state / FILE).read_text().replace(outcome_digest(state, "B2"), "0" * 64))
