@@ -43,7 +43,7 @@ format: ready  ## format the code with ruff
 	@.venv/bin/ruff format .
 	@.venv/bin/ruff check --fix .
 
-docs: ready  ## regenerate the lists in dvc.yaml and docs/{data-flow,prompts,tables}.md
+docs: ready  ## regenerate the lists in dvc.yaml and docs/reference
 	@$(RUN) flows.graph --write
 	@$(RUN) flows.docs
 

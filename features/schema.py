@@ -1,6 +1,6 @@
 """Every table of the line, declared once: names, types, nullability, meaning and unit of each column.
 
-Enters: nothing. Leaves: `Table` values that writers validate against and readers check, and `docs/tables.md`.
+Enters: nothing. Leaves: `Table` values that writers validate against and readers check, and `docs/reference/tables.md`.
 Trade-off: declared by hand instead of inferred, so that a missing column fails at the stage that forgot it.
 """
 

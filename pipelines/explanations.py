@@ -2,7 +2,7 @@
 
 Enters: accepted reviews and the sequences. Leaves: `explanations`, at most `per_review` sentences a review; empty where
 a dump has no texts (p5). Trade-off: lexicons and word patterns choose few and mostly right sentences (precision in
-docs/benchmarks.md) where the original took a precomputed file of all that its tool found.
+docs/benchmarks/explanations.md) where the original took a precomputed file of all that its tool found.
 """
 
 import dataclasses

@@ -3,7 +3,7 @@
 Enters: small picklable units (a file and a stride, a range of users) and a plain function that does one unit.
 Leaves: the sum of the counts the function returned; the rows themselves go to Parquet parts named by unit.
 Trade-off: a unit is thousands of rows, so Beam's cost per element (20-40 times a Polars row) disappears; in return the
-workers must see the disk that the tables lie on (docs/beam.md).
+workers must see the disk that the tables lie on (docs/guides/beam.md).
 """
 
 import json
