@@ -21,7 +21,7 @@ import numpy as np
 from features.encoders.clip import cores, describe, feature_width, load_encoder
 from features.encoders.config import ClipParams
 from features.encoders.embedding_cache import Shards
-from features.encoders.encode_loop import Filing, encode_photos, filed_under
+from features.encoders.encode_loop import CacheWriter, cache_key, encode_photos
 from features.encoders.precomputed import given_features
 from features.encoders.rank_partition import share, wait_until_none
 from features.errors import TableError
@@ -31,7 +31,7 @@ from features.runtime.params import build
 from features.store.embeddings import centred, vector_table
 from features.vision.image_decoding import PhotoLimits
 from features.vision.image_loader import Feeder, Job, Recipe
-from features.vision.photo_index import Features, Look, merge
+from features.vision.photo_index import Features, PhotoIndex, merge
 from features.vision.photo_store import PhotoStore
 
 if TYPE_CHECKING:
@@ -58,13 +58,13 @@ class Params:
     """Under torchrun: how long the first process waits without any other's shard before it gives up."""
     photos_per_item: int = 1
     """Of an item's photos (B1.jpg, B1.1.jpg, ...) the first so many; the mean of their features is the item's."""
-    draft: float | None = 2.0
+    jpeg_draft_factor: float | None = 2.0
     """A JPEG is decoded at 1/2, 1/4 or 1/8 of its size as long as both sides keep so many times the encoder's input;
     null: always at full size."""
     center: bool = False
     """Subtract the mean feature of the catalogue before scaling to length 1: for encoders whose features are
     nearly collinear. The mean is kept in the manifest, so that a later item can be treated alike."""
-    max_sharing: int = 50
+    max_items_per_photo: int = 50
     """A photo (by its digest) that more items share is a placeholder; 0 means any number may."""
     placeholders: tuple[str, ...] = ()
     """SHA-256 digests (64 hexadecimal digits) of the shop's "no image" pictures."""
@@ -74,8 +74,12 @@ class Params:
     def __post_init__(self) -> None:
         if min(self.batch_size, self.photos_per_shard, self.photos_per_item) < 1 or self.max_wait_seconds <= 0:
             raise ValueError("batch_size, photos_per_shard, photos_per_item >= 1 and max_wait_seconds > 0 must hold")
-        if self.workers < 0 or self.max_sharing < 0 or (self.draft is not None and self.draft < 1):
-            raise ValueError("workers >= 0, max_sharing >= 0 and draft >= 1 (or null) must hold")
+        if (
+            self.workers < 0
+            or self.max_items_per_photo < 0
+            or (self.jpeg_draft_factor is not None and self.jpeg_draft_factor < 1)
+        ):
+            raise ValueError("workers >= 0, max_items_per_photo >= 0 and jpeg_draft_factor >= 1 (or null) must hold")
         for digest in self.placeholders:
             if len(digest) != 64 or set(digest) - set("0123456789abcdef"):
                 raise ValueError(f"placeholders: {digest!r} is not a SHA-256 in lower-case hexadecimal")
@@ -123,52 +127,57 @@ def _encoded(
     A process that only helps another with the encoding gets the number of photos that it encoded instead.
     """
     store = None if folder is None else PhotoStore(folder)
-    look = Look(
+    index = PhotoIndex(
         keys, store, most=params.photos_per_item, max_bytes=params.limits.max_megabytes * 1e6,
         placeholders=params.placeholders, workers=params.workers or cores(),
     )  # fmt: skip
-    filed = filed_under(clip, limits=asdict(params.limits), draft=params.draft)
-    shards = Shards(context.features(filed), feature_width(clip))
-    encoded = encode_missing(look, shards, clip, params)
+    key = cache_key(clip, limits=asdict(params.limits), draft=params.jpeg_draft_factor)
+    shards = Shards(context.features(key), feature_width(clip))
+    encoded = encode_missing(index, shards, clip, params)
     if not share().merges:
         return encoded
     wait_until_none(
-        lambda: len(look.jobs.keys() - shards.known()), world=share().world, patience_seconds=params.max_wait_seconds
+        lambda: len(index.jobs.keys() - shards.known()), world=share().world, patience_seconds=params.max_wait_seconds
     )
-    features = merge(look.seen, shards.find(look.jobs), max_sharing=params.max_sharing, normalise=clip.normalise)
+    features = merge(
+        index.photos_by_item,
+        shards.find(index.jobs),
+        max_items_per_photo=params.max_items_per_photo,
+        normalise=clip.normalise,
+    )
     if store and "ok" not in features.statuses:
         log.warning(
             "images: none of the %d photos in %s belongs to the catalogue or can be read", len(store), store.folder
         )
-    unused = len(store) - sum(map(len, look.seen)) if store else 0
+    unused = len(store) - sum(map(len, index.photos_by_item)) if store else 0
     return features, {"encoder": describe(clip), "photos_of_no_item": unused}
 
 
-def encode_missing(look: Look, shards: Shards, clip: ClipParams, params: Params) -> int:
-    """Reads the photos of `look`, encodes and files those of this process that no finished shard holds meanwhile.
+def encode_missing(index: PhotoIndex, shards: Shards, clip: ClipParams, params: Params) -> int:
+    """Reads the photos of `index`, encodes and files those of this process that no finished shard holds meanwhile.
 
     Returns how many they are. Nothing to do loads nothing.
     """
     known, mine = shards.known(), share()
-    with closing(look.wanted(lambda digest: mine.has(digest) and digest not in known)) as jobs:
+    with closing(index.wanted(lambda digest: mine.has(digest) and digest not in known)) as jobs:
         first = next(jobs, None)
-        number = _encode(chain([first], jobs), look, shards, clip, params) if first else 0
-    there = len(look.jobs.keys() & known)
+        number = _encode(chain([first], jobs), index, shards, clip, params) if first else 0
+    there = len(index.jobs.keys() & known)
     if there:
-        log.info("images: %d of %d different photos were there already", there, len(look.jobs))
+        log.info("images: %d of %d different photos were there already", there, len(index.jobs))
     return number
 
 
-def _encode(jobs: Iterable[Job], look: Look, shards: Shards, clip: ClipParams, params: Params) -> int:
+def _encode(jobs: Iterable[Job], index: PhotoIndex, shards: Shards, clip: ClipParams, params: Params) -> int:
     encoder = load_encoder(clip)
     recipe = Recipe(
         fit=encoder.fit,
         limits=params.limits,
-        shrink_to=None if params.draft is None else encoder.fit.draft_side(params.draft),
+        shrink_to=None if params.jpeg_draft_factor is None else encoder.fit.draft_side(params.jpeg_draft_factor),
     )
     with feeder_of(recipe, params, encoder.device) as feeder:
-        filing = Filing(shards=shards, per_shard=params.photos_per_shard)
-        speed = encode_photos(jobs, encoder, filing, feeder, lambda: look.at_most)
+        writer = CacheWriter(shards=shards, per_shard=params.photos_per_shard)
+        speed = encode_photos(jobs, encoder, writer, feeder, lambda: index.at_most)
         log.info("images: %s (%d decoding %s)", speed, feeder.workers, "processes" if feeder.shared else "threads")
     return speed.photos
 

@@ -15,7 +15,7 @@ import numpy as np
 from features.encoders.clip import describe, feature_width, load_encoder
 from features.encoders.config import ClipParams
 from features.encoders.embedding_cache import Shards
-from features.encoders.encode_loop import Filing, encode_titles, filed_under
+from features.encoders.encode_loop import CacheWriter, cache_key, encode_titles
 from features.encoders.rank_partition import share, wait_until_none
 from features.runtime import stage
 from features.runtime.params import build
@@ -56,12 +56,12 @@ def run(params: Params, context: stage.Context) -> int:
     titles: list[str | None] = items["title"].to_pylist()
     digests = [digest_of(title) if title and has_words(title) else None for title in titles]
     unique = {digest: str(title) for digest, title in zip(digests, titles, strict=True) if digest}
-    shards = Shards(context.features(filed_under(clip, what="titles")), feature_width(clip))
+    shards = Shards(context.features(cache_key(clip, what="titles")), feature_width(clip))
     known = shards.known()
     mine = {digest: unique[digest] for digest in unique if digest not in known and share().has(digest)}
     if mine:
-        filing = Filing(shards=shards, per_shard=params.titles_per_shard)
-        encode_titles(mine, load_encoder(clip), filing, params.batch_size)
+        writer = CacheWriter(shards=shards, per_shard=params.titles_per_shard)
+        encode_titles(mine, load_encoder(clip), writer, params.batch_size)
     if not share().merges:
         return len(mine)
     wait_until_none(

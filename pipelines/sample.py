@@ -38,7 +38,7 @@ class Params:
     """Users with fewer than five purchases, whom the 5-core drops."""
     num_rare_items: int = 12
     """Items with one or two reviews, which the 5-core drops."""
-    num_repeats: int = 10
+    num_duplicate_reviews: int = 10
     """Later reviews of a user and item that have one already."""
     photo_pixels: int = 96
     """Width and height of a photo, in pixels."""
@@ -46,20 +46,20 @@ class Params:
     """Share of the items without a photo."""
     num_broken_photos: int = 6
     """Photos that are truncated, are text, or are empty."""
-    silent_review_share: float = 0.8
+    featureless_review_share: float = 0.8
     """Share of the reviews whose text speaks of no feature, so that no explanation can be taken from them."""
     num_dirty_lines: int = 3
     """Review lines of each kind of fault."""
 
     def __post_init__(self) -> None:
-        for name in ("style_fidelity", "taste_fidelity", "missing_photo_share", "silent_review_share"):
+        for name in ("style_fidelity", "taste_fidelity", "missing_photo_share", "featureless_review_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} = {getattr(self, name)} must lie between 0 and 1")
         if self.num_users < 1 or self.items_per_cell < 1 or self.photo_pixels < 16:
             raise ValueError("num_users and items_per_cell must be at least 1, photo_pixels at least 16")
         if self.mean_interactions < 5:
             raise ValueError(f"mean_interactions = {self.mean_interactions} must be at least 5")
-        if min(self.num_rare_users, self.num_rare_items, self.num_repeats, self.num_broken_photos) < 0:
+        if min(self.num_rare_users, self.num_rare_items, self.num_duplicate_reviews, self.num_broken_photos) < 0:
             raise ValueError("counts must not be negative")
 
 
@@ -79,7 +79,7 @@ def run(params: Params, context: stage.Context) -> int:
     shutil.rmtree(staging, ignore_errors=True)
     (staging / PHOTOS).parent.mkdir(parents=True)
     made = planned(params, context.seed)
-    reviews = dump_files.review_lines(made, params.num_dirty_lines, params.silent_review_share, context.seed)
+    reviews = dump_files.review_lines(made, params.num_dirty_lines, params.featureless_review_share, context.seed)
     metadata = dump_files.metadata_lines(made, params.num_dirty_lines, context.seed)
     photos = dump_files.photos(
         made, params.photo_pixels, params.missing_photo_share, params.num_broken_photos, context.seed

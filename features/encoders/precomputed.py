@@ -40,4 +40,4 @@ def given_features(folder: Path, keys: Sequence[str], *, normalise: bool) -> tup
     )
     encoder = {"model": f"unknown (vectors read from {folder.name})", "pretrained": None, "untrained": False,
                "seed": None, "normalised": normalise, "precision": None}  # fmt: skip
-    return features, {"encoder": encoder, "photos_of_no_item": found.num_strangers}
+    return features, {"encoder": encoder, "photos_of_no_item": found.num_unmatched}

@@ -23,7 +23,7 @@ class Vectors:
     matrix: np.ndarray  # (items, width) float32
     statuses: tuple[str, ...]
     rejects: tuple[tuple[str, str], ...]
-    num_strangers: int  # files of no item asked for
+    num_unmatched: int  # files of no item asked for
 
 
 def read_vectors(folder: Path, item_keys: Sequence[str]) -> Vectors:

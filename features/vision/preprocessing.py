@@ -28,7 +28,7 @@ class Fit:
     width: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    told: str
+    description: str
     """The preprocessing in words, for a manifest and for what a feature is filed under."""
 
     def __call__(self, image: "Image", whole: tuple[float, float] | None = None) -> np.ndarray:
@@ -89,7 +89,7 @@ def fit_of(config: dict[str, Any]) -> Fit:
         width=width,
         mean=tuple(float(value) for value in steps[-1].mean),
         std=tuple(float(value) for value in steps[-1].std),
-        told="; ".join(str(step) for step in (*steps[:-3], steps[-1])),
+        description="; ".join(str(step) for step in (*steps[:-3], steps[-1])),
     )
 
 

@@ -52,21 +52,21 @@ class _Run:
 
 
 def blocks(
-    path: Path, lines_per_block: int, max_line_bytes: int, max_inflation: float = float("inf")
+    path: Path, lines_per_block: int, max_line_bytes: int, max_decompression_ratio: float = float("inf")
 ) -> Iterator[Block]:
     """All blocks of a file in order; the last may be shorter, and an empty file has none.
 
     A block of fewer lines is one that would exceed 64 MB, so a block's lines depend on nothing but the file.
 
     Raises:
-        InputError: a file that is called .gz and is not gzip; or one that gave, after 8 MB, more than `max_inflation`
-            bytes for each byte of the archive.
+        InputError: a file named .gz is not gzip; or, beyond the first 8 MB, it decompresses to more than
+            `max_decompression_ratio` bytes per compressed byte.
     """
     number, first_line = 0, 1
     lines: list[bytes] = []
     long: set[int] = set()
     size, cut = 0, False
-    for run in _runs(path, max_line_bytes, max_inflation):
+    for run in _runs(path, max_line_bytes, max_decompression_ratio):
         long.update(first_line + len(lines) + place for place in run.long)
         lines += run.lines
         size += sum(map(len, run.lines))
@@ -106,10 +106,10 @@ def check_gzip(path: Path) -> None:
         raise InputError(f"{path} that is not gzip (it begins with {begin!r})", "a gzip file", "bring it in again")
 
 
-def _runs(path: Path, max_line_bytes: int, max_inflation: float) -> Iterator[_Run]:
+def _runs(path: Path, max_line_bytes: int, max_decompression_ratio: float) -> Iterator[_Run]:
     """The lines of a file; of a line that is too long the first bytes; a last, cut one where an archive is damaged."""
     tail, skipping = b"", False
-    for piece in _pieces(path, max_inflation):
+    for piece in _pieces(path, max_decompression_ratio):
         if piece is None:
             yield _Run([tail], cut=True)
             return
@@ -139,7 +139,7 @@ def _checked(lines: list[bytes], max_line_bytes: int, first_is_long: bool, *, re
     return _Run(lines, long)
 
 
-def _pieces(path: Path, max_inflation: float) -> Iterator[bytes | None]:
+def _pieces(path: Path, max_decompression_ratio: float) -> Iterator[bytes | None]:
     """The bytes of a file, inflated where it is gzip; a final None where the archive is damaged."""
     check_gzip(path)
     with path.open("rb") as stream:
@@ -153,10 +153,12 @@ def _pieces(path: Path, max_inflation: float) -> Iterator[bytes | None]:
         try:
             for piece in _inflated(stream, isal_zlib.decompressobj):
                 given += len(piece)
-                if given > _FREE_BYTES and given > max_inflation * stream.tell():
+                if given > _FREE_BYTES and given > max_decompression_ratio * stream.tell():
                     raise InputError(
-                        f"{path} that inflates more than {max_inflation:g}-fold ({stream.tell():,} bytes to {given:,})",
-                        "a dump, which inflates 3- to 10-fold", "look at the file, or raise records.max_inflation",
+                        f"{path} that decompresses to more than {max_decompression_ratio:g} times its size "
+                        f"({stream.tell():,} bytes to {given:,})",
+                        "a dump, which decompresses to 3 to 10 times its size",
+                        "inspect the file, or raise records.max_decompression_ratio",
                     )  # fmt: skip
                 yield piece
         except _DAMAGED:

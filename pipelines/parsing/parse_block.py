@@ -20,7 +20,7 @@ Kind = Literal["reviews", "items"]
 
 @dataclass(frozen=True, kw_only=True)
 class Unit:
-    """Blocks `stride`, `stride + num_strides`, ... of one file.
+    """Blocks `reader`, `reader + readers_per_file`, ... of one file.
 
     `source` is the file's name in the dump, `place` its place among all files by name; `maps` is p5's `datamaps.json`,
     `pickles` are what else its folder may hold.
@@ -33,11 +33,11 @@ class Unit:
     maps: Path | None
     pickles: tuple[Path, ...]
     place: int
-    stride: int
-    num_strides: int
+    reader: int
+    readers_per_file: int
     lines_per_block: int
     max_line_bytes: int
-    max_inflation: float
+    max_decompression_ratio: float
     staging: Path
     staging_rejects: Path
 
@@ -54,9 +54,9 @@ def work(unit: Unit) -> dict[str, int]:
         TableError: the disk is full or may not be written.
     """
     counts: Counter[str] = Counter()
-    for block in blocks(unit.path, unit.lines_per_block, unit.max_line_bytes, unit.max_inflation):
+    for block in blocks(unit.path, unit.lines_per_block, unit.max_line_bytes, unit.max_decompression_ratio):
         counts["seen"] += len(block.lines)
-        if block.number % unit.num_strides == unit.stride:
+        if block.number % unit.readers_per_file == unit.reader:
             parsed = parse(unit, block)
             counts["lines"] += len(block.lines)
             counts["kept"] += parsed.kept_lines

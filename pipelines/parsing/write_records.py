@@ -54,7 +54,7 @@ def write_records(params: Params, context: stage.Context) -> int:
             counts = run_units("records", units, work, beam, staging["rejects"] / "counts.json")
             digests = dict(zip(paths, hashed, strict=True))  # once for the three tables
         sources = sorted({unit.source for unit in units})
-        check_accounts(counts, sources, params.num_strides)
+        check_accounts(counts, sources, params.readers_per_file)
         repeated = _reject_repeated_items(staging["items"], staging["rejects"])
         accounts = _accounts(counts, sources, repeated)
         _check_rows(staging, accounts, set(dataset.metadata))
@@ -92,28 +92,28 @@ def _units(
     ]
     return [
         Unit(
-            kind=kind, format=dataset.format, source=name, path=paths[name], place=places.index(name), stride=stride,
+            kind=kind, format=dataset.format, source=name, path=paths[name], place=places.index(name), reader=reader,
             maps=paths[dataset.reviews[1]] if is_p5 and kind == "reviews" else None,
             pickles=tuple(paths[name] for name in dataset.reviews[2:]) if is_p5 and kind == "reviews" else (),
-            num_strides=params.num_strides, lines_per_block=params.lines_per_block,
-            max_line_bytes=params.max_line_bytes, max_inflation=params.max_inflation,
+            readers_per_file=params.readers_per_file, lines_per_block=params.lines_per_block,
+            max_line_bytes=params.max_line_bytes, max_decompression_ratio=params.max_decompression_ratio,
             staging=staging[kind], staging_rejects=staging["rejects"],
         )
         for kind, names in kinds
         for name in names
-        for stride in range(params.num_strides)
+        for reader in range(params.readers_per_file)
     ]  # fmt: skip
 
 
-def check_accounts(counts: Mapping[str, int], sources: Sequence[str], num_strides: int) -> None:
+def check_accounts(counts: Mapping[str, int], sources: Sequence[str], readers_per_file: int) -> None:
     """Raises TableError unless each line of each file was read once and either kept or rejected."""
     for name in sources:
         seen, lines, kept, rejected = (
             counts.get(f"{name}:{what}", 0) for what in ("seen", "lines", "kept", "rejected")
         )
-        if seen != lines * num_strides or lines != kept + rejected:
+        if seen != lines * readers_per_file or lines != kept + rejected:
             raise TableError(
-                f"{lines} lines of {name} read by {num_strides} strides that saw {seen}, {kept} kept, "
+                f"{lines} lines of {name} read by {readers_per_file} readers that saw {seen}, {kept} kept, "
                 f"{rejected} rejected",
                 "lines in = kept + rejected", "another beam.runner: this one lost or repeated work",
             )  # fmt: skip

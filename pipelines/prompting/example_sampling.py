@@ -60,7 +60,7 @@ class Draw:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Menu:
+class PromptMix:
     """The prompts of one family that may be drawn, and how often a yes/no one is (`share`, 0 to 1)."""
 
     yes_no: tuple[Prompt, ...]
@@ -68,13 +68,13 @@ class Menu:
     share: float
 
     @classmethod
-    def of(cls, prompts: Sequence[Prompt], yes_no_share: float | None) -> "Menu":
-        """The menu of the given prompts; a share of None draws uniformly over all of them, as published."""
+    def of(cls, prompts: Sequence[Prompt], yes_no_share: float | None) -> "PromptMix":
+        """The mix of the given prompts; a share of None draws uniformly over all of them, as published."""
         yes_no = tuple(prompt for prompt in prompts if prompt.asks_yes_no)
         share = len(yes_no) / max(len(prompts), 1) if yes_no_share is None else yes_no_share
         return cls(yes_no=yes_no, others=tuple(p for p in prompts if not p.asks_yes_no), share=share)
 
-    def pick(self, group: float, within: float) -> Prompt:
+    def sample(self, group: float, within: float) -> Prompt:
         """The prompt that two uniform draws from [0, 1) select.
 
         Example:
@@ -130,7 +130,7 @@ def num_train_positions(lengths: np.ndarray, mode: str, per_user: int) -> np.nda
     return np.maximum(lengths - 3, 0) if mode == "all_positions" else np.where(lengths >= 5, per_user, 0)
 
 
-def ask(draw: Draw, user: User, coin: float) -> None:
+def make_yes_no(draw: Draw, user: User, coin: float) -> None:
     """Makes `draw` a yes/no question: with probability 1/2 about its target, else about an item the user never had."""
     draw.asked, draw.answer = draw.target, YES
     own = set(user.items)
@@ -139,22 +139,24 @@ def ask(draw: Draw, user: User, coin: float) -> None:
 
 
 def train_sequential(
-    user: User, menu: Menu, window: Window, mode: Literal["all_positions", "last_three"], per_user: int
+    user: User, mix: PromptMix, window: Window, mode: Literal["all_positions", "last_three"], per_user: int
 ) -> Iterator[Draw]:
     """The sequential training examples of one user and round."""
     pairs = train_positions(len(user.items), mode, per_user, user.generator)
     for (first, target), uniforms in zip(
         pairs, user.generator.random(4 * len(pairs)).reshape(-1, 4).tolist(), strict=True
     ):
-        draw = Draw(user_id=user.user_id, prompt=menu.pick(uniforms[0], uniforms[1]), target=user.items[target])
+        draw = Draw(user_id=user.user_id, prompt=mix.sample(uniforms[0], uniforms[1]), target=user.items[target])
         draw.history = window.cut(user.items[first:target])
         draw.separator = rendering.COMMA if uniforms[2] < 0.5 else rendering.ARROW
         if draw.prompt.asks_yes_no:
-            ask(draw, user, uniforms[3])
+            make_yes_no(draw, user, uniforms[3])
         yield draw
 
 
-def train_direct(user: User, menu: Menu, window: Window, *, variants: Sequence[str], per_user: int) -> Iterator[Draw]:
+def train_direct(
+    user: User, mix: PromptMix, window: Window, *, variants: Sequence[str], per_user: int
+) -> Iterator[Draw]:
     """The direct training examples of one user and round.
 
     The target is uniform over the training items; in the history variant over those with a past, and the history is
@@ -168,25 +170,25 @@ def train_direct(user: User, menu: Menu, window: Window, *, variants: Sequence[s
         variant = variants[int(uniforms[0] * len(variants))] if num_train > 1 else "published"
         first = 1 if variant == "history" else 0
         target = first + int(uniforms[1] * (num_train - first))
-        prompt = menu.pick(uniforms[2], uniforms[3])
+        prompt = mix.sample(uniforms[2], uniforms[3])
         draw = Draw(user_id=user.user_id, prompt=prompt, variant=variant, target=user.items[target])
         if variant == "history":
             draw.history = window.cut(user.items[:target])
         if prompt.asks_yes_no:
-            ask(draw, user, uniforms[4])
+            make_yes_no(draw, user, uniforms[4])
         else:
             draw.key = key
         yield draw
 
 
-def train_explanation(user: User, menu: Menu, explanations: Sequence[Explanation]) -> Iterator[Draw]:
+def train_explanation(user: User, mix: PromptMix, explanations: Sequence[Explanation]) -> Iterator[Draw]:
     """One training example an explanation; the star number in a target is jittered (spec 3.7)."""
     within = user.generator.random(len(explanations)).tolist()
     normals = user.generator.standard_normal(len(explanations)).tolist()
     for explanation, uniform, normal in zip(explanations, within, normals, strict=True):
         yield Draw(
             user_id=user.user_id,
-            prompt=menu.pick(1.0, uniform),
+            prompt=mix.sample(1.0, uniform),
             asked=explanation.item_id,
             explanation=explanation,
             target_rating=rendering.jittered_stars(explanation.rating, normal),
@@ -199,7 +201,7 @@ def evaluate_sequential(user: User, target: int, prompts: Sequence[Prompt], wind
         draw = Draw(user_id=user.user_id, prompt=prompt, target=user.items[target])
         draw.history = window.cut(user.items[:target])
         if prompt.asks_yes_no:
-            ask(draw, user, user.generator.random())
+            make_yes_no(draw, user, user.generator.random())
         yield draw
 
 
@@ -210,7 +212,7 @@ def evaluate_direct(user: User, target: int, prompts: Sequence[tuple[Prompt, str
         if variant == "history":
             draw.history = window.cut(user.items[:target])
         if prompt.asks_yes_no:
-            ask(draw, user, user.generator.random())
+            make_yes_no(draw, user, user.generator.random())
         else:
             draw.key = key
         yield draw

@@ -23,7 +23,7 @@ from features.runtime.stage import Places
 from features.store import tables
 from pipelines.negatives import candidate_lists
 from pipelines.prompting import example_sampling as draws
-from pipelines.prompting.example_sampling import Draw, Menu, Window
+from pipelines.prompting.example_sampling import Draw, PromptMix, Window
 from pipelines.prompting.sources import Sources, load_sources
 
 ROWS_AT_ONCE = 1000
@@ -79,10 +79,10 @@ def family_prompts(templates: Path | None, family: str) -> tuple[Prompt, ...]:
     return tuple(prompt for prompt in load_templates(templates) if prompt.family == family)
 
 
-def train_menu(job: Job, family: str) -> Menu:
+def train_mix(job: Job, family: str) -> PromptMix:
     """The prompts that training may draw: all of the family that are not held out."""
     trained = [prompt for prompt in family_prompts(job.templates, family) if not prompt.held_out]
-    return Menu.of(trained, dict(job.yes_no_share).get(family))
+    return PromptMix.of(trained, dict(job.yes_no_share).get(family))
 
 
 def evaluated_prompts(job: Job, split: str, family: str) -> list[Prompt]:
@@ -199,13 +199,13 @@ def list_candidates(found: Sequence[Draw], split: str, sources: Sources, num_can
 
 def _train_draws(job: Job, unit: Unit, sources: Sources) -> Callable[[draws.User], Iterable[Draw]]:
     """What draws the training examples of one user."""
-    menu, by_user = train_menu(job, unit.family), sources.explanations["train"]
+    mix, by_user = train_mix(job, unit.family), sources.explanations["train"]
     if unit.family == "sequential":
-        return lambda user: draws.train_sequential(user, menu, job.window, job.sequential, job.sequential_per_user)
+        return lambda user: draws.train_sequential(user, mix, job.window, job.sequential, job.sequential_per_user)
     if unit.family == "explanation":
-        return lambda user: draws.train_explanation(user, menu, by_user[user.user_id])
+        return lambda user: draws.train_explanation(user, mix, by_user[user.user_id])
     variants, per_user = job.direct_variants, job.direct_per_user
-    return lambda user: draws.train_direct(user, menu, job.window, variants=variants, per_user=per_user)
+    return lambda user: draws.train_direct(user, mix, job.window, variants=variants, per_user=per_user)
 
 
 def _evaluation_draws(job: Job, unit: Unit, sources: Sources) -> Callable[[draws.User], Iterable[Draw]]:

@@ -32,7 +32,7 @@ class Rules:
     """What the page tells of the stage `sequences`: three of its parameters, which it has checked itself."""
 
     k_core: int
-    repeats: str
+    duplicate_reviews: str
     max_interactions_per_user: int | None
 
 
@@ -109,9 +109,11 @@ def flow(
         ("distinct in user, item and time", once, f"{accepted - once:,} duplicates merged"),
     ]
     left = once
-    if rules.repeats != "all":
+    if rules.duplicate_reviews != "all":
         left = distinct(reviews, "user_key", "item_key")
-        steps += [("one a user and item", left, f"{once - left:,} later repeats, the {rules.repeats} one kept")]
+        steps += [
+            ("one a user and item", left, f"{once - left:,} later repeats, the {rules.duplicate_reviews} one kept")
+        ]
     most = rules.max_interactions_per_user
     cut = "" if most is None else f" or before a user's newest {most:,}"
     steps += [("interactions in the sequences", kept, f"{left - kept:,} below the {rules.k_core}-core{cut}")]

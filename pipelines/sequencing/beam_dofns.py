@@ -29,8 +29,8 @@ class Code(beam.DoFn):
     def process(self, batch: polars_engine.Batch) -> Iterator[Keyed]:
         """One batch."""
         reviews = polars_engine.read(batch)
-        coded = polars_engine.coded(self.rules, batch, reviews, Pieces(folder=self.folder))
-        yield from _keyed(polars_engine.by_bucket(coded, "user", self.num_buckets))
+        hashed = polars_engine.hash_keys(self.rules, batch, reviews, Pieces(folder=self.folder))
+        yield from _keyed(polars_engine.by_bucket(hashed, "user", self.num_buckets))
 
 
 class Dedupe(beam.DoFn):

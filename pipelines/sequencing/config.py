@@ -12,9 +12,9 @@ class Params:
 
     k_core: int = 5
     """Interactions that every user and every item keeps at least; 0 keeps all."""
-    repeats: Literal["first", "last", "all"] = "first"
+    duplicate_reviews: Literal["first", "last", "all"] = "first"
     """Which of a user's reviews of one item at different times count."""
-    ties: Literal["hash", "file"] = "hash"
+    tie_break: Literal["hash", "file"] = "hash"
     """Order of a user's interactions of the same second: by a seeded hash of the keys, or as in the file, by item."""
     numbering: Literal["random", "train_first", "p5"] = "random"
     """Item numbers: seeded permutation; train split first; or by first appearance, which leaks the answer."""

@@ -98,7 +98,7 @@ def parts(pieces: Pieces, users_of: pl.DataFrame, items_of: pl.DataFrame) -> Ite
         pieces.write(f"numbered-{name}", numbered(pieces.read(name), users_of, items_of))
         pieces.drop(name)
     num_parts = int(users_of["part"].max() or 0) + 1  # type: ignore[arg-type]
-    for part, cut in polars_engine.cut(pieces, "numbered-", "part", num_parts):
+    for part, cut in polars_engine.iter_partitions(pieces, "numbered-", "part", num_parts):
         rows = cut.sort("user_id", "position")
         if rows.height:
             yield part, rows.select(INTERACTION_COLUMNS)

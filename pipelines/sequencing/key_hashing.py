@@ -23,7 +23,7 @@ REVIEW_COLUMNS = ("user_key", "item_key", "rating", "timestamp", "user_name", "p
 
 
 @dataclass(frozen=True)
-class Coded:
+class HashedReviews:
     """One batch. `interactions`: `user`, `item` (hashes), `rating`, `timestamp`, `position`, `row` (place in the dump).
 
     `users`: `user`, `user_key`, `name`, `name_time`, `name_row`, one row a user; `items`: `item`, `item_key`.
@@ -44,7 +44,7 @@ def salt(seed: int) -> int:
     return stable_hash(seed, "sequences", "ties")
 
 
-def coded(reviews: pl.DataFrame, first_row: int, hash_seed: int) -> Coded:
+def hash_keys(reviews: pl.DataFrame, first_row: int, hash_seed: int) -> HashedReviews:
     """The batch whose first review is number `first_row` of the dump.
 
     Args:
@@ -61,7 +61,7 @@ def coded(reviews: pl.DataFrame, first_row: int, hash_seed: int) -> Coded:
     frame = reviews.with_columns(columns["user"], columns["item"], row=rows)
     users = frame.select("user", "user_key").unique("user").join(_newest_names(frame, first_row), on="user", how="left")
     items = frame.select("item", "item_key").unique("item")
-    return Coded(frame.select(list(INTERACTION_TYPES)), users, items)
+    return HashedReviews(frame.select(list(INTERACTION_TYPES)), users, items)
 
 
 def hashes(keys: pl.Series, hash_seed: int) -> np.ndarray:

@@ -38,14 +38,15 @@ class Rules:
     seed: int
 
     def deduped(self, interactions: pl.DataFrame) -> pl.DataFrame:
-        """The interactions of a bucket of users that count, of users with enough of them."""
-        return transforms.frequent(transforms.deduped(interactions, self.params.repeats), "user", self.params.k_core)
+        """Drops duplicate reviews, then users with fewer than `k_core` interactions; `interactions` is one bucket."""
+        once = transforms.deduped(interactions, self.params.duplicate_reviews)
+        return transforms.frequent(once, "user", self.params.k_core)
 
     def ordered(self, core: pl.DataFrame) -> pl.DataFrame:
         """The histories of a bucket of users."""
-        tied = transforms.tied(core, self.params.ties)
+        with_ties = transforms.add_tie_break(core, self.params.tie_break)
         most = self.params.max_interactions_per_user
-        return transforms.ordered(tied, most, LEAST_INTERACTIONS).drop("tie")
+        return transforms.ordered(with_ties, most, LEAST_INTERACTIONS).drop("tie")
 
 
 def batches(parts: Mapping[Path, int], rows_per_batch: int = ROWS_PER_BATCH) -> Iterator[Batch]:
@@ -81,7 +82,7 @@ def by_bucket(frame: pl.DataFrame, side: transforms.Side, num_buckets: int) -> I
         yield int(bucket), parts[(bucket,)]
 
 
-def cut(pieces: Pieces, prefix: str, column: str, num_values: int) -> Iterator[tuple[int, pl.DataFrame]]:
+def iter_partitions(pieces: Pieces, prefix: str, column: str, num_values: int) -> Iterator[tuple[int, pl.DataFrame]]:
     """For each value of `column`, an integer from 0 on, the rows that have it of all pieces, each sorted by it."""
     values = np.arange(num_values + 1)
     bounds = {name: np.searchsorted(pieces.read(name)[column].to_numpy(), values) for name in pieces.names(prefix)}
@@ -93,30 +94,30 @@ def cut(pieces: Pieces, prefix: str, column: str, num_values: int) -> Iterator[t
 def write_ordered(rules: Rules, todo: Sequence[Batch], num_buckets: int, pieces: Pieces) -> None:
     """Makes the pieces."""
     for batch in todo:
-        write_coded(rules, batch, read(batch), num_buckets, pieces)
+        write_hashed(rules, batch, read(batch), num_buckets, pieces)
     write_cores(rules, num_buckets, pieces)
 
 
-def write_coded(rules: Rules, batch: Batch, reviews: pl.DataFrame, num_buckets: int, pieces: Pieces) -> None:
+def write_hashed(rules: Rules, batch: Batch, reviews: pl.DataFrame, num_buckets: int, pieces: Pieces) -> None:
     """Makes the pieces of one batch: one file, in which the interactions of a bucket lie together."""
-    bucketed = coded(rules, batch, reviews, pieces).with_columns(bucket=bucket_of("user", num_buckets))
-    pieces.write(f"coded-{batch.number:06d}", bucketed.sort("bucket", maintain_order=True))
+    bucketed = hash_keys(rules, batch, reviews, pieces).with_columns(bucket=bucket_of("user", num_buckets))
+    pieces.write(f"hashed-{batch.number:06d}", bucketed.sort("bucket", maintain_order=True))
 
 
 def write_cores(rules: Rules, num_buckets: int, pieces: Pieces) -> None:
     """Makes the last pieces of all buckets."""
-    for bucket, rows in cut(pieces, "coded-", "bucket", num_buckets):
+    for bucket, rows in iter_partitions(pieces, "hashed-", "bucket", num_buckets):
         pieces.write(f"deduped-{bucket:05d}", rules.deduped(rows.drop("bucket")))
-    pieces.drop("coded-")
+    pieces.drop("hashed-")
     for bucket, mask in enumerate(_masks(rules.params.k_core, num_buckets, pieces)):
         core = pieces.read(f"deduped-{bucket:05d}").filter(pl.Series(mask, dtype=pl.Boolean))
         write_histories(rules, bucket, core, pieces)
         pieces.drop(f"deduped-{bucket:05d}")
 
 
-def coded(rules: Rules, batch: Batch, reviews: pl.DataFrame, pieces: Pieces) -> pl.DataFrame:
+def hash_keys(rules: Rules, batch: Batch, reviews: pl.DataFrame, pieces: Pieces) -> pl.DataFrame:
     """The interactions of one batch; what their hashes stand for becomes two pieces."""
-    found = key_hashing.coded(reviews, batch.first_row, key_hashing.salt(rules.seed))
+    found = key_hashing.hash_keys(reviews, batch.first_row, key_hashing.salt(rules.seed))
     pieces.write(f"user_keys-{batch.number:06d}", found.users)
     pieces.write(f"item_keys-{batch.number:06d}", found.items)
     return found.interactions

@@ -16,21 +16,21 @@ import polars as pl
 from features.runtime.seeds import rng
 from pipelines.sequencing.k_core import core_masks
 
-Ties = Literal["hash", "file"]
-Repeats = Literal["first", "last", "all"]
+TieBreak = Literal["hash", "file"]
+DuplicateReviews = Literal["first", "last", "all"]
 Numbering = Literal["random", "train_first", "p5"]
 Side = Literal["user", "item"]
 TIME_ORDER = ("timestamp", "position", "tie")
 HELD_OUT = 2  # the last interactions of a user: one for valid, one for test
 
 
-def tied(frame: pl.DataFrame, ties: Ties) -> pl.DataFrame:
+def add_tie_break(frame: pl.DataFrame, tie_break: TieBreak) -> pl.DataFrame:
     """`frame` with `tie`, which orders a user's interactions of the same second.
 
     "hash" mixes both hashes, which are seeded, so the order tells nothing about the item or the file; "file" is the
     place in the dump, which in the Amazon dumps is the order of the item keys.
     """
-    if ties == "file":
+    if tie_break == "file":
         return frame.with_columns(tie=pl.col("row").cast(pl.UInt64))
     mixed = _mixed(frame["user"].to_numpy() ^ _mixed(frame["item"].to_numpy()))
     return frame.with_columns(tie=pl.Series(mixed, dtype=pl.UInt64))
@@ -44,17 +44,17 @@ def _mixed(values: np.ndarray) -> np.ndarray:
     return mixed
 
 
-def deduped(frame: pl.DataFrame, repeats: Repeats) -> pl.DataFrame:
+def deduped(frame: pl.DataFrame, duplicate_reviews: DuplicateReviews) -> pl.DataFrame:
     """One row an interaction: same user, item and time is one (the first in the file); then the rule for repeats.
 
     Example:
         Times 3, 3, 7 of one user and item: "first" keeps one row (3), "last" one (7), "all" two (3, 7).
     """
     once = frame.sort("row").unique(["user", "item", "timestamp", "position"], keep="first", maintain_order=True)
-    if repeats == "all":
+    if duplicate_reviews == "all":
         return once
     by_time = once.sort("timestamp", "position", "row")
-    return by_time.unique(["user", "item"], keep=repeats, maintain_order=True).sort("row")
+    return by_time.unique(["user", "item"], keep=duplicate_reviews, maintain_order=True).sort("row")
 
 
 def frequent(frame: pl.DataFrame, side: Side, k: int) -> pl.DataFrame:

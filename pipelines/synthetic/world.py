@@ -41,7 +41,7 @@ class Sizes:
     popularity_skew: float
     num_rare_users: int
     num_rare_items: int
-    num_repeats: int
+    num_duplicate_reviews: int
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,7 @@ def _rare(sizes: Sizes, items: tuple[Item, ...], num_users: int, seed: int) -> l
 def _repeats(sizes: Sizes, items: tuple[Item, ...], purchases: list[Purchase], seed: int) -> list[Purchase]:
     """Later reviews of a pair that exists already."""
     generator = rng(seed, "sample", "repeats")
-    chosen = generator.choice(len(purchases), min(sizes.num_repeats, len(purchases)), replace=False)
+    chosen = generator.choice(len(purchases), min(sizes.num_duplicate_reviews, len(purchases)), replace=False)
     again = []
     for place in np.sort(chosen):
         p = purchases[int(place)]

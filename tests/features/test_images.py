@@ -204,11 +204,11 @@ def test_another_encoder_or_preprocessing_computes_all_anew(tmp_path, encoded_ke
     if change == "model":
         here = replace(here, shared=here.shared | {"clip": CLIP | {"seed": 1}})
     elif change == "preprocessing":
-        params = images.Params(draft=None)
+        params = images.Params(jpeg_draft_factor=None)
     elif change == "limits":
         params = images.Params(limits=PhotoLimits(min_side=20))
     else:
-        params = images.Params(batch_size=5, center=True, max_sharing=3, workers=1)
+        params = images.Params(batch_size=5, center=True, max_items_per_photo=3, workers=1)
     images.run(params, here)
     assert encoded_keys == ([] if change == "nothing" else keys[:-1])
 
@@ -368,9 +368,9 @@ def test_a_picture_that_stands_for_many_items_is_a_placeholder(tmp_path):
     drawn_shop(tmp_path, 4)
     folder = tmp_path / "data/raw/shop/photos"
     (folder / "B01.jpg").write_bytes((folder / "B02.jpg").read_bytes())
-    images.run(images.Params(max_sharing=3), context(tmp_path))
+    images.run(images.Params(max_items_per_photo=3), context(tmp_path))
     assert set(outcomes(tmp_path)[0].values()) == {"ok"}
-    images.run(images.Params(max_sharing=2), context(tmp_path))
+    images.run(images.Params(max_items_per_photo=2), context(tmp_path))
     assert outcomes(tmp_path) == (
         {"B00": "ok", "B01": "rejected", "B02": "rejected", "B03": "rejected"},
         dict.fromkeys((2, 3, 4), "the same photo as 2 other items"),
@@ -396,7 +396,14 @@ def read_digests(root: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "values", [{"placeholders": ("abc",)}, {"draft": 0.5}, {"photos_per_item": 0}, {"batch_size": 0}, {"workers": -1}]
+    "values",
+    [
+        {"placeholders": ("abc",)},
+        {"jpeg_draft_factor": 0.5},
+        {"photos_per_item": 0},
+        {"batch_size": 0},
+        {"workers": -1},
+    ],
 )
 def test_parameters_out_of_range_are_refused(values):
     with pytest.raises(ValueError, match=r"must hold|is not a SHA-256"):

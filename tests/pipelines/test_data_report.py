@@ -75,7 +75,7 @@ def shop(root: Path, photos: str | None = "photos", **rules: object) -> stage.Co
     (folder / "B1.jpg").write_bytes(buffer.getvalue())
     (folder / "B2.jpg").write_bytes(b"")
     dataset = {"format": "amazon2014", "reviews": ["r.gz"], "metadata": ["m.gz"], "photos": photos}
-    rules = {"k_core": 2, "repeats": "first", "max_interactions_per_user": None, "ties": "hash"} | rules
+    rules = {"k_core": 2, "duplicate_reviews": "first", "max_interactions_per_user": None, "tie_break": "hash"} | rules
     return stage.Context(dataset="shop", root=root, seed=1, shared={"datasets": dataset, "sequences": rules})
 
 
@@ -192,7 +192,7 @@ def test_a_review_file_of_which_nothing_was_accepted_is_counted_too(tmp_path):
 
 
 def test_without_a_rule_for_repeats_all_of_them_are_counted_through(tmp_path):
-    data_report.run(data_report.Params(), shop(tmp_path, repeats="all", max_interactions_per_user=50))
+    data_report.run(data_report.Params(), shop(tmp_path, duplicate_reviews="all", max_interactions_per_user=50))
     text = words(pages(tmp_path)[0])
     assert "one a user and item" not in text
     assert "interactions in the sequences 2 below the 2-core or before a user&#39;s newest 50 4" in text
@@ -254,7 +254,7 @@ def test_duplicates_of_a_real_dump_are_told_apart_from_later_repeats(root, works
     places = stage.Places(dataset="gift_cards")
     reviews, interactions = (frame(places, table) for table in (schema.REVIEWS, schema.INTERACTIONS))
     read = [("Gift_Cards_5.json.gz", 2972, 0)]
-    rules = Rules(k_core=5, repeats="first", max_interactions_per_user=None)
+    rules = Rules(k_core=5, duplicate_reviews="first", max_interactions_per_user=None)
     steps = flow(reviews, interactions, read, ["Gift_Cards_5.json.gz"], rules)
     assert [(step["count"], step["note"]) for step in steps[1:5]] == [
         (2972, "0 lines rejected"), (2969, "3 duplicates merged"), (2965, "4 later repeats, the first one kept"),

@@ -239,8 +239,8 @@ def test_the_share_of_yes_no_prompts_is_the_parameter() -> None:
     direct = [prompt for prompt in load_templates() if prompt.family == "direct" and not prompt.held_out]
     draws = rng(5).random((4000, 2)).tolist()
     for share, expected in ((None, 4 / 7), (0.2, 0.2), (0.0, 0.0), (1.0, 1.0)):
-        menu = example_sampling.Menu.of(direct, share)
-        drawn = [menu.pick(group, within) for group, within in draws]
+        mix = example_sampling.PromptMix.of(direct, share)
+        drawn = [mix.sample(group, within) for group, within in draws]
         assert sum(prompt.asks_yes_no for prompt in drawn) / len(drawn) == pytest.approx(expected, abs=0.03)
 
 

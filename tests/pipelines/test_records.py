@@ -156,8 +156,8 @@ def test_every_line_of_the_sample_is_kept_or_rejected_with_the_planted_reason(sa
 
 def test_tables_do_not_depend_on_the_number_of_workers(sample_root: Path) -> None:
     context, made = sample_context(sample_root), []
-    for num_strides in (1, 3):
-        records.run(records.Params(num_strides=num_strides, lines_per_block=200), context)
+    for readers_per_file in (1, 3):
+        records.run(records.Params(readers_per_file=readers_per_file, lines_per_block=200), context)
         files = sorted(context.table("records").rglob("*.*"))
         made.append({path.relative_to(context.root): path.read_bytes() for path in files if path.is_file()})
     assert made[0] == made[1]
@@ -259,7 +259,7 @@ def test_a_runner_that_loses_rows_is_refused(sample_root: Path) -> None:
 def test_lost_work_is_noticed() -> None:
     from pipelines.parsing.write_records import check_accounts
 
-    with pytest.raises(TableError, match=r"9 lines of x read by 2 strides that saw 20"):
+    with pytest.raises(TableError, match=r"9 lines of x read by 2 readers that saw 20"):
         check_accounts({"x:seen": 20, "x:lines": 9, "x:kept": 9}, ["x"], 2)
     with pytest.raises(TableError, match="8 kept, 1 rejected"):
         check_accounts({"x:seen": 10, "x:lines": 10, "x:kept": 8, "x:rejected": 1}, ["x"], 1)
@@ -278,7 +278,7 @@ def test_musical_instruments_has_its_published_counts(tmp_path: Path, real_data:
         },
     )  # fmt: skip
     shutil.copytree(real_data / "amazon2014" / "musical_instruments", context.raw)
-    write_records(records.Params(num_strides=2, lines_per_block=3000), context)
+    write_records(records.Params(readers_per_file=2, lines_per_block=3000), context)
     reviews, items = rows(context, "reviews"), rows(context, "items")
     assert (len(reviews), len(items), rows(context, "rejects")) == (10_261, 900, [])
     assert sum(row["text"] is None for row in reviews) == 7

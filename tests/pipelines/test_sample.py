@@ -90,7 +90,7 @@ def test_most_purchases_lie_in_the_users_two_categories(world: sample_world.Worl
 
 def test_no_user_of_the_core_buys_an_item_twice_but_for_the_planted_repeats(world: sample_world.World) -> None:
     pairs = [(p.user, p.item) for p in world.purchases]
-    assert len(pairs) - len(set(pairs)) == sample.Params().num_repeats
+    assert len(pairs) - len(set(pairs)) == sample.Params().num_duplicate_reviews
 
 
 def test_keys_say_nothing_about_style_or_category(world: sample_world.World) -> None:

@@ -8,7 +8,7 @@ from features.errors import InputError, TrainingError
 from features.vision import photo_index
 from features.vision.image_decoding import PhotoLimits, Rejection
 from features.vision.image_loader import Feeder, Job, Recipe
-from features.vision.photo_index import Look
+from features.vision.photo_index import PhotoIndex
 from features.vision.photo_store import PhotoStore, read_photo
 from features.vision.pixel_buffers import SHARED, new_buffer, view
 from features.vision.preprocessing import fit_of
@@ -23,8 +23,8 @@ def jobs(tmp_path) -> list[Job]:
             encoded(drawing(size=(60 + number, 40))) if number != 3 else b"<html>"
         )
     keys = [f"B{number}" for number in range(10)]
-    look = Look(keys, PhotoStore(tmp_path), most=1, max_bytes=1e6, placeholders=(), workers=2)
-    return list(look.wanted())
+    index = PhotoIndex(keys, PhotoStore(tmp_path), most=1, max_bytes=1e6, placeholders=(), workers=2)
+    return list(index.wanted())
 
 
 def recipe() -> Recipe:
@@ -38,16 +38,16 @@ def test_photos_are_read_beside_whoever_takes_them_and_only_a_little_ahead(tmp_p
     monkeypatch.setattr(photo_index, "READ_AT_ONCE", 1)
     monkeypatch.setattr(photo_index, "read_photo", lambda photo: read.append(photo.item_key) or read_photo(photo))
     keys = [f"B{number:02d}" for number in range(20)]
-    look = Look(keys, PhotoStore(tmp_path), most=1, max_bytes=1e6, placeholders=(), workers=1)
-    assert look.at_most == 20
-    jobs = look.wanted(lambda digest: digest != sha256(b"1").hexdigest())
+    index = PhotoIndex(keys, PhotoStore(tmp_path), most=1, max_bytes=1e6, placeholders=(), workers=1)
+    assert index.at_most == 20
+    jobs = index.wanted(lambda digest: digest != sha256(b"1").hexdigest())
     assert next(jobs).photo.item_key == "B00"
     until = time.monotonic() + 20
     while len(read) < 3 and time.monotonic() < until:  # nobody takes the next ones yet
         time.sleep(0.01)
     assert read == keys[:3]
     assert [job.photo.item_key for job in jobs] == keys[2:]
-    assert (look.at_most, len(look.jobs), [len(photos) for photos in look.seen]) == (19, 20, [1] * 20)
+    assert (index.at_most, len(index.jobs), [len(photos) for photos in index.photos_by_item]) == (19, 20, [1] * 20)
 
 
 def feeder(**options: object) -> Feeder:

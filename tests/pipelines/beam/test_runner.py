@@ -121,7 +121,7 @@ class World:
         """The files of all tables of the three stages, made anew, by path."""
         context = self.context(options, runner)
         shutil.rmtree(context.table(""), ignore_errors=True)
-        records.run(records.Params(num_strides=2, lines_per_block=100), context)
+        records.run(records.Params(readers_per_file=2, lines_per_block=100), context)
         sequences.run(sequences.Params(k_core=3), context)
         explanations.run(explanations.Params(min_reviews=1, min_score=1.0, reviews_per_unit=60), context)
         candidates.run(candidates.Params(num_negatives=9), context)
