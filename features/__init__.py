@@ -1,1 +1,1 @@
-"""The feature store: what a table means, how it is read and written, how an item looks and is named."""
+"""Feature store: table schemas, storage, image and text features, item identifiers."""

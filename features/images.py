@@ -1,9 +1,9 @@
-"""Photos to feature vectors: the stage `images`.
+"""Stage `images`: encodes item photos into feature vectors.
 
-Enters: the dump's photos and the catalogue. Leaves: `images/embeddings` with one row for every item of the catalogue
-(zeros unless a photo could be used), and `images/rejects` with the reason of every photo that could not.
-Trade-off: features are kept in shards by the photo's digest (`work/features/`) besides the table, so that a killed run
-goes on, a grown catalogue costs what is new, and several processes (torchrun) share the work without talking.
+Reads the dump's photos and the catalogue. Writes `images/embeddings`, one row per catalogue item (zeros unless a photo
+could be used), and `images/rejects`, with the reason for each rejected photo.
+Trade-off: features are also cached by photo digest in `work/features/`. A killed run resumes, a larger catalogue
+encodes only its new photos, and several processes (torchrun) share the work without communicating.
 """
 
 import logging
@@ -44,32 +44,32 @@ log = logging.getLogger("vip5")
 
 @dataclass(frozen=True, kw_only=True)
 class Params:
-    """Parameters of the stage `images`. Batches, workers, shards and processes do not change the table."""
+    """Parameters of the stage `images`. Batch size, workers, shards and processes do not affect the table."""
 
     batch_size: int = 64
-    """Photos encoded at once."""
+    """Photos per encoder batch."""
     workers: int = 0
-    """Threads or processes that read and decode photos; 0 for one a core."""
+    """Threads or processes that read and decode photos; 0 uses one per core."""
     decoders: Literal["auto", "threads", "processes"] = "auto"
-    """What they are: auto is processes beside a GPU and threads on a CPU, where they take turns with the encoder."""
+    """Kind of workers: auto uses processes with a GPU, and threads on a CPU, where they alternate with the encoder."""
     photos_per_shard: int = 512
-    """Photos filed at once: what a kill undoes at most."""
+    """Photos per cache shard; a killed run loses at most one shard."""
     max_wait_seconds: float = 3600.0
-    """Under torchrun: how long the first process waits without any other's shard before it gives up."""
+    """Under torchrun: seconds that the first process waits without a new shard before it fails."""
     photos_per_item: int = 1
-    """Of an item's photos (B1.jpg, B1.1.jpg, ...) the first so many; the mean of their features is the item's."""
+    """Maximum number of photos per item (B1.jpg, B1.1.jpg, ...); the item's feature is the mean of theirs."""
     jpeg_draft_factor: float | None = 2.0
-    """A JPEG is decoded at 1/2, 1/4 or 1/8 of its size as long as both sides keep so many times the encoder's input;
-    null: always at full size."""
+    """JPEGs are decoded at 1/2, 1/4 or 1/8 scale if both sides remain at least this multiple of the encoder's input;
+    null decodes at full size."""
     center: bool = False
-    """Subtract the mean feature of the catalogue before scaling to length 1: for encoders whose features are
-    nearly collinear. The mean is kept in the manifest, so that a later item can be treated alike."""
+    """Subtract the catalogue's mean feature before scaling to length 1, for encoders whose features are nearly
+    collinear. The mean is stored in the manifest, so that it can be applied to later items."""
     max_items_per_photo: int = 50
-    """A photo (by its digest) that more items share is a placeholder; 0 means any number may."""
+    """A photo (by digest) shared by more items is rejected as a placeholder; 0 disables the check."""
     placeholders: tuple[str, ...] = ()
     """SHA-256 digests (64 hexadecimal digits) of the shop's "no image" pictures."""
     limits: PhotoLimits = field(default_factory=PhotoLimits)
-    """What a photo may be."""
+    """Limits on file size, dimensions and content of a photo."""
 
     def __post_init__(self) -> None:
         if min(self.batch_size, self.photos_per_shard, self.photos_per_item) < 1 or self.max_wait_seconds <= 0:
@@ -91,7 +91,7 @@ WRITES = ("data/${dataset}/images/embeddings", "data/${dataset}/images/rejects")
 
 
 def run(params: Params, context: stage.Context) -> int:
-    """Encode the photo of every item of the catalogue and say which photos could not be used."""
+    """Encode the photo of every catalogue item and record the reason for each rejected photo."""
     from features.schema import CATALOGUE
     from features.store.tables import Provenance, read_table
 
@@ -122,9 +122,9 @@ def run(params: Params, context: stage.Context) -> int:
 def _encoded(
     keys: Sequence[str], folder: Path | None, context: stage.Context, params: Params, clip: ClipParams
 ) -> tuple[Features, dict[str, Any]] | int:
-    """Features of the photos in `folder` and what the manifest says of them.
+    """Features of the photos in `folder` and notes for the manifest.
 
-    A process that only helps another with the encoding gets the number of photos that it encoded instead.
+    Processes of rank > 0 return the number of photos that they encoded instead.
     """
     store = None if folder is None else PhotoStore(folder)
     index = PhotoIndex(
@@ -154,9 +154,9 @@ def _encoded(
 
 
 def encode_missing(index: PhotoIndex, shards: Shards, clip: ClipParams, params: Params) -> int:
-    """Reads the photos of `index`, encodes and files those of this process that no finished shard holds meanwhile.
+    """Encodes this process's share of the photos in `index` that are not cached yet; returns their number.
 
-    Returns how many they are. Nothing to do loads nothing.
+    The encoder is loaded only if there is a photo to encode.
     """
     known, mine = shards.known(), share()
     with closing(index.wanted(lambda digest: mine.has(digest) and digest not in known)) as jobs:
@@ -164,7 +164,7 @@ def encode_missing(index: PhotoIndex, shards: Shards, clip: ClipParams, params: 
         number = _encode(chain([first], jobs), index, shards, clip, params) if first else 0
     there = len(index.jobs.keys() & known)
     if there:
-        log.info("images: %d of %d different photos were there already", there, len(index.jobs))
+        log.info("images: %d of %d distinct photos were cached", there, len(index.jobs))
     return number
 
 
@@ -183,7 +183,7 @@ def _encode(jobs: Iterable[Job], index: PhotoIndex, shards: Shards, clip: ClipPa
 
 
 def feeder_of(recipe: Recipe, params: Params, device: str) -> Feeder:
-    """The workers that `params` ask for beside an encoder on `device`."""
+    """The photo loader that `params` configure for an encoder on `device`."""
     kind = params.decoders
     if kind == "auto":
         kind = "processes" if device.startswith("cuda") else "threads"
@@ -193,12 +193,12 @@ def feeder_of(recipe: Recipe, params: Params, device: str) -> Feeder:
 
 def _counts(features: Features) -> dict[str, int]:
     counts = {status: features.statuses.count(status) for status in ("ok", "missing", "rejected")}
-    told = {reject.row for reject in features.rejects}
-    silent = [row for row, status in enumerate(features.statuses) if status == "rejected" and row not in told]
+    explained = {reject.row for reject in features.rejects}
+    unexplained = [row for row, status in enumerate(features.statuses) if status == "rejected" and row not in explained]
     used = int(sum(number > 0 for number in features.num_photos))
-    if sum(counts.values()) != len(features.vectors) or silent or used != counts["ok"]:
+    if sum(counts.values()) != len(features.vectors) or unexplained or used != counts["ok"]:
         raise TableError(
-            f"{counts}, {used} items with photos in use and {len(silent)} rejected ones without a reason for "
+            f"{counts}, {used} items with photos in use and {len(unexplained)} rejected ones without a reason for "
             f"{len(features.vectors)} items", "ok + missing + rejected = items, a reason for each rejected one",
             "report this: features/vision/photo_index.py has lost a photo",
         )  # fmt: skip
@@ -206,7 +206,7 @@ def _counts(features: Features) -> dict[str, int]:
 
 
 def _notes(features: Features) -> dict[str, Any]:
-    treatments = Counter(word for told in features.treatments if told for word in told.split())
+    treatments = Counter(name for treatment in features.treatments if treatment for name in treatment.split())
     return {
         "counts": _counts(features),
         "photos_in_use": sum(features.num_photos),
@@ -221,9 +221,9 @@ def _write(item_ids: "pa.ChunkedArray", features: Features, context: stage.Conte
 
     numbers = item_ids.to_pylist()
     rejects = [
-        {"item_id": numbers[told.row], "source": told.source, "reason": told.rejection.reason,
-         "detail": told.rejection.detail}
-        for told in features.rejects
+        {"item_id": numbers[reject.row], "source": reject.source, "reason": reject.rejection.reason,
+         "detail": reject.rejection.detail}
+        for reject in features.rejects
     ]  # fmt: skip
     write_table(context.table("images/rejects"), PHOTO_REJECTS, from_rows(PHOTO_REJECTS, rejects), provenance)
     table = embeddings(features.vectors.shape[1])

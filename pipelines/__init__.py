@@ -1,1 +1,1 @@
-"""Dumps to tables: Beam for row-parallel work, Polars for global joins; one module a stage."""
+"""Data pipeline: one module per stage; Beam for row-parallel work, Polars for global joins."""

@@ -23,7 +23,7 @@ WRITES = (
 
 
 def run(params: Params, context: stage.Context) -> int:
-    """Parse, clean and validate the lines of a dump; store what could not be accepted with its reason."""
+    """Parse, clean and validate the lines of a dump; store rejected lines with their reason."""
     from pipelines.parsing import write_records
 
     return write_records.write_records(params, context)

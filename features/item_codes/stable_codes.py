@@ -1,8 +1,8 @@
-"""Codes that stay when items are added: known items keep theirs, a new one is put beside those it is most like.
+"""Extends item codes to new items: known items keep their codes, new ones join their most similar item.
 
-Enters: codes clustered afresh over all items, and the codes of an earlier run. Leaves: codes for all items.
-Trade-off: likeness is read off the fresh codes (how many of the first ones are shared), so that it works for every way
-of clustering and needs no features; after many additions the old codes fit worse than fresh ones would.
+Reads codes clustered over all items and the codes of an earlier run. Returns codes for all items.
+Trade-off: similarity is the length of the shared prefix of the new codes, so it works for every clustering and needs no
+features. After many additions the old codes fit worse than newly clustered ones.
 """
 
 from collections import defaultdict
@@ -14,17 +14,17 @@ from features.errors import TableError
 
 
 def beside(fresh: np.ndarray, previous: Sequence[Sequence[int]]) -> tuple[np.ndarray, int]:
-    """Codes (N, L + 1): those of `previous` for the first items, and for each later one those of its nearest.
+    """Codes (N, L + 1): the first items keep those of `previous`; each later item takes those of its nearest item.
 
     Args:
-        fresh: (N, L) codes of all items, in the order of their numbers.
-        previous: codes of L + 1 parts of items 1 to P; P is at most N.
+        fresh: (N, L) codes of all items, ordered by item id.
+        previous: Codes of L + 1 parts of items 1 to P, with P at most N.
 
     Returns:
-        The unique codes, and how many rows share their first L parts with an earlier one.
+        The unique codes, and the number of rows that share their first L parts with an earlier row.
 
     Raises:
-        TableError: more items are known than there are, or their codes have another length.
+        TableError: `previous` has more items than `fresh`, or codes of another length.
 
     Example:
         Known items with fresh codes [0, 0] and [1, 0] and previous codes [5, 5, 0] and [7, 2, 0]; a new item with

@@ -1,7 +1,6 @@
-"""Features of items that come as files, `<item key>.npy`, as the published VIP5 bundles have them.
+"""Reads item features from `<item key>.npy` files, as published VIP5 bundles store them.
 
-Enters: a folder and item keys. Leaves: one matrix, a status for each item, and why a file could not be taken.
-Trade-off: a file is opened once for each item, here and never again, because the matrix is what training reads.
+Reads a folder and item keys. Returns one matrix, a status per item, and the reason for each rejected file.
 """
 
 from collections.abc import Sequence
@@ -18,21 +17,21 @@ _READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.r
 
 @dataclass(frozen=True)
 class Vectors:
-    """Features in the order of the keys asked for, zeros unless `statuses` says ok; `rejects` are (key, why)."""
+    """Features in the order of the requested keys, zeros unless the status is ok; `rejects` are (key, reason)."""
 
     matrix: np.ndarray  # (items, width) float32
     statuses: tuple[str, ...]
     rejects: tuple[tuple[str, str], ...]
-    num_unmatched: int  # files of no item asked for
+    num_unmatched: int  # files without a requested item
 
 
 def read_vectors(folder: Path, item_keys: Sequence[str]) -> Vectors:
-    """The features of the items; ok, missing (no file) or rejected, as in `images/embeddings`.
+    """Reads the features of the items; statuses are ok, missing (no file) or rejected, as in `images/embeddings`.
 
-    The width is that of most files; a file of another width is rejected.
+    The width is that of most files; files of another width are rejected.
 
     Raises:
-        InputError: there is no folder, or no file in it can be read.
+        InputError: The folder does not exist, or none of its files can be read.
     """
     if not folder.is_dir():
         raise InputError(f"no folder {folder}", "a folder of <item key>.npy files", "bring the features in")
@@ -64,11 +63,11 @@ def read_vectors(folder: Path, item_keys: Sequence[str]) -> Vectors:
 
 
 def read_vector(path: Path) -> np.ndarray:
-    """One vector, in float32. The file's length must be what its header says before a byte is allocated for it.
+    """Reads one vector as float32. The file size is checked against the header before memory is allocated.
 
     Raises:
-        ValueError: not a vector of finite floating-point numbers, or an array of Python objects (a pickle).
-        FileNotFoundError: there is no such file.
+        ValueError: Not a vector of finite floating-point numbers, or an array of Python objects (a pickle).
+        FileNotFoundError: The file does not exist.
     """
     with path.open("rb") as stream:
         version = np.lib.format.read_magic(stream)

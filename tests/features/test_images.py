@@ -261,7 +261,8 @@ def test_processes_share_the_photos_and_the_first_one_writes_the_table(tmp_path,
 PROCESS = """
 import os, signal, sys
 from pathlib import Path
-from features import images, stage
+from features import images
+from features.runtime import stage
 from features.encoders.embedding_cache import Shards
 root, suicidal = Path(sys.argv[1]), sys.argv[2] == "dies"
 dataset = {"format": "amazon2014", "reviews": ["r.gz"], "metadata": [], "photos": "photos"}

@@ -172,12 +172,12 @@ def test_missing_values_are_counted_by_column():
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("rows_a_pass", [1, 2, 100])
-def test_distinct_values_are_counted_alike_in_any_number_of_passes(rows_a_pass):
+@pytest.mark.parametrize("rows_per_pass", [1, 2, 100])
+def test_distinct_values_are_counted_alike_in_any_number_of_passes(rows_per_pass):
     rows = pl.LazyFrame({"a": [1, 1, 1, 2, 2], "b": ["x", "x", None, None, "x"]})
-    assert distinct(rows, "a", "b", rows_a_pass=rows_a_pass) == 4
-    assert distinct(rows, "b", rows_a_pass=rows_a_pass) == 2
-    assert distinct(rows.head(0), "a", rows_a_pass=rows_a_pass) == 0
+    assert distinct(rows, "a", "b", rows_per_pass=rows_per_pass) == 4
+    assert distinct(rows, "b", rows_per_pass=rows_per_pass) == 2
+    assert distinct(rows.head(0), "a", rows_per_pass=rows_per_pass) == 0
 
 
 def test_a_review_file_of_which_nothing_was_accepted_is_counted_too(tmp_path):

@@ -157,7 +157,7 @@ def test_weights_of_a_local_safetensors_file_are_used(tmp_path, caplog):
 def test_a_file_that_could_run_code_is_refused(tmp_path):
     path = tmp_path / "weights.pt"
     path.write_bytes(b"")
-    with pytest.raises(ParamsError, match=r"a \.safetensors file"):
+    with pytest.raises(ParamsError, match=r"an existing \.safetensors file"):
         load_encoder(ClipParams(model="vip5-tiny", pretrained=str(path)))
 
 
@@ -168,9 +168,12 @@ def test_a_file_that_could_run_code_is_refused(tmp_path):
         (ClipParams(model="vitb23"), "vitb32"),
         (ClipParams(model="ViT-B-32", pretrained="opena1"), r"a tag of ViT-B-32: openai.* \(the nearest known\)"),
         (ClipParams(model="vitl14"), r"ViT-L-14 without clip.pretrained; expected a tag of it, one of: openai, laion"),
-        (ClipParams(model="rn50", pretrained="absent.safetensors"), r"that is there, or a tag of RN50: one of: openai"),
+        (
+            ClipParams(model="rn50", pretrained="absent.safetensors"),
+            r"an existing \.safetensors file, or a tag of RN50: one of: openai",
+        ),
         (ClipParams(model="vip5-tiny", pretrained="openai"), "a tag of vip5-tiny: it has none"),
-        (ClipParams(model="ViT-B-16-SigLIP"), "whose tokenizer open_clip brings along"),
+        (ClipParams(model="ViT-B-16-SigLIP"), "whose tokenizer is part of open_clip"),
     ],
 )
 def test_a_wrong_name_is_answered_with_the_near_ones(params, near):

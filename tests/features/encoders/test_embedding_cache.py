@@ -45,7 +45,7 @@ def test_a_broken_shard_is_told_of_and_made_again(tmp_path, spoil, caplog):
     if known:  # a flipped bit in a column that `known` does not read
         with pytest.raises(TableError, match="no longer holds"):
             shards.find(known)
-    assert "is broken" in caplog.text
+    assert "is corrupt" in caplog.text
     assert Shards(tmp_path, 2).known() == set()
     assert path.with_suffix(".broken").is_file()
 

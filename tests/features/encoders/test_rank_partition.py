@@ -29,7 +29,7 @@ def test_the_share_is_what_torchrun_says(monkeypatch):
 def test_waiting_ends_when_nothing_is_missing_and_gives_up_when_nothing_comes():
     left = iter([3, 3, 1, 0])
     wait_until_none(lambda: next(left), world=2, patience_seconds=5, pause_seconds=0.001)
-    with pytest.raises(InputError, match="found 2 that another process should have encoded"):
+    with pytest.raises(InputError, match="found 2 photos or titles not encoded by other processes"):
         wait_until_none(lambda: 2, world=2, patience_seconds=0.02, pause_seconds=0.001)
     with pytest.raises(RuntimeError, match="2 not encoded at the end of the only process"):
         wait_until_none(lambda: 2, world=1, patience_seconds=3600)

@@ -74,7 +74,8 @@ def test_success_is_zero_and_one_line_with_rows_and_seconds(params: Path, caplog
 
 def test_the_line_of_a_stage_is_seen_by_default(root: Path) -> None:
     code = (
-        "import logging; from features import stage; stage.configure_logging(); logging.getLogger('vip5').info('seen')"
+        "import logging; from features.runtime import stage; stage.configure_logging(); "
+        "logging.getLogger('vip5').info('seen')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=True)
     assert done.stderr == "seen\n"

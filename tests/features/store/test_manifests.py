@@ -151,7 +151,7 @@ def test_keys_ascend_within_a_part(tmp_path: Path) -> None:
         tables.write_part(staging, schema.USERS, 0, rows)
     assert str(caught.value) == (
         "found 2 rows of sequences/users where user_id must ascend without repeats by ('user_id',) does not hold, "
-        "such as {'user_id': 2}, {'user_id': 5}; expected none; do: mend the stage that writes sequences/users"
+        "such as {'user_id': 2}, {'user_id': 5}; expected none; do: fix the stage that writes sequences/users"
     )
 
 

@@ -140,7 +140,7 @@ def test_a_null_in_or_for_a_vector_is_reported_by_rule_and_row(tmp_path: Path, r
     row = {"item_id": 2, "embedding": BAD_VECTORS[rule][1]}
     assert str(caught.value) == (
         f"found 1 rows of texts where embedding {rule} does not hold, such as {row}; expected none; "
-        "do: mend the stage that writes texts"
+        "do: fix the stage that writes texts"
     )
 
 

@@ -28,7 +28,7 @@ PROCESSES = ("--direct_num_workers=2", "--direct_running_mode=multi_processing")
 def even_or_odd(unit: int) -> dict[str, int]:
     """A unit of work for the tests."""
     if unit < 0:
-        raise InputError(f"unit {unit}", "a number from 0", "mend the list")
+        raise InputError(f"unit {unit}", "a number from 0", "fix the list")
     return {"even" if unit % 2 == 0 else "odd": 1, "sum": unit}
 
 
@@ -73,7 +73,7 @@ def test_no_units_are_no_counts(tmp_path: Path) -> None:
 def test_an_error_of_a_unit_arrives_as_itself(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         beam.run_units("numbers", [4, -1, -2], even_or_odd, BeamParams(), tmp_path / "ledger")
-    assert str(caught.value) == "found unit -1; expected a number from 0; do: mend the list"
+    assert str(caught.value) == "found unit -1; expected a number from 0; do: fix the list"
 
 
 def test_a_runner_that_skips_or_repeats_a_unit_is_noticed() -> None:
@@ -84,7 +84,7 @@ def test_a_runner_that_skips_or_repeats_a_unit_is_noticed() -> None:
 
 def test_a_runner_that_does_nothing_and_says_done_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(beam, "_run", lambda *_: None)
-    with pytest.raises(TableError, match=r"no counts of numbers in .* after the runner said that it was done"):
+    with pytest.raises(TableError, match=r"no counts of numbers in .* after the runner finished"):
         beam.run_units("numbers", [1], even_or_odd, BeamParams(), tmp_path / "ledger")
 
 
