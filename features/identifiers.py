@@ -57,7 +57,7 @@ class Params:
     numbers, see `sequences.previous_items`) keep their codes; new items join the most similar known ones."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.levels <= 25:  # one letter a level, one for collisions
+        if not 1 <= self.levels <= 25:  # one letter per level, one for collisions
             raise ValueError(f"levels = {self.levels} is not in 1 to 25")
         if self.codebook_size is not None and self.codebook_size < 2:
             raise ValueError(f"codebook_size = {self.codebook_size} is not null, 2 or more")
@@ -88,15 +88,15 @@ def run(params: Params, context: stage.Context) -> int:
     else:
         from features.item_codes.residual_kmeans import with_collisions_resolved
 
-        found = _clustered(params, context, item_ids, inputs)
+        clustered = _clustered(params, context, item_ids, inputs)
         if params.previous is None:
-            found, collisions = with_collisions_resolved(found)
+            clustered, collisions = with_collisions_resolved(clustered)
         else:
             from features.item_codes.stable_codes import beside
 
             known = read_table(context.root / params.previous, IDENTIFIERS)["code"].to_pylist()
-            found, collisions = beside(found, known)
-        codes = found.tolist()
+            clustered, collisions = beside(clustered, known)
+        codes = clustered.tolist()
     texts = [write_code(code, params.scheme) for code in codes]
     check_unique(item_ids.tolist(), codes, texts)
     rows = [
@@ -107,7 +107,7 @@ def run(params: Params, context: stage.Context) -> int:
         "scheme": params.scheme, "collisions": collisions, "code_length": len(codes[0]) if codes else 0,
         "tokens": len({token for text in texts for token in text.replace("><", "> <").split()}),
     }  # fmt: skip
-    shown = {name: value for name, value in asdict(params).items() if name != "previous"}  # as in sequence_tables
+    shown = {name: value for name, value in asdict(params).items() if name != "previous"}  # as in write_sequences
     provenance = Provenance(stage="identifiers", params=shown, inputs=inputs, notes=notes)
     return write_table(context.table("identifiers"), IDENTIFIERS, from_rows(IDENTIFIERS, rows), provenance)
 

@@ -106,10 +106,10 @@ def run(params: Params, context: stage.Context) -> int:
     else:
         if dataset.photos is not None:
             inputs["photos"] = context.raw / dataset.photos
-        found = _encoded(keys, inputs.get("photos"), context, params, clip)
-        if isinstance(found, int):
-            return found
-        features, about = found
+        encoded = _encoded(keys, inputs.get("photos"), context, params, clip)
+        if isinstance(encoded, int):
+            return encoded
+        features, about = encoded
     center: list[float] | None = None
     if params.center:
         features.vectors, center = centred(features.vectors, np.array(features.statuses) == "ok")

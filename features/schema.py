@@ -109,7 +109,7 @@ REVIEWS = Table("records/reviews", "one row per accepted review line", ("source"
     _opt("variant", STR, "chosen variant: size, colour and so on (2018), the variant's own key (2023)"),
     _SOURCE,
     _LINE,
-    _req("position", I32, "place within the line: 0, or for p5 the place in the user's sequence from 1", minimum=0),
+    _req("position", I32, "position within a line: 0, or for p5 the position in the user's sequence from 1", minimum=0),
 ), zstd_level=1)  # fmt: skip
 
 ITEMS = Table("records/items", "one row per accepted metadata line", ("source", "line"), (
@@ -133,7 +133,7 @@ REJECTS = Table("records/rejects", "one row per line that could not be accepted"
     _SOURCE,
     _LINE,
     _req("reason", STR, "why, from a closed set", values=REJECT_REASONS),
-    _req("excerpt", STR, "beginning of the line, at most 200 characters"),
+    _req("excerpt", STR, "beginning of that line, at most 200 characters"),
 ))  # fmt: skip
 
 USERS = Table("sequences/users", "one row per user that survived the k-core", ("user_id",), (

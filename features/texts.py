@@ -67,11 +67,11 @@ def run(params: Params, context: stage.Context) -> int:
     wait_until_none(
         lambda: len(unique.keys() - shards.known()), world=share().world, patience_seconds=params.max_wait_seconds
     )
-    found = shards.find(unique)
+    cached = shards.find(unique)
     vectors = np.zeros((len(titles), shards.width), np.float32)
     for row, digest in enumerate(digests):
         if digest:
-            vectors[row] = found.vectors[found.rows[digest]]
+            vectors[row] = cached.vectors[cached.rows[digest]]
     present = np.array([has_words(title) for title in titles], dtype=bool)
     center: list[float] | None = None
     if params.center:

@@ -60,7 +60,7 @@ def run(params: Params, context: stage.Context) -> int:
             tables.write_part(staging, schema.CANDIDATES, number, _table(users, drawn))
         provenance = tables.Provenance(stage="candidates", params=asdict(params), inputs=inputs)
         return tables.finish_table(folder, schema.CANDIDATES, provenance)
-    finally:  # after a success there is nothing left to remove
+    finally:  # nothing is left to remove after a success
         shutil.rmtree(staging, ignore_errors=True)
 
 
@@ -74,7 +74,7 @@ def _whole_users(parts: Iterable[Path], most: int) -> Iterator[tuple[np.ndarray,
         read = np.stack([table.column(name).to_numpy() for name in ("user_id", "item_id")])
         rows = np.concatenate([rows, read], axis=1)
         begins = np.flatnonzero(np.diff(rows[0], prepend=0))
-        while len(begins) > most:  # so that the users before have all their rows
+        while len(begins) > most:  # the users before are then complete
             yield rows[0, : begins[most]], rows[1, : begins[most]]
             rows, begins = rows[:, begins[most] :], begins[most:] - begins[most]
     yield rows[0], rows[1]

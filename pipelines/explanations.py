@@ -148,7 +148,7 @@ def join_reviews(context: Context, scratch: Path, reviews_per_unit: int) -> tupl
         .unique(["user_id", "position"], keep="first", maintain_order=True)
         .collect(engine="streaming")
     )
-    first_row = pl.col("row").min().over("user_id")  # a user lies in one bucket, so that parts stay in key order
+    first_row = pl.col("row").min().over("user_id")  # a user is in one bucket, so parts stay in key order
     buckets = joined.with_row_index("row").with_columns(bucket=(first_row // reviews_per_unit).rank("dense") - 1)
     for (unit,), bucket in buckets.partition_by("bucket", as_dict=True, include_key=False).items():
         bucket.drop("row").write_parquet(scratch / f"reviews-{unit:05d}.parquet")

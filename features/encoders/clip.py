@@ -72,8 +72,8 @@ class Encoder:
 
         with torch.inference_mode(), _room_on(self.device):
             if self.copies is None:
-                found = self._encode(pixels.to(self.device)).cpu()
-                return lambda: self._checked(found)
+                encoded = self._encode(pixels.to(self.device)).cpu()
+                return lambda: self._checked(encoded)
             compute = torch.cuda.current_stream(self.device)
             with torch.cuda.stream(self.copies):
                 moved = pixels.to(self.device, non_blocking=True)
@@ -96,14 +96,14 @@ class Encoder:
         return features  # (N, D)
 
     def _checked(self, features: "torch.Tensor") -> np.ndarray:
-        found: np.ndarray = features.numpy()
-        if found.shape[1] != self.width or not np.isfinite(found).all():
+        rows: np.ndarray = features.numpy()
+        if rows.shape[1] != self.width or not np.isfinite(rows).all():
             raise TrainingError(
-                f"features of shape {found.shape}, finite: {bool(np.isfinite(found).all())}",
+                f"features of shape {rows.shape}, finite: {bool(np.isfinite(rows).all())}",
                 f"finite features of width {self.width}",
                 "check clip.pretrained, or choose clip.precision: fp32 or another clip.model",
             )
-        return unit_rows(found) if self.normalise else found
+        return unit_rows(rows) if self.normalise else rows
 
 
 @contextmanager
@@ -142,7 +142,7 @@ def load_encoder(params: ClipParams) -> Encoder:
         if device.startswith("cuda"):
             torch.cuda.set_device(device)
         model = model.to(device).eval()
-    except RuntimeError as error:  # open_clip raises it for a failed download, foreign weights and an absent device
+    except RuntimeError as error:  # raised by open_clip for a failed download, other weights or a missing device
         raise InputError(
             f"clip.model {name} with clip.pretrained {params.pretrained} on {device}: {error}"[:400],
             "accessible weights of that model", "set clip.pretrained to a local .safetensors file, or to `untrained`",
@@ -179,8 +179,8 @@ def placement(params: ClipParams) -> tuple[str, str]:
 
 def cores() -> int:
     """Cores available to this process: its CPU affinity divided by the number of local torchrun processes."""
-    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, found // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, num_cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def feature_width(params: ClipParams) -> int:

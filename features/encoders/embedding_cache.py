@@ -37,7 +37,7 @@ class Shards:
     def __init__(self, folder: Path, width: int) -> None:
         self.folder, self.width = folder, width
         folder.mkdir(parents=True, exist_ok=True)
-        self._digests: dict[str, list[str]] = {}  # file name: what it holds
+        self._digests: dict[str, list[str]] = {}  # file name to its digests
 
     def known(self) -> set[str]:
         """Digests in all finished shards; reads only files added since the last call."""
@@ -91,7 +91,7 @@ class Shards:
         """
         wanted = set(digests)
         rows: dict[str, int] = {}
-        parts: list[tuple[str, int, list[int]]] = []  # file, place of its first row, rows to take
+        parts: list[tuple[str, int, list[int]]] = []  # file, index of its first row, rows to copy
         for name, held in sorted(self._digests.items()):
             chosen = [i for i, digest in enumerate(held) if digest in wanted and digest not in rows]
             if chosen:
@@ -115,7 +115,7 @@ class Shards:
         if table is None:
             return None
         column = table["vector"].combine_chunks()
-        if pa.types.is_fixed_size_list(column.type):  # shards of earlier versions: the same numbers, slower to read
+        if pa.types.is_fixed_size_list(column.type):  # shards of earlier versions: same values, slower to read
             numbers = column.flatten().to_numpy().reshape(-1, self.width)
         else:
             numbers = np.frombuffer(column.buffers()[1], "<f4").reshape(-1, self.width)

@@ -25,19 +25,19 @@ def given_features(folder: Path, keys: Sequence[str], *, normalise: bool) -> tup
     Raises:
         InputError: The folder does not exist, or none of its files can be read.
     """
-    found = read_vectors(folder, keys)
+    loaded = read_vectors(folder, keys)
     row_of = {key: row for row, key in enumerate(keys)}
     features = Features(
-        vectors=unit_rows(found.matrix).astype("float32") if normalise else found.matrix,
-        statuses=list(found.statuses),
+        vectors=unit_rows(loaded.matrix).astype("float32") if normalise else loaded.matrix,
+        statuses=list(loaded.statuses),
         digests=[None] * len(keys),
         treatments=[None] * len(keys),
-        num_photos=[int(status == "ok") for status in found.statuses],
+        num_photos=[int(status == "ok") for status in loaded.statuses],
         rejects=[
             Reject(row=row_of[key], source=f"{key}.npy", rejection=Rejection(reason="not_a_vector", detail=why))
-            for key, why in found.rejects
+            for key, why in loaded.rejects
         ],
     )
     encoder = {"model": f"unknown (vectors read from {folder.name})", "pretrained": None, "untrained": False,
                "seed": None, "normalised": normalise, "precision": None}  # fmt: skip
-    return features, {"encoder": encoder, "photos_of_no_item": found.num_unmatched}
+    return features, {"encoder": encoder, "photos_of_no_item": loaded.num_unmatched}

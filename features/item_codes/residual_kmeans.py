@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import scipy.sparse as sp
 
 _ROWS_AT_ONCE = 8192
-_DENSE = 1000  # items up to which all singular vectors are computed: Lanczos steps can miss one of several equal values
+_DENSE = 1000  # maximum items for a full SVD: Lanczos iteration may miss one of several equal singular values
 
 
 def kmeans(rows: np.ndarray, num_clusters: int, seed: int, *names: object, iterations: int = 50) -> np.ndarray:
@@ -39,10 +39,10 @@ def kmeans(rows: np.ndarray, num_clusters: int, seed: int, *names: object, itera
     centres = _start(rows, num_clusters, rng(seed, "kmeans", *names))
     labels = np.full(len(rows), -1)
     for _ in range(iterations):
-        found, distances = _nearest(rows, centres)
-        if np.array_equal(found, labels):
+        nearest, distances = _nearest(rows, centres)
+        if np.array_equal(nearest, labels):
             break
-        labels = found
+        labels = nearest
         ones = (np.ones(len(rows)), (labels, np.arange(len(rows))))
         sums = sp.csr_matrix(ones, shape=(len(centres), len(rows))) @ rows
         counts = np.bincount(labels, minlength=len(centres))
@@ -84,8 +84,8 @@ def _nearest(rows: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 def _squared(rows: np.ndarray, centres: np.ndarray) -> np.ndarray:
     """Squared distances (N, K) of rows (N, D) to centres (K, D); never negative."""
-    found = (rows**2).sum(axis=1)[:, None] - 2 * (rows @ centres.T) + (centres**2).sum(axis=1)
-    return np.asarray(np.where(found < 1e-12, 0.0, found))
+    distances = (rows**2).sum(axis=1)[:, None] - 2 * (rows @ centres.T) + (centres**2).sum(axis=1)
+    return np.asarray(np.where(distances < 1e-12, 0.0, distances))
 
 
 def residual_codes(rows: np.ndarray, levels: int, codebook_size: int, seed: int, iterations: int = 50) -> np.ndarray:
@@ -139,9 +139,9 @@ def hierarchical_codes(
             codes[members, level] = np.arange(len(members))
             continue
         inner = affinity[members][:, members]
-        place = spectral_rows(inner, min(codebook_size, len(members) - 2), seed, level, int(members[0]))
+        embedded = spectral_rows(inner, min(codebook_size, len(members) - 2), seed, level, int(members[0]))
         name = ("hierarchical", level, int(members[0]))
-        labels = kmeans(place, codebook_size, seed, *name, iterations=iterations)
+        labels = kmeans(embedded, codebook_size, seed, *name, iterations=iterations)
         codes[members, level] = labels
         todo += [(members[labels == label], level + 1) for label in np.unique(labels)]
     return codes
@@ -163,7 +163,7 @@ def co_purchases(users: np.ndarray, items: np.ndarray, num_items: int) -> "sp.cs
     _, rows = np.unique(users, return_inverse=True)
     shape = (int(rows.max(initial=-1)) + 1, num_items)
     bought = sp.csr_matrix((np.ones(len(items)), (rows, items)), shape=shape)
-    bought.data[:] = 1.0  # a repeated purchase counts once
+    bought.data[:] = 1.0  # repeated purchases count once
     counts = bought.T @ bought
     together = sp.csr_matrix(counts - sp.diags_array(counts.diagonal()))
     together.eliminate_zeros()

@@ -38,7 +38,7 @@ def beside(fresh: np.ndarray, previous: Sequence[Sequence[int]]) -> tuple[np.nda
             f"at most as many, of {levels + 1} parts",
             "set identifiers.previous to null, or sequences.previous_items to the same run",
         )
-    nearest: dict[tuple[int, ...], int] = {}  # of each beginning of a fresh code, the first known item with it
+    nearest: dict[tuple[int, ...], int] = {}  # prefix of a fresh code to the first known item with it
     for row, code in enumerate(map(tuple, fresh[:known].tolist())):
         for length in range(levels + 1):
             nearest.setdefault(code[:length], row)
@@ -52,5 +52,5 @@ def beside(fresh: np.ndarray, previous: Sequence[Sequence[int]]) -> tuple[np.nda
         stem = code if like is None else tuple(previous[like][:-1])
         codes.append([*stem, last[stem]])
         last[stem] += 1
-    found = np.array(codes, np.int64).reshape(len(fresh), levels + 1)
-    return found, len(found) - len(np.unique(found[:, :levels], axis=0))
+    extended = np.array(codes, np.int64).reshape(len(fresh), levels + 1)
+    return extended, len(extended) - len(np.unique(extended[:, :levels], axis=0))

@@ -123,7 +123,7 @@ def slots_of(template: str, where: str) -> tuple[str, ...]:
         >>> slots_of("user_{user_id} : {history}", "A-1 source")
         ('user_id', 'history')
     """
-    found = []
+    slots = []
     try:
         parsed = list(Formatter().parse(template))
     except ValueError as error:
@@ -135,8 +135,8 @@ def slots_of(template: str, where: str) -> tuple[str, ...]:
             raise ParamsError(f"slot {{{name}}} in {where}", nearest(name, list(SLOTS)), "rename or remove the slot")
         if form or conversion:
             raise ParamsError(f"slot {{{name}}} with a format in {where}", f"{{{name}}}", "remove the format")
-        found.append(name)
-    return tuple(found)
+        slots.append(name)
+    return tuple(slots)
 
 
 def _prompt(entry: Any, where: str) -> Prompt:
@@ -206,14 +206,14 @@ def _check_ids(prompts: tuple[Prompt, ...], path: Path) -> None:
             raise ParamsError(f"prompt {prompt_id} {count} times in {path}", "each id once", "remove or renumber one")
     for family, (letter, size) in FAMILY_SIZES.items():
         expected = [f"{letter}-{number}" for number in range(1, size + 1)]
-        found = [prompt.id for prompt in prompts if prompt.family == family]
-        for prompt_id in found:
+        ids = [prompt.id for prompt in prompts if prompt.family == family]
+        for prompt_id in ids:
             if not re.fullmatch(rf"{letter}-\d+", prompt_id):
                 near = difflib.get_close_matches(prompt_id, expected, n=1, cutoff=0)
                 raise ParamsError(f"{family} prompt {prompt_id} in {path}", f"an id such as {near[0]}", "renumber it")
-        if set(found) != set(expected):
-            odd = sorted(set(found) ^ set(expected))
+        if set(ids) != set(expected):
+            odd = sorted(set(ids) ^ set(expected))
             raise ParamsError(
-                f"{len(found)} {family} prompts in {path}, wrong about {', '.join(odd)}",
+                f"{len(ids)} {family} prompts in {path}, wrong about {', '.join(odd)}",
                 f"{size}: {expected[0]} to {expected[-1]}", "add or remove prompts",
             )  # fmt: skip

@@ -47,8 +47,8 @@ class Dataset:
                 f"{' and '.join(P5_PICKLES)} after them"
             )
         for table in (self.urls, self.sha256):
-            if strangers := sorted(set(table) - set(self.files)):
-                raise ValueError(f"addresses or digests of {strangers}, which are not among the files {self.files}")
+            if unknown := sorted(set(table) - set(self.files)):
+                raise ValueError(f"urls or sha256 of {unknown}, which are not among the files {self.files}")
         repeated = sorted({name for name in self.files if self.files.count(name) > 1})
         if repeated:
             raise ValueError(f"file names {repeated} are listed more than once")

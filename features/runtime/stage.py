@@ -130,8 +130,8 @@ def parser_of(stage: str, run: Callable[[P, Context], int]) -> argparse.Argument
 def execute(stage: str, params: type[P], sections: Sequence[str], run: Callable[[P, Context], int], path: Path) -> int:
     """Runs one stage with the parameters of `path` and returns its exit code."""
     configure_logging()
-    # libgomp, torch's OpenMP, reads it when it is loaded. Threads that spin while they wait made a training loop on two
-    # threads 13 to 19 times slower than on one where the cores were shared; threads that sleep cost 5 %.
+    # Read by libgomp, torch's OpenMP, when it is loaded. On shared cores, spinning threads made a training loop 13 to
+    # 19 times slower on two threads than on one; sleeping threads cost 5 %.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     started = time.monotonic()
     try:
@@ -170,7 +170,7 @@ def configure_logging() -> None:
 
 _KNOWN = (
     "apitools not found",  # Beam on a Google client that nothing here uses
-    "No pretrained weights loaded",  # open_clip; features/encoders/clip.py says it with its consequence
+    "No pretrained weights loaded",  # open_clip; features/encoders/clip.py logs its own warning
 )
 
 

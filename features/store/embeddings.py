@@ -63,14 +63,14 @@ def vector_table(
 
 def _halved(rows: np.ndarray) -> np.ndarray:
     """The rows as float16, converted in threads."""
-    found = np.empty(rows.shape, np.float16)
+    halved = np.empty(rows.shape, np.float16)
 
     def convert(start: int) -> None:
-        found[start : start + ROWS_AT_ONCE] = rows[start : start + ROWS_AT_ONCE]
+        halved[start : start + ROWS_AT_ONCE] = rows[start : start + ROWS_AT_ONCE]
 
     with ThreadPoolExecutor() as pool:
         list(pool.map(convert, range(0, len(rows), ROWS_AT_ONCE)))
-    return found
+    return halved
 
 
 def read_vectors(folder: Path, table: Any) -> tuple[np.ndarray, np.ndarray]:

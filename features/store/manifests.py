@@ -76,10 +76,10 @@ def _check_inputs(root: Path, manifest: dict[str, Any], seen: set[str]) -> None:
         path = root / name / MANIFEST
         if name in seen or not path.is_file():
             continue
-        found = file_digest(path)[:16]
-        if found != recorded:
+        current = file_digest(path)[:16]
+        if current != recorded:
             raise TableError(
-                f"stale {manifest['table']}: made from {name} {recorded}, which is now {found}",
+                f"stale {manifest['table']}: made from {name} {recorded}, which is now {current}",
                 "tables made from those beside them",
                 f"run `.venv/bin/dvc repro` (by hand: the stage {manifest['stage']}, then what follows it)",
             )
@@ -94,7 +94,7 @@ def _check_siblings(root: Path, name: Path, manifest: dict[str, Any]) -> None:
     """
     folders = [path.parent for path in sorted((root / name.parts[0]).rglob(MANIFEST))] if len(name.parts) > 1 else []
     for folder in folders:
-        if folder.name.startswith("."):  # not yet in its place
+        if folder.name.startswith("."):  # staging
             continue
         other = _load(folder)
         if other["stage"] == manifest["stage"] and any(other[key] != manifest[key] for key in _OF_ONE_RUN):

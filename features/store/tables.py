@@ -33,7 +33,7 @@ __all__ = [
 ]  # fmt: skip
 
 ROWS_PER_PART = 1_000_000
-VECTORS_PER_PART = 8_192  # 12 MB with 768 numbers: parts are what the cores share
+VECTORS_PER_PART = 8_192  # 12 MB at width 768; parts are written in parallel
 _LIBRARIES = ("pyarrow", "numpy")
 
 
@@ -102,7 +102,7 @@ def write_part(staging: Path, table: Table, index: int, data: pa.Table) -> Path:
     path = staging / f"part-{index:05d}.parquet"
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     vectors = _vectors(table)
-    ranged = [c.name for c in table.columns if c.name not in vectors]  # a vector's smallest number helps no reader
+    ranged = [c.name for c in table.columns if c.name not in vectors]  # statistics of vectors are useless
     repeating = [c.name for c in table.columns if pa.types.is_string(c.type)]
     repeating += [f"{c.name}.list.{c.type.value_field.name}" for c in table.columns if pa.types.is_list(c.type)]
     with _writing(path):

@@ -106,7 +106,7 @@ def decode(data: bytes, limits: PhotoLimits, shrink_to: int | None = None) -> De
         opened.load()
         image = _upright(_to_rgb(opened), opened)
     except _BROKEN as error:
-        return Rejection(reason="truncated", detail=_told(error))
+        return Rejection(reason="truncated", detail=_describe(error))
     ranges = _ranges(image, limits.min_contrast)
     if max(ranges) < limits.min_contrast:
         return Rejection(reason="placeholder", detail=f"one flat colour, channels vary by {ranges}")
@@ -161,7 +161,7 @@ def _open(data: bytes) -> "Image | Rejection":
     try:
         return Image.open(io.BytesIO(data), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        return Rejection(reason="too_large", detail=_told(error))
+        return Rejection(reason="too_large", detail=_describe(error))
     except UnidentifiedImageError:
         begins_well = data.startswith(_SIGNATURES)
         return Rejection(
@@ -169,7 +169,7 @@ def _open(data: bytes) -> "Image | Rejection":
             detail=f"{len(data)} bytes that begin with {data[:16]!r}",
         )
     except _BROKEN as error:
-        return Rejection(reason="truncated", detail=_told(error))
+        return Rejection(reason="truncated", detail=_describe(error))
 
 
 def _judge_size(width: int, height: int, limits: PhotoLimits) -> Rejection | None:
@@ -210,11 +210,11 @@ def _upright(pixels: "Image", original: "Image") -> "Image":
 def _orientation(original: "Image") -> int | None:
     """The EXIF orientation; None if the block is missing or broken."""
     try:
-        found: int | None = original.getexif().get(_ORIENTATION)
+        orientation: int | None = original.getexif().get(_ORIENTATION)
     except _BROKEN:
         return None
-    return found
+    return orientation
 
 
-def _told(error: BaseException) -> str:
+def _describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"[:200]

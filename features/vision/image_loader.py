@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import torch
 
 AHEAD_OF_A_GPU = 3
-TASKS_A_WORKER = 2  # of one batch: more would even out uneven photos, and cost more messages
+TASKS_PER_WORKER = 2  # per batch: more would balance the load better but send more messages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +156,7 @@ class Feeder:
             yield Batch(outcomes=outcomes, pixels=self._buffers[place % len(self._buffers)].pixels)
 
     def _submit(self, jobs: Sequence[Job], buffer: Buffer) -> list[Future[list[Outcome]]]:
-        size = -(-len(jobs) // (self.workers * TASKS_A_WORKER))
+        size = -(-len(jobs) // (self.workers * TASKS_PER_WORKER))
         return [
             self._pool.submit(fill, buffer.target, start, jobs[start : start + size], self.recipe)
             for start in range(0, len(jobs), size)
@@ -177,8 +177,8 @@ def prepare(job: Job, recipe: Recipe, row: np.ndarray) -> Outcome:
             f"{job.photo.source}, which changed during this run", "unchanged bytes",
             "do not modify the photo folder while a stage reads it",
         )  # fmt: skip
-    found = decode(data, recipe.limits, recipe.shrink_to)
-    if isinstance(found, Rejection):
-        return Outcome(digest=job.digest, rejection=found)
-    row[:] = recipe.fit(found.image, found.whole)
-    return Outcome(digest=job.digest, kind=found.kind, treatment=found.treatment)
+    decoded = decode(data, recipe.limits, recipe.shrink_to)
+    if isinstance(decoded, Rejection):
+        return Outcome(digest=job.digest, rejection=decoded)
+    row[:] = recipe.fit(decoded.image, decoded.whole)
+    return Outcome(digest=job.digest, kind=decoded.kind, treatment=decoded.treatment)

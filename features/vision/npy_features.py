@@ -34,31 +34,31 @@ def read_vectors(folder: Path, item_keys: Sequence[str]) -> Vectors:
         InputError: The folder does not exist, or none of its files can be read.
     """
     if not folder.is_dir():
-        raise InputError(f"no folder {folder}", "a folder of <item key>.npy files", "bring the features in")
+        raise InputError(f"no folder {folder}", "a folder of <item key>.npy files", "copy the features there")
     there = {path.stem for path in folder.glob("*.npy")}
-    found: dict[str, np.ndarray] = {}
+    vectors: dict[str, np.ndarray] = {}
     refused: dict[str, str] = {}
     for key in dict.fromkeys(item_keys):
         if not key or "/" in key or "\0" in key or key.startswith("."):
             refused[key] = "a key that is no file name"
             continue
         try:
-            found[key] = read_vector(folder / f"{key}.npy")
+            vectors[key] = read_vector(folder / f"{key}.npy")
         except FileNotFoundError:
             continue
         except (ValueError, OSError) as error:
             refused[key] = str(error)[:200]
-    if not found:
+    if not vectors:
         raise InputError(f"no readable feature in {folder}", "files <item key>.npy of one width", "check the folder")
-    widths = [len(vector) for vector in found.values()]
+    widths = [len(vector) for vector in vectors.values()]
     width = max(set(widths), key=lambda one: (widths.count(one), one))
-    for key in [key for key, vector in found.items() if len(vector) != width]:
-        refused[key] = f"{len(found.pop(key))} numbers where most have {width}"
+    for key in [key for key, vector in vectors.items() if len(vector) != width]:
+        refused[key] = f"{len(vectors.pop(key))} numbers where most have {width}"
     matrix = np.zeros((len(item_keys), width), dtype=np.float32)
     for place, key in enumerate(item_keys):
-        if key in found:
-            matrix[place] = found[key]
-    statuses = tuple("ok" if key in found else "rejected" if key in refused else "missing" for key in item_keys)
+        if key in vectors:
+            matrix[place] = vectors[key]
+    statuses = tuple("ok" if key in vectors else "rejected" if key in refused else "missing" for key in item_keys)
     return Vectors(matrix, statuses, tuple(sorted(refused.items())), len(there.difference(item_keys)))
 
 

@@ -20,9 +20,9 @@ from features.vision.image_decoding import Rejection
 from features.vision.image_loader import Found, Job, Outcome
 from features.vision.photo_store import Photo, PhotoStore, read_photo
 
-READ_AT_ONCE = 64  # photos a task: a message to a thread costs as much as reading a small photo
-PARTS_AHEAD = 2  # tasks a thread, read before they are asked for
-READERS = 8  # threads at most: opening a file and hashing it is a good part Python, which one thread at a time runs
+READ_AT_ONCE = 64  # photos per task: a message to a thread costs as much as reading a small photo
+PARTS_AHEAD = 2  # tasks per thread that are read ahead
+READERS = 8  # maximum threads: opening and hashing files mostly holds the interpreter lock
 _SUFFIXES = {
     "JPEG": ("jpg", "jpeg"), "PNG": ("png",), "GIF": ("gif",), "WEBP": ("webp",), "BMP": ("bmp",),
     "TIFF": ("tif", "tiff"),

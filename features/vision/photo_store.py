@@ -87,13 +87,13 @@ class PhotoStore:
         Example:
             With B1.jpg, B1.1.jpg and B1.3.jpg: `photos_of("B1", 9)` are the first two.
         """
-        found: list[Photo] = []
+        photos: list[Photo] = []
         for number in range(most):
             photo = self._index.get(f"{item_key}.{number}" if number else item_key)
             if photo is None:
                 break
-            found.append(photo)
-        return found
+            photos.append(photo)
+        return photos
 
     def bytes(self, item_key: str) -> bytes | None:
         """The photo's undecoded bytes, or None if the item has no photo or its file is refused.
@@ -116,7 +116,7 @@ def read_photo(photo: Photo) -> bytes:
             stream.seek(photo.offset)
             data = stream.read(photo.num_bytes)
             while len(data) < photo.num_bytes and (more := stream.read(photo.num_bytes - len(data))):
-                data += more  # some file systems give less at once than was asked for
+                data += more  # some file systems return fewer bytes than requested
     except OSError as error:
         raise InputError(
             f"{photo.source}, which cannot be read ({error.strerror})", f"{photo.num_bytes} bytes, as indexed",

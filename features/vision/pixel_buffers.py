@@ -68,7 +68,7 @@ def new_buffer(shape: tuple[int, ...], *, shared: bool, pinned: bool) -> Buffer:
         )  # fmt: skip
     memory = SharedMemory(create=True, size=num_bytes)
     array = np.ndarray(shape, np.uint8, buffer=memory.buf)
-    array.fill(0)  # the system gives memory when it is written to: now, while what is free was just asked for
+    array.fill(0)  # pages are allocated on first write: do it right after the check of free memory
     pixels = torch.from_numpy(array)
     address = pixels.data_ptr()
     if pinned and int(_cuda().cudaHostRegister(address, num_bytes, 0)) != 0:
@@ -83,7 +83,7 @@ def new_buffer(shape: tuple[int, ...], *, shared: bool, pinned: bool) -> Buffer:
         if pinned:
             _cuda().cudaHostUnregister(address)
         memory.unlink()
-        with suppress(BufferError):  # after an error a traceback may still hold a batch; its memory goes with it
+        with suppress(BufferError):  # after an error a traceback may still reference a batch
             memory.close()
 
     return Buffer(pixels=pixels, target=SharedTarget(name=memory.name, shape=shape), release=release)

@@ -59,7 +59,7 @@ def tag(sentence: str) -> list[Word]:
         ['DT', 'NN', 'VBZ', 'JJ']
     """
     tokens = [token.replace("\u2019", "'") for token in _WORD.findall(sentence)]
-    if tokens:  # a capital at the beginning makes any word a proper noun
+    if tokens:  # the tagger takes a capitalised first word for a proper noun
         tokens[0] = tokens[0].lower()
     if sentence.isupper():
         tokens = [token.lower() for token in tokens]
@@ -104,10 +104,10 @@ def mentions(sentence: str, words: Sequence[Word], rating: float, title_words: f
     for index, word in enumerate(words):
         if not _is_candidate(word) or _is_noun(words, index + 1) or _is_owned(words, index):
             continue
-        found = [hit for hit in _patterns(words, index) if hit is not None]
-        if not found:
+        hits = [hit for hit in _patterns(words, index) if hit is not None]
+        if not hits:
             continue
-        evidence, opinion, polarity = max(found, key=lambda hit: (hit[0], abs(hit[2]), hit[1]))
+        evidence, opinion, polarity = max(hits, key=lambda hit: (hit[0], abs(hit[2]), hit[1]))
         score = evidence + base + _agreement(polarity, rating)
         score -= 1.0 if _stem(word.text) in title_words else 0.0
         yield Mention(
@@ -262,7 +262,7 @@ def _tagger() -> Any:
 
     from textblob.en import parser
 
-    with warnings.catch_warnings():  # the library forgets to close its lexicon file
+    with warnings.catch_warnings():  # the library does not close its lexicon file
         warnings.simplefilter("ignore", ResourceWarning)
         parser.find_tags(["word"])
     return parser

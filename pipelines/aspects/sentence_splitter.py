@@ -38,8 +38,8 @@ def sentences(text: str, max_words: int) -> list[str]:
         pieces.append(piece)
         start = match.end()
     pieces.append(text[start:])
-    found = []
+    clauses = []
     for piece in (" ".join(piece.split()) for piece in pieces):
         long = piece.count(" ") >= max_words
-        found += [part.strip(" ,") for part in (_CLAUSE_END.split(piece) if long else [piece])]
-    return [piece for piece in found if piece]
+        clauses += [part.strip(" ,") for part in (_CLAUSE_END.split(piece) if long else [piece])]
+    return [piece for piece in clauses if piece]

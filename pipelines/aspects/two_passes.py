@@ -47,20 +47,20 @@ _MENTIONS = pa.schema([
 def find_mentions(job: Job, unit: int) -> dict[str, int]:
     """First pass: stores the mentions of a bucket and the number of train reviews that contain each noun."""
     reviews = pq.read_table(job.scratch / f"reviews-{unit:05d}.parquet").to_pylist()
-    found: list[dict[str, Any]] = []
+    mention_rows: list[dict[str, Any]] = []
     counts = {name: Counter[str]() for name in ("reviews", "opinions", "titles")}
     for number, review in enumerate(reviews):
         nouns, mentions = read_review(review, job.max_words)
-        found += [{"review": number} | {f.name: getattr(m, f.name) for f in fields(Mention)} for m in mentions]
+        mention_rows += [{"review": number} | {f.name: getattr(m, f.name) for f in fields(Mention)} for m in mentions]
         if review["split"] == "train":
             stems = extraction.title_stems(review["title"])
             counts["reviews"].update(nouns)
             counts["opinions"].update({mention.feature for mention in mentions})
             counts["titles"].update(noun for noun in nouns if extraction.names_item(noun, stems))
-    pq.write_table(pa.Table.from_pylist(found, schema=_MENTIONS), job.scratch / f"mentions-{unit:05d}.parquet")
+    pq.write_table(pa.Table.from_pylist(mention_rows, schema=_MENTIONS), job.scratch / f"mentions-{unit:05d}.parquet")
     path = job.scratch / f"nouns-{unit:05d}.json"
     path.write_text(json.dumps(counts, sort_keys=True), encoding="utf-8")
-    return {"reviews": len(reviews), "mentions": len(found)}
+    return {"reviews": len(reviews), "mentions": len(mention_rows)}
 
 
 def read_review(review: Mapping[str, Any], max_words: int) -> tuple[set[str], list[Mention]]:

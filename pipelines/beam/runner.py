@@ -97,7 +97,7 @@ def _run(stage: str, units: Sequence[Unit], work: Callable[[Unit], Counts], para
     pipeline = beam.Pipeline(runner=params.runner, options=options)
     _ = (
         pipeline
-        | "list units of work" >> beam.Create(list(units), reshuffle=False)  # shuffled twice, two neighbours may meet
+        | "list units of work" >> beam.Create(list(units), reshuffle=False)  # one shuffle spreads neighbours
         | "spread units over workers" >> beam.Reshuffle()
         | f"do {stage}" >> beam.ParDo(DoUnit(stage, work)).with_output_types(tuple[str, int])
         | "sum counts by name" >> beam.CombinePerKey(sum)
@@ -121,6 +121,6 @@ def _settled(stage: str, num_units: int, totals: Mapping[tuple[str, ...], int]) 
     done = totals.get(("units",), 0)
     if done != num_units:
         raise TableError(
-            f"{done} units of {stage} done", f"{num_units}, each once", "another beam.runner: this one lost work"
+            f"{done} units of {stage} done", f"{num_units}, each once", "use another beam.runner: this one lost work"
         )
     return {key[1]: count for key, count in totals.items() if key[0] == "count"}

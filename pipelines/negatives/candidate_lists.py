@@ -36,23 +36,29 @@ def below(drawn: np.ndarray, bound: int) -> np.ndarray:
 
 
 def drawn_lists(
-    keys: np.ndarray, targets: np.ndarray, users: np.ndarray, *, own: Sequence[np.ndarray], num_items: int, size: int
+    keys: np.ndarray,
+    targets: np.ndarray,
+    users: np.ndarray,
+    *,
+    bought_by_user: Sequence[np.ndarray],
+    num_items: int,
+    size: int,
 ) -> list[np.ndarray]:
     """Samples lists of `size` items: the target at a uniform position among distinct items that the user never had.
 
     Args:
         keys: uint64 (R,), one per row.
         targets: int32 (R,).
-        users: int64 (R,), ascending: index of the row's user in `own`.
-        own: Items of each user.
+        users: int64 (R,), ascending: index of the row's user in `bought_by_user`.
+        bought_by_user: Items of each user.
         num_items: Number of items in the catalogue, numbered from 1.
         size: Candidates per list, including the target; fewer if the catalogue has too few unseen items.
     """
     lists: list[np.ndarray] = []
     per_block = max(1, min(_CELLS // (num_items + 1), _WORDS // (2 * size)))
-    bought = np.zeros((min(per_block, len(own)), num_items + 1), dtype=bool)
-    for first in range(0, len(own), per_block):
-        block = own[first : first + per_block]
+    bought = np.zeros((min(per_block, len(bought_by_user)), num_items + 1), dtype=bool)
+    for first in range(0, len(bought_by_user), per_block):
+        block = bought_by_user[first : first + per_block]
         for place, items in enumerate(block):
             bought[place, items] = True
         start, stop = np.searchsorted(users, [first, first + per_block])
@@ -82,15 +88,15 @@ def _drawn_block(
     if enough.all():
         return list(lists)
     whole = iter(lists)
-    own = [set(np.flatnonzero(bought[user]).tolist()) for user in users[~enough]]
-    scarce = iter(zip(keys[~enough], targets[~enough], own, strict=True))
+    bought_items = [set(np.flatnonzero(bought[user]).tolist()) for user in users[~enough]]
+    scarce = iter(zip(keys[~enough], targets[~enough], bought_items, strict=True))
     return [next(whole) if is_whole else _scarce_list(*next(scarce), num_items, size) for is_whole in enough]
 
 
-def _scarce_list(key: np.uint64, target: np.int32, own: set[int], num_items: int, size: int) -> np.ndarray:
+def _scarce_list(key: np.uint64, target: np.int32, bought: set[int], num_items: int, size: int) -> np.ndarray:
     """The list of one row that the vectorised attempt did not fill."""
     generator = np.random.Generator(np.random.PCG64([int(key), 1]))
-    negatives = unseen_items(generator, own, num_items, size - 1)
+    negatives = unseen_items(generator, bought, num_items, size - 1)
     return generator.permutation(np.array([*negatives, target], dtype=np.int32))
 
 

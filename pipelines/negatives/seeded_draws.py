@@ -30,7 +30,7 @@ def bounded(seeds: np.ndarray, most: int, width: int) -> tuple[np.ndarray, np.nd
     """
     high, low, increment = _seeded(seeds)
     drawn = np.empty((width + width % 2, len(seeds)), U64)
-    kept = np.ones(len(seeds), bool)
+    exact = np.ones(len(seeds), bool)
     threshold = U64((2**32 - most) % most)
     for place in range(0, width, 2):
         high, low = _stepped(high, low, increment)
@@ -39,8 +39,8 @@ def bounded(seeds: np.ndarray, most: int, width: int) -> tuple[np.ndarray, np.nd
             scaled = word * U64(most)
             drawn[place + half] = scaled >> U64(32)
             if place + half < width:
-                kept &= (scaled & _LOW) >= threshold
-    return drawn[:width].T.astype(np.int64) + 1, kept
+                exact &= (scaled & _LOW) >= threshold
+    return drawn[:width].T.astype(np.int64) + 1, exact
 
 
 Wide = tuple[np.ndarray, np.ndarray]

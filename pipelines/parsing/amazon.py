@@ -66,7 +66,7 @@ def parse_line(line: bytes, loads: Callable[[str], object] = orjson.loads) -> Ma
     """Parses a line of JSON or a Python literal; returns the object or a reject reason.
 
     Args:
-        line: The line without its line end.
+        line: A line without its line end.
         loads: Decoder for literals that were converted to JSON.
 
     Example:
@@ -167,7 +167,7 @@ def item_2018(record: Mapping[str, Any]) -> Row | str:
 def item_2023(record: Mapping[str, Any]) -> Row | str:
     """Metadata of the 2023 dumps; an item without a category path has its main category."""
     images = record.get("images")
-    if isinstance(images, dict):  # lists by size, as some copies of the dump have them, instead of a list of images
+    if isinstance(images, dict):  # some copies of the dump have lists by size instead of a list of images
         lists = {size: values for size, values in images.items() if isinstance(values, list)}
         longest = max(map(len, lists.values()), default=0)
         images = [{size: (values[n : n + 1] or [None])[0] for size, values in lists.items()} for n in range(longest)]

@@ -37,11 +37,11 @@ def keys(values: pa.Array) -> pa.Array:
     filled = np.flatnonzero(np.diff(offsets))
     begins, lasts = offsets[filled], offsets[filled + 1] - 1
     space = data == _SPACE
-    extra = np.empty_like(space)  # a space before another, or at an end of a row
+    extra = np.empty_like(space)  # a space before another space, or at either end of a row
     np.logical_and(space[:-1], space[1:], out=extra[:-1])
     extra[lasts] = space[lasts]
     in_front = space[begins]
-    several = in_front & extra[begins]  # the last of them would stay
+    several = in_front & extra[begins]  # otherwise the last of them would remain
     extra[begins[in_front]] = True
     for begin, last in zip(begins[several].tolist(), lasts[several].tolist(), strict=True):
         row = data[begin : last + 1].tobytes()
@@ -52,7 +52,7 @@ def keys(values: pa.Array) -> pa.Array:
 
 def _unprintable(data: np.ndarray) -> np.ndarray:
     """Indices of all bytes that are not printable ASCII."""
-    signed = data.view(np.int8)  # what is not ASCII is below 0
+    signed = data.view(np.int8)  # non-ASCII bytes are negative
     if not signed.size or (signed.min() >= _SPACE and signed.max() < _DELETE):
         return np.zeros(0, np.int64)
     return np.flatnonzero((signed < _SPACE) | (signed == _DELETE))
@@ -65,8 +65,8 @@ def _recleaned(values: pa.Array, places: np.ndarray, offsets: np.ndarray, origin
     rows = _rows_of(places, offsets)
     mask = np.zeros(len(values), dtype=bool)
     mask[rows] = True
-    found = originals.take(pa.array(rows)).to_pylist()
-    return pc.replace_with_mask(values, pa.array(mask), pa.array(map(cleaning.key, found), pa.string()))
+    dirty = originals.take(pa.array(rows)).to_pylist()
+    return pc.replace_with_mask(values, pa.array(mask), pa.array(map(cleaning.key, dirty), pa.string()))
 
 
 def _without_empty(values: pa.Array) -> pa.Array:

@@ -96,15 +96,15 @@ def read(lines: Sequence[bytes], quick: Quick) -> tuple[dict[str, pa.Array], np.
         left += [start + place for place in unread]
         batches.append(_columns(records, quick))
     columns = {name: pa.concat_arrays([batch[name] for batch in batches]) for name in batches[0]}
-    kept = np.delete(np.arange(len(lines)), left)
-    sound = np.ones(len(kept), dtype=bool)
+    parsed = np.delete(np.arange(len(lines)), left)
+    sound = np.ones(len(parsed), dtype=bool)
     for name in ("user_key", "item_key", "rating", "timestamp"):
         if columns[name].null_count:
             sound &= columns[name].is_valid().to_numpy(zero_copy_only=False)
     if not sound.all():
         columns = {name: column.filter(pa.array(sound)) for name, column in columns.items()}
-        left += kept[~sound].tolist()
-    return columns, kept[sound], np.array(sorted(left), dtype=np.int64)
+        left += parsed[~sound].tolist()
+    return columns, parsed[sound], np.array(sorted(left), dtype=np.int64)
 
 
 def _decoded(lines: Sequence[bytes], decode: Callable[[bytes], Any]) -> tuple[list[Any], list[int]]:

@@ -22,7 +22,7 @@ _PIECE_BYTES = 1 << 20  # decompressed at once, whatever the compression ratio
 _BLOCK_BYTES = 1 << 26
 _FREE_BYTES = 1 << 23  # exempt from the ratio check: small files are harmless
 _GZIP_MAGIC = b"\x1f\x8b"
-_GZIP_WBITS = 31  # zlib's sign for a gzip header and trailer
+_GZIP_WBITS = 31  # zlib's code for a gzip header and trailer
 _KEPT_OF_LONG_BYTES = 800
 _DAMAGED: Any = (isal_zlib.error, zlib.error, EOFError)  # isal types its error as an instance
 
@@ -103,7 +103,7 @@ def check_gzip(path: Path) -> None:
     with path.open("rb") as stream:
         begin = stream.read(12)
     if path.suffix == ".gz" and not begin.startswith(_GZIP_MAGIC):
-        raise InputError(f"{path} that is not gzip (it begins with {begin!r})", "a gzip file", "bring it in again")
+        raise InputError(f"{path} that is not gzip (it begins with {begin!r})", "a gzip file", "ingest it again")
 
 
 def _runs(path: Path, max_line_bytes: int, max_decompression_ratio: float) -> Iterator[_Run]:

@@ -1,7 +1,7 @@
 """Parses the p5 folder format: one line per user, "user item item ...", in published numbers.
 
 Reads a block of such lines, `datamaps.json` and the bundle's optional pickles. Returns one review row per interaction.
-Timestamps are null: the order within the line is the order. User names come from `user_id2name.pkl`. Rating, headline,
+Timestamps are null: the order within a line is the order. User names come from `user_id2name.pkl`. Rating, headline,
 text, helpful votes, feature word and explanation come from the record of the same user and item in `exp_splits.pkl`,
 or are null. That file's own train, val and test split is ignored.
 A line with one unknown number is rejected, because a sequence with a gap is a different sequence.
@@ -67,9 +67,7 @@ def user_names(path: Path) -> dict[str, str | None]:
     """
     loaded = safe_pickle.read(path)
     if not isinstance(loaded, dict) or not all(isinstance(name, str) for name in loaded.values()):
-        raise InputError(
-            f"{path} without names", "a pickled dictionary, user number to name", "bring the file in again"
-        )
+        raise InputError(f"{path} without names", "a pickled dictionary, user number to name", "ingest the file again")
     return {str(number): cleaning.text(name) for number, name in loaded.items()}
 
 
@@ -83,17 +81,17 @@ def published(path: Path) -> dict[tuple[str, str], tuple[Any, ...]]:
     lists = list(loaded.values()) if isinstance(loaded, dict) else [None]
     if not all(isinstance(records, list) and all(isinstance(one, dict) for one in records) for records in lists):
         expected = "a pickled dictionary, train, val and test to lists of reviews"
-        raise InputError(f"{path} without review records", expected, "bring the file in again")
-    found: dict[tuple[str, str], tuple[Any, ...]] = {}
+        raise InputError(f"{path} without review records", expected, "ingest the file again")
+    reviews: dict[tuple[str, str], tuple[Any, ...]] = {}
     for record in (record for records in lists for record in records or ()):
         row = amazon.review_2014(record)
         if isinstance(row, str):
             shown = str({key: record.get(key) for key in ("reviewerID", "asin", "overall", "unixReviewTime")})
-            raise InputError(f"{path} with a record that is no review ({row}): {shown[:200]}", "reviews", "fix it")
+            raise InputError(f"{path} with an invalid review record ({row}): {shown[:200]}", "valid reviews", "fix it")
         values = dict(zip(amazon.REVIEW_FIELDS, row, strict=True))
         values |= {name: cleaning.text(record.get(name)) for name in ("feature", "explanation")}
-        found.setdefault((values["user_key"], values["item_key"]), tuple(values[name] for name in _PUBLISHED))
-    return found
+        reviews.setdefault((values["user_key"], values["item_key"]), tuple(values[name] for name in _PUBLISHED))
+    return reviews
 
 
 @functools.lru_cache(maxsize=1)
@@ -107,11 +105,11 @@ def number_maps(path: Path) -> NumberMaps:
     try:
         loaded: Any = json.loads(path.read_bytes())
     except ValueError as error:
-        raise InputError(f"{path} that is not JSON ({error})", expected, "bring the file in again") from error
+        raise InputError(f"{path} that is not JSON ({error})", expected, "ingest the file again") from error
     maps: list[Any] = [loaded.get(name) if isinstance(loaded, dict) else None for name in ("id2user", "id2item")]
     for mapping in maps:
         if not isinstance(mapping, dict) or not all(isinstance(key, str) and key for key in mapping.values()):
-            raise InputError(f"{path} without number maps", expected, "bring the file in again")
+            raise InputError(f"{path} without number maps", expected, "ingest the file again")
     return NumberMaps(*maps)
 
 
@@ -124,11 +122,11 @@ def read_sequences(block: Block, source: str, known: Bundle) -> Parsed:
     columns: dict[str, list[Any]] = {name: [] for name in ("user_key", "item_key", "user_name", "line", "position")}
     rejects: list[tuple[int, str, bytes]] = []
     for number, line, reason in numbered(block):
-        found = reason or _sequence(line, known.maps)
-        if isinstance(found, str):
-            rejects.append((number, found, line))
+        parsed = reason or _sequence(line, known.maps)
+        if isinstance(parsed, str):
+            rejects.append((number, parsed, line))
             continue
-        user, sequence = found
+        user, sequence = parsed
         length = len(sequence)
         columns["user_key"] += [known.maps.users[user]] * length
         columns["item_key"] += sequence
@@ -160,8 +158,8 @@ def _reviews(
     known = dict(columns) | {"source": [source] * num_rows}
     if reviews:
         pairs = zip(columns["user_key"], columns["item_key"], strict=True)
-        found = [reviews.get(pair, _NOTHING) for pair in pairs]
-        known |= {name: [values[place] for values in found] for place, name in enumerate(_PUBLISHED)}
+        records = [reviews.get(pair, _NOTHING) for pair in pairs]
+        known |= {name: [values[place] for values in records] for place, name in enumerate(_PUBLISHED)}
     arrays = [
         pa.array(known[column.name], type=column.type) if column.name in known else pa.nulls(num_rows, column.type)
         for column in schema.REVIEWS.columns

@@ -18,7 +18,7 @@ import msgspec
 import orjson
 
 # No possessive groups: up to Python 3.11.4 they match wrongly and silently ('it\'s "here"' lost its apostrophe).
-# Nothing follows a run that could fail and make it try again, and a string's parts begin with different letters.
+# No backtracking: nothing after a run can fail, and the alternatives of a string begin with different letters.
 _RUN = r"""(?:[\s\[\]{},:\d.+\-eE]+|'[^'"\\\x00-\x1f]*')+"""
 _HARD = r"""'[^'\\]*(?:\\.[^'\\]*)*'|"[^"\\]*(?:\\.[^"\\]*)*\""""
 _WORD = r"\b(?:None|True|False)\b"
@@ -81,21 +81,21 @@ def _swapped(line: str) -> str:
         ValueError: A string is not terminated, or a backslash is outside a string.
     """
     pieces = []
-    place = double = slash = 0
+    position = double = slash = 0
     while True:
-        double = line.find('"', place) if 0 <= double <= place else double
-        slash = line.find("\\", place) if 0 <= slash <= place else slash
+        double = line.find('"', position) if 0 <= double <= position else double
+        slash = line.find("\\", position) if 0 <= slash <= position else slash
         hard = min(double, slash) if double >= 0 and slash >= 0 else max(double, slash)
         if hard < 0:
-            pieces.append(line[place:].replace("'", '"'))
+            pieces.append(line[position:].replace("'", '"'))
             return "".join(pieces)
-        begin = line.rfind("'", place, hard) if line.count("'", place, hard) % 2 else hard
-        found = _STRING.match(line, begin)
-        if found is None:
+        begin = line.rfind("'", position, hard) if line.count("'", position, hard) % 2 else hard
+        match = _STRING.match(line, begin)
+        if match is None:
             raise ValueError("a string without an end")
-        pieces.append(line[place:begin].replace("'", '"'))
-        pieces.append(_json_string(found[0]))
-        place = found.end()
+        pieces.append(line[position:begin].replace("'", '"'))
+        pieces.append(_json_string(match[0]))
+        position = match.end()
 
 
 def _json_string(literal: str) -> str:
@@ -103,7 +103,7 @@ def _json_string(literal: str) -> str:
     body = literal[1:-1]
     if "\\" not in body:
         return literal if literal[0] == '"' else '"' + body.replace('"', '\\"') + '"'
-    paired = body.replace("\\\\", "\0")  # from here on each backslash begins an escape
+    paired = body.replace("\\\\", "\0")  # now each backslash begins an escape
     if "\0" in body or _NOT_JSON_ESCAPE.search(paired):
         return _quoted(_unescaped(body))
     bare = paired.replace("\\'", "'").replace('\\"', '"')

@@ -41,13 +41,13 @@ def read(path: Path, max_operations: int = MAX_OPERATIONS) -> Any:
         InputError: The file requests a class or function, is damaged, or is too large.
     """
     if not 0 < path.stat().st_size <= _MAX_BYTES:
-        raise InputError(f"{path} of {path.stat().st_size:,} bytes", f"1 to {_MAX_BYTES:,} bytes", "bring it in again")
+        raise InputError(f"{path} of {path.stat().st_size:,} bytes", f"1 to {_MAX_BYTES:,} bytes", "ingest it again")
     with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        place: int | None = 0
+        offset: int | None = 0
         machine = _Machine()
         try:
             for count, (operation, argument, at) in enumerate(pickletools.genops(data)):  # type: ignore[arg-type]
-                place = at
+                offset = at
                 if operation.name == "STOP":
                     return machine.result()
                 if count == max_operations:
@@ -55,13 +55,14 @@ def read(path: Path, max_operations: int = MAX_OPERATIONS) -> Any:
                 machine.do(operation.name, argument)
         except _RefusedError as refused:
             raise InputError(
-                f"{path} with {refused} at byte {place}", "a pickle of plain containers: it may hold no class and call "
-                "nothing", "do not open it with pickle; request the data as JSON",
+                f"{path} with {refused} at byte {offset}",
+                "a pickle of plain containers: it may hold no class and call nothing",
+                "do not open it with pickle; request the data as JSON",
             ) from None  # fmt: skip
         except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError) as error:
-            message = f"{path} that is no whole pickle ({str(error)[:80]}) after byte {place}"
-            raise InputError(message, "a pickle of plain containers", "bring it in again") from error
-    raise InputError(f"{path} that is no whole pickle", "a pickle of plain containers", "bring it in again")
+            message = f"{path} that is not a complete pickle ({str(error)[:80]}) after byte {offset}"
+            raise InputError(message, "a pickle of plain containers", "ingest it again") from error
+    raise InputError(f"{path} that is not a complete pickle", "a pickle of plain containers", "ingest it again")
 
 
 class _RefusedError(Exception):

@@ -1,4 +1,4 @@
-"""Driver of `records`: creates units of work, checks the line counts, rejects duplicate items, finishes tables.
+"""Driver of `records`: creates units of work, checks line counts, rejects duplicate items, finishes tables.
 
 Writes the three tables, or none.
 Trade-off: the first line of an item is known only after all lines are parsed, so parts with a duplicate item are
@@ -49,10 +49,10 @@ def write_records(params: Params, context: stage.Context) -> int:
     staging = {name: tables.begin_table(folder) for name, folder in folders.items()}
     try:
         units = _units(params, dataset, paths, staging)
-        with ThreadPoolExecutor(1) as beside:  # the digests of the dump, while this process waits for the workers
+        with ThreadPoolExecutor(1) as beside:  # hashes the dump while this process waits for the workers
             hashed = beside.map(tables.input_digest, paths.values())
             counts = run_units("records", units, work, beam, staging["rejects"] / "counts.json")
-            digests = dict(zip(paths, hashed, strict=True))  # once for the three tables
+            digests = dict(zip(paths, hashed, strict=True))  # shared by the three tables
         sources = sorted({unit.source for unit in units})
         check_accounts(counts, sources, params.readers_per_file)
         repeated = _reject_repeated_items(staging["items"], staging["rejects"])
@@ -61,7 +61,7 @@ def write_records(params: Params, context: stage.Context) -> int:
         shown = {"lines_per_block": params.lines_per_block, "max_line_bytes": params.max_line_bytes}
         provenance = tables.Provenance(stage="records", params=shown, inputs=digests, notes={"files": accounts})
         return _finish(folders, staging, provenance)
-    finally:  # after a success there is nothing left to remove
+    finally:  # nothing is left to remove after a success
         for folder in staging.values():
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -73,10 +73,10 @@ def _found(context: stage.Context, name: str) -> Path:
             f"{path} that is not a file", f"{name}, a file of dataset {context.dataset}", "ingest it again"
         )
     if not path.is_file():
-        found = f"no file {path}" if context.raw.is_dir() else f"no folder {context.raw}"
+        problem = f"no file {path}" if context.raw.is_dir() else f"no folder {context.raw}"
         ingest = f".venv/bin/python -m flows.ingest {context.dataset} --from FOLDER"
         action = "dvc repro sample" if context.dataset == "sample" else ingest
-        raise InputError(found, f"{name}, a file of dataset {context.dataset}", f"`{action}`")
+        raise InputError(problem, f"{name}, a file of dataset {context.dataset}", f"`{action}`")
     line_blocks.check_gzip(path)
     return path
 
@@ -115,7 +115,7 @@ def check_accounts(counts: Mapping[str, int], sources: Sequence[str], readers_pe
             raise TableError(
                 f"{lines} lines of {name} read by {readers_per_file} readers that saw {seen}, {kept} kept, "
                 f"{rejected} rejected",
-                "lines in = kept + rejected", "another beam.runner: this one lost or repeated work",
+                "lines in = kept + rejected", "use another beam.runner: this one lost or repeated work",
             )  # fmt: skip
 
 
@@ -200,9 +200,9 @@ def _check_rows(staging: Mapping[str, Path], accounts: Mapping[str, Mapping[str,
         staged = sum(pq.read_metadata(path).num_rows for path in _parts(staging[name]))
         if staged != rows:
             raise TableError(
-                f"{staged} rows of records/{name} where {rows} were counted",
-                "as many rows as counted",
-                "another beam.runner: this one lost or repeated work",
+                f"{staged} rows of records/{name}, {rows} counted",
+                "equal numbers",
+                "use another beam.runner: this one lost or repeated work",
             )
 
 

@@ -143,10 +143,10 @@ def render_rows(job: Job, unit: Unit) -> pa.Table:
     sources = job.sources()
     batches: list[pa.Table] = []
     example_id = unit.first_example_id
-    for found in _batches(job, unit, sources):
-        list_candidates(found, unit.split, sources, job.num_candidates)
-        batches.append(_columns(found, example_id, unit, sources))
-        example_id += len(found)
+    for batch in _batches(job, unit, sources):
+        list_candidates(batch, unit.split, sources, job.num_candidates)
+        batches.append(_columns(batch, example_id, unit, sources))
+        example_id += len(batch)
     return pa.concat_tables(batches)
 
 
@@ -154,7 +154,7 @@ def _batches(job: Job, unit: Unit, sources: Sources) -> Iterator[list[Draw]]:
     """Yields the draws of the unit's users, about ROWS_AT_ONCE at a time."""
     counts = rows_by_user(job, unit.split, unit.family)[unit.first_user : unit.last_user + 1]
     draw = _train_draws(job, unit, sources) if unit.split == "train" else _evaluation_draws(job, unit, sources)
-    found: list[Draw] = []
+    batch: list[Draw] = []
     for user_id in (unit.first_user + np.flatnonzero(counts)).tolist():
         user = draws.User(
             user_id=user_id,
@@ -162,17 +162,17 @@ def _batches(job: Job, unit: Unit, sources: Sources) -> Iterator[list[Draw]]:
             num_items=sources.num_items,
             seed=stable_hash(job.seed, "prompts", unit.split, unit.family, unit.round, user_id),
         )
-        found += draw(user)
-        if len(found) >= ROWS_AT_ONCE:
-            yield found
-            found = []
-    if found:
-        yield found
+        batch += draw(user)
+        if len(batch) >= ROWS_AT_ONCE:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
 
 
-def list_candidates(found: Sequence[Draw], split: str, sources: Sources, num_candidates: int) -> None:
+def list_candidates(batch: Sequence[Draw], split: str, sources: Sources, num_candidates: int) -> None:
     """Sets the candidates of draws with a key: sampled in train, the shuffled stored ones in valid and test."""
-    listing = [draw for draw in found if draw.key is not None]
+    listing = [draw for draw in batch if draw.key is not None]
     if not listing:
         return
     keys = np.array([draw.key for draw in listing], dtype=np.uint64)
@@ -182,7 +182,7 @@ def list_candidates(found: Sequence[Draw], split: str, sources: Sources, num_can
         own, users = np.unique(user_ids, return_inverse=True)
         items = [sources.sequences[user_id] for user_id in own.tolist()]
         lists = candidate_lists.drawn_lists(
-            keys, targets, users, own=items, num_items=sources.num_items, size=num_candidates
+            keys, targets, users, bought_by_user=items, num_items=sources.num_items, size=num_candidates
         )
     else:
         stored = sources.negatives[split]
@@ -243,20 +243,20 @@ def render(draw: Draw, sources: Sources) -> tuple[str, str, rendering.Items]:
     return source, target, rendering.image_items(draw.prompt, draw.variant, by_slot)
 
 
-def _columns(found: Sequence[Draw], first: int, unit: Unit, sources: Sources) -> pa.Table:
-    rows = [render(draw, sources) for draw in found]
-    count = len(found)
+def _columns(batch: Sequence[Draw], first: int, unit: Unit, sources: Sources) -> pa.Table:
+    rows = [render(draw, sources) for draw in batch]
+    count = len(batch)
     columns: dict[str, Any] = {
         "example_id": np.arange(first, first + count, dtype=np.int64),
         "split": pa.repeat(unit.split, count),
         "family": pa.repeat(unit.family, count),
-        "prompt_id": [draw.prompt.id for draw in found],
-        "variant": [draw.variant for draw in found],
+        "prompt_id": [draw.prompt.id for draw in batch],
+        "variant": [draw.variant for draw in batch],
         "round": np.full(count, unit.round, dtype=np.int32),
-        "user_id": np.array([draw.user_id for draw in found], dtype=np.int32),
-        "target_item_id": pa.array([draw.target for draw in found], pa.int32()),
+        "user_id": np.array([draw.user_id for draw in batch], dtype=np.int32),
+        "target_item_id": pa.array([draw.target for draw in batch], pa.int32()),
         "image_item_ids": _lists([images for _, _, images in rows]),
-        "candidate_item_ids": _lists([draw.candidates for draw in found]),
+        "candidate_item_ids": _lists([draw.candidates for draw in batch]),
         "source": [source for source, _, _ in rows],
         "target": [target for _, target, _ in rows],
     }

@@ -193,12 +193,12 @@ def _names(users: pa.Table, num_users: int) -> list[str]:
 
 def _negatives(table: pa.Table, num_users: int) -> dict[str, Ragged]:
     """The stored negatives of every user by split; bounds are -1 for a user without a row."""
-    found = {}
+    by_split = {}
     for split in ("valid", "test"):
         rows = table.filter(pc.equal(table["split"], split))
         lists = rows["item_ids"].cast(pa.large_list(schema.IDS.value_field)).combine_chunks()
         starts, ends = (np.full(num_users + 1, -1, dtype=np.int64) for _ in range(2))
         users, offsets = rows["user_id"].to_numpy(), lists.offsets.to_numpy()
         starts[users], ends[users] = offsets[:-1], offsets[1:]
-        found[split] = Ragged(lists.values.to_numpy(), starts, ends)
-    return found
+        by_split[split] = Ragged(lists.values.to_numpy(), starts, ends)
+    return by_split

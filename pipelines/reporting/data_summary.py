@@ -141,10 +141,13 @@ def catalogue(
 
 def sizes(reviews: pl.LazyFrame, interactions: pl.LazyFrame) -> list[tuple[str, int, int, int]]:
     """(step, users, items, rows) for the accepted reviews, the sequences and each split."""
-    found = [("accepted reviews", *_distinct(reviews, "user_key", "item_key"))]
-    found.append(("sequences", *_distinct(interactions, "user_id", "item_id")))
+    rows_by_step = [("accepted reviews", *_distinct(reviews, "user_key", "item_key"))]
+    rows_by_step.append(("sequences", *_distinct(interactions, "user_id", "item_id")))
     by_split = {split: interactions.filter(pl.col("split") == split) for split in schema.SPLITS}
-    return [*found, *((f"{split} split", *_distinct(rows, "user_id", "item_id")) for split, rows in by_split.items())]
+    return [
+        *rows_by_step,
+        *((f"{split} split", *_distinct(rows, "user_id", "item_id")) for split, rows in by_split.items()),
+    ]
 
 
 def _distinct(rows: pl.LazyFrame, user: str, item: str) -> tuple[int, int, int]:
@@ -172,7 +175,7 @@ def reasons(rejects: pl.LazyFrame, most: int) -> list[dict[str, Any]]:
 def files(reviews: pl.LazyFrame, known: pl.LazyFrame, rejects: pl.LazyFrame) -> Files:
     """(file, accepted lines, rejected lines) per file of the dump; `reviews` must be sorted by its key."""
     source, line = pl.col("source"), pl.col("line")
-    begins = (source != source.shift(1)) | (line != line.shift(1))  # a line of a p5 folder is many rows
+    begins = (source != source.shift(1)) | (line != line.shift(1))  # a line of a p5 folder has many rows
     lines = reviews.select(source, begins=begins.fill_null(value=True)).filter("begins").select("source")
     accepted = dict(pl.concat([lines, known.select("source")]).group_by("source").len().collect().iter_rows())
     refused = dict(rejects.group_by("source").len().collect().iter_rows())
@@ -206,11 +209,11 @@ def distinct(rows: pl.LazyFrame, *columns: str, rows_per_pass: int = _ROWS_PER_P
     """
     passes = max(-(-rows_of(rows) // rows_per_pass), 1)
     hashes = rows.select(pl.struct(*columns).hash(seed=1).alias("hash"))
-    found = 0
+    total = 0
     for number in range(passes):
         own = hashes if passes == 1 else hashes.filter(pl.col("hash") % passes == number)
-        found += int(own.select(pl.col("hash").n_unique()).collect().item())
-    return found
+        total += int(own.select(pl.col("hash").n_unique()).collect().item())
+    return total
 
 
 def rows_of(rows: pl.LazyFrame) -> int:

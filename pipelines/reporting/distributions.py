@@ -34,13 +34,13 @@ def histogram(counts: pl.LazyFrame, column: str, edges: Sequence[int]) -> Bars:
         tallied[edge] = tallied.get(edge, 0) + times
     if not tallied:
         return []
-    found = []
+    bins = []
     for edge, following in zip(edges, (*edges[1:], None), strict=True):
         if min(tallied) <= edge <= max(tallied):
             single = following is not None and following - edge == 1
             name = str(edge) if single else f"{edge}+" if following is None else f"{edge}-{following - 1}"
-            found.append((name, tallied.get(edge, 0)))
-    return shares(found)
+            bins.append((name, tallied.get(edge, 0)))
+    return shares(bins)
 
 
 def bars(counts: pl.LazyFrame, name: str, *, most: int = 30, by_size: bool = True) -> Bars:

@@ -45,11 +45,11 @@ def grouped(item_ids: np.ndarray, vectors: np.ndarray, *, num_groups: int, shown
         return []
     rows = unit_rows(vectors.astype(np.float64))
     labels = kmeans(rows, min(num_groups, len(rows)), seed, "data_report")
-    found = sorted(set(labels.tolist()))
-    centres = np.stack([rows[labels == label].mean(axis=0) for label in found])
+    used_labels = sorted(set(labels.tolist()))
+    centres = np.stack([rows[labels == label].mean(axis=0) for label in used_labels])
     groups = []
     for number, place in enumerate(_walk(centres)):
-        members = np.flatnonzero(labels == found[place])
+        members = np.flatnonzero(labels == used_labels[place])
         distances = ((rows[members] - centres[place]) ** 2).sum(axis=1)
         nearest = members[np.argsort(distances, kind="stable")]
         items = item_ids[nearest].tolist()
@@ -84,7 +84,7 @@ def plane(vectors: np.ndarray) -> tuple[np.ndarray, list[float]]:
     rows -= rows.mean(axis=0)
     values, axes = np.linalg.eigh(rows.T @ rows)  # ascending
     chosen = axes[:, :-3:-1]
-    chosen = chosen * np.sign(chosen[np.abs(chosen).argmax(axis=0), np.arange(chosen.shape[1])])  # no sign by chance
+    chosen = chosen * np.sign(chosen[np.abs(chosen).argmax(axis=0), np.arange(chosen.shape[1])])  # fixes the signs
     flat = rows @ chosen
     low, high = np.quantile(flat, 0.01, axis=0), np.quantile(flat, 0.99, axis=0)
     share = np.clip((flat - low) / np.maximum(high - low, 1e-12), 0, 1)

@@ -118,22 +118,22 @@ def neighbours(
     """
     present = np.any(vectors != 0, axis=1)
     rows = unit_rows(vectors)
-    found = {}
+    nearest = {}
     for query in queries:
-        place = int(np.searchsorted(item_ids, query))
-        cosines = np.where(present, rows @ rows[place], -np.inf)
-        cosines[place] = -np.inf
+        row = int(np.searchsorted(item_ids, query))
+        cosines = np.where(present, rows @ rows[row], -np.inf)
+        cosines[row] = -np.inf
         order = np.argsort(-cosines, kind="stable")[:most]
-        found[query] = [(int(item_ids[i]), round(float(cosines[i]), 3)) for i in order if np.isfinite(cosines[i])]
-    return found
+        nearest[query] = [(int(item_ids[i]), round(float(cosines[i]), 3)) for i in order if np.isfinite(cosines[i])]
+    return nearest
 
 
 def thumbnail(data: bytes, side: int) -> str | None:
     """A small JPEG of the photo as a data URI, or None if it cannot be decoded."""
-    found = decode(data, PhotoLimits(min_side=1, min_contrast=0, max_aspect=1e6), shrink_to=2 * side)
-    if isinstance(found, Rejection):
+    decoded = decode(data, PhotoLimits(min_side=1, min_contrast=0, max_aspect=1e6), shrink_to=2 * side)
+    if isinstance(decoded, Rejection):
         return None
-    image = found.image
+    image = decoded.image
     image.thumbnail((side, side))
     buffer = io.BytesIO()
     image.save(buffer, format="JPEG", quality=80)

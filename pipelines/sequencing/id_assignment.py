@@ -29,7 +29,7 @@ def users(
     counted = pl.concat(pieces.lazily("user_counts-")).collect()
     keyed = key_hashing.known(pieces.lazily("user_keys-"), "user", counted)
     numbered = transforms.user_numbers(keyed, seed, in_file_order=in_file_order)
-    shuffled = in_file_order and params.user_numbers == "random"  # elsewhere user_id is a seeded permutation already
+    shuffled = in_file_order and params.user_numbers == "random"  # otherwise user_id is a seeded permutation already
     number = transforms.shown_numbers(numbered.height, seed) if shuffled else numbered["user_id"]
     numbered = numbered.with_columns(number=number)
     if previous is not None:

@@ -98,8 +98,8 @@ def known(pieces: Sequence[pl.LazyFrame], side: str, wanted: pl.DataFrame) -> pl
     Raises:
         TableError: Two keys have the same hash.
     """
-    found = pl.concat(list(pieces)).join(wanted.lazy().select(side), on=side, how="semi")
-    pairs = found.select(side, f"{side}_key").unique().collect(engine="streaming")
+    matches = pl.concat(list(pieces)).join(wanted.lazy().select(side), on=side, how="semi")
+    pairs = matches.select(side, f"{side}_key").unique().collect(engine="streaming")
     if pairs.height != wanted.height:
         raise TableError(
             f"{pairs.height} {side} keys where there are {wanted.height} hashes of them",
@@ -107,7 +107,7 @@ def known(pieces: Sequence[pl.LazyFrame], side: str, wanted: pl.DataFrame) -> pl
         )  # fmt: skip
     rows = wanted.join(pairs, on=side, how="inner")
     if side == "user":
-        named = found.filter(pl.col("name").is_not_null()).drop("user_key")
+        named = matches.filter(pl.col("name").is_not_null()).drop("user_key")
         names = newest_named(named).select("user", "name").collect(engine="streaming")
         rows = rows.join(names, on="user", how="left")
     return rows

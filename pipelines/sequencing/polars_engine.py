@@ -117,10 +117,10 @@ def write_cores(rules: Rules, num_buckets: int, pieces: Pieces) -> None:
 
 def hash_keys(rules: Rules, batch: Batch, reviews: pl.DataFrame, pieces: Pieces) -> pl.DataFrame:
     """Hashes the keys of one batch; returns its interactions and writes the keys behind the hashes as two frames."""
-    found = key_hashing.hash_keys(reviews, batch.first_row, key_hashing.salt(rules.seed))
-    pieces.write(f"user_keys-{batch.number:06d}", found.users)
-    pieces.write(f"item_keys-{batch.number:06d}", found.items)
-    return found.interactions
+    hashed = key_hashing.hash_keys(reviews, batch.first_row, key_hashing.salt(rules.seed))
+    pieces.write(f"user_keys-{batch.number:06d}", hashed.users)
+    pieces.write(f"item_keys-{batch.number:06d}", hashed.items)
+    return hashed.interactions
 
 
 def write_histories(rules: Rules, bucket: int, core: pl.DataFrame, pieces: Pieces) -> None:

@@ -115,8 +115,8 @@ def first_seen(frame: pl.DataFrame, numbering: Numbering) -> pl.DataFrame:
     walked = frame.lazy()
     if numbering == "train_first":
         walked = walked.filter(pl.col("num") - pl.col("position") >= HELD_OUT)
-    place = pl.col("user_id").cast(pl.Int64) * 2**31 + pl.col("position")
-    return walked.group_by("item").agg(seen=place.min()).collect()
+    visit = pl.col("user_id").cast(pl.Int64) * 2**31 + pl.col("position")
+    return walked.group_by("item").agg(seen=visit.min()).collect()
 
 
 def user_numbers(users: pl.DataFrame, seed: int, *, in_file_order: bool) -> pl.DataFrame:

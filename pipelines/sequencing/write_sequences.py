@@ -57,7 +57,7 @@ def write_sequences(params: Params, context: stage.Context) -> int:
             stage="sequences", params=shown, inputs=inputs, notes={"numbering": params.numbering}
         )
         return _finish(context, users, catalogue, provenance)
-    finally:  # after a success there is nothing left to remove
+    finally:  # nothing is left to remove after a success
         shutil.rmtree(work, ignore_errors=True)
         shutil.rmtree(staging, ignore_errors=True)
 

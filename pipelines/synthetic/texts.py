@@ -73,7 +73,7 @@ def name(generator: np.random.Generator) -> str:
 
 
 def title(category: int, brand: str, generator: np.random.Generator) -> str:
-    """A title that tells brand and category, with HTML entities where a real dump has them.
+    """A title with brand and category, and HTML entities as in real dumps.
 
     Example:
         'Kelotav Compact Kettle with Lid &amp; Spout, 12&#34;'

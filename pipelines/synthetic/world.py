@@ -172,7 +172,7 @@ def _history(number: int, user: User, shop: _Shop, seed: int) -> list[Purchase]:
 def _draw(category: int, style: int, owned: set[int], shop: _Shop, generator: np.random.Generator) -> int:
     """Samples an item of the cell by popularity; items below the 5-core are three times as likely."""
     size = shop.sizes.items_per_cell
-    for step in range(len(CATEGORIES)):  # a user who owns the whole cell turns to the next category
+    for step in range(len(CATEGORIES)):  # falls back to the next category if the user owns the whole cell
         first = ((category + step) % len(CATEGORIES) * NUM_STYLES + style) * size
         cell = np.arange(first, first + size)
         weights = 1.0 / (1.0 + np.arange(size)) ** shop.sizes.popularity_skew

@@ -114,7 +114,7 @@ def test_the_pickles_of_a_p5_bundle_reach_the_tables(tmp_path: Path) -> None:
         ({"1": 7}, {}, "user_id2name.pkl without names"),
         ({}, [], "exp_splits.pkl without review records"),
         ({}, {"train": [7]}, "exp_splits.pkl without review records"),
-        ({}, {"train": [BUNDLE_REVIEW | {"overall": 9}]}, r"a record that is no review \(bad_rating\): .*'asin': 'A'"),
+        ({}, {"train": [BUNDLE_REVIEW | {"overall": 9}]}, r"an invalid review record \(bad_rating\): .*'asin': 'A'"),
     ],
 )
 def test_a_pickle_that_is_not_what_it_says_is_one_error(
@@ -137,7 +137,7 @@ def sample_context(root: Path, runner: str = "FnApiRunner") -> Context:
     return Context(dataset="sample", root=root, seed=2022, shared={"datasets": entry, "beam": {"runner": runner}})
 
 
-def test_every_line_of_the_sample_is_kept_or_rejected_with_the_planted_reason(sample_root: Path) -> None:
+def test_sample_lines_are_kept_or_have_the_planted_reason(sample_root: Path) -> None:
     context = sample_context(sample_root)
     records.run(records.Params(), context)
     accounts = tables.read_manifest(context.table("records/rejects"))["notes"]["files"]
@@ -196,7 +196,7 @@ def test_a_truncated_archive_gives_its_lines_and_one_reject(tmp_path: Path) -> N
     assert (reject["line"], reject["reason"]) == (len(kept) + 1, "truncated_file")
 
 
-def test_a_line_beyond_the_limit_is_rejected_and_the_next_is_read(tmp_path: Path) -> None:
+def test_a_long_line_is_rejected_and_the_next_is_read(tmp_path: Path) -> None:
     long = dumped(GOOD | {"reviewText": "x" * 400_000})
     context = ingest(
         tmp_path, {"r.json": long + b"\n" + dumped(GOOD) + b"\n" + long, "m.json": b""}, "amazon2014", ["r.json"],
@@ -234,7 +234,7 @@ def test_a_missing_dump_says_what_to_do(tmp_path: Path) -> None:
         ("amazon2014", {"../r.json": b""}, "file name '../r.json' must lie inside"),
     ],
 )
-def test_a_dump_that_is_not_what_it_says_is_one_line_and_leaves_nothing(
+def test_an_invalid_dump_is_one_error_and_writes_nothing(
     workspace: Path, caplog: pytest.LogCaptureFixture, form: str, files: dict[str, bytes], message: str
 ) -> None:
     params = {

@@ -206,7 +206,7 @@ def test_repeats_follow_the_rule(duplicate_reviews: transforms.DuplicateReviews,
     assert sorted(transforms.deduped(frame, duplicate_reviews)["timestamp"]) == times
 
 
-def test_ties_by_hash_depend_on_keys_and_seed_and_not_on_the_file() -> None:
+def test_hash_tie_break_depends_on_keys_and_seed_only() -> None:
     keys = [f"{n:02d}" for n in range(30)]
     params = sequences.Params(k_core=0)
 
@@ -235,7 +235,7 @@ def test_a_cap_keeps_the_newest_interactions() -> None:
     assert users["num_interactions"].to_list() == [4]
 
 
-def test_train_first_gives_the_smallest_numbers_to_items_of_the_train_split() -> None:
+def test_train_first_numbers_train_items_first() -> None:
     reviews = reviews_of([(u, i, t) for u in range(6) for t, i in enumerate([u, u + 1, u + 2, u + 9])])
     _, items, _ = built(reviews, sequences.Params(k_core=0, numbering="train_first"))
     in_train = (items["num_train"] > 0).to_list()
@@ -292,7 +292,7 @@ def interactions_of(context: Context) -> pl.DataFrame:
     return frame
 
 
-def test_random_numbers_on_the_sample_leak_nothing_and_the_run_repeats_byte_for_byte(sample_context: Context) -> None:
+def test_random_numbers_do_not_leak_and_runs_are_reproducible(sample_context: Context) -> None:
     made = []
     for _ in range(2):
         sequences.run(sequences.Params(), sample_context)
@@ -304,7 +304,7 @@ def test_random_numbers_on_the_sample_leak_nothing_and_the_run_repeats_byte_for_
         assert tables.read_manifest(sample_context.table(f"sequences/{name}"))["notes"] == {"numbering": "random"}
 
 
-def test_the_core_of_the_sample_holds_nearly_all_planted_histories(sample_context: Context) -> None:
+def test_the_samples_core_has_nearly_all_planted_histories(sample_context: Context) -> None:
     sequences.run(sequences.Params(), sample_context)
     users = tables.read_table(sample_context.table("sequences/users"), schema.USERS).num_rows
     items = tables.read_table(sample_context.table("sequences/items"), schema.CATALOGUE).num_rows
@@ -370,7 +370,7 @@ def test_gift_cards_counts_a_repeated_pair_once(tmp_path: Path, real_data: Path)
 
 @pytest.mark.real
 @pytest.mark.parametrize(("user_numbers", "least", "most"), [("table", 0.06, 0.08), ("random", 0.0, 0.005)])
-def test_the_published_user_order_of_beauty_leaks_and_random_numbers_do_not(
+def test_published_user_order_leaks_random_numbers_do_not(
     tmp_path: Path, real_data: Path, user_numbers: Literal["table", "random"], least: float, most: float
 ) -> None:
     context = real_context(

@@ -56,7 +56,7 @@ def test_a_published_architecture_gives_what_open_clip_gives(alias):
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_half_precision_stays_near_and_is_told(encoder, precision):
+def test_half_precision_stays_near_and_is_reported(encoder, precision):
     half = load_encoder(ClipParams(model="vip5-tiny", device="cpu", precision=precision))
     assert half.dtype == {"bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     assert {str(p.dtype) for p in half.model.visual.parameters()} == {"torch.float32", str(half.dtype)}
@@ -105,7 +105,7 @@ def test_too_little_memory_is_one_clear_line(encoder, monkeypatch):
         encoded_alone(encoder, picture(0))
 
 
-def test_titles_are_encoded_in_their_order_and_cut_at_the_context(encoder):
+def test_titles_keep_their_order_and_are_cut_at_the_context(encoder):
     together = encoder.encode_texts(["red kettle", "blue lamp", "long " * 500])
     np.testing.assert_allclose(together[1], encoder.encode_texts(["blue lamp"])[0], atol=1e-5)
     np.testing.assert_allclose(together[2], encoder.encode_texts(["long " * 100])[0], atol=1e-5)
@@ -123,7 +123,7 @@ def test_nothing_in_nothing_out(encoder):
     assert encoder.encode_texts([]).shape == (0, 64)
 
 
-def test_the_seed_decides_untrained_weights_and_leaves_the_global_generator_alone(encoder):
+def test_untrained_weights_depend_on_the_seed_only(encoder):
     torch.manual_seed(11)
     expected = torch.rand(3)
     torch.manual_seed(11)

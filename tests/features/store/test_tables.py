@@ -144,7 +144,7 @@ def test_a_null_in_or_for_a_vector_is_reported_by_rule_and_row(tmp_path: Path, r
     )
 
 
-def test_a_vector_of_another_width_is_told_in_one_short_line(tmp_path: Path) -> None:
+def test_a_vector_of_another_width_is_one_short_line(tmp_path: Path) -> None:
     data = pa.table({"item_id": pa.array([1], pa.int32()), "embedding": pa.array([[0.0]], VECTOR)})
     with pytest.raises(TableError, match=r"texts with embedding of type list<") as caught:
         tables.write_table(tmp_path / "embeddings", schema.text_embeddings(2), data, PROVENANCE)

@@ -31,7 +31,7 @@ def recipe() -> Recipe:
     return Recipe(fit=fit_of({"size": 16}), limits=PhotoLimits(), shrink_to=None)
 
 
-def test_photos_are_read_beside_whoever_takes_them_and_only_a_little_ahead(tmp_path, monkeypatch):
+def test_photos_are_read_slightly_ahead_of_the_consumer(tmp_path, monkeypatch):
     for number in range(20):
         (tmp_path / f"B{number:02d}.jpg").write_bytes(f"{number}".encode())
     read: list[str] = []
@@ -67,7 +67,7 @@ def pixels_of(jobs: list[Job], **options: object) -> tuple[list[str], list[np.nd
 @pytest.mark.parametrize(
     "options", [{}, {"workers": 7}, {"ahead": 3}, {"ahead": 1, "batch_size": 3}, {"kind": "processes", "ahead": 2}]
 )
-def test_each_row_is_the_photo_of_its_outcome_whoever_decodes(jobs, options):
+def test_each_row_is_the_photo_of_its_outcome(jobs, options):
     digests, pixels, sizes = pixels_of(jobs, **options)
     assert digests == [job.digest for job in jobs]
     assert set(sizes) == {options.get("batch_size", 4)}
@@ -83,7 +83,7 @@ def drawing_of(job: Job):  # the photo as decoded on its own
     return decode(read_photo(job.photo), PhotoLimits()).image
 
 
-def test_a_broken_photo_is_told_beside_the_good_ones(jobs):
+def test_a_broken_photo_is_rejected_beside_good_ones(jobs):
     with feeder() as found:
         outcomes = [outcome for batch in found.batches(jobs) for outcome in batch.outcomes]
     assert [number for number, outcome in enumerate(outcomes) if outcome.rejection] == [3]
@@ -107,7 +107,7 @@ def test_a_buffer_shared_with_workers_is_the_same_memory():
     assert not (SHARED / name).exists()
 
 
-def test_a_shared_buffer_holds_its_memory_from_the_start_so_that_what_is_free_can_be_told():
+def test_a_shared_buffer_allocates_its_memory_at_once():
     buffer = new_buffer((4, 512, 512, 3), shared=True, pinned=False)
     try:
         assert (SHARED / buffer.target.name).stat().st_blocks * 512 >= 4 * 512 * 512 * 3

@@ -1,4 +1,4 @@
-"""The door to Beam: counts as data, errors from workers, refusals, and one table whatever the runner."""
+"""Beam runner: counts as data, errors from workers, refused runners, and the same table on every runner."""
 
 import json
 import os
@@ -60,7 +60,7 @@ def where(unit: int) -> dict[str, int]:
 
 
 def test_neighbours_in_the_list_go_to_different_workers(tmp_path: Path) -> None:
-    """The strides of one large file stand side by side; were they one worker's, the other would idle."""
+    """The units of one large file are adjacent; on one worker, they would leave the other idle."""
     params = BeamParams(options=PROCESSES)
     counts = beam.run_units("numbers", list(range(6)), where, params, tmp_path / "ledger")
     assert sorted(counts.values()) == [0b010101, 0b101010]
@@ -210,7 +210,7 @@ print(json.dumps([pipelines.prompting.render_unit.__file__, found]))
 
 
 @pytest.mark.portable
-def test_the_worker_environment_holds_the_wheel_and_no_more_than_a_worker_needs(box: Path, tmp_path: Path) -> None:
+def test_the_worker_environment_has_only_what_workers_need(box: Path, tmp_path: Path) -> None:
     absent = "torch transformers prefect dvc open_clip scipy jinja2 duckdb pytest fastapi sqlalchemy"
     done = subprocess.run([box, "-I", "-c", ASK, absent], cwd=tmp_path, capture_output=True, text=True, check=True)
     place, found = json.loads(done.stdout)
@@ -228,7 +228,7 @@ def test_workers_in_another_environment_write_the_same_bytes(
 
 @pytest.mark.slow
 @pytest.mark.portable
-def test_an_error_of_a_unit_arrives_as_itself_from_another_environment(portable: tuple[str, ...], world: World) -> None:
+def test_a_units_error_arrives_from_another_environment(portable: tuple[str, ...], world: World) -> None:
     context = world.context(portable, "PortableRunner")
     folder = context.table("candidates")
     rows = tables.read_table(folder, schema.CANDIDATES).slice(1)
