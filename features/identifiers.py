@@ -92,10 +92,10 @@ def run(params: Params, context: stage.Context) -> int:
         if params.previous is None:
             clustered, collisions = with_collisions_resolved(clustered)
         else:
-            from features.item_codes.stable_codes import beside
+            from features.item_codes.stable_codes import extend_codes
 
             known = read_table(context.root / params.previous, IDENTIFIERS)["code"].to_pylist()
-            clustered, collisions = beside(clustered, known)
+            clustered, collisions = extend_codes(clustered, known)
         codes = clustered.tolist()
     texts = [write_code(code, params.scheme) for code in codes]
     check_unique(item_ids.tolist(), codes, texts)

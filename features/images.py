@@ -22,7 +22,7 @@ from features.encoders.clip import cores, describe, feature_width, load_encoder
 from features.encoders.config import ClipParams
 from features.encoders.embedding_cache import Shards
 from features.encoders.encode_loop import CacheWriter, cache_key, encode_photos
-from features.encoders.precomputed import given_features
+from features.encoders.precomputed import load_features
 from features.encoders.rank_partition import share, wait_until_none
 from features.errors import TableError
 from features.runtime import stage
@@ -102,7 +102,7 @@ def run(params: Params, context: stage.Context) -> int:
     keys: list[str] = items["item_key"].to_pylist()
     if dataset.vectors is not None:
         inputs["vectors"] = context.raw / dataset.vectors
-        features, about = given_features(inputs["vectors"], keys, normalise=clip.normalise)
+        features, about = load_features(inputs["vectors"], keys, normalise=clip.normalise)
     else:
         if dataset.photos is not None:
             inputs["photos"] = context.raw / dataset.photos

@@ -14,7 +14,7 @@ from features.vision.npy_features import read_vectors
 from features.vision.photo_index import Features, Reject
 
 
-def given_features(folder: Path, keys: Sequence[str], *, normalise: bool) -> tuple[Features, dict[str, Any]]:
+def load_features(folder: Path, keys: Sequence[str], *, normalise: bool) -> tuple[Features, dict[str, Any]]:
     """Loads one entry per item; invalid files are rejected as `not_a_vector`, items without a file are missing.
 
     Args:

@@ -13,7 +13,7 @@ import numpy as np
 from features.errors import TableError
 
 
-def beside(fresh: np.ndarray, previous: Sequence[Sequence[int]]) -> tuple[np.ndarray, int]:
+def extend_codes(fresh: np.ndarray, previous: Sequence[Sequence[int]]) -> tuple[np.ndarray, int]:
     """Codes (N, L + 1): the first items keep those of `previous`; each later item takes those of its nearest item.
 
     Args:

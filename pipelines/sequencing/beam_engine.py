@@ -89,7 +89,7 @@ def _write_ordered(job: Job, todo: Sequence[polars_engine.Batch], number: int) -
     polars_engine.drop_histories(job.pieces)
     counted = _counters(pipeline)
     if not job.pieces.names("ordered-"):
-        polars_engine.write_histories(rules, 0, key_hashing.none(), job.pieces)
+        polars_engine.write_histories(rules, 0, key_hashing.no_interactions(), job.pieces)
     survivors = pl.concat(job.pieces.lazily("user_counts-")).select(pl.col("num").sum()).collect().item()
     if survivors and not counted.get(SEEN):
         raise TableError(

@@ -27,7 +27,7 @@ def users(
     Users of `previous` (`user_key`, `user_id`, `number` of an earlier run) keep their numbers.
     """
     counted = pl.concat(pieces.lazily("user_counts-")).collect()
-    keyed = key_hashing.known(pieces.lazily("user_keys-"), "user", counted)
+    keyed = key_hashing.resolve_keys(pieces.lazily("user_keys-"), "user", counted)
     numbered = transforms.user_numbers(keyed, seed, in_file_order=in_file_order)
     shuffled = in_file_order and params.user_numbers == "random"  # otherwise user_id is a seeded permutation already
     number = transforms.shown_numbers(numbered.height, seed) if shuffled else numbered["user_id"]
@@ -50,7 +50,7 @@ def items(
     Items of `previous` (`item_id`, `item_key` of an earlier run) keep their numbers.
     """
     counted = pl.concat(pieces.lazily("item_counts-")).group_by("item").agg(pl.all().sum()).collect(engine="streaming")
-    keyed = key_hashing.known(pieces.lazily("item_keys-"), "item", counted)
+    keyed = key_hashing.resolve_keys(pieces.lazily("item_keys-"), "item", counted)
     if numbering != "random":
         ids = numbered_users.select("user", "user_id")
         seen = [

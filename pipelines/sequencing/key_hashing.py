@@ -2,7 +2,7 @@
 
 Reads a batch of `records/reviews` without texts. Returns its interactions as integers, and the key behind each hash.
 Trade-off: hashes need no global dictionary. Two keys may collide, with probability 1e-4 among the 54 million users of
-the largest dump; `known` detects collisions and raises.
+the largest dump; `resolve_keys` detects collisions and raises.
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ class HashedReviews:
     items: pl.DataFrame
 
 
-def none() -> pl.DataFrame:
+def no_interactions() -> pl.DataFrame:
     """An empty frame of interactions."""
     return pl.DataFrame(schema=INTERACTION_TYPES)
 
@@ -87,7 +87,7 @@ def newest_named(named: pl.LazyFrame) -> pl.LazyFrame:
     return named.sort("name_time", "name_row").unique("user", keep="last")
 
 
-def known(pieces: Sequence[pl.LazyFrame], side: str, wanted: pl.DataFrame) -> pl.DataFrame:
+def resolve_keys(pieces: Sequence[pl.LazyFrame], side: str, wanted: pl.DataFrame) -> pl.DataFrame:
     """Adds the keys behind the hashes in `wanted`: `user_key` and `name`, or `item_key`, one row per hash.
 
     Args:

@@ -108,7 +108,7 @@ def test_texts_are_never_loaded(made: Context, monkeypatch: pytest.MonkeyPatch) 
 def test_two_keys_of_one_hash_are_refused() -> None:
     pieces = [pl.LazyFrame({"item": [7, 8], "item_key": ["B1", "B2"]}), pl.LazyFrame({"item": [7], "item_key": ["B3"]})]
     with pytest.raises(TableError, match="3 item keys where there are 2 hashes"):
-        key_hashing.known(pieces, "item", pl.DataFrame({"item": [7, 8]}))
+        key_hashing.resolve_keys(pieces, "item", pl.DataFrame({"item": [7, 8]}))
 
 
 def test_a_runner_that_loses_rows_is_refused(made: Context) -> None:
