@@ -35,7 +35,7 @@ def prepared(root: Path, processes: int, engine: str) -> stage.Context:
     entry = {"format": "amazon2014", "reviews": [dumps.REVIEWS], "metadata": [dumps.METADATA], "photos": None}
     params |= {"dataset": "bench", "datasets": {"bench": entry}}
     params["sequences"]["engine"] = engine
-    params["records"]["num_strides"] = processes
+    params["records"]["readers_per_file"] = processes
     if processes > 1:
         workers = [f"--direct_num_workers={processes}", "--direct_running_mode=multi_processing"]
         params["beam"] = {"runner": "FnApiRunner", "options": workers}

@@ -41,14 +41,14 @@ from benchmarks.measured import python
 from features.encoders.clip import Encoder, cores, load_encoder
 from features.encoders.config import ClipParams
 from features.encoders.embedding_cache import Shards
-from features.encoders.encode_loop import Filing, encode_photos
+from features.encoders.encode_loop import CacheWriter, encode_photos
 from features.images import Params
 from features.schema import embeddings
 from features.store.embeddings import vector_table
 from features.store.tables import Provenance, write_table
 from features.vision.image_decoding import PhotoLimits
 from features.vision.image_loader import Feeder, Job, Recipe, prepare
-from features.vision.photo_index import Features, Look, Seen, merge
+from features.vision.photo_index import Features, IndexedPhoto, PhotoIndex, merge
 from features.vision.photo_store import PhotoStore
 from features.vision.preprocessing import normalised
 
@@ -105,17 +105,17 @@ class Run:
         self.shards = Shards(work / "shards", encoder.width)
         self.bare, self.pipeline = (Clock(encoder.device) for _ in range(2))
         self.bare_images, self.waited_seconds, self.looked_seconds = 0, 0.0, 0.0
-        self.seen: list[list[Seen]] = []
+        self.seen: list[list[IndexedPhoto]] = []
         self.digests: list[str] = []
 
-    def look_at(self, start: int, count: int) -> Look:
+    def look_at(self, start: int, count: int) -> PhotoIndex:
         """The photos, of which nothing is read yet."""
         keys = self.keys[start : start + count]
-        return Look(keys, self.store, most=1, max_bytes=1e9, placeholders=(), workers=self.feeder.workers)
+        return PhotoIndex(keys, self.store, most=1, max_bytes=1e9, placeholders=(), workers=self.feeder.workers)
 
-    def read(self, look: Look) -> Iterator[Job]:
+    def read(self, index: PhotoIndex) -> Iterator[Job]:
         """The photos to encode, read and hashed beside the encoder as the stage does; times what it waits for them."""
-        jobs = look.wanted()
+        jobs = index.wanted()
         while True:
             began = time.monotonic()
             job = next(jobs, None)
@@ -144,16 +144,16 @@ class Run:
         waited = self.feeder.waited_seconds
         with self.pipeline:
             here = self.look_at(len(self.seen), count)
-            filing = Filing(shards=self.shards, per_shard=per_shard)
-            encode_photos(self.read(here), self.encoder, filing, self.feeder, lambda: here.at_most)
-        self.seen += here.seen
+            writer = CacheWriter(shards=self.shards, per_shard=per_shard)
+            encode_photos(self.read(here), self.encoder, writer, self.feeder, lambda: here.at_most)
+        self.seen += here.photos_by_item
         self.digests += here.jobs
         self.waited_seconds += self.feeder.waited_seconds - waited
 
     def finish(self) -> Features:
         """The table of what was encoded."""
         with self.pipeline:
-            features = merge(self.seen, self.shards.find(self.digests), max_sharing=0, normalise=True)
+            features = merge(self.seen, self.shards.find(self.digests), max_items_per_photo=0, normalise=True)
             table = embeddings(self.encoder.width)
             columns: dict[str, Any] = {"status": features.statuses, "sha256": features.digests}
             numbers = np.arange(1, len(self.seen) + 1, dtype=np.int32)
@@ -286,7 +286,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if not about:
                 about = machine(encoder.device, encoder.dtype)
                 print(json.dumps(about | sizes), flush=True)
-            if feeder is None or feeder.recipe.fit.told != encoder.fit.told:
+            if feeder is None or feeder.recipe.fit.description != encoder.fit.description:
                 feeder = feeders.enter_context(feeder_for(encoder, arguments))
             run = Run(Path(folder), Path(work) / str(place), encoder, feeder)
             found = measure(run, arguments, began + arguments.seconds)

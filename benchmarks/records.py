@@ -112,7 +112,7 @@ def ours(root: Path, num_processes: int) -> int:
     entry = {"format": "amazon2014", "reviews": [REVIEWS], "metadata": [METADATA]}
     beam = {"options": options if num_processes > 1 else []}
     context = stage.Context(dataset="bench", root=root, seed=1, shared={"datasets": entry, "beam": beam})
-    return records.run(Params(num_strides=num_processes, lines_per_block=BLOCK), context)
+    return records.run(Params(readers_per_file=num_processes, lines_per_block=BLOCK), context)
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,17 @@
-"""One error tree: every failure that a person can mend, told as found, expected, what to do.
+"""The exception hierarchy: every error a user can fix, reported as found, expected and what to do.
 
-Enters: nothing. Leaves: exceptions whose text is one line and whose `exit_code` a scheduler can trust.
-A programming error stays a plain Python exception with its traceback; only mendable failures are here.
+Each exception prints as one line and carries an `exit_code` for schedulers. Programming errors stay plain Python
+exceptions with a traceback.
 """
 
 
 class VIP5Error(Exception):
-    """A failure that the person at the keyboard can mend.
+    """Base class of errors that a user can fix.
 
     Args:
-        found: what was met, with the name that the person used.
-        expected: what would have been right.
-        action: the next thing to type or change.
+        found: What was found, by the name that the user gave it.
+        expected: What would be valid.
+        action: What to type or change next.
 
     Example:
         >>> str(ParamsError("parameter records.k_cor", "one of: k_core", "write k_core"))
@@ -33,42 +33,42 @@ class ParamsError(VIP5Error):
 
 
 class InputError(VIP5Error):
-    """A dump, folder or file is absent or is not what its name says."""
+    """A dump, folder or file is missing or not in the format that its name implies."""
 
     exit_code = 3
 
 
 class TableError(VIP5Error):
-    """A table is absent, half-written, of another schema, or breaks a rule of its schema."""
+    """A table is missing, half-written, of another schema, or violates a rule of its schema."""
 
     exit_code = 4
 
 
 class ModelError(VIP5Error):
-    """A checkpoint is absent or belongs to another dataset, backbone or set of item identifiers."""
+    """A checkpoint is missing or belongs to another dataset, backbone or set of item identifiers."""
 
     exit_code = 5
 
 
 class TrainingError(VIP5Error):
-    """Training or extraction could not go on (memory, non-finite loss)."""
+    """Training or feature extraction cannot continue (out of memory, non-finite loss)."""
 
     exit_code = 6
 
 
 class GateError(VIP5Error):
-    """A trained model must not be promoted: something leaks, or a table breaks its contract."""
+    """A trained model must not be promoted: data leaks, or a table violates its contract."""
 
     exit_code = 7
 
 
 class BusyError(VIP5Error):
-    """Another run holds what this one needs; later it will be free."""
+    """Another run holds the lock; try again later."""
 
     exit_code = 8
 
 
 class CommandError(VIP5Error):
-    """A command that this one runs (DVC, a stage) ended with an error, which it has told itself."""
+    """A child command (DVC, a stage) failed and has already reported its error."""
 
     exit_code = 9

@@ -1,9 +1,9 @@
-"""How an item is written in a prompt: the stage `identifiers`.
+"""Stage `identifiers`: assigns each item the text by which prompts refer to it.
 
-Enters: the catalogue and, for semantic and collaborative codes, features and the purchases of the train split.
-Leaves: `identifiers` with one code and one text for every item, both unique.
-Trade-off: one token an item (the default) is quick and exact but learns every item from its own purchases alone;
-codes share tokens between items that look or sell alike, at the price of a longer text.
+Reads the catalogue and, for semantic and collaborative codes, features and train purchases.
+Writes `identifiers`, with a unique code and a unique text per item.
+Trade-off: one token per item (the default) is fast and exact, but each token is learned only from that item's own
+purchases. Codes share tokens between similar items and make prompts longer.
 """
 
 import string
@@ -20,7 +20,7 @@ from features.runtime import stage
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
-    """How much each source of content counts in semantic codes; 0 leaves it out."""
+    """Weights of the content sources in semantic codes; 0 omits a source."""
 
     image: float = 1.0
     """Photo features (images/embeddings)."""
@@ -42,22 +42,22 @@ class Params:
     scheme: Literal["token", "number", "semantic", "collaborative"] = "token"
     """token: `<item_17>`; number: `17`; semantic: residual codes of content; collaborative: co-purchase clusters."""
     levels: int = 3
-    """semantic, collaborative: codes before the last one, which tells items of equal codes apart (1 to 25)."""
+    """semantic, collaborative: number of codes before the last one, which resolves collisions (1 to 25)."""
     codebook_size: int | None = None
-    """semantic, collaborative: values that each code may take; null for the smallest power of two that gives at least
-    four codes an item."""
+    """semantic, collaborative: number of values per code; null for the smallest power of two that gives at least four
+    codes per item."""
     copurchase_width: int = 32
-    """semantic: numbers of the co-purchase embedding."""
+    """semantic: width of the co-purchase embedding."""
     weights: Weights = field(default_factory=Weights)
-    """semantic: how much each source counts."""
+    """semantic: weight of each content source."""
     iterations: int = 50
-    """k-means: at most so many rounds."""
+    """Maximum number of k-means iterations."""
     previous: str | None = None
-    """semantic, collaborative: an earlier `identifiers`, such as a champion's, whose items (with the same numbers, see
-    `sequences.previous_items`) keep their codes; a new item is put beside the known ones that it is most like."""
+    """semantic, collaborative: path of an earlier `identifiers` table, such as a champion's. Its items (with the same
+    numbers, see `sequences.previous_items`) keep their codes; new items join the most similar known ones."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.levels <= 25:  # one letter a level, one for collisions
+        if not 1 <= self.levels <= 25:  # one letter per level, one for collisions
             raise ValueError(f"levels = {self.levels} is not in 1 to 25")
         if self.codebook_size is not None and self.codebook_size < 2:
             raise ValueError(f"codebook_size = {self.codebook_size} is not null, 2 or more")
@@ -76,7 +76,7 @@ WRITES = ("data/${dataset}/identifiers",)
 
 
 def run(params: Params, context: stage.Context) -> int:
-    """Give every item of the catalogue its identifier."""
+    """Assign every catalogue item its identifier."""
     from features.schema import CATALOGUE, IDENTIFIERS
     from features.store.tables import Provenance, from_rows, read_table, write_table
 
@@ -88,15 +88,15 @@ def run(params: Params, context: stage.Context) -> int:
     else:
         from features.item_codes.residual_kmeans import with_collisions_resolved
 
-        found = _clustered(params, context, item_ids, inputs)
+        clustered = _clustered(params, context, item_ids, inputs)
         if params.previous is None:
-            found, collisions = with_collisions_resolved(found)
+            clustered, collisions = with_collisions_resolved(clustered)
         else:
-            from features.item_codes.stable_codes import beside
+            from features.item_codes.stable_codes import extend_codes
 
             known = read_table(context.root / params.previous, IDENTIFIERS)["code"].to_pylist()
-            found, collisions = beside(found, known)
-        codes = found.tolist()
+            clustered, collisions = extend_codes(clustered, known)
+        codes = clustered.tolist()
     texts = [write_code(code, params.scheme) for code in codes]
     check_unique(item_ids.tolist(), codes, texts)
     rows = [
@@ -107,13 +107,13 @@ def run(params: Params, context: stage.Context) -> int:
         "scheme": params.scheme, "collisions": collisions, "code_length": len(codes[0]) if codes else 0,
         "tokens": len({token for text in texts for token in text.replace("><", "> <").split()}),
     }  # fmt: skip
-    shown = {name: value for name, value in asdict(params).items() if name != "previous"}  # as in sequence_tables
+    shown = {name: value for name, value in asdict(params).items() if name != "previous"}  # as in write_sequences
     provenance = Provenance(stage="identifiers", params=shown, inputs=inputs, notes=notes)
     return write_table(context.table("identifiers"), IDENTIFIERS, from_rows(IDENTIFIERS, rows), provenance)
 
 
 def _clustered(params: Params, context: stage.Context, item_ids: np.ndarray, inputs: dict[str, Any]) -> np.ndarray:
-    """Codes (I, levels), of content or of co-purchases; names in `inputs` the tables it read."""
+    """Codes (I, levels) from content or co-purchases; adds the tables that it reads to `inputs`."""
     from features.item_codes.residual_kmeans import (
         blocks,
         co_purchases,
@@ -127,7 +127,7 @@ def _clustered(params: Params, context: stage.Context, item_ids: np.ndarray, inp
 
     inputs["sequences/interactions"] = context.table("sequences/interactions")
     bought = read_table(inputs["sequences/interactions"], INTERACTIONS, columns=["user_id", "item_id", "split"])
-    train = np.array(bought["split"].to_pylist()) == "train"  # later purchases are what will be asked for
+    train = np.array(bought["split"].to_pylist()) == "train"  # valid and test purchases are evaluation targets
     rows = np.searchsorted(item_ids, bought["item_id"].to_numpy()[train])
     together = co_purchases(bought["user_id"].to_numpy()[train], rows, len(item_ids))
     size = params.codebook_size or enough_values(len(item_ids), params.levels)
@@ -152,7 +152,7 @@ def _clustered(params: Params, context: stage.Context, item_ids: np.ndarray, inp
 
 
 def enough_values(num_items: int, levels: int) -> int:
-    """The smallest power of two whose codes of `levels` values number at least four an item.
+    """The smallest power of two with at least four codes of `levels` values per item.
 
     Example:
         >>> enough_values(368, 3), enough_values(11_924, 3), enough_values(1_000_000, 3)
@@ -165,7 +165,7 @@ def enough_values(num_items: int, levels: int) -> int:
 
 
 def write_code(code: Sequence[int], scheme: str) -> str:
-    """How a prompt writes a code.
+    """The text that prompts use for a code.
 
     Example:
         >>> write_code([17], "token"), write_code([17], "number"), write_code([3, 1, 0], "semantic")
@@ -181,13 +181,13 @@ def write_code(code: Sequence[int], scheme: str) -> str:
 
 
 def check_unique(item_ids: Sequence[int], codes: Sequence[Sequence[int]], texts: Sequence[str]) -> None:
-    """Raises TableError where two items share a code or a text: predictions could not tell them apart."""
+    """Raises TableError if two items share a code or a text, because predictions would be ambiguous."""
     for name, values in (("code", [tuple(code) for code in codes]), ("text", list(texts))):
         first: dict[Any, int] = {}
         for item_id, value in zip(item_ids, values, strict=True):
             if value in first:
                 raise TableError(
-                    f"items {first[value]} and {item_id} with the same {name} {value!r}", f"one {name} an item",
+                    f"items {first[value]} and {item_id} with the same {name} {value!r}", f"one {name} per item",
                     "choose another identifiers.scheme",
                 )  # fmt: skip
             first[value] = item_id

@@ -1,7 +1,7 @@
-"""Every table of the line, declared once: names, types, nullability, meaning and unit of each column.
+"""Declares every table of the pipeline: names, types, nullability, meaning and unit of each column.
 
-Enters: nothing. Leaves: `Table` values that writers validate against and readers check, and `docs/reference/tables.md`.
-Trade-off: declared by hand instead of inferred, so that a missing column fails at the stage that forgot it.
+Writers and readers validate against these `Table` values; `docs/reference/tables.md` is generated from them.
+Trade-off: schemas are declared, not inferred, so that a missing column fails in the stage that omitted it.
 """
 
 import json
@@ -19,7 +19,7 @@ PHOTO_TREATMENTS = ("first_frame", "from_cmyk", "from_16_bit", "on_white", "rota
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """One column: its Arrow type, whether null is admitted, what it means, its unit and its closed set of values."""
+    """One column: Arrow type, nullability, meaning, unit, closed set of values and range."""
 
     name: str
     type: pa.DataType
@@ -33,11 +33,11 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A declared table: `name` is its folder below `data/${dataset}/`; rows are sorted and unique by `key`.
+    """A declared table. `name` is its folder in `data/${dataset}/`; rows are sorted by `key` and unique by it.
 
-    `zstd_level` is 1 where text is much and compressing it at level 3 would cost half the stage (14 % more bytes), and
-    for vectors, which level 3 makes no smaller.
-    `unique` is False where the key sorts but does not identify (several explanations of one interaction, say).
+    `zstd_level` is 1 for tables with much text, where level 3 would take half of the stage's time (level 1 gives 14 %
+    more bytes), and for vectors, which level 3 does not make smaller.
+    `unique` is False if the key sorts rows without identifying them (such as several explanations per interaction).
     """
 
     name: str
@@ -59,7 +59,7 @@ class Table:
 
     @property
     def metadata(self) -> dict[str, str]:
-        """What a Parquet file says of itself: the table, its meaning, and `columns`.
+        """Metadata of a Parquet file: the table, its meaning, and `columns`.
 
         `columns` repeats every column's meaning and unit as JSON, because DuckDB and Polars show a file's own
         metadata and not Arrow's by field.
@@ -90,11 +90,11 @@ TEXTS = pa.list_(pa.field("element", pa.string(), nullable=False))
 
 _USER_ID = _req("user_id", I32, "user number, 1 to U", minimum=1)
 _ITEM_ID = _req("item_id", I32, "item number, 1 to I; a join key that no prompt shows by itself", minimum=1)
-_SPLIT = _req("split", STR, "train, valid (the last but one interaction of a user) or test (the last)", values=SPLITS)
+_SPLIT = _req("split", STR, "train, valid (the second to last interaction of a user) or test (the last)", values=SPLITS)
 _SOURCE = _req("source", STR, "file name in the dump")
 _LINE = _req("line", I64, "line number in that file, from 1", minimum=1)
 
-REVIEWS = Table("records/reviews", "one row an accepted review line", ("source", "line", "position"), (
+REVIEWS = Table("records/reviews", "one row per accepted review line", ("source", "line", "position"), (
     _req("user_key", STR, "the dump's own key of the user (reviewerID, user_id)"),
     _req("item_key", STR, "the dump's own key of the item (asin, parent_asin)"),
     _opt("rating", F32, "stars; null where the format has none (p5)", unit="stars", minimum=1, maximum=5),
@@ -103,21 +103,21 @@ REVIEWS = Table("records/reviews", "one row an accepted review line", ("source",
     _opt("headline", STR, "the review's summary line"),
     _opt("text", STR, "the review's text"),
     _opt("helpful_votes", I32, "readers who found the review helpful", unit="votes", minimum=0),
-    _opt("feature", STR, "the feature word of a published explanation (p5's exp_splits.pkl)"),
+    _opt("feature", STR, "feature word of a published explanation (p5's exp_splits.pkl)"),
     _opt("explanation", STR, "a published explanation sentence, taken by the stage explanations as it is"),
     _opt("verified", pa.bool_(), "whether the dump says the purchase was verified; null where it does not say (2014)"),
-    _opt("variant", STR, "what was chosen: size, colour and the like (2018), the variant's own key (2023)"),
+    _opt("variant", STR, "chosen variant: size, colour and so on (2018), the variant's own key (2023)"),
     _SOURCE,
     _LINE,
-    _req("position", I32, "place within the line: 0, or for p5 the place in the user's sequence from 1", minimum=0),
+    _req("position", I32, "position within a line: 0, or for p5 the position in the user's sequence from 1", minimum=0),
 ), zstd_level=1)  # fmt: skip
 
-ITEMS = Table("records/items", "one row an accepted metadata line", ("source", "line"), (
+ITEMS = Table("records/items", "one row per accepted metadata line", ("source", "line"), (
     _req("item_key", STR, "the dump's own key of the item (asin, parent_asin)"),
     _opt("title", STR, "product title"),
     _opt("brand", STR, "brand or store"),
     _opt("price", F32, "price as listed", unit="US dollars", minimum=0),
-    _req("categories", TEXTS, "category path, from the widest to the narrowest, without repeats"),
+    _req("categories", TEXTS, "category path, from the widest to the narrowest, without duplicates"),
     _opt("description", STR, "product description"),
     _opt("image_url", STR, "address of the main photo"),
     _SOURCE,
@@ -129,23 +129,23 @@ REJECT_REASONS = (
     "missing_time", "bad_time", "line_too_long", "truncated_file", "duplicate_item", "bad_sequence", "unknown_number",
 )  # fmt: skip
 
-REJECTS = Table("records/rejects", "one row a line that could not be accepted", ("source", "line"), (
+REJECTS = Table("records/rejects", "one row per line that could not be accepted", ("source", "line"), (
     _SOURCE,
     _LINE,
     _req("reason", STR, "why, from a closed set", values=REJECT_REASONS),
-    _req("excerpt", STR, "the line's beginning, at most 200 characters"),
+    _req("excerpt", STR, "beginning of that line, at most 200 characters"),
 ))  # fmt: skip
 
-USERS = Table("sequences/users", "one row a user that survived the k-core", ("user_id",), (
+USERS = Table("sequences/users", "one row per user that survived the k-core", ("user_id",), (
     _USER_ID,
     _req("user_key", STR, "the dump's own key of the user"),
     _opt("name", STR, "display name of the newest review that has one"),
-    _req("number", I32, "what prompts write after user_; a seeded permutation unless sequences.user_numbers is table",
+    _req("number", I32, "number of the user in prompts; a seeded permutation unless sequences.user_numbers is table",
          minimum=1),
     _req("num_interactions", I32, "interactions of the user over all splits", minimum=1),
 ))  # fmt: skip
 
-CATALOGUE = Table("sequences/items", "one row an item that survived the k-core", ("item_id",), (
+CATALOGUE = Table("sequences/items", "one row per item that survived the k-core", ("item_id",), (
     _ITEM_ID,
     _req("item_key", STR, "the dump's own key of the item"),
     _opt("title", STR, "product title"),
@@ -155,7 +155,7 @@ CATALOGUE = Table("sequences/items", "one row an item that survived the k-core",
     _req("num_train", I32, "interactions with the item in the train split", minimum=0),
 ))  # fmt: skip
 
-INTERACTIONS = Table("sequences/interactions", "an interaction a row, in time order", ("user_id", "position"), (
+INTERACTIONS = Table("sequences/interactions", "one row per interaction, in time order", ("user_id", "position"), (
     _USER_ID,
     _req("position", I32, "place in the user's time order, from 1", minimum=1),
     _ITEM_ID,
@@ -165,12 +165,12 @@ INTERACTIONS = Table("sequences/interactions", "an interaction a row, in time or
 ))  # fmt: skip
 
 EXPLANATIONS = Table(
-    "explanations", "sentences that speak of a feature of the item", ("user_id", "item_id", "feature", "sentence"), (
+    "explanations", "sentences about a feature of the item", ("user_id", "item_id", "feature", "sentence"), (
     _USER_ID,
     _ITEM_ID,
     _req("rating", F32, "stars of the review the sentence comes from", unit="stars", minimum=1, maximum=5),
     _opt("headline", STR, "the review's summary line"),
-    _req("feature", STR, "the aspect word that the sentence speaks of"),
+    _req("feature", STR, "aspect word of the sentence"),
     _req("sentence", STR, "one sentence of the review"),
     _SPLIT,
 ))  # fmt: skip
@@ -181,10 +181,10 @@ CANDIDATES = Table("candidates", "fixed negatives of the direct task", ("user_id
     _req("item_ids", IDS, "distinct items that the user never interacted with, ascending"),
 ))  # fmt: skip
 
-IDENTIFIERS = Table("identifiers", "how an item is written in a prompt", ("item_id",), (
+IDENTIFIERS = Table("identifiers", "text of each item in prompts", ("item_id",), (
     _ITEM_ID,
-    _req("code", IDS, "the identifier's parts as numbers, unique by item"),
-    _req("text", STR, "the identifier as a prompt writes it, unique by item"),
+    _req("code", IDS, "parts of the identifier as numbers, unique per item"),
+    _req("text", STR, "the identifier in prompts, unique per item"),
 ))  # fmt: skip
 
 
@@ -193,19 +193,19 @@ def _vector(width: int) -> pa.DataType:
 
 
 def embeddings(width: int) -> Table:
-    """The table `images/embeddings`, with vectors of `width` numbers (read from the encoder, never configured)."""
-    return Table("images/embeddings", "one row an item of the catalogue, photo or not", ("item_id",), (
+    """The table `images/embeddings` with vectors of length `width` (taken from the encoder, not configured)."""
+    return Table("images/embeddings", "one row per item of the catalogue, photo or not", ("item_id",), (
         _ITEM_ID,
         _req("embedding", _vector(width), "CLIP image feature; zeros unless status is ok"),
         _req("status", STR, "ok, missing (no photo) or rejected (see images/rejects)", values=PHOTO_STATUSES),
         _opt("sha256", STR, "digest of the (first) photo's bytes, null where there is none"),
-        _opt("treatment", STR, f"what was done to a photo in use, of {', '.join(PHOTO_TREATMENTS)}; null: nothing"),
+        _opt("treatment", STR, f"processing of a used photo, of {', '.join(PHOTO_TREATMENTS)}; null: nothing"),
     ), zstd_level=1)  # fmt: skip
 
 
 def text_embeddings(width: int) -> Table:
-    """The table `texts`, with vectors of `width` numbers."""
-    return Table("texts", "one row an item of the catalogue", ("item_id",), (
+    """The table `texts` with vectors of length `width`."""
+    return Table("texts", "one row per item of the catalogue", ("item_id",), (
         _ITEM_ID,
         _req("embedding", _vector(width), "CLIP text feature of the title; zeros where there is none"),
     ), zstd_level=1)  # fmt: skip
@@ -216,17 +216,17 @@ PHOTO_REJECT_REASONS = (
     "unsafe_name", "not_a_file", "not_a_vector",
 )  # fmt: skip
 
-PHOTO_REJECTS = Table("images/rejects", "one row a photo that could not be encoded", ("item_id", "source"), (
+PHOTO_REJECTS = Table("images/rejects", "one row per photo that could not be encoded", ("item_id", "source"), (
     _ITEM_ID,
     _req("source", STR, "file name below the dump's photo folder or archive"),
     _req("reason", STR, "why, from a closed set", values=PHOTO_REJECT_REASONS),
-    _req("detail", STR, "what the decoder said, at most 200 characters"),
+    _req("detail", STR, "message of the decoder, at most 200 characters"),
 ))  # fmt: skip
 
 
 def prompts(split: str, family: str) -> Table:
     """The table `prompts/<split>/<family>`."""
-    return Table(f"prompts/{split}/{family}", "one row a rendered example", ("example_id",), (
+    return Table(f"prompts/{split}/{family}", "one row per rendered example", ("example_id",), (
         _req("example_id", I64, "number of the example within its table, from 0", minimum=0),
         _req("split", STR, "train, valid or test", values=SPLITS),
         _req("family", STR, "sequential, direct or explanation", values=FAMILIES),
@@ -234,11 +234,11 @@ def prompts(split: str, family: str) -> Table:
         _req("variant", STR, "published, or history where a direct prompt shows it too", values=VARIANTS),
         _req("round", I32, "which draw of the epoch cycle, from 0", minimum=0),
         _USER_ID,
-        _opt("target_item_id", I32, "the item that is asked for; null in explanations", minimum=1),
-        _req("image_item_ids", IDS, "items whose photos stand in the source, in text order"),
+        _opt("target_item_id", I32, "the target item; null in explanations", minimum=1),
+        _req("image_item_ids", IDS, "items whose photos appear in the source, in text order"),
         _opt("candidate_item_ids", IDS, "the candidates in text order; null where there are none"),
-        _req("source", STR, "what the encoder reads"),
-        _req("target", STR, "what the decoder must write"),
+        _req("source", STR, "encoder input"),
+        _req("target", STR, "decoder target"),
     ))  # fmt: skip
 
 
@@ -251,18 +251,18 @@ PREDICTIONS = Table("predictions", "the ranked items of every test user and prom
 ))  # fmt: skip
 
 GENERATED = Table(
-    "explanations_generated", "what VIP5 writes for every test row of the explanation prompts",
+    "explanations_generated", "VIP5's output for every test row of the explanation prompts",
     ("prompt_id", "user_id", "item_id", "reference", "generated"), (
     _USER_ID,
     _req("prompt_id", STR, "C-1 to C-12"),
-    _req("item_id", I32, "the item spoken of; 0 where the prompt does not show it", minimum=0),
+    _req("item_id", I32, "the item; 0 if the prompt does not show it", minimum=0),
     _req("generated", STR, "the model's sentence, decoded greedily"),
     _req("reference", STR, "the user's sentence"),
 ), unique=False)  # fmt: skip
 
 
 def by_name(name: str) -> Table | Callable[[int], Table]:
-    """The declared table called `name`; the two embedding tables are functions of their width.
+    """The declared table `name`; the two embedding tables are returned as functions of their width.
 
     Raises:
         KeyError: no such table.

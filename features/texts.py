@@ -1,8 +1,8 @@
-"""Titles to feature vectors: the stage `texts`.
+"""Stage `texts`: encodes item titles into feature vectors.
 
-Enters: the catalogue's titles. Leaves: the table `texts` with one row for every item, zeros where there is no title.
-Trade-off: the same encoder as for photos, so that both kinds of feature lie in one space when it is a trained CLIP; the
-same shards by digest too, so that equal titles are encoded once and a changed catalogue costs what is new.
+Reads the catalogue's titles. Writes the table `texts`, one row per item, zeros where there is no title.
+Trade-off: titles use the same encoder as photos, so a trained CLIP puts both into one space. They also use the same
+cache by digest, so identical titles are encoded once and a larger catalogue encodes only its new titles.
 """
 
 import sys
@@ -15,7 +15,7 @@ import numpy as np
 from features.encoders.clip import describe, feature_width, load_encoder
 from features.encoders.config import ClipParams
 from features.encoders.embedding_cache import Shards
-from features.encoders.encode_loop import Filing, encode_titles, filed_under
+from features.encoders.encode_loop import CacheWriter, cache_key, encode_titles
 from features.encoders.rank_partition import share, wait_until_none
 from features.runtime import stage
 from features.runtime.params import build
@@ -26,14 +26,14 @@ class Params:
     """Parameters of the stage `texts`."""
 
     batch_size: int = 256
-    """Titles encoded at once."""
+    """Titles per encoder batch."""
     titles_per_shard: int = 4096
-    """Titles filed at once: what a kill undoes at most."""
+    """Titles per cache shard; a killed run loses at most one shard."""
     max_wait_seconds: float = 3600.0
-    """Under torchrun: how long the first process waits without any other's shard before it gives up."""
+    """Under torchrun: seconds that the first process waits without a new shard before it fails."""
     center: bool = False
-    """Subtract the mean feature of the catalogue before scaling to length 1: for encoders whose features are
-    nearly collinear. The mean is kept in the manifest."""
+    """Subtract the catalogue's mean feature before scaling to length 1, for encoders whose features are nearly
+    collinear. The mean is stored in the manifest."""
 
     def __post_init__(self) -> None:
         if min(self.batch_size, self.titles_per_shard) < 1 or self.max_wait_seconds <= 0:
@@ -46,7 +46,7 @@ WRITES = ("data/${dataset}/texts",)
 
 
 def run(params: Params, context: stage.Context) -> int:
-    """Encode the title of every item of the catalogue."""
+    """Encode the title of every catalogue item."""
     from features.schema import CATALOGUE, text_embeddings
     from features.store.embeddings import centred, vector_table
     from features.store.tables import Provenance, read_table, write_table
@@ -56,22 +56,22 @@ def run(params: Params, context: stage.Context) -> int:
     titles: list[str | None] = items["title"].to_pylist()
     digests = [digest_of(title) if title and has_words(title) else None for title in titles]
     unique = {digest: str(title) for digest, title in zip(digests, titles, strict=True) if digest}
-    shards = Shards(context.features(filed_under(clip, what="titles")), feature_width(clip))
+    shards = Shards(context.features(cache_key(clip, what="titles")), feature_width(clip))
     known = shards.known()
     mine = {digest: unique[digest] for digest in unique if digest not in known and share().has(digest)}
     if mine:
-        filing = Filing(shards=shards, per_shard=params.titles_per_shard)
-        encode_titles(mine, load_encoder(clip), filing, params.batch_size)
+        writer = CacheWriter(shards=shards, per_shard=params.titles_per_shard)
+        encode_titles(mine, load_encoder(clip), writer, params.batch_size)
     if not share().merges:
         return len(mine)
     wait_until_none(
         lambda: len(unique.keys() - shards.known()), world=share().world, patience_seconds=params.max_wait_seconds
     )
-    found = shards.find(unique)
+    cached = shards.find(unique)
     vectors = np.zeros((len(titles), shards.width), np.float32)
     for row, digest in enumerate(digests):
         if digest:
-            vectors[row] = found.vectors[found.rows[digest]]
+            vectors[row] = cached.vectors[cached.rows[digest]]
     present = np.array([has_words(title) for title in titles], dtype=bool)
     center: list[float] | None = None
     if params.center:
@@ -89,12 +89,12 @@ def run(params: Params, context: stage.Context) -> int:
 
 
 def digest_of(title: str) -> str:
-    """What a title is filed under."""
+    """The cache digest of a title."""
     return sha256(title.encode()).hexdigest()
 
 
 def has_words(title: str | None) -> bool:
-    """Whether there is a title to encode."""
+    """Whether a title has anything to encode."""
     return bool(title and title.strip())
 
 

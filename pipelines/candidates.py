@@ -1,8 +1,8 @@
-"""Fixed negatives for the direct task: items that the user never bought, the same in every run.
+"""Stage `candidates`: draws the fixed negatives of the direct task.
 
-Enters: `sequences/users`, `sequences/items`, `sequences/interactions`. Leaves: `candidates`, one row a user and split.
-Trade-off: uniform negatives, as published, although popularity alone then does well; a fixed table at least makes
-scores comparable.
+Reads `sequences/items` and `sequences/interactions`. Writes `candidates`, one row per user and split.
+Trade-off: negatives are uniform over unseen items, as published, which favours popularity; a fixed table makes scores
+comparable between runs.
 """
 
 import sys
@@ -27,10 +27,10 @@ _USERS_AT_ONCE = 4096
 
 @dataclass(frozen=True, kw_only=True)
 class Params:
-    """How many negatives."""
+    """Parameters of the stage `candidates`."""
 
     num_negatives: int = 99
-    """Items beside the target in a list of candidates."""
+    """Negatives per candidate list, without the target."""
 
     def __post_init__(self) -> None:
         if self.num_negatives < 1:
@@ -60,12 +60,12 @@ def run(params: Params, context: stage.Context) -> int:
             tables.write_part(staging, schema.CANDIDATES, number, _table(users, drawn))
         provenance = tables.Provenance(stage="candidates", params=asdict(params), inputs=inputs)
         return tables.finish_table(folder, schema.CANDIDATES, provenance)
-    finally:  # after a success there is nothing left to remove
+    finally:  # nothing is left to remove after a success
         shutil.rmtree(staging, ignore_errors=True)
 
 
 def _whole_users(parts: Iterable[Path], most: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(user_ids, item_ids) of `most` users each, the last of fewer, from parts sorted by user."""
+    """Yields (user_ids, item_ids) of at most `most` users at a time, from parts sorted by user."""
     import pyarrow.parquet as pq
 
     rows = np.empty((2, 0), np.int32)
@@ -74,14 +74,14 @@ def _whole_users(parts: Iterable[Path], most: int) -> Iterator[tuple[np.ndarray,
         read = np.stack([table.column(name).to_numpy() for name in ("user_id", "item_id")])
         rows = np.concatenate([rows, read], axis=1)
         begins = np.flatnonzero(np.diff(rows[0], prepend=0))
-        while len(begins) > most:  # so that the users before have all their rows
+        while len(begins) > most:  # the users before are then complete
             yield rows[0, : begins[most]], rows[1, : begins[most]]
             rows, begins = rows[:, begins[most] :], begins[most:] - begins[most]
     yield rows[0], rows[1]
 
 
 def _table(users: np.ndarray, drawn: np.ndarray) -> "pa.Table":
-    """Rows of `candidates` in key order, in which test comes before valid."""
+    """Rows of `candidates` in key order; test sorts before valid."""
     import pyarrow as pa
 
     num_users, count = len(users), drawn.shape[1]
@@ -97,35 +97,35 @@ def _table(users: np.ndarray, drawn: np.ndarray) -> "pa.Table":
 def draw(
     user_ids: np.ndarray, item_ids: np.ndarray, num_items: int, num_negatives: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct unseen items of each user for valid and test.
+    """Samples distinct unseen items of each user for valid and test.
 
     Args:
         user_ids: (N,) user of each interaction, ascending.
         item_ids: (N,) item of each interaction, of all splits.
-        num_items: items of the catalogue, numbered from 1.
-        num_negatives: how many to draw, K.
-        seed: the run's seed; a user's draw depends on it, the split and the user alone.
+        num_items: Number of items in the catalogue, numbered from 1.
+        num_negatives: K, the number of items to sample.
+        seed: The run's seed; a user's sample depends only on it, the split and the user.
 
     Returns:
         users (U,), ascending, and int32 items (2 U, K), ascending in each row; rows are user 1 valid, user 1 test, ...
 
     Raises:
-        TableError: a user has fewer than K unseen items.
+        TableError: A user has fewer than K unseen items.
     """
     from tqdm import tqdm
 
-    own = np.unique(user_ids.astype(np.int64) * (num_items + 1) + item_ids)
-    users, starts = np.unique(own // (num_items + 1), return_index=True)
-    bounds = np.append(starts, len(own))
+    pairs = np.unique(user_ids.astype(np.int64) * (num_items + 1) + item_ids)
+    users, starts = np.unique(pairs // (num_items + 1), return_index=True)
+    bounds = np.append(starts, len(pairs))
     left = num_items - np.diff(bounds)
     if len(users) and left.min() < num_negatives:
-        place = int(np.argmax(left < num_negatives))
+        row = int(np.argmax(left < num_negatives))
         raise TableError(
-            f"user {users[place]} with {left[place]} unseen items in a catalogue of {num_items}",
+            f"user {users[row]} with {left[row]} unseen items in a catalogue of {num_items}",
             f"at least {num_negatives}",
-            f"set candidates.num_negatives to {max(int(left[place]), 1)} or less",
+            f"set candidates.num_negatives to {max(int(left[row]), 1)} or less",
         )
-    items = (own % (num_items + 1)).astype(np.int32)
+    items = (pairs % (num_items + 1)).astype(np.int32)
     drawn = np.empty((len(users), len(SPLITS), num_negatives), np.int32)
     for first in tqdm(range(0, len(users), _USERS_AT_ONCE), desc="candidates", disable=None):
         some = slice(first, first + _USERS_AT_ONCE)
@@ -135,19 +135,19 @@ def draw(
 
 
 def _drawn(users: list[int], histories: list[np.ndarray], num_items: int, count: int, seed: int) -> np.ndarray:
-    """(U, 2, K) for a few users: all together where the catalogue is large, else, and for the rest, one by one."""
+    """(U, 2, K) for a block of users: vectorised if the catalogue is large, one by one otherwise and for the rest."""
     names = [(split, user) for user in users for split in SPLITS]
-    owns = [history for history in histories for _ in SPLITS]
-    lengths = np.array([len(own) for own in owns])
+    owned = [history for history in histories for _ in SPLITS]
+    lengths = np.array([len(history) for history in owned])
     drawn, done = np.zeros((len(names), count), np.int32), np.zeros(len(names), bool)
     if num_items - lengths.max() >= 4 * count:
         seeds = np.fromiter((stable_hash(seed, "candidates", *name) for name in names), np.uint64, len(names))
         drawn, done = unseen_rows(
-            seeds, np.concatenate(owns), np.repeat(np.arange(len(owns)), lengths), num_items, count
+            seeds, np.concatenate(owned), np.repeat(np.arange(len(owned)), lengths), num_items, count
         )
     for row in np.flatnonzero(~done).tolist():
         generator = rng(seed, "candidates", *names[row])
-        drawn[row] = sorted(unseen_items(generator, set(owns[row].tolist()), num_items, count))
+        drawn[row] = sorted(unseen_items(generator, set(owned[row].tolist()), num_items, count))
     return drawn.reshape(len(users), len(SPLITS), count)
 
 

@@ -1,8 +1,8 @@
-"""Two pages that show the data to a person: the stage `data_report`.
+"""Stage `data_report`: renders two HTML pages about the data.
 
-Enters: the tables from records to identifiers, and the dump's photos. Leaves: `data.html` (what was kept, what was
-refused, how it is distributed) and `photos.html` (what the photos look like and which ones lie close together).
-Trade-off: self-contained pages without scripts, fonts or dates: they open anywhere, and equal inputs give equal bytes.
+Reads the tables from records to identifiers, and the dump's photos. Writes `data.html` (kept and rejected rows,
+distributions) and `photos.html` (contact sheet, map and nearest neighbours).
+Pages are self-contained, without scripts, fonts or dates: identical inputs give identical bytes.
 """
 
 import sys
@@ -34,7 +34,7 @@ WRITES = ("reports/${dataset}/data.html", "reports/${dataset}/photos.html")
 
 
 def run(params: Params, context: stage.Context) -> int:
-    """Write the pages that show the data: counts, rejects, distributions, sequences and photos."""
+    """Render the data pages: counts, rejects, distributions, sequences and photos."""
     from features.vision.photo_store import PhotoStore
     from pipelines.reporting import data_summary, photo_gallery
 
@@ -48,7 +48,7 @@ def run(params: Params, context: stage.Context) -> int:
 
 
 def write_page(path: Path, template: str, values: Mapping[str, Any]) -> None:
-    """Renders a page (every value escaped) and puts it in its place whole."""
+    """Renders a page (all values escaped) and writes it atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     temporary.write_text(render(template, values), encoding="utf-8")
@@ -56,7 +56,7 @@ def write_page(path: Path, template: str, values: Mapping[str, Any]) -> None:
 
 
 def render(template: str, values: Mapping[str, Any]) -> str:
-    """The page as text; a value that the template names and `values` lacks is an error, not a blank."""
+    """Renders a page to text; a value missing from `values` is an error."""
     import jinja2
 
     loader = jinja2.FileSystemLoader(TEMPLATES)

@@ -1,8 +1,9 @@
-"""Explanations: sentences of reviews that speak of an aspect of the item, with the aspect as feature word.
+"""Stage `explanations`: extracts review sentences about an aspect of the item, with the aspect as feature word.
 
-Enters: accepted reviews and the sequences. Leaves: `explanations`, at most `per_review` sentences a review; empty where
-a dump has no texts (p5). Trade-off: lexicons and word patterns choose few and mostly right sentences (precision in
-docs/benchmarks/explanations.md) where the original took a precomputed file of all that its tool found.
+Reads accepted reviews and the sequences. Writes `explanations`, at most `per_review` sentences per review; empty if the
+dump has no texts (p5).
+Trade-off: lexicons and word patterns select few but mostly correct sentences (precision in docs/benchmarks/explanations.md); the
+original used a precomputed file of everything that its tool found.
 """
 
 import dataclasses
@@ -28,29 +29,29 @@ log = logging.getLogger("vip5")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Params:
-    """Which sentences are kept."""
+    """Parameters of the stage `explanations`."""
 
     per_review: int = 1
-    """Sentences kept of one review, best first."""
+    """Maximum number of sentences per review, best first."""
     split: Literal["interaction", "independent"] = "interaction"
-    """Split of a sentence: that of its interaction, or independent 8:1:1 by the seed as published (it leaks)."""
+    """Split of a sentence: that of its interaction, or an independent seeded 8:1:1 split as published, which leaks."""
     min_words: int = 4
-    """Least words of a sentence."""
+    """Minimum number of words in a sentence."""
     max_words: int = 30
-    """Most words of a sentence; a longer one is cut into clauses first."""
+    """Maximum number of words in a sentence; longer ones are first split into clauses."""
     min_reviews: int = 3
-    """Train reviews that must hold a noun for it to be an aspect, at least."""
+    """Minimum number of train reviews that contain an aspect noun."""
     min_review_share: float = 0.002
-    """And the share of the train reviews, 0 to 1."""
+    """Minimum share of train reviews that contain an aspect noun, 0 to 1."""
     min_opinion_share: float = 0.2
-    """Of the train reviews with the noun, the least share with an opinion on it, 0 to 1."""
+    """Minimum share of the train reviews with the noun that have an opinion on it, 0 to 1."""
     max_title_share: float = 0.5
-    """Of the train reviews with the noun, the greatest share whose item's title holds it, 0 to 1."""
+    """Maximum share of the train reviews with the noun whose item title contains it, 0 to 1."""
     min_score: float = 2.5
-    """Least evidence of a sentence (pipelines/aspects/extraction.py: 2 to 3 for the pattern, up to 2 for agreement and
-    length)."""
+    """Minimum evidence score of a sentence (see pipelines/aspects/extraction.py: 2 to 3 for the pattern, up to 2 for
+    agreement and length)."""
     reviews_per_unit: int = 5000
-    """Reviews that one unit of work reads."""
+    """Reviews per unit of work."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.min_words <= self.max_words:
@@ -74,7 +75,7 @@ WRITES = ("data/${dataset}/explanations",)
 
 
 def run(params: Params, context: Context) -> int:
-    """Extract one opinion sentence and its feature word from every review that has one."""
+    """Extract opinion sentences and their feature words from reviews."""
     beam = build(BeamParams, context.shared["beam"], where="beam")
     beam.check()
     folder = context.table("explanations").resolve()
@@ -106,7 +107,7 @@ def run(params: Params, context: Context) -> int:
 
 
 def make_job(params: Params, seed: int, scratch: Path, folder: Path) -> two_passes.Job:
-    """What the units need of the parameters."""
+    """The settings that all units share."""
     return two_passes.Job(
         scratch=scratch,
         folder=folder,
@@ -120,10 +121,10 @@ def make_job(params: Params, seed: int, scratch: Path, folder: Path) -> two_pass
 
 
 def join_reviews(context: Context, scratch: Path, reviews_per_unit: int) -> tuple[int, list[int]]:
-    """Writes the texts of all interactions, in buckets by user; returns the number of train reviews and the buckets.
+    """Writes the review texts of all interactions, bucketed by user; returns the number of train reviews and buckets.
 
-    An interaction's review is the line of the same user, item and time (the first such line); one without a rating
-    or a text has no explanation. A p5 folder has reviews where its exp_splits.pkl has them.
+    The review of an interaction is the first line with the same user, item and time; reviews without a rating or text
+    have no explanation. Reviews of a p5 folder come from its exp_splits.pkl.
     """
     import polars as pl
 
@@ -147,7 +148,7 @@ def join_reviews(context: Context, scratch: Path, reviews_per_unit: int) -> tupl
         .unique(["user_id", "position"], keep="first", maintain_order=True)
         .collect(engine="streaming")
     )
-    first_row = pl.col("row").min().over("user_id")  # a user lies in one bucket, so that parts stay in key order
+    first_row = pl.col("row").min().over("user_id")  # a user is in one bucket, so parts stay in key order
     buckets = joined.with_row_index("row").with_columns(bucket=(first_row // reviews_per_unit).rank("dense") - 1)
     for (unit,), bucket in buckets.partition_by("bucket", as_dict=True, include_key=False).items():
         bucket.drop("row").write_parquet(scratch / f"reviews-{unit:05d}.parquet")
@@ -156,7 +157,7 @@ def join_reviews(context: Context, scratch: Path, reviews_per_unit: int) -> tupl
 
 
 def count_aspects(params: Params, scratch: Path, num_train: int) -> frozenset[str]:
-    """The aspect words of the category, from the noun counts that the first pass left."""
+    """The aspect words of the category, from the noun counts of the first pass."""
     counts = (json.loads(path.read_text(encoding="utf-8")) for path in sorted(scratch.glob("nouns-*.json")))
     return two_passes.frequent_aspects(
         counts,
@@ -171,7 +172,7 @@ def _sample(words: frozenset[str] | None) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line."""
+    """Runs the stage from the command line."""
     return stage.main("explanations", Params, SECTIONS, run, argv)
 
 

@@ -1,8 +1,9 @@
-"""The prompt tables: every example that training, validation and test read, drawn and rendered once.
+"""Stage `prompts`: samples and renders every example for training, validation and test.
 
-Enters: sequences, candidates, identifiers and explanations. Leaves: `prompts/{train,valid,test}/{sequential,direct,
-explanation}`, of which train holds `rounds` independent draws. Trade-off: rendered text costs disk (about 3 kB a
-100-candidate row before compression) and buys a training that needs no templates, no draws and no joins.
+Reads sequences, candidates, identifiers and explanations. Writes
+`prompts/{train,valid,test}/{sequential,direct,explanation}`; train holds `rounds` independent draws.
+Trade-off: rendered text takes disk space (about 3 kB per 100-candidate row before compression), and training needs no
+templates, sampling or joins.
 """
 
 import dataclasses
@@ -29,7 +30,7 @@ from pipelines.prompting.sources import digests
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class YesNoShare:
-    """The share of yes/no prompts among the training draws; null draws uniformly over the family's prompts."""
+    """Share of yes/no prompts among the training draws; null samples uniformly over the family's prompts."""
 
     sequential: float | None = 0.25
     """Share of A-7 and A-8, 0 to 1. Published: 2 of 8."""
@@ -44,38 +45,38 @@ class YesNoShare:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Params:
-    """What the prompt tables hold."""
+    """Parameters of the stage `prompts`."""
 
     templates: str | None = None
     """YAML file of prompt templates; null for features/prompts/prompts.yaml."""
     rounds: int = 1
-    """Independent draws of the training tables; epoch e reads round e modulo rounds."""
+    """Number of independent draws of the training tables; epoch e reads round e modulo rounds."""
     evaluated: tuple[str, ...] = ("A-3", "A-9", "B-5", "B-8", "C-3", "C-12")
-    """Prompts shown in test; valid shows those of them that are not held out."""
+    """Prompts in the test tables; the valid tables contain those that are not held out."""
     max_valid_users: int | None = None
-    """Users in the valid tables, drawn by the seed; null for all."""
+    """Maximum number of users in the valid tables, sampled by the seed; null for all."""
     max_test_users: int | None = None
-    """Users in the test tables, drawn by the seed; null for all."""
+    """Maximum number of users in the test tables, sampled by the seed; null for all."""
     max_history: int | None = 10
-    """Items that a history shows; null for all of them."""
+    """Maximum number of items in a history; null for all."""
     history_kept: Literal["newest", "oldest"] = "newest"
-    """Which end of a longer history is shown."""
+    """Which end of a longer history is kept."""
     sequential: Literal["all_positions", "last_three"] = "all_positions"
-    """Training targets: every training item but the first, or draws of the last three as published."""
+    """Training targets: every training item but the first, or samples of the last three as published."""
     sequential_per_user: int = 10
-    """Draws a user and round under last_three."""
+    """Draws per user and round for last_three."""
     direct_per_user: int = 4
-    """Direct draws a user and round. Published: 10."""
+    """Direct draws per user and round. Published: 10."""
     direct_variants: tuple[Literal["published", "history"], ...] = ("published", "history")
-    """Variants of the direct prompts: without and with the user's history. Drawn evenly in training, all in test."""
+    """Variants of the direct prompts: without and with the history. Training samples them evenly; test uses all."""
     num_candidates: int = 100
-    """Candidates in training, the target included; valid and test take the stored ones."""
+    """Candidates per training prompt, including the target; valid and test use the table `candidates`."""
     yes_no_share: YesNoShare = YesNoShare()
     """Share of yes/no prompts among the training draws."""
     max_title_words: int | None = 24
-    """Words of a title or headline that a prompt shows; null for all."""
+    """Maximum number of words of a title or headline; null for all."""
     rows_per_part: int = 20_000
-    """Rows that one unit of work renders and one Parquet part holds."""
+    """Rows per unit of work and Parquet part."""
 
     def __post_init__(self) -> None:
         for name in ("rounds", "sequential_per_user", "rows_per_part"):
@@ -105,7 +106,7 @@ WRITES = tuple(
 
 
 def run(params: Params, context: Context) -> int:
-    """Draw and render the examples of all prompt families."""
+    """Sample and render the examples of all prompt families."""
     check_evaluated(params)
     beam = build(BeamParams, context.shared["beam"], where="beam")
     beam.check()
@@ -136,7 +137,7 @@ def run(params: Params, context: Context) -> int:
 
 
 def check_evaluated(params: Params) -> None:
-    """Raises ParamsError for an unknown evaluated prompt or a variant that the templates do not have."""
+    """Raises ParamsError for an unknown evaluated prompt or a variant that the templates lack."""
     prompts = {prompt.id: prompt for prompt in load_templates(_path(params))}
     for prompt_id in params.evaluated:
         if prompt_id not in prompts:
@@ -149,7 +150,7 @@ def check_evaluated(params: Params) -> None:
 
 
 def make_job(params: Params, context: Context) -> render_unit.Job:
-    """The settings that every unit shares."""
+    """The settings that all units share."""
     return render_unit.Job(
         root=context.root.resolve(),
         dataset=context.dataset,
@@ -171,7 +172,7 @@ def make_job(params: Params, context: Context) -> render_unit.Job:
 
 
 def given(job: render_unit.Job) -> dict[str, list[str]]:
-    """By explanation prompt, what its source gives away of the review that the target is from.
+    """Review slots that the source of each explanation prompt reveals.
 
     Example: {"C-1": [], "C-3": ["rating"], ...}
     """
@@ -179,9 +180,9 @@ def given(job: render_unit.Job) -> dict[str, list[str]]:
 
 
 def plan(params: Params, job: render_unit.Job) -> Iterator[render_unit.Unit]:
-    """The units of work: user ranges of at most `rows_per_part` rows, with their part numbers and first example ids.
+    """Yields the units of work: user ranges of at most `rows_per_part` rows, with part numbers and first example ids.
 
-    A user is never cut in two, so a part may be longer where one user alone is.
+    A user is never split between parts, so a part is larger if a single user has more rows.
     """
     for split, family in _pairs():
         rows = render_unit.rows_by_user(job, split, family)
@@ -196,7 +197,7 @@ def plan(params: Params, job: render_unit.Job) -> Iterator[render_unit.Unit]:
 
 
 def ranges(rows: np.ndarray, limit: int) -> Iterator[tuple[int, int, int]]:
-    """First user, last user and number of rows of runs of at most `limit` rows (or one user).
+    """Yields (first user, last user, number of rows) of user ranges of at most `limit` rows (or one user).
 
     Example:
         >>> list(ranges(np.array([0, 2, 0, 3, 1]), 4))
@@ -220,7 +221,7 @@ def _path(params: Params) -> Path | None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line."""
+    """Runs the stage from the command line."""
     return stage.main("prompts", Params, SECTIONS, run, argv)
 
 

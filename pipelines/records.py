@@ -1,10 +1,10 @@
-"""A dump of reviews and metadata as clean tables, with every line accounted for.
+"""Stage `records`: parses a dump of reviews and metadata into clean tables and accounts for every line.
 
-Enters: the files of `data/raw/<dataset>/` in one of four formats. Leaves: `records/reviews`, `records/items` and
-`records/rejects`; lines in = lines kept + lines rejected, for each file.
-Trade-off: a gzip file cannot be entered in the middle, so each of `num_strides` workers inflates it whole and parses
-every n-th block; parts are named by block, so the tables do not depend on the number of workers. Memory is that of a
-block or two, at most 64 MB of lines each, whatever the size of the dump.
+Reads the files of `data/raw/<dataset>/` in one of four formats. Writes `records/reviews`, `records/items` and
+`records/rejects`; for each file, lines read = lines kept + lines rejected.
+Trade-off: gzip does not support random access, so each of `readers_per_file` workers decompresses the whole file and
+parses every n-th block. Parts are named by block, so the tables do not depend on the number of workers. Memory is
+bounded by two blocks of at most 64 MB of lines each, independent of the size of the dump.
 """
 
 import sys
@@ -23,7 +23,7 @@ WRITES = (
 
 
 def run(params: Params, context: stage.Context) -> int:
-    """Parse, clean and validate the lines of a dump; store what could not be accepted with its reason."""
+    """Parse, clean and validate the lines of a dump; store rejected lines with their reason."""
     from pipelines.parsing import write_records
 
     return write_records.write_records(params, context)

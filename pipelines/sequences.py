@@ -1,8 +1,8 @@
-"""Clean reviews as each user's purchases in time order, numbered and split, with a fixed rule for every doubt.
+"""Stage `sequences`: turns clean reviews into numbered, split purchase histories in time order.
 
-Enters: `records/reviews` and `records/items`. Leaves: `sequences/users`, `sequences/items`, `sequences/interactions`.
-Trade-off: keys are turned into integers first and users lie in buckets, so memory follows the number of users and
-items and the size of a bucket; the interactions wait on disk, 36 bytes each.
+Reads `records/reviews` and `records/items`. Writes `sequences/users`, `sequences/items` and `sequences/interactions`.
+Trade-off: keys are hashed to integers and users are bucketed, so memory grows with the number of users and items and
+the bucket size. Interactions are spilled to disk, 36 bytes each.
 """
 
 import sys
@@ -21,7 +21,7 @@ WRITES = (
 
 
 def run(params: Params, context: stage.Context) -> int:
-    """Dedupe, keep the k-core, order by time, number and split the interactions."""
+    """Deduplicate, filter to the k-core, order by time, number and split the interactions."""
     from pipelines.sequencing import write_sequences
 
     return write_sequences.write_sequences(params, context)

@@ -1,7 +1,7 @@
-"""The one door to open_clip: photos and titles in, feature vectors out.
+"""Wraps open_clip: encodes photos and titles into feature vectors.
 
-Enters: pixels (uint8) or PIL images, and strings. Leaves: float32 rows, L2-normalised unless asked otherwise.
-Trade-off: the model's own preprocessing and tokenizer, always; half precision on GPUs only, where it is faster.
+Reads pixels (uint8) or PIL images, and strings. Returns float32 rows, L2-normalised by default.
+Always uses the model's own preprocessing and tokenizer; half precision is used on GPUs only, where it is faster.
 """
 
 import logging
@@ -29,10 +29,10 @@ log = logging.getLogger("vip5")
 
 @dataclass(frozen=True, kw_only=True)
 class Encoder:
-    """A CLIP model with its own preprocessing and tokenizer; made by `load_encoder`.
+    """A CLIP model with its own preprocessing and tokenizer; created by `load_encoder`.
 
-    `width` is D, the length of a feature. `fit` makes pixels of one PIL image and may run in threads and processes.
-    `dtype` is what the model takes. `copies` is the side stream for transfers to a GPU, None on a CPU.
+    `width` is D, the length of a feature. `fit` converts one PIL image to pixels and may run in threads and processes.
+    `dtype` is the model's input type. `copies` is the side stream for transfers to a GPU, None on a CPU.
     """
 
     model: Any
@@ -46,7 +46,7 @@ class Encoder:
     copies: "torch.cuda.Stream | None" = None
 
     def encode_images(self, images: Sequence["Image"]) -> np.ndarray:
-        """Features (N, D) float32 of N RGB images, in their order."""
+        """Encodes N RGB images into features (N, D) float32, in order."""
         if not images:
             return np.zeros((0, self.width), np.float32)
         import torch
@@ -54,7 +54,7 @@ class Encoder:
         return self.start(torch.from_numpy(np.stack([self.fit(image) for image in images])))()
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Features (N, D) float32 of N texts, in their order; a text beyond the model's context is cut there."""
+        """Encodes N texts into features (N, D) float32, in order; texts are truncated to the model's context."""
         if not texts:
             return np.zeros((0, self.width), np.float32)
         import torch
@@ -63,17 +63,17 @@ class Encoder:
             return self._checked(self.model.encode_text(self.tokenize(list(texts)).to(self.device)).float().cpu())
 
     def start(self, pixels: "torch.Tensor") -> Callable[[], np.ndarray]:
-        """Begins to encode pixels (N, H, W, 3) uint8; the result of the returned call is (N, D) float32.
+        """Starts encoding pixels (N, H, W, 3) uint8; calling the returned function gives (N, D) float32.
 
-        On a GPU everything is queued and nothing waits: pinned `pixels` travel on the side stream while the batch
-        before is encoded. They must stay untouched until the returned call is back.
+        On a GPU all work is queued without waiting: pinned `pixels` are copied on the side stream while the previous
+        batch is encoded. They must not be modified until the returned function has returned.
         """
         import torch
 
         with torch.inference_mode(), _room_on(self.device):
             if self.copies is None:
-                found = self._encode(pixels.to(self.device)).cpu()
-                return lambda: self._checked(found)
+                encoded = self._encode(pixels.to(self.device)).cpu()
+                return lambda: self._checked(encoded)
             compute = torch.cuda.current_stream(self.device)
             with torch.cuda.stream(self.copies):
                 moved = pixels.to(self.device, non_blocking=True)
@@ -96,19 +96,19 @@ class Encoder:
         return features  # (N, D)
 
     def _checked(self, features: "torch.Tensor") -> np.ndarray:
-        found: np.ndarray = features.numpy()
-        if found.shape[1] != self.width or not np.isfinite(found).all():
+        rows: np.ndarray = features.numpy()
+        if rows.shape[1] != self.width or not np.isfinite(rows).all():
             raise TrainingError(
-                f"features of shape {found.shape}, finite: {bool(np.isfinite(found).all())}",
+                f"features of shape {rows.shape}, finite: {bool(np.isfinite(rows).all())}",
                 f"finite features of width {self.width}",
                 "check clip.pretrained, or choose clip.precision: fp32 or another clip.model",
             )
-        return unit_rows(found) if self.normalise else found
+        return unit_rows(rows) if self.normalise else rows
 
 
 @contextmanager
 def _room_on(device: str) -> Iterator[None]:
-    """Says what to do where the device's memory does not suffice."""
+    """Converts out-of-memory errors of the device to TrainingError."""
     import torch
 
     try:
@@ -120,11 +120,11 @@ def _room_on(device: str) -> Iterator[None]:
 
 
 def load_encoder(params: ClipParams) -> Encoder:
-    """The encoder that `params` names, in evaluation mode on its device.
+    """Loads the encoder that `params` describes, in evaluation mode on its device.
 
     Raises:
-        ParamsError: an unknown model, tag or file; the line names the nearest known ones.
-        InputError: the weights of a known tag could not be fetched.
+        ParamsError: The model, tag or file is unknown; the message suggests known ones.
+        InputError: The weights of a known tag could not be downloaded.
     """
     import open_clip
     import torch
@@ -142,13 +142,13 @@ def load_encoder(params: ClipParams) -> Encoder:
         if device.startswith("cuda"):
             torch.cuda.set_device(device)
         model = model.to(device).eval()
-    except RuntimeError as error:  # open_clip raises it for a failed download, foreign weights and an absent device
+    except RuntimeError as error:  # raised by open_clip for a failed download, other weights or a missing device
         raise InputError(
             f"clip.model {name} with clip.pretrained {params.pretrained} on {device}: {error}"[:400],
-            "weights of that model, within reach", "give clip.pretrained a local .safetensors file, or `untrained`",
+            "accessible weights of that model", "set clip.pretrained to a local .safetensors file, or to `untrained`",
         ) from error  # fmt: skip
     if is_untrained(params):
-        log.warning("clip: %s is UNTRAINED (no clip.pretrained): features tell looks apart, not meanings", name)
+        log.warning("clip: %s is UNTRAINED (no clip.pretrained): features reflect appearance, not meaning", name)
     return Encoder(
         model=model,
         fit=fit_of(open_clip.model.get_model_preprocess_cfg(model)),
@@ -163,7 +163,7 @@ def load_encoder(params: ClipParams) -> Encoder:
 
 
 def placement(params: ClipParams) -> tuple[str, str]:
-    """The device and the precision that `params` come down to here."""
+    """The device and the precision to which `params` resolve on this machine."""
     import torch
 
     device = params.device
@@ -178,18 +178,18 @@ def placement(params: ClipParams) -> tuple[str, str]:
 
 
 def cores() -> int:
-    """The cores of this process: those it may run on, shared with the other processes that torchrun started here."""
-    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, found // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    """Cores available to this process: its CPU affinity divided by the number of local torchrun processes."""
+    num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, num_cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def feature_width(params: ClipParams) -> int:
-    """The length of a feature, from the model's configuration alone: no weights are made or read."""
+    """The length of a feature, from the model's configuration; no weights are created or read."""
     return int(resolve(params)[1]["embed_dim"])
 
 
 def describe(params: ClipParams) -> dict[str, Any]:
-    """What a manifest says of the encoder; a local file of weights by its name and digest, not by its place."""
+    """Description of the encoder for manifests; local weight files are given by name and digest, not by path."""
     untrained = is_untrained(params)
     pretrained = None if untrained else params.pretrained
     if pretrained is not None and Path(pretrained).is_file():

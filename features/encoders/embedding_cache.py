@@ -1,8 +1,8 @@
-"""Features on disk while they are made: finished shards, filed by the digest of the bytes that they are features of.
+"""Caches features on disk in shards, keyed by the digest of the encoded bytes.
 
-Enters: digests, outcomes and vectors. Leaves: `work/features/<digest of what decides a feature>/shard-*.parquet`.
-Trade-off: a feature is found by content, not by item or place, so that a new item, a renamed or a moved photo costs
-nothing and a changed one costs itself; what no item needs any more stays until `work/` is removed.
+Writes `work/features/<digest of everything that determines a feature>/shard-*.parquet`.
+Trade-off: features are looked up by content, not by item or path. New items, renamed and moved photos cost nothing, and
+a changed photo is encoded again; unused features stay until `work/` is removed.
 """
 
 import logging
@@ -27,20 +27,20 @@ READERS = 4  # shards read at once
 
 
 class Shards:
-    """The finished shards of one folder; several processes may add to it at once.
+    """The finished shards of one folder; several processes may add shards concurrently.
 
     Args:
-        folder: made where it is absent.
-        width: D of the vectors.
+        folder: Shard folder; created if it does not exist.
+        width: D, the length of a vector.
     """
 
     def __init__(self, folder: Path, width: int) -> None:
         self.folder, self.width = folder, width
         folder.mkdir(parents=True, exist_ok=True)
-        self._digests: dict[str, list[str]] = {}  # file name: what it holds
+        self._digests: dict[str, list[str]] = {}  # file name to its digests
 
     def known(self) -> set[str]:
-        """The digests of all finished shards; only files that are new since the last call are read."""
+        """Digests in all finished shards; reads only files added since the last call."""
         for path in sorted(self.folder.glob("shard-*.parquet")):
             if path.name not in self._digests:
                 digests = self._read(path, ["digest"])
@@ -49,11 +49,11 @@ class Shards:
         return {digest for digests in self._digests.values() for digest in digests}
 
     def add(self, outcomes: Sequence[Outcome], vectors: np.ndarray) -> Path:
-        """Writes one shard whole: after this call, not even a power cut loses it.
+        """Writes one shard atomically and syncs it to disk.
 
         Args:
-            outcomes: of the photos.
-            vectors: (N, D) float32 in the same order; rows of rejects are not looked at.
+            outcomes: One per photo or title.
+            vectors: (N, D) float32 in the same order; rows of rejects are ignored when read.
         """
         digests = [outcome.digest for outcome in outcomes]
         name = f"shard-{sha256(' '.join(digests).encode()).hexdigest()[:20]}.parquet"
@@ -84,14 +84,14 @@ class Shards:
         return path
 
     def find(self, digests: Iterable[str]) -> Found:
-        """The rows of `digests`, all of which are known.
+        """Outcomes and features of `digests`, all of which must be known.
 
         Raises:
-            TableError: one is not there, or its shard broke since it was written.
+            TableError: A digest is missing, or its shard is corrupt.
         """
         wanted = set(digests)
         rows: dict[str, int] = {}
-        parts: list[tuple[str, int, list[int]]] = []  # file, place of its first row, rows to take
+        parts: list[tuple[str, int, list[int]]] = []  # file, index of its first row, rows to copy
         for name, held in sorted(self._digests.items()):
             chosen = [i for i, digest in enumerate(held) if digest in wanted and digest not in rows]
             if chosen:
@@ -105,31 +105,31 @@ class Shards:
         if lost:
             raise TableError(
                 f"{lost} features that {self.folder} no longer holds", "its finished shards",
-                "start the stage again: it makes what is missing",
+                "run the stage again: it encodes what is missing",
             )  # fmt: skip
         return Found(rows=rows, outcomes=[one for outcomes in taken for one in outcomes or ()], vectors=vectors)
 
     def _take(self, vectors: np.ndarray, name: str, start: int, chosen: list[int]) -> list[Outcome] | None:
-        """Puts some of a shard's rows into `vectors` from `start` on; returns their outcomes, None if it is broken."""
+        """Copies rows of a shard into `vectors` at `start`; returns their outcomes, or None if the shard is corrupt."""
         table = self._read(self.folder / name, None)
         if table is None:
             return None
         column = table["vector"].combine_chunks()
-        if pa.types.is_fixed_size_list(column.type):  # shards of earlier versions: the same numbers, slower to read
+        if pa.types.is_fixed_size_list(column.type):  # shards of earlier versions: same values, slower to read
             numbers = column.flatten().to_numpy().reshape(-1, self.width)
         else:
             numbers = np.frombuffer(column.buffers()[1], "<f4").reshape(-1, self.width)
         vectors[start : start + len(chosen)] = numbers if len(chosen) == len(numbers) else numbers[chosen]
         columns = [table[name].to_pylist() for name in ("digest", "kind", "treatment", "reason", "detail")]
-        told = list(zip(*columns, strict=True))
-        return [_outcome(*told[i]) for i in chosen]
+        rows = list(zip(*columns, strict=True))
+        return [_outcome(*rows[i]) for i in chosen]
 
     def _read(self, path: Path, columns: list[str] | None) -> pa.Table | None:
-        """A shard's columns; a broken shard is put aside and told of, so that its photos are encoded again."""
+        """A shard's columns; a corrupt shard is renamed with a warning, so that its photos are encoded again."""
         try:
             return pq.read_table(path, columns=columns, page_checksum_verification=True, partitioning=None)
         except (OSError, pa.ArrowException) as error:
-            log.warning("%s is broken (%s) and is made again", path, str(error).splitlines()[0][:120])
+            log.warning("%s is corrupt (%s); its photos are encoded again", path, str(error).splitlines()[0][:120])
             with suppress(FileNotFoundError):
                 path.rename(path.with_suffix(".broken"))
             self._digests.pop(path.name, None)

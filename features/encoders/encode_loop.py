@@ -1,8 +1,8 @@
-"""The loop that fills the shards: what is not filed yet is encoded, in full batches, and filed shard by shard.
+"""Encodes photos and titles that are not cached yet, in full batches, and writes them to the cache shard by shard.
 
-Enters: photos or titles by digest, the encoder, the shards. Leaves: finished shards, and how the time was spent.
-Trade-off: beside a GPU the result of a batch is fetched only after the next one is queued, so that the GPU never waits
-for Python; the price is one batch more that a kill undoes.
+Reads photos or titles by digest. Writes finished shards and returns throughput.
+Trade-off: on a GPU, the result of a batch is fetched after the next batch is queued, so the GPU does not wait for
+Python; a killed process loses one more batch.
 """
 
 import logging
@@ -29,8 +29,8 @@ _CODE = ("encoders/clip.py", "encoders/registry.py", "vision/image_decoding.py",
 _LIBRARIES = ("torch", "torchvision", "open-clip-torch", "pillow")
 
 
-def filed_under(clip: ClipParams, **more: object) -> str:
-    """A digest of all that decides a feature: encoder, weights, precision, this code, the libraries and `more`."""
+def cache_key(clip: ClipParams, **more: object) -> str:
+    """Digest of everything that determines a feature: encoder, weights, precision, code, libraries and `more`."""
     here = Path(__file__).parents[1]
     return digest({
         "encoder": describe(clip) | {"quick_gelu": clip.quick_gelu, "config": resolve(clip)[1]},
@@ -41,8 +41,8 @@ def filed_under(clip: ClipParams, **more: object) -> str:
 
 
 @dataclass(kw_only=True)
-class Filing:
-    """Collects what is encoded and files it `per_shard` at a time."""
+class CacheWriter:
+    """Collects encoded rows and writes a shard to the cache for every `per_shard` of them."""
 
     shards: Shards
     per_shard: int
@@ -50,14 +50,14 @@ class Filing:
     vectors: list[np.ndarray] = field(default_factory=list)
 
     def add(self, outcomes: Sequence[Outcome], vectors: np.ndarray) -> None:
-        """Takes a batch; its idle rows are left out."""
+        """Adds a batch, without its padding rows."""
         self.outcomes += outcomes
         self.vectors.append(vectors[: len(outcomes)])
         if len(self.outcomes) >= self.per_shard:
             self.close()
 
     def close(self) -> None:
-        """Files the rest."""
+        """Writes the remaining rows."""
         if self.outcomes:
             self.shards.add(self.outcomes, np.concatenate(self.vectors))
         self.outcomes, self.vectors = [], []
@@ -65,7 +65,7 @@ class Filing:
 
 @dataclass(frozen=True, kw_only=True)
 class Speed:
-    """How fast photos became features: `waited_seconds` is the time in which the encoder had no pixels."""
+    """Throughput of photo encoding; `waited_seconds` is the time that the encoder waited for pixels."""
 
     photos: int
     seconds: float
@@ -74,22 +74,22 @@ class Speed:
     def __str__(self) -> str:
         share = self.waited_seconds / max(self.seconds, 1e-9)
         return (
-            f"{self.photos:,} photos in {self.seconds:.1f} s, {self.photos / max(self.seconds, 1e-9):.1f} a second; "
+            f"{self.photos:,} photos in {self.seconds:.1f} s, {self.photos / max(self.seconds, 1e-9):.1f} per second; "
             f"the encoder waited for decoding {share:.0%} of the time"
         )
 
 
 def encode_photos(
-    jobs: Iterable[Job], encoder: Encoder, filing: Filing, feeder: Feeder, at_most: Callable[[], int]
+    jobs: Iterable[Job], encoder: Encoder, writer: CacheWriter, feeder: Feeder, at_most: Callable[[], int]
 ) -> Speed:
-    """Encodes and files the photos of `jobs`, with a bar that tells images a second and the time left.
+    """Encodes the photos of `jobs` and writes them to the cache, with a progress bar.
 
     Args:
-        jobs: may still be read while the first ones are encoded.
-        encoder: of the photos.
-        filing: takes what is encoded.
-        feeder: decodes.
-        at_most: how many jobs there will be, by what is known so far.
+        jobs: Photos to encode; consumed lazily.
+        encoder: Image encoder.
+        writer: Receives the features.
+        feeder: Decodes photos into batches.
+        at_most: Returns the current upper bound on the number of jobs.
     """
     from tqdm import tqdm
 
@@ -102,20 +102,20 @@ def encode_photos(
         for batch in batches:
             result = encoder.start(batch.pixels)
             if pending:
-                filing.add(pending[0], pending[1]())
+                writer.add(pending[0], pending[1]())
             pending = (batch.outcomes, result)
             photos += len(batch.outcomes)
             bar.total = at_most()
             bar.update(len(batch.outcomes))
     if pending:
-        filing.add(pending[0], pending[1]())
-    filing.close()
+        writer.add(pending[0], pending[1]())
+    writer.close()
     seconds = time.monotonic() - began
     return Speed(photos=photos, seconds=seconds, waited_seconds=feeder.waited_seconds - waited)
 
 
-def encode_titles(titles: Mapping[str, str], encoder: Encoder, filing: Filing, batch_size: int) -> None:
-    """Encodes and files titles, given by digest; a short batch is filled up, as for photos."""
+def encode_titles(titles: Mapping[str, str], encoder: Encoder, writer: CacheWriter, batch_size: int) -> None:
+    """Encodes titles, given by digest, and writes them to the cache; the last batch is padded, as for photos."""
     from tqdm import tqdm
 
     digests = list(titles)
@@ -123,6 +123,6 @@ def encode_titles(titles: Mapping[str, str], encoder: Encoder, filing: Filing, b
         for start in range(0, len(digests), batch_size):
             chosen = digests[start : start + batch_size]
             filled = [*(titles[one] for one in chosen), *([""] * (batch_size - len(chosen)))]
-            filing.add([Outcome(digest=one) for one in chosen], encoder.encode_texts(filled))
+            writer.add([Outcome(digest=one) for one in chosen], encoder.encode_texts(filled))
             bar.update(len(chosen))
-    filing.close()
+    writer.close()

@@ -1,8 +1,8 @@
-"""How several processes share the work: each photo or title belongs to one of them by its digest.
+"""Partitions photos and titles among processes by digest.
 
-Enters: the environment that torchrun sets (RANK, WORLD_SIZE). Leaves: a `Share`.
-Trade-off: no process talks to another, on one machine or many: they meet in the shard folder alone, so that a share
-does not depend on who started first. The price is that nobody takes over the rest of a slow one.
+Reads the environment that torchrun sets (RANK, WORLD_SIZE). Returns a `Share`.
+Trade-off: processes do not communicate; they meet in the shard folder, on one machine or several. A share does not
+depend on start order, but no process takes over the rest of a slow one.
 """
 
 import os
@@ -15,7 +15,7 @@ from features.errors import InputError, ParamsError
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """Which of `world` processes this one is; the one of rank 0 writes the tables."""
+    """Rank of this process among `world` processes; rank 0 writes the tables."""
 
     rank: int = 0
     world: int = 1
@@ -25,34 +25,34 @@ class Share:
             raise ParamsError(f"RANK={self.rank} of WORLD_SIZE={self.world}", "0 <= rank < world", "start by torchrun")
 
     def has(self, digest: str) -> bool:
-        """Whether the photo or title of this digest (hexadecimal) is this process's to encode."""
+        """Whether this process encodes the photo or title with this hexadecimal digest."""
         return int(digest[:12], 16) % self.world == self.rank
 
     @property
     def merges(self) -> bool:
-        """Whether this process puts the tables together."""
+        """Whether this process merges the results and writes the tables."""
         return self.rank == 0
 
 
 def share() -> Share:
-    """The share of this process; all of the work unless torchrun (or whoever sets its variables) says otherwise."""
+    """The share of this process, from torchrun's environment variables; all of the work if they are not set."""
     return Share(rank=int(os.environ.get("RANK", "0")), world=int(os.environ.get("WORLD_SIZE", "1")))
 
 
 def wait_until_none(
     missing: Callable[[], int], *, world: int, patience_seconds: float, pause_seconds: float = 0.5
 ) -> None:
-    """Waits for the other processes.
+    """Waits until the other processes have encoded their share.
 
     Args:
-        missing: how many photos or titles are not encoded yet.
-        world: how many processes there are; one alone has nobody to wait for.
-        patience_seconds: how long that number may stay the same.
-        pause_seconds: between two looks.
+        missing: Returns the number of photos or titles not encoded yet.
+        world: Number of processes; a single process does not wait.
+        patience_seconds: Maximum number of seconds without progress.
+        pause_seconds: Seconds between two checks.
 
     Raises:
-        InputError: it stayed the same for so long.
-        RuntimeError: some are missing though nobody else could encode them.
+        InputError: There was no progress for `patience_seconds`.
+        RuntimeError: Some are missing although this is the only process.
     """
     left, since = missing(), time.monotonic()
     if left and world == 1:
@@ -64,7 +64,7 @@ def wait_until_none(
             left, since = now, time.monotonic()
         elif time.monotonic() - since > patience_seconds:
             raise InputError(
-                f"{left} that another process should have encoded, none new for {patience_seconds:.0f} s",
-                "all processes at work on the same photos and parameters",
-                "see what became of the others; starting again loses nothing",
+                f"{left} photos or titles not encoded by other processes, no progress for {patience_seconds:.0f} s",
+                "all processes running on the same photos and parameters",
+                "check the other processes; a restart keeps what is encoded",
             )

@@ -1,8 +1,8 @@
-"""Which encoder a name means: aliases, the project's own small models, weights tags and local weight files.
+"""Resolves encoder names: aliases, built-in small models, weights tags and local weight files.
 
-Enters: the section `clip`. Leaves: an open_clip name, its configuration and what must be loaded into it.
-Trade-off: an encoder of a published architecture without weights must be asked for by the word `untrained`; a tag that
-was merely forgotten is an error, because its features would look like features and mean nothing.
+Reads the section `clip`. Returns an open_clip name, its configuration and the weights to load.
+Trade-off: a published architecture runs without weights only if `untrained` is requested; a forgotten tag is an error,
+because its features would look valid and be meaningless.
 """
 
 from pathlib import Path
@@ -21,7 +21,7 @@ def resolve(params: ClipParams) -> tuple[str, dict[str, Any]]:
     """The open_clip name and configuration of `params.model`.
 
     Raises:
-        ParamsError: unknown; the line names the nearest known ones.
+        ParamsError: The model is unknown; the message suggests known ones.
     """
     import open_clip
 
@@ -39,17 +39,17 @@ def resolve(params: ClipParams) -> tuple[str, dict[str, Any]]:
     from_hub = text.get("hf_model_name") or text.get("hf_tokenizer_name") or "siglip" in name.lower()
     if from_hub and params.pretrained in {None, UNTRAINED}:
         raise ParamsError(
-            f"clip.model = {name} without clip.pretrained", "a model whose tokenizer open_clip brings along",
-            "name a tag (its tokenizer comes from a hub too), or choose a model such as ViT-B-32",
+            f"clip.model = {name} without clip.pretrained", "a model whose tokenizer is part of open_clip",
+            "set a tag (its tokenizer comes from a hub too), or choose a model such as ViT-B-32",
         )  # fmt: skip
     return name, config
 
 
 def weights(params: ClipParams, name: str) -> tuple[str | None, bool]:
-    """What open_clip must load (None: nothing), and whether it must force QuickGELU, as OpenAI's weights need it.
+    """The weights that open_clip loads (None: nothing), and whether to force QuickGELU, as OpenAI's weights need.
 
     Raises:
-        ParamsError: a tag that the model does not have, or none where it has some; the line names the nearest ones.
+        ParamsError: The model lacks the tag, or no tag is given for a model that has some; the message suggests tags.
     """
     import open_clip
 
@@ -58,7 +58,7 @@ def weights(params: ClipParams, name: str) -> tuple[str | None, bool]:
         if params.pretrained is None and tags:
             raise ParamsError(
                 f"clip.model = {name} without clip.pretrained", f"a tag of it, {nearest('', tags)}",
-                f"name one, give a .safetensors file, or write {UNTRAINED} to draw the weights from clip.seed",
+                f"set a tag, a .safetensors file, or {UNTRAINED} to draw the weights from clip.seed",
             )  # fmt: skip
         return None, bool(params.quick_gelu)
     asked = str(params.pretrained)
@@ -70,12 +70,12 @@ def weights(params: ClipParams, name: str) -> tuple[str | None, bool]:
         return str(path), bool(params.quick_gelu)
     raise ParamsError(
         f"clip.pretrained = {asked!r}",
-        f"{UNTRAINED}, a .safetensors file that is there, or a tag of {name}: "
+        f"{UNTRAINED}, an existing .safetensors file, or a tag of {name}: "
         f"{nearest(asked, tags) if tags else 'it has none'}",
         "choose one of them",
     )
 
 
 def is_untrained(params: ClipParams) -> bool:
-    """Whether the encoder's weights are drawn, not read."""
+    """Whether the encoder's weights are drawn at random instead of loaded."""
     return params.pretrained in {None, UNTRAINED}

@@ -1,8 +1,7 @@
-"""Codes for items: residual k-means over content, and clusters of clusters over co-purchases.
+"""Item codes: residual k-means on content features, recursive spectral clustering of co-purchases.
 
-Enters: feature rows by item, and who bought what in the train split. Leaves: one tuple of small integers an item.
-Trade-off: plain NumPy in float64 with named seeds, which is exact and repeatable; a catalogue of 100,000 items and 256
-centres takes minutes, not seconds.
+Reads feature rows per item and the purchases of the train split. Returns a tuple of small integers per item.
+Trade-off: plain NumPy in float64 with named seeds, which is repeatable; 100,000 items with 256 centres take minutes.
 """
 
 from collections import defaultdict
@@ -18,18 +17,18 @@ if TYPE_CHECKING:
     import scipy.sparse as sp
 
 _ROWS_AT_ONCE = 8192
-_DENSE = 1000  # items up to which all singular vectors are computed: Lanczos steps can miss one of several equal values
+_DENSE = 1000  # maximum items for a full SVD: Lanczos iteration may miss one of several equal singular values
 
 
 def kmeans(rows: np.ndarray, num_clusters: int, seed: int, *names: object, iterations: int = 50) -> np.ndarray:
-    """Cluster numbers (N,) of Lloyd's k-means with k-means++ starts (Arthur and Vassilvitskii, 2007).
+    """Cluster labels (N,) of Lloyd's k-means with k-means++ initialisation (Arthur and Vassilvitskii, 2007).
 
     Args:
-        rows: float64 points (N, D).
-        num_clusters: K; with K >= the number of distinct rows every distinct row is its own cluster.
-        seed: the run's seed.
-        names: what this clustering is for; they name the random stream.
-        iterations: at most so many rounds; fewer when no row changes its cluster.
+        rows: Float64 points (N, D).
+        num_clusters: K; if K is at least the number of distinct rows, each distinct row is its own cluster.
+        seed: The run's seed.
+        names: Name of the random stream.
+        iterations: Maximum number of iterations; stops early if no label changes.
 
     Example:
         >>> kmeans(np.array([[0.0], [0.1], [9.0]]), 2, 0, "doctest").tolist() in ([0, 0, 1], [1, 1, 0])
@@ -40,22 +39,22 @@ def kmeans(rows: np.ndarray, num_clusters: int, seed: int, *names: object, itera
     centres = _start(rows, num_clusters, rng(seed, "kmeans", *names))
     labels = np.full(len(rows), -1)
     for _ in range(iterations):
-        found, distances = _nearest(rows, centres)
-        if np.array_equal(found, labels):
+        nearest, distances = _nearest(rows, centres)
+        if np.array_equal(nearest, labels):
             break
-        labels = found
+        labels = nearest
         ones = (np.ones(len(rows)), (labels, np.arange(len(rows))))
         sums = sp.csr_matrix(ones, shape=(len(centres), len(rows))) @ rows
         counts = np.bincount(labels, minlength=len(centres))
         centres = np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], centres)
         empty = np.flatnonzero(counts == 0)
         farthest = np.argsort(-distances, kind="stable")[: len(empty)]
-        centres[empty[: len(farthest)]] = rows[farthest]  # a centre that lost all its rows starts again
+        centres[empty[: len(farthest)]] = rows[farthest]  # an empty cluster restarts at a distant row
     return labels
 
 
 def _start(rows: np.ndarray, num_clusters: int, generator: np.random.Generator) -> np.ndarray:
-    """Greedy k-means++: of a few candidates drawn for each centre, the one that lowers the distances most."""
+    """Greedy k-means++: samples a few candidates per centre and keeps the one that reduces the distances most."""
     chosen = [int(generator.integers(len(rows)))]
     distances = _squared(rows, rows[chosen])[:, 0]
     num_candidates = 2 + int(np.log(num_clusters))
@@ -72,7 +71,7 @@ def _start(rows: np.ndarray, num_clusters: int, generator: np.random.Generator) 
 
 
 def _nearest(rows: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The nearest centre of each row, and the squared distance to it; ties go to the lower number."""
+    """The nearest centre of each row and its squared distance; ties go to the lower index."""
     labels, distances = np.zeros(len(rows), np.int64), np.zeros(len(rows))
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         chunk = rows[start : start + _ROWS_AT_ONCE]
@@ -85,12 +84,12 @@ def _nearest(rows: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 def _squared(rows: np.ndarray, centres: np.ndarray) -> np.ndarray:
     """Squared distances (N, K) of rows (N, D) to centres (K, D); never negative."""
-    found = (rows**2).sum(axis=1)[:, None] - 2 * (rows @ centres.T) + (centres**2).sum(axis=1)
-    return np.asarray(np.where(found < 1e-12, 0.0, found))
+    distances = (rows**2).sum(axis=1)[:, None] - 2 * (rows @ centres.T) + (centres**2).sum(axis=1)
+    return np.asarray(np.where(distances < 1e-12, 0.0, distances))
 
 
 def residual_codes(rows: np.ndarray, levels: int, codebook_size: int, seed: int, iterations: int = 50) -> np.ndarray:
-    """Codes (N, levels): each level clusters what the levels before left unexplained (residual quantisation).
+    """Codes (N, levels) by residual quantisation: each level clusters the residuals of the previous level.
 
     Source: residual quantisation as in RQ-VAE item codes (Rajput et al., 2023), with k-means in place of a network.
     """
@@ -105,10 +104,10 @@ def residual_codes(rows: np.ndarray, levels: int, codebook_size: int, seed: int,
 
 
 def with_collisions_resolved(codes: np.ndarray) -> tuple[np.ndarray, int]:
-    """`codes` (N, L) with one more column that numbers the rows of equal codes 0, 1, ... in row order.
+    """Appends a column to `codes` (N, L) that numbers rows with equal codes 0, 1, ... in row order.
 
     Returns:
-        The unique codes (N, L + 1), and how many rows share their first L codes with an earlier one.
+        The unique codes (N, L + 1), and the number of rows that share their first L codes with an earlier row.
 
     Example:
         >>> with_collisions_resolved(np.array([[3, 1], [3, 1], [0, 2]]))[0].tolist()
@@ -127,8 +126,8 @@ def hierarchical_codes(
 ) -> np.ndarray:
     """Codes (N, levels) by recursive spectral clustering of a symmetric item-item `affinity` (N, N).
 
-    Every cluster of more than `codebook_size` items is split again among themselves, down to `levels`; a smaller one
-    numbers its items. Source: collaborative indexing of Hua et al. (2023), section 4.
+    Clusters of more than `codebook_size` items are split again, down to `levels`; smaller ones number their items.
+    Source: collaborative indexing of Hua et al. (2023), section 4.
     """
     codes = np.zeros((affinity.shape[0], levels), np.int64)
     todo = [(np.arange(affinity.shape[0]), 0)]
@@ -140,20 +139,20 @@ def hierarchical_codes(
             codes[members, level] = np.arange(len(members))
             continue
         inner = affinity[members][:, members]
-        place = spectral_rows(inner, min(codebook_size, len(members) - 2), seed, level, int(members[0]))
+        embedded = spectral_rows(inner, min(codebook_size, len(members) - 2), seed, level, int(members[0]))
         name = ("hierarchical", level, int(members[0]))
-        labels = kmeans(place, codebook_size, seed, *name, iterations=iterations)
+        labels = kmeans(embedded, codebook_size, seed, *name, iterations=iterations)
         codes[members, level] = labels
         todo += [(members[labels == label], level + 1) for label in np.unique(labels)]
     return codes
 
 
 def co_purchases(users: np.ndarray, items: np.ndarray, num_items: int) -> "sp.csr_matrix":
-    """How many users bought both items (I, I), symmetric, with an empty diagonal.
+    """Number of users who bought both items (I, I), symmetric, with a zero diagonal.
 
     Args:
-        users: user of each interaction (N,), of the train split alone.
-        items: row of the item of each interaction (N,), from 0 to `num_items` - 1.
+        users: User of each interaction (N,), train split only.
+        items: Item row of each interaction (N,), 0 to `num_items` - 1.
         num_items: I, the size of the catalogue.
 
     Example:
@@ -164,7 +163,7 @@ def co_purchases(users: np.ndarray, items: np.ndarray, num_items: int) -> "sp.cs
     _, rows = np.unique(users, return_inverse=True)
     shape = (int(rows.max(initial=-1)) + 1, num_items)
     bought = sp.csr_matrix((np.ones(len(items)), (rows, items)), shape=shape)
-    bought.data[:] = 1.0  # a repeated purchase counts once
+    bought.data[:] = 1.0  # repeated purchases count once
     counts = bought.T @ bought
     together = sp.csr_matrix(counts - sp.diags_array(counts.diagonal()))
     together.eliminate_zeros()
@@ -172,9 +171,9 @@ def co_purchases(users: np.ndarray, items: np.ndarray, num_items: int) -> "sp.cs
 
 
 def spectral_rows(affinity: "sp.csr_matrix", width: int, seed: int, *names: object) -> np.ndarray:
-    """Rows (N, width): the leading singular vectors of the normalised affinity, each row of length 1.
+    """Rows (N, width): the leading singular vectors of the normalised affinity, each row scaled to length 1.
 
-    An item without neighbours gets a row of zeros.
+    An item without neighbours gets a zero row.
 
     Source: normalised spectral clustering (Ng, Jordan and Weiss, 2001); signs are fixed by the largest entry.
     """
@@ -202,9 +201,9 @@ def spectral_rows(affinity: "sp.csr_matrix", width: int, seed: int, *names: obje
 
 
 def blocks(parts: Sequence[tuple[np.ndarray, float]]) -> np.ndarray:
-    """Feature rows side by side, each block centred on the items that have it, with mean squared length `weight`.
+    """Concatenates feature blocks, each centred on the items that have it and scaled to mean squared length `weight`.
 
-    A row of zeros in a block (no photo, no title, never bought) is put on the block's mean: it says nothing.
+    Zero rows of a block (no photo, no title, never bought) are placed at the block's mean, so they are neutral.
 
     Args:
         parts: (rows (N, D_k), weight) of each block.

@@ -1,8 +1,8 @@
-"""Codes that stay when items are added: known items keep theirs, a new one is put beside those it is most like.
+"""Extends item codes to new items: known items keep their codes, new ones join their most similar item.
 
-Enters: codes clustered afresh over all items, and the codes of an earlier run. Leaves: codes for all items.
-Trade-off: likeness is read off the fresh codes (how many of the first ones are shared), so that it works for every way
-of clustering and needs no features; after many additions the old codes fit worse than fresh ones would.
+Reads codes clustered over all items and the codes of an earlier run. Returns codes for all items.
+Trade-off: similarity is the length of the shared prefix of the new codes, so it works for every clustering and needs no
+features. After many additions the old codes fit worse than newly clustered ones.
 """
 
 from collections import defaultdict
@@ -13,18 +13,18 @@ import numpy as np
 from features.errors import TableError
 
 
-def beside(fresh: np.ndarray, previous: Sequence[Sequence[int]]) -> tuple[np.ndarray, int]:
-    """Codes (N, L + 1): those of `previous` for the first items, and for each later one those of its nearest.
+def extend_codes(fresh: np.ndarray, previous: Sequence[Sequence[int]]) -> tuple[np.ndarray, int]:
+    """Codes (N, L + 1): the first items keep those of `previous`; each later item takes those of its nearest item.
 
     Args:
-        fresh: (N, L) codes of all items, in the order of their numbers.
-        previous: codes of L + 1 parts of items 1 to P; P is at most N.
+        fresh: (N, L) codes of all items, ordered by item id.
+        previous: Codes of L + 1 parts of items 1 to P, with P at most N.
 
     Returns:
-        The unique codes, and how many rows share their first L parts with an earlier one.
+        The unique codes, and the number of rows that share their first L parts with an earlier row.
 
     Raises:
-        TableError: more items are known than there are, or their codes have another length.
+        TableError: `previous` has more items than `fresh`, or codes of another length.
 
     Example:
         Known items with fresh codes [0, 0] and [1, 0] and previous codes [5, 5, 0] and [7, 2, 0]; a new item with
@@ -38,7 +38,7 @@ def beside(fresh: np.ndarray, previous: Sequence[Sequence[int]]) -> tuple[np.nda
             f"at most as many, of {levels + 1} parts",
             "set identifiers.previous to null, or sequences.previous_items to the same run",
         )
-    nearest: dict[tuple[int, ...], int] = {}  # of each beginning of a fresh code, the first known item with it
+    nearest: dict[tuple[int, ...], int] = {}  # prefix of a fresh code to the first known item with it
     for row, code in enumerate(map(tuple, fresh[:known].tolist())):
         for length in range(levels + 1):
             nearest.setdefault(code[:length], row)
@@ -52,5 +52,5 @@ def beside(fresh: np.ndarray, previous: Sequence[Sequence[int]]) -> tuple[np.nda
         stem = code if like is None else tuple(previous[like][:-1])
         codes.append([*stem, last[stem]])
         last[stem] += 1
-    found = np.array(codes, np.int64).reshape(len(fresh), levels + 1)
-    return found, len(found) - len(np.unique(found[:, :levels], axis=0))
+    extended = np.array(codes, np.int64).reshape(len(fresh), levels + 1)
+    return extended, len(extended) - len(np.unique(extended[:, :levels], axis=0))

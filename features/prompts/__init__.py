@@ -1,1 +1,1 @@
-"""The prompt templates and their rendering."""
+"""Prompt templates and their rendering."""

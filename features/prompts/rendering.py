@@ -1,7 +1,7 @@
-"""Slots to text: pure functions that turn items, names and ratings into what a prompt says.
+"""Renders prompts: pure functions from items, names and ratings to text.
 
-Enters: a `Prompt` and slot values as text. Leaves: source and target text, and the order of photos in the source.
-Trade-off: values are substituted as they are, so text from a dump must pass `plain` once before it becomes a slot.
+Reads a `Prompt` and slot values. Returns source and target text, and the order of photos in the source.
+Trade-off: values are substituted verbatim, so text from a dump must pass through `plain` before it fills a slot.
 """
 
 import re
@@ -46,7 +46,7 @@ def item_with_photo(identifier: str, photo_text: str) -> str:
 
 
 def plain(text: str) -> str:
-    """`text` of a dump made safe for a slot: blanks collapsed, and nothing that a tokenizer takes for a special token.
+    """Makes text of a dump safe for a slot: collapses white space and removes the brackets of special tokens.
 
     Example:
         >>> plain("great  <item_3>   </s>")
@@ -56,16 +56,16 @@ def plain(text: str) -> str:
 
 
 def stars(rating: float) -> str:
-    """The whole star number: of 4.0, '4'."""
+    """The rating as a whole number, such as '4' for 4.0."""
     return str(int(rating))
 
 
 def jittered_stars(rating: float, normal: float) -> str:
-    """The star number moved by a standard-normal draw, as in training targets.
+    """The rating with Gaussian jitter, as in training targets.
 
     Args:
-        rating: stars, 1 to 5.
-        normal: a draw from the standard normal distribution.
+        rating: Stars, 1 to 5.
+        normal: A draw from the standard normal distribution.
 
     Example:
         >>> jittered_stars(5.0, 0.4)
@@ -76,15 +76,15 @@ def jittered_stars(rating: float, normal: float) -> str:
 
 
 def render_source(prompt: Prompt, slots: Mapping[str, str], variant: str = "published") -> str:
-    """What the encoder reads.
+    """Renders the encoder input.
 
     Args:
-        prompt: the template.
-        slots: slot name -> text; more slots than the template has are fine.
+        prompt: The template.
+        slots: Slot name to text; extra slots are ignored.
         variant: published, or history for a direct prompt that also shows the history.
 
     Raises:
-        KeyError: a slot of the template has no value (an error of the caller).
+        KeyError: A slot of the template has no value.
 
     Example:
         A-1 of this project with user_id "42" and history "5 <extra_id_0> , 17 <extra_id_0>" gives
@@ -94,17 +94,17 @@ def render_source(prompt: Prompt, slots: Mapping[str, str], variant: str = "publ
 
 
 def render_target(prompt: Prompt, slots: Mapping[str, str]) -> str:
-    """What the decoder must write; `slots["rating"]` may differ from the source's (see `jittered_stars`)."""
+    """Renders the decoder target; `slots["rating"]` may differ from the source's (see `jittered_stars`)."""
     return prompt.target.format_map(slots)
 
 
 def image_items(prompt: Prompt, variant: str, by_slot: Mapping[str, Items]) -> Items:
-    """The items whose photos stand in the source, in text order, once a photo.
+    """The items whose photos appear in the source, in text order, one per photo.
 
     Args:
-        prompt: the template.
+        prompt: The template.
         variant: published or history.
-        by_slot: the item ids of the slots `history`, `candidates` and `photo`.
+        by_slot: Item ids of the slots `history`, `candidates` and `photo`.
     """
     slots = prompt.image_slots[variant]
     return by_slot[slots[0]] if len(slots) == 1 else [item for slot in slots for item in by_slot[slot]]

@@ -1,8 +1,8 @@
-"""The prompt templates: a YAML file of 29 prompts in, checked `Prompt` values out.
+"""Loads and validates the 29 prompt templates of a YAML file.
 
-Enters: `features/prompts/prompts.yaml` (this project's words) or any file of the same keys.
-Leaves: prompts in file order.
-Trade-off: slots are a closed set filled by plain substitution: a template can neither compute nor reach into objects.
+Reads `features/prompts/prompts.yaml` (this project's wording) or any file with the same keys.
+Returns `Prompt` values in file order.
+Trade-off: slots are a closed set, filled by plain substitution; a template cannot compute or access attributes.
 """
 
 import difflib
@@ -71,7 +71,7 @@ class Prompt:
 
     @property
     def given(self) -> tuple[str, ...]:
-        """What the source gives away of the review that the target is from, such as ("feature", "rating"); sorted."""
+        """Review slots that the source reveals about its target, such as ("feature", "rating"); sorted."""
         return tuple(sorted(REVIEW_SLOTS & set(slots_of(self.source, self.id))))
 
     def template(self, variant: str) -> str:
@@ -91,13 +91,14 @@ class Prompt:
 
 
 def load_templates(path: Path | None = None) -> tuple[Prompt, ...]:
-    """The 29 prompts of a YAML file, checked, in file order.
+    """Loads and validates the 29 prompts of a YAML file, in file order.
 
     Args:
-        path: the file; None for this project's own `features/prompts/prompts.yaml`.
+        path: YAML file; None for `features/prompts/prompts.yaml`.
 
     Raises:
-        ParamsError: absent file, unknown key or slot, repeated id, wrong family counts; the message names the prompt.
+        ParamsError: The file is missing, a key or slot is unknown, an id is duplicated, or a family has the wrong
+            number of prompts; the message names the prompt.
 
     Example:
         >>> load_templates()[0].target
@@ -106,7 +107,7 @@ def load_templates(path: Path | None = None) -> tuple[Prompt, ...]:
     path = OWN_TEMPLATES if path is None else path
     entries = load_yaml(path).get("prompts")
     if not isinstance(entries, list):
-        raise ParamsError(f"{path} without a list `prompts`", "29 prompts below the key prompts", "mend the file")
+        raise ParamsError(f"{path} without a list `prompts`", "29 prompts under the key prompts", "fix the file")
     prompts = tuple(_prompt(entry, f"{path}, prompt {number}") for number, entry in enumerate(entries, start=1))
     _check_ids(prompts, path)
     return prompts
@@ -116,17 +117,17 @@ def slots_of(template: str, where: str) -> tuple[str, ...]:
     """The slots of a template in text order.
 
     Raises:
-        ParamsError: an unknown slot, a conversion or format such as {rating:.1f}, or a single brace.
+        ParamsError: A slot is unknown, has a conversion or format such as {rating:.1f}, or a brace is unpaired.
 
     Example:
         >>> slots_of("user_{user_id} : {history}", "A-1 source")
         ('user_id', 'history')
     """
-    found = []
+    slots = []
     try:
         parsed = list(Formatter().parse(template))
     except ValueError as error:
-        raise ParamsError(f"{where} = {template!r} ({error})", "braces in pairs", "mend the template") from error
+        raise ParamsError(f"{where} = {template!r} ({error})", "braces in pairs", "fix the template") from error
     for _, name, form, conversion in parsed:
         if name is None:
             continue
@@ -134,13 +135,13 @@ def slots_of(template: str, where: str) -> tuple[str, ...]:
             raise ParamsError(f"slot {{{name}}} in {where}", nearest(name, list(SLOTS)), "rename or remove the slot")
         if form or conversion:
             raise ParamsError(f"slot {{{name}}} with a format in {where}", f"{{{name}}}", "remove the format")
-        found.append(name)
-    return tuple(found)
+        slots.append(name)
+    return tuple(slots)
 
 
 def _prompt(entry: Any, where: str) -> Prompt:
     if not isinstance(entry, Mapping):
-        raise ParamsError(f"{where} that is {type(entry).__name__}", f"a mapping of {', '.join(_REQUIRED)}", "mend it")
+        raise ParamsError(f"{where} that is {type(entry).__name__}", f"a mapping of {', '.join(_REQUIRED)}", "fix it")
     where = f"{where} ({entry['id']})" if "id" in entry else where
     for key in entry:
         if key not in _REQUIRED and key != "source_history":
@@ -149,10 +150,10 @@ def _prompt(entry: Any, where: str) -> Prompt:
             )
     for key, kind in _REQUIRED.items():
         if not isinstance(entry.get(key), kind):
-            raise ParamsError(f"{where} with {key} = {entry.get(key)!r}", f"{key} of type {kind.__name__}", "mend it")
+            raise ParamsError(f"{where} with {key} = {entry.get(key)!r}", f"{key} of type {kind.__name__}", "fix it")
     if entry["family"] not in FAMILY_SIZES:
         raise ParamsError(
-            f"family {entry['family']!r} in {where}", nearest(entry["family"], list(FAMILY_SIZES)), "mend it"
+            f"family {entry['family']!r} in {where}", nearest(entry["family"], list(FAMILY_SIZES)), "fix it"
         )
     image_slots = {"published": _check_source(entry, "source")}
     if entry.get("source_history") is not None:
@@ -205,14 +206,14 @@ def _check_ids(prompts: tuple[Prompt, ...], path: Path) -> None:
             raise ParamsError(f"prompt {prompt_id} {count} times in {path}", "each id once", "remove or renumber one")
     for family, (letter, size) in FAMILY_SIZES.items():
         expected = [f"{letter}-{number}" for number in range(1, size + 1)]
-        found = [prompt.id for prompt in prompts if prompt.family == family]
-        for prompt_id in found:
+        ids = [prompt.id for prompt in prompts if prompt.family == family]
+        for prompt_id in ids:
             if not re.fullmatch(rf"{letter}-\d+", prompt_id):
                 near = difflib.get_close_matches(prompt_id, expected, n=1, cutoff=0)
                 raise ParamsError(f"{family} prompt {prompt_id} in {path}", f"an id such as {near[0]}", "renumber it")
-        if set(found) != set(expected):
-            odd = sorted(set(found) ^ set(expected))
+        if set(ids) != set(expected):
+            odd = sorted(set(ids) ^ set(expected))
             raise ParamsError(
-                f"{len(found)} {family} prompts in {path}, wrong about {', '.join(odd)}",
+                f"{len(ids)} {family} prompts in {path}, wrong about {', '.join(odd)}",
                 f"{size}: {expected[0]} to {expected[-1]}", "add or remove prompts",
             )  # fmt: skip

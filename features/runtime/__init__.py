@@ -1,1 +1,1 @@
-"""What every stage shares: its command line, parameters, seeds and logs."""
+"""Shared by every stage: command line, parameters, seeds and logs."""

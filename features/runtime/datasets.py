@@ -1,7 +1,7 @@
-"""What a dataset is: the format and the file names of one dump.
+"""Describes a dataset: the format and file names of one dump.
 
-Enters: one entry of `datasets` in `params.yaml`. Leaves: a `Dataset`.
-Trade-off: file names are listed, not guessed from the folder, so that a missing file is named before any work.
+Reads one entry of `datasets` in `params.yaml`.
+Trade-off: files are listed explicitly, not discovered, so that a missing file is reported before any work.
 """
 
 from collections.abc import Mapping
@@ -18,20 +18,20 @@ class Dataset:
     """One dump in `data/raw/<name>/`."""
 
     format: Literal["amazon2014", "amazon2018", "amazon2023", "p5"]
-    """How its lines are written."""
+    """Line format of the files."""
     reviews: tuple[str, ...]
-    """File names of the reviews; for p5 the sequences, the number maps and, if there are, pickles of the bundle:
-    `user_id2name.pkl` (names) and `exp_splits.pkl` (the reviews that an explanation was made of)."""
+    """File names of the reviews; for p5 the sequences, the number maps and optional pickles of the bundle:
+    `user_id2name.pkl` (names) and `exp_splits.pkl` (reviews with published explanations)."""
     metadata: tuple[str, ...]
     """File names of the item metadata."""
     photos: str | None = None
-    """Folder of `<item key>.jpg` files or of tar archives of such; null where the dump has no photos."""
+    """Folder of `<item key>.jpg` files or of tar archives of them; null if the dump has no photos."""
     vectors: str | None = None
-    """Folder of `<item key>.npy` files, ready image features that `images` takes instead of encoding the photos."""
+    """Folder of `<item key>.npy` files: precomputed image features that `images` uses instead of encoding photos."""
     urls: dict[str, str] = field(default_factory=dict)
-    """File name to the address that `flows.ingest` fetches it from."""
+    """File name to the URL from which `flows.ingest` downloads it."""
     sha256: dict[str, str] = field(default_factory=dict)
-    """File name to the SHA-256 that a fetched file must have, in hexadecimal."""
+    """File name to the expected SHA-256 of the downloaded file, in hexadecimal."""
 
     def __post_init__(self) -> None:
         if not self.reviews:
@@ -47,8 +47,8 @@ class Dataset:
                 f"{' and '.join(P5_PICKLES)} after them"
             )
         for table in (self.urls, self.sha256):
-            if strangers := sorted(set(table) - set(self.files)):
-                raise ValueError(f"addresses or digests of {strangers}, which are not among the files {self.files}")
+            if unknown := sorted(set(table) - set(self.files)):
+                raise ValueError(f"urls or sha256 of {unknown}, which are not among the files {self.files}")
         repeated = sorted({name for name in self.files if self.files.count(name) > 1})
         if repeated:
             raise ValueError(f"file names {repeated} are listed more than once")

@@ -1,9 +1,9 @@
-"""Log lines for people or for machines, and one line on record for every stage that ran.
+"""Log formatting for people or machines, and one run-log record per stage.
 
-Enters: log records; what a stage did. Leaves: plain lines, or with VIP5_LOG=json one JSON object a line, on standard
-error; with VIP5_RUN_LOG=FILE a JSON line a stage appended to FILE.
-Trade-off: environment variables instead of flags, so that they reach every stage below `dvc repro` without a parameter
-that DVC would take for a change.
+Writes to standard error: plain lines, or JSON lines if VIP5_LOG=json. With VIP5_RUN_LOG=FILE, appends one JSON line
+per stage to FILE.
+Trade-off: environment variables instead of flags, so that the settings reach every stage under `dvc repro` without
+becoming parameters that DVC tracks.
 """
 
 import json
@@ -17,7 +17,7 @@ FIELDS = ("run", "stage", "rows", "seconds", "peak_memory_bytes", "exit_code")
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a record: time, level, message, and what the record carries of `FIELDS`."""
+    """Formats each record as a JSON object: time, level, message, and the attributes in `FIELDS` that it has."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as one line."""
@@ -35,12 +35,12 @@ class JsonLines(logging.Formatter):
 
 
 def formatter() -> logging.Formatter:
-    """Plain lines, or JSON where VIP5_LOG says so."""
+    """A plain formatter, or a JSON formatter if VIP5_LOG is json."""
     return JsonLines() if os.environ.get("VIP5_LOG", "").lower() == "json" else logging.Formatter("%(message)s")
 
 
 def stage_record(stage: str, *, rows: int | None, seconds: float, exit_code: int) -> dict[str, Any]:
-    """What is on record of one stage, appended to VIP5_RUN_LOG where that is set."""
+    """The run-log record of one stage, also appended to the file VIP5_RUN_LOG if that is set."""
     used = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     record: dict[str, Any] = {
         "stage": stage, "rows": rows, "seconds": round(seconds, 3), "peak_memory_bytes": used * 1024,

@@ -1,6 +1,6 @@
-"""`params.yaml` to frozen dataclasses: unknown, missing or ill-typed keys fail before any work.
+"""Reads `params.yaml` into frozen dataclasses; unknown, missing or ill-typed keys fail before any work.
 
-Enters: a YAML file whose top-level keys are stages and a few shared settings. Leaves: one dataclass a stage.
+Reads a YAML file whose top-level keys are stages and a few shared settings. Returns one dataclass per stage.
 Trade-off: a small strict reader of plain dataclasses instead of a configuration framework.
 """
 
@@ -22,7 +22,11 @@ T = TypeVar("T")
 
 
 def load_yaml(path: Path) -> dict[str, Any]:
-    """The mapping of a YAML file, with one clear line when the file is absent or not a mapping."""
+    """The mapping of a YAML file.
+
+    Raises:
+        ParamsError: The file is missing, not YAML, or not a mapping.
+    """
     if not path.is_file():
         raise ParamsError(
             f"no file {path}", "a YAML file of parameters", "check the name, or run from the repository root"
@@ -30,17 +34,17 @@ def load_yaml(path: Path) -> dict[str, Any]:
     try:
         loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
-        raise ParamsError(f"{path} that is not YAML ({error})", "a YAML mapping", "mend the file") from error
+        raise ParamsError(f"{path} that is not YAML ({error})", "a YAML mapping", "fix the file") from error
     if not isinstance(loaded, dict):
-        raise ParamsError(f"{path} holding {type(loaded).__name__}", "a YAML mapping", "mend the file")
+        raise ParamsError(f"{path} holding {type(loaded).__name__}", "a YAML mapping", "fix the file")
     return loaded
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any], *, where: str = "") -> dict[str, Any]:
-    """`over` laid upon `base`: mappings merge key by key, everything else is replaced.
+    """Merges `over` into `base`: mappings merge key by key, everything else is replaced.
 
-    A key that `base` lacks is refused (it would be read by nobody), except below `datasets` and in sections
-    whose shape is a choice (`scratch`).
+    Keys that `base` lacks are rejected, because no stage would read them, except under `datasets` and in sections that
+    are null in `base` (`scratch`).
 
     Example:
         >>> merge({"train": {"epochs": 3, "seed": 1}}, {"train": {"epochs": 9}})
@@ -59,22 +63,22 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any], *, where: str = "") 
 
 
 def nearest(key: str, known: Mapping[str, Any] | list[str]) -> str:
-    """What to say is expected where `key` is unknown: the near names first, else all of them."""
+    """The `expected` part of an error about an unknown key: similar known names, or all of them."""
     names = list(known)
     near = difflib.get_close_matches(str(key), [str(name) for name in names], n=3, cutoff=0.5)
     return f"{', '.join(near)} (the nearest known)" if near else f"one of: {', '.join(map(str, names))}"
 
 
 def build(cls: type[T], values: Mapping[str, Any], *, where: str) -> T:
-    """An instance of the frozen dataclass `cls` from plain YAML values, checked key by key.
+    """Builds the frozen dataclass `cls` from plain YAML values and checks every key.
 
     Args:
-        cls: a dataclass; nested dataclasses, `X | None`, tuple[X, ...], dict[str, X] and scalars are understood.
-        values: what the YAML file holds.
-        where: the section's name, for messages such as `records.k_core`.
+        cls: A dataclass; supports nested dataclasses, `X | None`, tuple[X, ...], dict[str, X] and scalars.
+        values: Values of the YAML section.
+        where: Name of the section, for messages such as `records.k_core`.
 
     Raises:
-        ParamsError: an unknown, missing or ill-typed key; the message names the nearest known key.
+        ParamsError: A key is unknown, missing or ill-typed; the message suggests known keys.
     """
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     hints = typing.get_type_hints(cls)
@@ -108,7 +112,7 @@ def _name(hint: Any) -> str:
 
 
 def _convert(value: Any, hint: Any, where: str) -> Any:
-    """`value` as the annotated type, or ParamsError; an int is admitted where a float is asked for."""
+    """`value` as the annotated type, or ParamsError; an int is accepted for a float."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in {typing.Union, types.UnionType}:
         return _convert_union(value, args, where)

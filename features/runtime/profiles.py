@@ -1,6 +1,6 @@
-"""`params.yaml` with profiles laid over it.
+"""Merges profiles into `params.yaml`.
 
-Enters: names of `profiles/NAME.yaml`. Leaves: the merged parameters as plain values.
+Reads `params.yaml` and `profiles/NAME.yaml`. Returns the merged parameters as plain values.
 """
 
 from collections.abc import Sequence
@@ -12,10 +12,10 @@ from features.runtime.params import load_yaml, merge, nearest
 
 
 def merged(names: Sequence[str], root: Path = Path()) -> dict[str, Any]:
-    """`params.yaml` with the profiles laid over it in the given order.
+    """`params.yaml` with the profiles merged into it in the given order.
 
     Raises:
-        ParamsError: no such profile, or it has a key that `params.yaml` lacks.
+        ParamsError: A profile does not exist or has a key that `params.yaml` lacks.
     """
     params = load_yaml(root / "params.yaml")
     for name in names:
@@ -28,7 +28,7 @@ def merged(names: Sequence[str], root: Path = Path()) -> dict[str, Any]:
 
 
 def dump_params(name: str, root: Path = Path()) -> dict[str, Any]:
-    """`params.yaml` with `profiles/<name>.yaml` laid over it where there is one."""
+    """`params.yaml` merged with `profiles/<name>.yaml` if that exists."""
     params = {"datasets": {}, "tokenizers": {}} | load_yaml(root / "params.yaml")
     profile = root / "profiles" / f"{name}.yaml"
     return merge(params, load_yaml(profile)) if profile.is_file() else params

@@ -1,8 +1,7 @@
-"""How far a long loop has come and how long it will take: a bar on a terminal, now and then a log line elsewhere.
+"""Progress of long loops: a bar on a terminal, periodic log lines elsewhere.
 
-Enters: a number of units that is known beforehand. Leaves: tqdm's bar, or lines such as "train: 120 of 480 steps, 0:35
-left (loss 2.31)".
-Trade-off: the lines of all loops of a process share one clock, so that many short loops report as often as a long one.
+Writes a tqdm bar, or lines such as "train: 120 of 480 steps, 0:35 left (loss 2.31)".
+Trade-off: all loops of a process share one timer, so that many short loops log as often as one long loop.
 """
 
 import logging
@@ -16,7 +15,7 @@ from tqdm import tqdm
 
 log = logging.getLogger("vip5")
 EVERY = 10.0
-"""Seconds between two lines at least."""
+"""Minimum number of seconds between two log lines."""
 _said = [time.monotonic()]
 
 
@@ -24,13 +23,13 @@ class Progress:
     """A loop of `total` units, as a context manager.
 
     Args:
-        total: units of the whole loop.
-        label: what is done, such as "train".
-        unit: of what, in the plural, such as "steps".
-        done: units that an earlier run has done.
-        limit: seconds after which the loop ends wherever it is; None for no limit.
-        hidden: says nothing, for processes beside the first.
-        keep: whether the bar stays on the terminal at the end.
+        total: Number of units in the loop.
+        label: Name of the activity, such as "train".
+        unit: Name of a unit in the plural, such as "steps".
+        done: Units completed by an earlier run.
+        limit: Seconds after which the loop stops; None for no limit.
+        hidden: Whether to print nothing, for processes of rank > 0.
+        keep: Whether the bar stays on the terminal at the end.
     """
 
     def __init__(
@@ -54,7 +53,7 @@ class Progress:
             self._bar.close()
 
     def update(self, count: int = 1) -> None:
-        """`count` more units are done."""
+        """Adds `count` completed units."""
         self.done += count
         if self._bar is not None:
             self._bar.update(count)
@@ -63,7 +62,7 @@ class Progress:
             log.info("%s", self.line())
 
     def show(self, label: str = "", **beside: str) -> None:
-        """What stands before and beside the numbers from now on."""
+        """Sets the label and the values shown next to the progress."""
         self.label = label or self.label
         self._beside = ", ".join(f"{name} {value}" for name, value in beside.items()) or self._beside
         if self._bar is not None:
@@ -71,7 +70,7 @@ class Progress:
             self._bar.set_postfix_str(self._beside, refresh=False)
 
     def line(self) -> str:
-        """The state in words.
+        """The current state as text.
 
         Example: "train: 120 of 480 steps, 0:35 left (loss 2.31)"
         """
@@ -79,7 +78,7 @@ class Progress:
         return f"{self.label}: {self.done:,} of {self.total:,} {self.unit}{self._left()}{beside}"
 
     def _left(self) -> str:
-        """The time left, by the mean pace so far and by the limit."""
+        """The time left, estimated from the mean pace and capped by the limit."""
         taken, new = time.monotonic() - self._started, self.done - self._before
         if not new:
             return ""
@@ -90,12 +89,12 @@ class Progress:
 
 
 def on_terminal() -> bool:
-    """Whether a person watches standard error; JSON lines are for machines wherever they go."""
+    """Whether standard error is a terminal and logs are not JSON."""
     return sys.stderr.isatty() and os.environ.get("VIP5_LOG", "").lower() != "json"
 
 
 def clock(seconds: float) -> str:
-    """Minutes and seconds, with hours where there are any.
+    """Formats seconds as minutes and seconds, with hours if there are any.
 
     Example:
         >>> clock(35), clock(3725)

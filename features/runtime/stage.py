@@ -1,7 +1,6 @@
-"""What every stage has in common: where things lie, how parameters reach it, how it starts and ends.
+"""Runs a pipeline stage: file locations, parameters, command line, exit code and log line.
 
-Enters: the command line of `python -m <part>.<stage>`. Leaves: an exit code; one log line with rows and seconds.
-Trade-off: a stage is a module with `Params`, `SECTIONS`, `READS`, `WRITES`, `run`, `main`, not a class to inherit.
+Trade-off: a stage is a module with `Params`, `SECTIONS`, `READS`, `WRITES`, `run` and `main`, not a subclass.
 """
 
 import argparse
@@ -26,7 +25,7 @@ _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACC
 
 @dataclass(frozen=True, kw_only=True)
 class Places:
-    """Where the files of one dataset lie, relative to the repository root."""
+    """File locations of one dataset, relative to the repository root."""
 
     dataset: str
     root: Path = Path()
@@ -49,39 +48,39 @@ class Places:
         return self.root / "metrics" / self.dataset / name
 
     def plots(self, name: str) -> Path:
-        """A curve or table to plot: `plots/<dataset>/<name>`."""
+        """A plot file: `plots/<dataset>/<name>`."""
         return self.root / "plots" / self.dataset / name
 
     def report(self, name: str) -> Path:
-        """A page to look at: `reports/<dataset>/<name>`."""
+        """A report page: `reports/<dataset>/<name>`."""
         return self.root / "reports" / self.dataset / name
 
     def checkpoints(self, digest: str) -> Path:
-        """Training state outside DVC's reach: `work/checkpoints/<digest of params and inputs>`."""
+        """Training state, not tracked by DVC: `work/checkpoints/<digest of params and inputs>`."""
         return self.root / "work" / "checkpoints" / digest
 
     def features(self, digest: str) -> Path:
-        """Finished shards of features outside DVC's reach: `work/features/<digest of what decides a feature>`."""
+        """Feature cache, not tracked by DVC: `work/features/<digest of everything that determines a feature>`."""
         return self.root / "work" / "features" / digest
 
 
 @dataclass(frozen=True, kw_only=True)
 class Context(Places):
-    """`Places` plus the run's seed and the shared sections that the stage declared in SECTIONS."""
+    """`Places` plus the run's seed and the shared sections that the stage declares in SECTIONS."""
 
     seed: int
     shared: Mapping[str, Any]
 
 
 def load(path: Path, stage: str, params: type[P], sections: Sequence[str]) -> tuple[P, Context]:
-    """The parameters of one stage: its own section as a dataclass, and the declared shared keys, nothing else.
+    """Loads the parameters of one stage: its own section as a dataclass, and the declared shared keys.
 
     Args:
-        path: the YAML file.
-        stage: name of the section.
-        params: the stage's dataclass.
-        sections: shared top-level keys that the stage reads, such as ("datasets", "beam"). `dataset` and `seed` are
-            always read. `datasets` is handed over as the one entry of the chosen dataset.
+        path: YAML file of parameters.
+        stage: Name of the section.
+        params: The stage's dataclass.
+        sections: Shared top-level keys that the stage reads, such as ("datasets", "beam"). `dataset` and `seed` are
+            always read. `datasets` is reduced to the entry of the selected dataset.
     """
     whole = load_yaml(path)
     for key in ("dataset", "seed", stage, *sections):
@@ -108,13 +107,13 @@ def main(
     run: Callable[[P, Context], int],
     argv: Sequence[str] | None = None,
 ) -> int:
-    """Runs one stage from the command line and returns its exit code; `run` returns the number of rows it wrote."""
+    """Runs one stage from the command line and returns its exit code; `run` returns the number of rows written."""
     arguments = parser_of(stage, run).parse_args(argv)
     return execute(stage, params, sections, run, arguments.params)
 
 
 def parser_of(stage: str, run: Callable[[P, Context], int]) -> argparse.ArgumentParser:
-    """The command line of a stage: named as it is started, described by the first line of `run`'s docstring."""
+    """The argument parser of a stage, described by the first line of `run`'s docstring."""
     package = Path(run.__code__.co_filename).parent.name
     parser = argparse.ArgumentParser(
         prog=f"python -m {package}.{stage}",
@@ -131,8 +130,8 @@ def parser_of(stage: str, run: Callable[[P, Context], int]) -> argparse.Argument
 def execute(stage: str, params: type[P], sections: Sequence[str], run: Callable[[P, Context], int], path: Path) -> int:
     """Runs one stage with the parameters of `path` and returns its exit code."""
     configure_logging()
-    # libgomp, torch's OpenMP, reads it when it is loaded. Threads that spin while they wait made a training loop on two
-    # threads 13 to 19 times slower than on one where the cores were shared; threads that sleep cost 5 %.
+    # Read by libgomp, torch's OpenMP, when it is loaded. On shared cores, spinning threads made a training loop 13 to
+    # 19 times slower on two threads than on one; sleeping threads cost 5 %.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     started = time.monotonic()
     try:
@@ -161,7 +160,7 @@ def _failed(stage: str, error: VIP5Error, started: float) -> int:
 
 
 def configure_logging() -> None:
-    """One line a message on standard error, plain or JSON; set before any import that would install its own handler."""
+    """Logs to standard error, plain or JSON; call before importing libraries that install their own handlers."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
@@ -171,10 +170,10 @@ def configure_logging() -> None:
 
 _KNOWN = (
     "apitools not found",  # Beam on a Google client that nothing here uses
-    "No pretrained weights loaded",  # open_clip; features/encoders/clip.py says it with its consequence
+    "No pretrained weights loaded",  # open_clip; features/encoders/clip.py logs its own warning
 )
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Whether a message that a library sent to the root logger tells the reader something."""
+    """Whether a record of the root logger is not one of the uninformative library messages in `_KNOWN`."""
     return not record.getMessage().startswith(_KNOWN)

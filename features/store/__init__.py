@@ -1,1 +1,1 @@
-"""The feature store's Parquet tables: write, read, validate, and their manifests."""
+"""Parquet tables: writing, reading, validation and manifests."""

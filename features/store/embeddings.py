@@ -1,7 +1,7 @@
-"""Feature matrices to Arrow tables and back, by item.
+"""Converts feature matrices to Arrow tables and back, by item.
 
-Enters: float rows and item ids. Leaves: `fixed_size_list<float16>` columns; float32 matrices.
-Trade-off: float16 halves the table; CLIP features of length 1 lose less than 0.0005 in a cosine.
+Reads float rows and item ids. Writes `fixed_size_list<float16>` columns; returns float32 matrices.
+Trade-off: float16 halves the table; cosines of CLIP features of length 1 change by less than 0.0005.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ ROWS_AT_ONCE = 2_048
 
 
 def unit_rows(rows: np.ndarray) -> np.ndarray:
-    """Every row scaled to length 1; a row of zeros stays so.
+    """Scales every row to length 1; zero rows stay zero.
 
     Example:
         >>> unit_rows(np.array([[3.0, 4.0], [0.0, 0.0]])).tolist()
@@ -31,7 +31,7 @@ def unit_rows(rows: np.ndarray) -> np.ndarray:
 
 
 def centred(rows: np.ndarray, present: np.ndarray) -> tuple[np.ndarray, list[float]]:
-    """The `present` rows less their mean, scaled to length 1, and that mean; the other rows stay as they are."""
+    """Subtracts the mean of the `present` rows and scales them to length 1; returns all rows and the mean."""
     if not present.any():
         return rows, []
     mean = rows[present].mean(axis=0, dtype=np.float64)
@@ -47,9 +47,9 @@ def vector_table(
 
     Args:
         table: `embeddings(D)` or `text_embeddings(D)`.
-        item_ids: one a row of `vectors`.
-        vectors: float rows; stored as float16.
-        columns: the table's other columns, in the same order; a nullable one may be left out.
+        item_ids: One per row of `vectors`.
+        vectors: Float rows; stored as float16.
+        columns: The table's other columns, in the same row order; nullable ones may be omitted.
     """
     import pyarrow as pa
 
@@ -62,19 +62,19 @@ def vector_table(
 
 
 def _halved(rows: np.ndarray) -> np.ndarray:
-    """The rows as float16; the cores share them."""
-    found = np.empty(rows.shape, np.float16)
+    """The rows as float16, converted in threads."""
+    halved = np.empty(rows.shape, np.float16)
 
     def convert(start: int) -> None:
-        found[start : start + ROWS_AT_ONCE] = rows[start : start + ROWS_AT_ONCE]
+        halved[start : start + ROWS_AT_ONCE] = rows[start : start + ROWS_AT_ONCE]
 
     with ThreadPoolExecutor() as pool:
         list(pool.map(convert, range(0, len(rows), ROWS_AT_ONCE)))
-    return found
+    return halved
 
 
 def read_vectors(folder: Path, table: Any) -> tuple[np.ndarray, np.ndarray]:
-    """The item ids (I,) ascending and the float32 vectors (I, D) of an embedding table."""
+    """The ascending item ids (I,) and the float32 vectors (I, D) of an embedding table."""
     from features.store.tables import read_table
 
     rows = read_table(folder, table, columns=["item_id", "embedding"]).combine_chunks()

@@ -1,8 +1,8 @@
-"""The manifest of a table: what it holds, what it was made from, and whether it may be read.
+"""Table manifests: what a table holds, what it was made from, and whether it is current.
 
-Enters: table folders and input files. Leaves: digests, and the manifest of a table that is whole and current.
-Trade-off: every reader follows the digests of the inputs back to the first table (a few milliseconds), so that a stage
-run by hand beside old tables fails at once instead of mixing two states of the data.
+Reads table folders and input files. Returns digests, and the manifest of a complete and current table.
+Trade-off: each read verifies input digests back to the first table (a few milliseconds), so that a stage run manually
+on stale tables fails instead of mixing two versions of the data.
 """
 
 import hashlib
@@ -18,13 +18,13 @@ _OF_ONE_RUN = ("params_digest", "inputs", "libraries")
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a finished table whose inputs are still those that it was made from.
+    """The manifest of a finished table, after checking that its inputs have not changed.
 
-    An input that is not on this machine is not missed; raw files and photos are not read again (DVC watches them).
+    Inputs that are not on this machine are skipped; raw files and photos are not read again (DVC tracks them).
 
     Raises:
-        TableError: the table does not exist, was left half-written, is older than a table that it was made from, or
-            beside tables of another run of its stage.
+        TableError: The table does not exist, is half-written, is older than one of its inputs, or comes from another
+            run than the other tables of its stage.
     """
     manifest = _load(folder)
     name = Path(manifest["table"])
@@ -42,7 +42,7 @@ def file_digest(path: Path) -> str:
 
 
 def input_digest(path: Path) -> str:
-    """16 hex digits for a table (its manifest), a file (its bytes) or a folder of files (their names and bytes)."""
+    """16-digit hex digest of a table (its manifest), a file (its bytes) or a folder (file names and bytes)."""
     manifest = path / MANIFEST
     if manifest.is_file():
         return file_digest(manifest)[:16]
@@ -71,15 +71,15 @@ def _load(folder: Path) -> dict[str, Any]:
 
 
 def _check_inputs(root: Path, manifest: dict[str, Any], seen: set[str]) -> None:
-    """Raises TableError if a table below `root` is no longer what `manifest`, or one of its inputs, was made from."""
+    """Raises TableError if a direct or indirect input of `manifest` below `root` has changed."""
     for name, recorded in manifest["inputs"].items():
         path = root / name / MANIFEST
         if name in seen or not path.is_file():
             continue
-        found = file_digest(path)[:16]
-        if found != recorded:
+        current = file_digest(path)[:16]
+        if current != recorded:
             raise TableError(
-                f"stale {manifest['table']}: made from {name} {recorded}, which is now {found}",
+                f"stale {manifest['table']}: made from {name} {recorded}, which is now {current}",
                 "tables made from those beside them",
                 f"run `.venv/bin/dvc repro` (by hand: the stage {manifest['stage']}, then what follows it)",
             )
@@ -88,13 +88,13 @@ def _check_inputs(root: Path, manifest: dict[str, Any], seen: set[str]) -> None:
 
 
 def _check_siblings(root: Path, name: Path, manifest: dict[str, Any]) -> None:
-    """Raises TableError if another table of the same stage comes from other parameters, inputs or libraries.
+    """Raises TableError if another table of the same stage has different parameters, inputs or libraries.
 
     A stage killed between two of its tables leaves such a pair.
     """
     folders = [path.parent for path in sorted((root / name.parts[0]).rglob(MANIFEST))] if len(name.parts) > 1 else []
     for folder in folders:
-        if folder.name.startswith("."):  # not yet in its place
+        if folder.name.startswith("."):  # staging
             continue
         other = _load(folder)
         if other["stage"] == manifest["stage"] and any(other[key] != manifest[key] for key in _OF_ONE_RUN):

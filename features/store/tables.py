@@ -1,8 +1,8 @@
-"""Parquet tables as folders: parts, then `_manifest.json`, then one rename. A table without a manifest does not exist.
+"""Parquet tables as folders of parts. `_manifest.json` is written last; a folder without one is not a table.
 
-Enters: Arrow tables and the declared schema. Leaves: `data/${dataset}/<table>/part-00000.parquet ...`, or Arrow tables.
-Trade-off: every write and every read checks every row and every byte (about 4 ms a million rows and column, and a
-second a gigabyte), so that what a reader gets is what a stage declared.
+Writes `data/${dataset}/<table>/part-00000.parquet ...` from Arrow tables, and reads them back.
+Trade-off: every write and read validates every row and byte (about 4 ms per million rows and column, 1 s per GB), so
+that readers get exactly what the schema declares.
 """
 
 import hashlib
@@ -33,17 +33,17 @@ __all__ = [
 ]  # fmt: skip
 
 ROWS_PER_PART = 1_000_000
-VECTORS_PER_PART = 8_192  # 12 MB with 768 numbers: parts are what the cores share
+VECTORS_PER_PART = 8_192  # 12 MB at width 768; parts are written in parallel
 _LIBRARIES = ("pyarrow", "numpy")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """Where a table comes from: the stage, its parameters and the tables or files it read.
+    """Origin of a table: the stage, its parameters and the tables or files that it read.
 
-    `inputs` maps a name to a folder or file, or to its digest where that is known already; a table is represented by
-    its manifest, a file by its bytes.
-    `notes` is free JSON for what a reader must know (which encoder, how many rejects).
+    `inputs` maps a name to a folder or file, or to its digest if that is known. A table is represented by its manifest,
+    a file by its bytes.
+    `notes` is free-form JSON for readers (such as the encoder and reject counts).
     """
 
     stage: str
@@ -55,10 +55,10 @@ class Provenance:
 def write_table(
     folder: Path, table: Table, data: pa.Table, provenance: Provenance, *, rows_per_part: int | None = None
 ) -> int:
-    """Sorts `data` by the table's key, validates it and writes it whole; returns the number of rows.
+    """Sorts `data` by the table's key, validates and writes it; returns the number of rows.
 
     Raises:
-        TableError: a column is missing, ill-typed, null, out of range or the key repeats; nothing is left behind.
+        TableError: A column is missing, ill-typed, null or out of range, or a key is duplicated; nothing is written.
     """
     ordered = conform(data, table).sort_by([(name, "ascending") for name in table.key])
     check_key(ordered, table, folder)
@@ -71,7 +71,7 @@ def write_table(
 
 
 def begin_table(folder: Path) -> Path:
-    """An empty staging folder beside `folder`, on the same file system, for `write_part`."""
+    """Creates an empty staging folder next to `folder`, on the same file system, for `write_part`."""
     staging = staging_of(folder)
     with _writing(staging):
         for left in (staging, _retired(folder)):
@@ -82,27 +82,27 @@ def begin_table(folder: Path) -> Path:
 
 
 def staging_of(folder: Path) -> Path:
-    """Where the parts of `folder` wait until the table is finished."""
+    """The staging folder of the table `folder`."""
     return folder.with_name(f".{folder.name}.staging")
 
 
 def _retired(folder: Path) -> Path:
-    """Where the table that `folder` held waits to be deleted."""
+    """The folder to which the previous table is moved before it is deleted."""
     return folder.with_name(f".{folder.name}.old")
 
 
 def write_part(staging: Path, table: Table, index: int, data: pa.Table) -> Path:
-    """Validates `data` (already sorted) and writes part number `index`; safe to repeat and to run in parallel.
+    """Validates sorted `data` and writes part number `index`; idempotent and safe to run in parallel.
 
     Raises:
-        TableError: a rule of the table does not hold, or the disk is full or read-only; no part is left then.
+        TableError: A rule of the table is violated, or the disk is full or read-only; no part is left behind.
     """
     data = conform(data, table)
     check_rows(data, table)
     path = staging / f"part-{index:05d}.parquet"
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     vectors = _vectors(table)
-    ranged = [c.name for c in table.columns if c.name not in vectors]  # a vector's smallest number helps no reader
+    ranged = [c.name for c in table.columns if c.name not in vectors]  # statistics of vectors are useless
     repeating = [c.name for c in table.columns if pa.types.is_string(c.type)]
     repeating += [f"{c.name}.list.{c.type.value_field.name}" for c in table.columns if pa.types.is_list(c.type)]
     with _writing(path):
@@ -133,7 +133,7 @@ def _metadata(data: pa.Table, table: Table) -> dict[str, str]:
 
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
-    """Tells a full or read-only disk in one line, and removes what was begun."""
+    """Converts OSError to TableError and removes incomplete files."""
     try:
         yield
     except OSError as error:
@@ -144,10 +144,10 @@ def _writing(path: Path) -> Iterator[None]:
 
 
 def finish_table(folder: Path, table: Table, provenance: Provenance) -> int:
-    """Writes the manifest of the staged parts and puts the folder in its place; returns the number of rows.
+    """Writes the manifest of the staged parts and moves the folder into place; returns the number of rows.
 
     Raises:
-        TableError: the parts do not follow each other by key, or the disk is full or read-only.
+        TableError: Keys do not ascend from part to part, or the disk is full or read-only.
     """
     staging = staging_of(folder)
     parts = {}
@@ -182,30 +182,30 @@ def finish_table(folder: Path, table: Table, provenance: Provenance) -> int:
 
 
 def _hashed(staging: Path) -> list[tuple[Path, str]]:
-    """The staged parts in key order, each with its SHA-256; the cores share them."""
+    """The staged parts in key order, each with its SHA-256, computed in threads."""
     paths = sorted(staging.glob("part-*.parquet"), key=lambda path: int(path.stem.removeprefix("part-")))
     with ThreadPoolExecutor() as threads:
         return list(zip(paths, threads.map(file_digest, paths), strict=True))
 
 
 def _following(last: list[Any] | None, metadata: Mapping[bytes, bytes], table: Table, path: Path) -> list[Any] | None:
-    """The last key of a part that follows a part that ended with `last`."""
+    """The last key of a part, after checking that the part follows the key `last`."""
     first, end = (json.loads(metadata[name]) for name in (b"first_key", b"last_key"))
     if last is not None and first is not None and (first < last or (table.unique and first == last)):
         raise TableError(
             f"{path.name} of {table.name} that begins with the key {first} after {last}",
-            f"parts that ascend by {table.key}", f"mend the stage that writes {table.name}",
+            f"parts that ascend by {table.key}", f"fix the stage that writes {table.name}",
         )  # fmt: skip
     return last if end is None else list(end)
 
 
 def checked_parts(folder: Path, table: Table) -> list[Path]:
-    """The parts of a finished table in key order, for readers that scan them lazily.
+    """The parts of a finished table in key order, for lazy readers.
 
-    Every byte is compared with the manifest, and every row was checked when the bytes were written.
+    Every byte is checked against the manifest; rows were validated when they were written.
 
     Raises:
-        TableError: absent, half-written, stale, changed since, or written with another schema.
+        TableError: The table is missing, half-written, stale, modified, or of another schema.
     """
     manifest = read_manifest(folder)
     _check_schema(folder, table, manifest)
@@ -218,16 +218,16 @@ def checked_parts(folder: Path, table: Table) -> list[Path]:
 def read_table(
     folder: Path, table: Table | Callable[[int], Table], *, columns: Sequence[str] | None = None
 ) -> pa.Table:
-    """The rows of a finished table in key order, checked against the declaration and the manifest.
+    """Reads a finished table in key order and validates it against its declaration and manifest.
 
     Args:
-        folder: such as `data/sample/sequences/users`.
-        table: its declaration, or the function of the width for the embedding tables.
-        columns: only these, in this order.
+        folder: Folder of the table, such as `data/sample/sequences/users`.
+        table: Its declaration; for embedding tables, the function of their width.
+        columns: Columns to read, in this order; None for all.
 
     Raises:
-        TableError: absent, half-written, stale, changed since, written with another schema, or with rows that break a
-            rule of the columns read.
+        TableError: The table is missing, half-written, stale, modified, of another schema, or a row violates a rule of
+            the columns read.
     """
     manifest = read_manifest(folder)
     listed = _listed(folder, manifest)
@@ -243,7 +243,7 @@ def read_table(
 
 
 def _read_part(path: Path, part: Mapping[str, Any], table: Table, columns: list[str] | None) -> pa.Table:
-    """One part; a broken rule is told before broken bytes, as it says more."""
+    """One part; rule violations are reported before changed bytes, because they are more specific."""
     buffer = pa.memory_map(str(path)).read_buffer()
     try:
         rows = pq.read_table(pa.BufferReader(buffer), columns=columns)
@@ -256,7 +256,7 @@ def _read_part(path: Path, part: Mapping[str, Any], table: Table, columns: list[
 
 
 def _listed(folder: Path, manifest: Mapping[str, Any]) -> list[tuple[Path, dict[str, Any]]]:
-    """The parts of the manifest with their entries, in key order; each is there and of the right size."""
+    """The parts listed in the manifest with their entries, in key order, after checking their presence and size."""
     names = sorted(manifest["parts"], key=lambda name: int(Path(name).stem.removeprefix("part-")))
     listed = [(folder / name, manifest["parts"][name]) for name in names]
     for path, part in listed:
@@ -279,11 +279,11 @@ def _check_schema(folder: Path, table: Table, manifest: Mapping[str, Any]) -> No
 
 
 def from_rows(table: Table, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
-    """An Arrow table of the declared schema from mappings, for small tables and tests."""
+    """An Arrow table of the declared schema from row mappings, for small tables and tests."""
     return pa.Table.from_pylist([dict(row) for row in rows], schema=table.arrow)
 
 
 def _libraries() -> dict[str, str]:
-    """Versions that could change the bytes of a part; of Python only the minor one, so that patches move nothing."""
+    """Versions that may change the bytes of a part; Python without the patch version."""
     python = ".".join(platform.python_version_tuple()[:2])
     return {"python": python} | {name: version(name) for name in _LIBRARIES}

@@ -1,9 +1,9 @@
-"""The rules of a declared table, applied to Arrow data whenever a table is written or read.
+"""Validates Arrow data against a declared table on every write and read.
 
-Enters: an Arrow table and its declaration. Leaves: the same data, or a TableError that names the table, the column,
-the rule, the number of rows and three of them.
-Trade-off: a hundred lines of Arrow kernels instead of a contract library, so that training boxes need no Polars
-(docs/decisions/0012-contracts-by-hand.md).
+Returns the data unchanged, or raises a TableError that names the table, the column, the rule, the number of offending
+rows and three examples.
+Trade-off: a hundred lines of Arrow kernels instead of a validation library, so that training machines do not need
+Polars (docs/decisions/0012-contracts-by-hand.md).
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from features.schema import Column, Table
 
 
 def schema_digest(table: Table) -> str:
-    """A digest of the names, types, nullability and rules of `table`; meanings may be reworded freely."""
+    """Digest of the names, types, nullability and rules of `table`; meanings are not included."""
     return digest([
         table.name, table.key,
         [(c.name, str(c.type), c.nullable, c.values, c.minimum, c.maximum) for c in table.columns],
@@ -26,16 +26,16 @@ def schema_digest(table: Table) -> str:
 
 
 def conform(data: pa.Table, table: Table) -> pa.Table:
-    """`data` with the declared columns in the declared order and types.
+    """Reorders and casts `data` to the declared columns.
 
     Raises:
-        TableError: a declared column is missing, an undeclared one is there, or a type cannot be cast safely.
+        TableError: A declared column is missing, a column is undeclared, or a type cannot be cast safely.
     """
     declared, found = set(table.arrow.names), set(data.schema.names)
     if declared != found:
         raise TableError(
             f"columns missing {sorted(declared - found)} and undeclared {sorted(found - declared)} in {table.name}",
-            f"{table.arrow.names}", "mend the stage that writes it, or features/schema.py",
+            f"{table.arrow.names}", "fix the stage that writes it, or features/schema.py",
         )  # fmt: skip
     for column in table.columns:
         check_nulls(data, table, column)
@@ -43,7 +43,7 @@ def conform(data: pa.Table, table: Table) -> pa.Table:
 
 
 def check_rows(data: pa.Table, table: Table) -> None:
-    """Raises TableError for the first rule of `table` that a row of `data`, all of its columns or some, breaks."""
+    """Raises TableError for the first rule of `table` that `data` violates; columns may be missing."""
     for column in table.columns:
         if column.name in data.column_names:
             check_column(data, table, column)
@@ -52,12 +52,12 @@ def check_rows(data: pa.Table, table: Table) -> None:
 
 
 def check_column(data: pa.Table, table: Table, column: Column) -> None:
-    """Raises TableError with the rule, the count and three offending rows if `column` breaks its declaration."""
+    """Raises TableError with the rule, the count and three offending rows if `column` violates its declaration."""
     values = data.column(column.name)
     if not column.type.equals(values.type):
         raise TableError(
             f"{table.name} with {column.name} of type {values.type}", str(column.type),
-            f"mend the stage that writes {table.name}",
+            f"fix the stage that writes {table.name}",
         )  # fmt: skip
     check_nulls(data, table, column)
     if column.values and not set(pc.unique(values).to_pylist()) <= {*column.values, None}:
@@ -72,7 +72,7 @@ def check_column(data: pa.Table, table: Table, column: Column) -> None:
 
 
 def check_nulls(data: pa.Table, table: Table, column: Column) -> None:
-    """Raises TableError with the count and three rows if `column`, or a list in it, holds a null it must not hold."""
+    """Raises TableError with the count and three rows if `column`, or a list in it, holds a forbidden null."""
     values = data.column(column.name)
     if not column.nullable and values.null_count:
         _refuse(data, table, column, "must not be null", pc.is_null(values))
@@ -86,7 +86,7 @@ def check_nulls(data: pa.Table, table: Table, column: Column) -> None:
 
 
 def check_order(data: pa.Table, table: Table) -> None:
-    """Raises TableError with the count and three rows unless the keys ascend, strictly where they identify a row."""
+    """Raises TableError with the count and three rows unless keys ascend (strictly, if the key is unique)."""
     if data.num_rows < 2:
         return
     ascends: Any = None
@@ -112,7 +112,7 @@ def check_key(data: pa.Table, table: Table, where: object) -> None:
     if repeated.num_rows:
         raise TableError(
             f"{repeated.num_rows} repeated keys {table.key} in {where}, such as {repeated.slice(0, 3).to_pylist()}",
-            "unique keys", f"mend the stage that writes {table.name}",
+            "unique keys", f"fix the stage that writes {table.name}",
         )  # fmt: skip
 
 
@@ -127,12 +127,12 @@ def _cast(values: pa.ChunkedArray, table: Table, column: Column) -> pa.ChunkedAr
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise TableError(
             f"{table.name} with {column.name} of type {values.type} ({str(error).splitlines()[0]:.120})",
-            str(column.type), f"mend the stage that writes {table.name}",
+            str(column.type), f"fix the stage that writes {table.name}",
         ) from error  # fmt: skip
 
 
 def _refuse(data: pa.Table, table: Table, column: Column, rule: str, broken: Any) -> None:
-    """Raises TableError if any row is `broken` (Boolean; null: not broken)."""
+    """Raises TableError if any row is `broken` (Boolean; null counts as False)."""
     count = pc.sum(broken).as_py() or 0
     if count:
         names = dict.fromkeys(name for name in (*table.key, column.name) if name in data.column_names)
@@ -140,7 +140,7 @@ def _refuse(data: pa.Table, table: Table, column: Column, rule: str, broken: Any
         raise TableError(
             f"{count} rows of {table.name} where {column.name} {rule} does not hold, such as "
             f"{', '.join(_short(row) for row in rows.to_pylist())}",
-            "none", f"mend the stage that writes {table.name}",
+            "none", f"fix the stage that writes {table.name}",
         )  # fmt: skip
 
 

@@ -1,1 +1,1 @@
-"""Photos: found, decoded, preprocessed and batched."""
+"""Finds, decodes, preprocesses and batches photos."""

@@ -1,9 +1,8 @@
-"""From the bytes of a photo to an upright 8-bit RGB image, or to the reason why not.
+"""Decodes photo bytes into an upright 8-bit RGB image, or a reason for rejecting them.
 
-Enters: bytes as stored in the dump. Leaves: a PIL image and what had to be done to it (PHOTO_TREATMENTS), or a
-`Rejection` of the closed set PHOTO_REJECT_REASONS.
-Trade-off: sizes are judged by the header, before a pixel is decoded, so that a decompression bomb costs nothing. Bytes
-decide what a file is, not its name.
+Returns a PIL image and the treatments applied (PHOTO_TREATMENTS), or a `Rejection` with one of PHOTO_REJECT_REASONS.
+Trade-off: sizes are checked in the header before decoding, so that a decompression bomb costs nothing. The file's
+bytes, not its name, determine the format.
 """
 
 import io
@@ -26,20 +25,20 @@ _LAYERED = frozenset({"RGBA", "LA", "PA", "RGBa", "La"})
 
 @dataclass(frozen=True, kw_only=True)
 class PhotoLimits:
-    """What a photo may be."""
+    """Limits on file size, dimensions and content of a photo."""
 
     max_megabytes: float = 32.0
-    """Larger files are too_large (10^6 bytes)."""
+    """Maximum file size in MB (10^6 bytes); above it the photo is rejected as too_large."""
     max_megapixels: float = 64.0
-    """More pixels, by the header, are too_large (10^6 pixels; at most 80)."""
+    """Maximum size in megapixels (10^6 pixels) according to the header, at most 80; above it: too_large."""
     max_aspect: float = 20.0
-    """A longer side of more than so many shorter ones is absurd_aspect."""
+    """Maximum ratio of longer to shorter side; above it the photo is rejected as absurd_aspect."""
     min_side: int = 16
-    """A shorter side below so many pixels is too_small."""
+    """Minimum shorter side in pixels; below it the photo is rejected as too_small."""
     min_contrast: int = 8
-    """A photo whose every colour channel varies by less (of 255) is a placeholder."""
+    """Minimum range of at least one colour channel (0 to 255); below it the photo is rejected as a placeholder."""
     animated: Literal["first_frame", "reject"] = "first_frame"
-    """An animated GIF, PNG or WebP: its first frame is used, or the photo is refused."""
+    """Treatment of an animated GIF, PNG or WebP: use its first frame, or reject the photo."""
 
     def __post_init__(self) -> None:
         if not 0 < self.max_megapixels <= 80:  # PIL itself warns from 89 megapixels on
@@ -60,9 +59,9 @@ class Rejection:
 class Decoded:
     """An upright RGB image.
 
-    `kind` is the format that the bytes have (JPEG, PNG, ...), `treatment` what was done beyond decoding, in the order
-    of PHOTO_TREATMENTS. `whole` is set where a JPEG was decoded at 1/s of its size: width and height divided by s,
-    fractions included, which the image's own size has rounded up.
+    `kind` is the format of the bytes (JPEG, PNG, ...); `treatment` lists the steps beyond decoding, in the order of
+    PHOTO_TREATMENTS. `whole` is set if a JPEG was decoded at scale 1/s: width and height divided by s, including
+    fractions that the image's own size rounds up.
     """
 
     image: "Image"
@@ -72,15 +71,16 @@ class Decoded:
 
 
 def decode(data: bytes, limits: PhotoLimits, shrink_to: int | None = None) -> Decoded | Rejection:
-    """An upright RGB image, or why there is none.
+    """Decodes a photo into an upright RGB image, or returns the reason for rejecting it.
 
-    EXIF rotation is applied; palette, grey, CMYK and 16-bit photos become 8-bit RGB; transparency is laid upon white.
+    EXIF rotation is applied; palette, grey, CMYK and 16-bit photos become 8-bit RGB; transparency is composited on
+    white.
 
     Args:
-        data: of one file.
-        limits: what a photo may be.
-        shrink_to: a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size (libjpeg's scaled inverse transform) as long
-            as both sides keep so many pixels; None: at full size.
+        data: Bytes of one file.
+        limits: Limits on the photo.
+        shrink_to: Decode JPEGs at 1/2, 1/4 or 1/8 scale (libjpeg's scaled inverse transform) if both sides keep at
+            least this many pixels; None decodes at full size.
 
     Example:
         >>> decode(b"", PhotoLimits())
@@ -106,7 +106,7 @@ def decode(data: bytes, limits: PhotoLimits, shrink_to: int | None = None) -> De
         opened.load()
         image = _upright(_to_rgb(opened), opened)
     except _BROKEN as error:
-        return Rejection(reason="truncated", detail=_told(error))
+        return Rejection(reason="truncated", detail=_describe(error))
     ranges = _ranges(image, limits.min_contrast)
     if max(ranges) < limits.min_contrast:
         return Rejection(reason="placeholder", detail=f"one flat colour, channels vary by {ranges}")
@@ -115,9 +115,9 @@ def decode(data: bytes, limits: PhotoLimits, shrink_to: int | None = None) -> De
 
 
 def _shrink(opened: "Image", shrink_to: int | None, *, turned: bool) -> tuple[float, float] | None:
-    """Has a JPEG decoded at 1/8, 1/4 or 1/2; returns its size divided by that, or None where it stays as it is.
+    """Sets the decoding scale of a JPEG to 1/8, 1/4 or 1/2; returns its scaled size, or None at full size.
 
-    A turned picture whose sides the divisor does not divide stays: its fraction would end up on another side.
+    A rotated image whose sides are not divisible is decoded at full size: the fraction would move to another side.
     """
     if not shrink_to or opened.format not in {"JPEG", "MPO"}:
         return None
@@ -132,7 +132,7 @@ def _shrink(opened: "Image", shrink_to: int | None, *, turned: bool) -> tuple[fl
 
 
 def _treatment(opened: "Image") -> tuple[str, ...]:
-    """What a photo needs, by its header; a broken EXIF block says nothing."""
+    """Treatments that a photo needs according to its header; a broken EXIF block is ignored."""
     deep = opened.mode.startswith("I") or opened.mode == "F" or ";16" in str(getattr(opened, "tile", ""))
     applies = {
         "first_frame": opened.format in {"GIF", "PNG", "WEBP"} and getattr(opened, "is_animated", False),
@@ -145,7 +145,7 @@ def _treatment(opened: "Image") -> tuple[str, ...]:
 
 
 def _ranges(image: "Image", enough: int) -> list[int]:
-    """How much each channel varies; a sample of the pixels decides where it already varies by `enough`."""
+    """Range of each channel; computed on a sample of the pixels if that already varies by `enough`."""
     from PIL import Image
 
     sample = image.resize((32, 32), Image.Resampling.NEAREST)
@@ -161,7 +161,7 @@ def _open(data: bytes) -> "Image | Rejection":
     try:
         return Image.open(io.BytesIO(data), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        return Rejection(reason="too_large", detail=_told(error))
+        return Rejection(reason="too_large", detail=_describe(error))
     except UnidentifiedImageError:
         begins_well = data.startswith(_SIGNATURES)
         return Rejection(
@@ -169,7 +169,7 @@ def _open(data: bytes) -> "Image | Rejection":
             detail=f"{len(data)} bytes that begin with {data[:16]!r}",
         )
     except _BROKEN as error:
-        return Rejection(reason="truncated", detail=_told(error))
+        return Rejection(reason="truncated", detail=_describe(error))
 
 
 def _judge_size(width: int, height: int, limits: PhotoLimits) -> Rejection | None:
@@ -195,7 +195,7 @@ def _to_rgb(image: "Image") -> "Image":
 
 
 def _upright(pixels: "Image", original: "Image") -> "Image":
-    """`pixels` turned as the original's EXIF says."""
+    """`pixels` rotated according to the original's EXIF block."""
     from PIL import Image
 
     turns = {
@@ -208,13 +208,13 @@ def _upright(pixels: "Image", original: "Image") -> "Image":
 
 
 def _orientation(original: "Image") -> int | None:
-    """The orientation that the EXIF block names; a broken block says nothing and spoils no photo."""
+    """The EXIF orientation; None if the block is missing or broken."""
     try:
-        found: int | None = original.getexif().get(_ORIENTATION)
+        orientation: int | None = original.getexif().get(_ORIENTATION)
     except _BROKEN:
         return None
-    return found
+    return orientation
 
 
-def _told(error: BaseException) -> str:
+def _describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"[:200]

@@ -1,8 +1,8 @@
-"""Photos to batches of pixels: workers read, verify, decode and resize into buffers that the encoder takes as they are.
+"""Loads photos into pixel batches: workers read, verify, decode and resize into reusable buffers.
 
-Enters: where photos lie and their digests. Leaves: full batches (B, H, W, 3) uint8 with one `Outcome` a photo.
-Trade-off: on a CPU, decoding and encoding take turns on all cores, because the threads of a matrix product wait for the
-slowest of them; beside a GPU, batches are decoded ahead, by processes, into pinned shared memory.
+Reads photo locations and digests. Returns full batches (B, H, W, 3) uint8 with one `Outcome` per photo.
+Trade-off: on a CPU, decoding and encoding alternate on all cores, because the threads of a matrix product wait for the
+slowest one. For a GPU, processes decode batches ahead into pinned shared memory.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import torch
 
 AHEAD_OF_A_GPU = 3
-TASKS_A_WORKER = 2  # of one batch: more would even out uneven photos, and cost more messages
+TASKS_PER_WORKER = 2  # per batch: more would balance the load better but send more messages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What turns bytes into pixels: `shrink_to` as in `decoding.decode`."""
+    """Settings that turn bytes into pixels; `shrink_to` as in `image_decoding.decode`."""
 
     fit: Fit
     limits: PhotoLimits
@@ -50,7 +50,7 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of one photo; its pixels lie in the batch's row unless there is a `rejection`."""
+    """Result of loading one photo; its pixels are in the batch's row unless there is a `rejection`."""
 
     digest: str
     kind: str | None = None
@@ -60,7 +60,7 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """Rows of the store: `rows` maps a digest to its place in `outcomes` and `vectors` (N, D) float32."""
+    """Cached features: `rows` maps a digest to its index in `outcomes` and in `vectors` (N, D) float32."""
 
     rows: dict[str, int]
     outcomes: list[Outcome]
@@ -69,23 +69,23 @@ class Found:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """One outcome for each of the first rows of `pixels`; the rows beyond them, and those of rejects, are idle."""
+    """A batch with one outcome per used row of `pixels`; later rows and rows of rejects are padding."""
 
     outcomes: list[Outcome]
     pixels: "torch.Tensor"
 
 
 class Feeder:
-    """Workers and buffers; to be used in a `with` block.
+    """Loads batches of photos with worker threads or processes; use it in a `with` block.
 
     Args:
-        recipe: bytes to pixels.
-        batch_size: rows of every batch. A short one is filled with idle rows: the encoder sees one shape only, so that
-            a feature does not depend on what shares its batch.
-        workers: threads or processes.
-        kind: which of the two. Threads suffice for about 2,000 photos a second; Python itself is the limit there.
-        device: of the encoder.
-        ahead: batches that are decoded before they are asked for; None: 3 beside a GPU, none on a CPU.
+        recipe: Settings that turn bytes into pixels.
+        batch_size: Rows of every batch. Short batches are padded: the encoder sees one shape, so that a feature does
+            not depend on the other photos of its batch.
+        workers: Number of threads or processes.
+        kind: threads or processes. Threads reach about 2,000 photos per second, limited by the interpreter lock.
+        device: Device of the encoder.
+        ahead: Batches decoded in advance; None for 3 with a GPU and 0 on a CPU.
     """
 
     def __init__(
@@ -128,13 +128,13 @@ class Feeder:
         return ProcessPoolExecutor(self.workers, mp_context=multiprocessing.get_context("spawn"))
 
     def batches(self, jobs: Iterable[Job]) -> Generator[Batch]:
-        """The photos of `jobs` in their order, `batch_size` at a time; they are asked for as they are needed.
+        """Yields the photos of `jobs` in order, `batch_size` at a time; `jobs` is consumed lazily.
 
-        A batch's pixels stay as they are until the second batch after it is asked for.
+        The pixels of a batch are valid until the second batch after it is requested.
 
         Raises:
-            InputError: a photo changed since its digest was taken.
-            TrainingError: a worker process died.
+            InputError: A photo changed after its digest was computed.
+            TrainingError: A worker process died.
         """
         left, following = iter(jobs), 0
         waiting: deque[tuple[int, list[Future[list[Outcome]]]]] = deque()
@@ -150,13 +150,13 @@ class Feeder:
                 outcomes = [outcome for part in parts for outcome in part.result()]
             except BrokenProcessPool as error:
                 raise TrainingError(
-                    "a decoding process that died", "processes that live on (memory?)", "set fewer images.workers"
+                    "a decoding process that died", "running worker processes (out of memory?)", "lower images.workers"
                 ) from error
             self.waited_seconds += time.monotonic() - began
             yield Batch(outcomes=outcomes, pixels=self._buffers[place % len(self._buffers)].pixels)
 
     def _submit(self, jobs: Sequence[Job], buffer: Buffer) -> list[Future[list[Outcome]]]:
-        size = -(-len(jobs) // (self.workers * TASKS_A_WORKER))
+        size = -(-len(jobs) // (self.workers * TASKS_PER_WORKER))
         return [
             self._pool.submit(fill, buffer.target, start, jobs[start : start + size], self.recipe)
             for start in range(0, len(jobs), size)
@@ -164,7 +164,7 @@ class Feeder:
 
 
 def fill(target: Target, start: int, jobs: Sequence[Job], recipe: Recipe) -> list[Outcome]:
-    """Puts the photos of `jobs` into the rows of a buffer from `start` on; runs in a worker."""
+    """Loads the photos of `jobs` into the rows of a buffer, beginning at `start`; runs in a worker."""
     rows = view(target)
     return [prepare(job, recipe, rows[start + offset]) for offset, job in enumerate(jobs)]
 
@@ -174,11 +174,11 @@ def prepare(job: Job, recipe: Recipe, row: np.ndarray) -> Outcome:
     data = read_photo(job.photo)
     if hashlib.sha256(data).hexdigest() != job.digest:
         raise InputError(
-            f"{job.photo.source}, which changed within this run", "the bytes of a moment ago",
-            "leave the photo folder alone while a stage reads it",
+            f"{job.photo.source}, which changed during this run", "unchanged bytes",
+            "do not modify the photo folder while a stage reads it",
         )  # fmt: skip
-    found = decode(data, recipe.limits, recipe.shrink_to)
-    if isinstance(found, Rejection):
-        return Outcome(digest=job.digest, rejection=found)
-    row[:] = recipe.fit(found.image, found.whole)
-    return Outcome(digest=job.digest, kind=found.kind, treatment=found.treatment)
+    decoded = decode(data, recipe.limits, recipe.shrink_to)
+    if isinstance(decoded, Rejection):
+        return Outcome(digest=job.digest, rejection=decoded)
+    row[:] = recipe.fit(decoded.image, decoded.whole)
+    return Outcome(digest=job.digest, kind=decoded.kind, treatment=decoded.treatment)

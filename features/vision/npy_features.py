@@ -1,7 +1,6 @@
-"""Features of items that come as files, `<item key>.npy`, as the published VIP5 bundles have them.
+"""Reads item features from `<item key>.npy` files, as published VIP5 bundles store them.
 
-Enters: a folder and item keys. Leaves: one matrix, a status for each item, and why a file could not be taken.
-Trade-off: a file is opened once for each item, here and never again, because the matrix is what training reads.
+Reads a folder and item keys. Returns one matrix, a status per item, and the reason for each rejected file.
 """
 
 from collections.abc import Sequence
@@ -18,57 +17,57 @@ _READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.r
 
 @dataclass(frozen=True)
 class Vectors:
-    """Features in the order of the keys asked for, zeros unless `statuses` says ok; `rejects` are (key, why)."""
+    """Features in the order of the requested keys, zeros unless the status is ok; `rejects` are (key, reason)."""
 
     matrix: np.ndarray  # (items, width) float32
     statuses: tuple[str, ...]
     rejects: tuple[tuple[str, str], ...]
-    num_strangers: int  # files of no item asked for
+    num_unmatched: int  # files without a requested item
 
 
 def read_vectors(folder: Path, item_keys: Sequence[str]) -> Vectors:
-    """The features of the items; ok, missing (no file) or rejected, as in `images/embeddings`.
+    """Reads the features of the items; statuses are ok, missing (no file) or rejected, as in `images/embeddings`.
 
-    The width is that of most files; a file of another width is rejected.
+    The width is that of most files; files of another width are rejected.
 
     Raises:
-        InputError: there is no folder, or no file in it can be read.
+        InputError: The folder does not exist, or none of its files can be read.
     """
     if not folder.is_dir():
-        raise InputError(f"no folder {folder}", "a folder of <item key>.npy files", "bring the features in")
+        raise InputError(f"no folder {folder}", "a folder of <item key>.npy files", "copy the features there")
     there = {path.stem for path in folder.glob("*.npy")}
-    found: dict[str, np.ndarray] = {}
+    vectors: dict[str, np.ndarray] = {}
     refused: dict[str, str] = {}
     for key in dict.fromkeys(item_keys):
         if not key or "/" in key or "\0" in key or key.startswith("."):
             refused[key] = "a key that is no file name"
             continue
         try:
-            found[key] = read_vector(folder / f"{key}.npy")
+            vectors[key] = read_vector(folder / f"{key}.npy")
         except FileNotFoundError:
             continue
         except (ValueError, OSError) as error:
             refused[key] = str(error)[:200]
-    if not found:
+    if not vectors:
         raise InputError(f"no readable feature in {folder}", "files <item key>.npy of one width", "check the folder")
-    widths = [len(vector) for vector in found.values()]
+    widths = [len(vector) for vector in vectors.values()]
     width = max(set(widths), key=lambda one: (widths.count(one), one))
-    for key in [key for key, vector in found.items() if len(vector) != width]:
-        refused[key] = f"{len(found.pop(key))} numbers where most have {width}"
+    for key in [key for key, vector in vectors.items() if len(vector) != width]:
+        refused[key] = f"{len(vectors.pop(key))} numbers where most have {width}"
     matrix = np.zeros((len(item_keys), width), dtype=np.float32)
     for place, key in enumerate(item_keys):
-        if key in found:
-            matrix[place] = found[key]
-    statuses = tuple("ok" if key in found else "rejected" if key in refused else "missing" for key in item_keys)
+        if key in vectors:
+            matrix[place] = vectors[key]
+    statuses = tuple("ok" if key in vectors else "rejected" if key in refused else "missing" for key in item_keys)
     return Vectors(matrix, statuses, tuple(sorted(refused.items())), len(there.difference(item_keys)))
 
 
 def read_vector(path: Path) -> np.ndarray:
-    """One vector, in float32. The file's length must be what its header says before a byte is allocated for it.
+    """Reads one vector as float32. The file size is checked against the header before memory is allocated.
 
     Raises:
-        ValueError: not a vector of finite floating-point numbers, or an array of Python objects (a pickle).
-        FileNotFoundError: there is no such file.
+        ValueError: Not a vector of finite floating-point numbers, or an array of Python objects (a pickle).
+        FileNotFoundError: The file does not exist.
     """
     with path.open("rb") as stream:
         version = np.lib.format.read_magic(stream)

@@ -1,8 +1,8 @@
-"""From the catalogue to the photos that must be encoded, and from their features back to one row an item.
+"""Indexes the catalogue's photos by content digest, and merges their features into one row per item.
 
-Enters: item keys and the photo store; later what became of each photo. Leaves: `Seen` photos by item; `Features`.
-Trade-off: every photo's bytes are read and hashed before it is decoded, a little ahead of the encoder and beside it, so
-that what is finished, equal or listed as a placeholder is never decoded; a photo that must be is read twice.
+Reads item keys, the photo store and the encoder's outcomes. Writes `IndexedPhoto` values per item, then `Features`.
+Trade-off: each photo is read and hashed before it is decoded, in threads that run slightly ahead of the encoder.
+Photos that are cached, identical or listed as placeholders are never decoded; all others are read twice.
 """
 
 from collections import deque
@@ -20,9 +20,9 @@ from features.vision.image_decoding import Rejection
 from features.vision.image_loader import Found, Job, Outcome
 from features.vision.photo_store import Photo, PhotoStore, read_photo
 
-READ_AT_ONCE = 64  # photos a task: a message to a thread costs as much as reading a small photo
-PARTS_AHEAD = 2  # tasks a thread, read before they are asked for
-READERS = 8  # threads at most: opening a file and hashing it is a good part Python, which one thread at a time runs
+READ_AT_ONCE = 64  # photos per task: a message to a thread costs as much as reading a small photo
+PARTS_AHEAD = 2  # tasks per thread that are read ahead
+READERS = 8  # maximum threads: opening and hashing files mostly holds the interpreter lock
 _SUFFIXES = {
     "JPEG": ("jpg", "jpeg"), "PNG": ("png",), "GIF": ("gif",), "WEBP": ("webp",), "BMP": ("bmp",),
     "TIFF": ("tif", "tiff"),
@@ -30,8 +30,8 @@ _SUFFIXES = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
-    """One photo of an item: its digest where its bytes were read, and why it is refused unread if it is."""
+class IndexedPhoto:
+    """One photo of an item. `digest` is None if its bytes were not read; `refused` says why it is not decoded."""
 
     photo: Photo
     digest: str | None
@@ -40,7 +40,7 @@ class Seen:
 
 @dataclass(frozen=True, kw_only=True)
 class Reject:
-    """A photo that was not used: the place of its item in the catalogue, its file and the reason."""
+    """A photo that was not used: the row of its item in the catalogue, its file and the reason."""
 
     row: int
     source: str
@@ -49,9 +49,9 @@ class Reject:
 
 @dataclass(kw_only=True)
 class Features:
-    """One entry an item, all in the order of the catalogue; `vectors` (I, D) float32, zeros unless the status is ok.
+    """One entry per item in catalogue order; `vectors` (I, D) is float32, zeros unless the status is ok.
 
-    `num_photos` counts the photos behind each vector.
+    `num_photos` counts the photos averaged into each vector.
     """
 
     vectors: np.ndarray
@@ -62,19 +62,19 @@ class Features:
     rejects: list[Reject]
 
 
-class Look:
-    """The photos of each item, at most `most`, with their digests, read while whoever takes the jobs is at work.
+class PhotoIndex:
+    """Hashes up to `most` photos per item in background threads and yields those to encode.
 
-    `seen` and `jobs` (all different photos that can be used, by digest) grow as `wanted` is taken from and are whole
-    when it ends; nothing is decoded here.
+    `photos_by_item` and `jobs` (distinct usable photos by digest) grow as `wanted` is consumed and are complete when it
+    ends. Nothing is decoded here.
 
     Args:
-        keys: item keys.
-        store: None where the dataset has no photos.
-        most: photos an item.
-        max_bytes: larger files are not read.
-        placeholders: SHA-256 digests of pictures that stand for "no photo".
-        workers: threads that read; more than READERS would only wait for Python.
+        keys: Item keys.
+        store: Photo store, or None if the dataset has no photos.
+        most: Maximum number of photos per item.
+        max_bytes: Larger files are not read.
+        placeholders: SHA-256 digests of "no image" pictures.
+        workers: Reader threads, capped at READERS because the interpreter lock limits more.
     """
 
     def __init__(
@@ -87,10 +87,10 @@ class Look:
         placeholders: Sequence[str],
         workers: int,
     ) -> None:
-        self.seen: list[list[Seen]] = [[] for _ in keys]
+        self.photos_by_item: list[list[IndexedPhoto]] = [[] for _ in keys]
         self.jobs: dict[str, Job] = {}
         self._readers = min(workers, READERS)
-        self._glance = partial(_glance, max_bytes=max_bytes, placeholders=frozenset(placeholders))
+        self._probe = partial(_probe, max_bytes=max_bytes, placeholders=frozenset(placeholders))
         self._photos = (
             [(row, photo) for row, key in enumerate(keys) for photo in store.photos_of(key, most)] if store else []
         )
@@ -98,17 +98,17 @@ class Look:
 
     @property
     def at_most(self) -> int:
-        """So many photos will have been wanted in the end, or fewer: those not read yet may be equal or finished."""
+        """Upper bound on the number of photos to encode: unread photos may be duplicates or cached."""
         return self._taken + self._to_come
 
     def wanted(self, wants: Callable[[str], bool] = bool) -> Generator[Job]:
-        """The photos to encode: each digest once, if `wants` says so, in the order of the catalogue; to be taken once.
+        """Yields each distinct photo that `wants` accepts, in catalogue order; can be consumed once.
 
         Raises:
-            InputError: a photo is gone or became shorter since the store was made.
+            InputError: A photo was removed or truncated after the store was built.
         """
-        for row, one in self._glances():
-            self.seen[row].append(one)
+        for row, one in self._probed():
+            self.photos_by_item[row].append(one)
             self._to_come -= 1
             if one.digest is None or one.refused or one.digest in self.jobs:
                 continue
@@ -117,8 +117,8 @@ class Look:
                 self._taken += 1
                 yield job
 
-    def _glances(self) -> Iterator[tuple[int, Seen]]:
-        """All photos in order; so few are read ahead that reading keeps the pace of whoever takes them."""
+    def _probed(self) -> Iterator[tuple[int, IndexedPhoto]]:
+        """All photos in order, read at most PARTS_AHEAD tasks per thread ahead of the consumer."""
         from tqdm import tqdm
 
         parts = (self._photos[start : start + READ_AT_ONCE] for start in range(0, len(self._photos), READ_AT_ONCE))
@@ -129,39 +129,41 @@ class Look:
             tasks = (pool.submit(self._read, part) for part in parts)
             waiting = deque(islice(tasks, PARTS_AHEAD * self._readers))
             while waiting:
-                glanced = waiting.popleft().result()
+                probed = waiting.popleft().result()
                 waiting.extend(islice(tasks, 1))
-                yield from glanced
-                bar.update(len(glanced))
+                yield from probed
+                bar.update(len(probed))
 
-    def _read(self, part: Sequence[tuple[int, Photo]]) -> list[tuple[int, Seen]]:
-        return [(row, self._glance(photo)) for row, photo in part]
+    def _read(self, part: Sequence[tuple[int, Photo]]) -> list[tuple[int, IndexedPhoto]]:
+        return [(row, self._probe(photo)) for row, photo in part]
 
 
-def _glance(photo: Photo, *, max_bytes: float, placeholders: frozenset[str]) -> Seen:
+def _probe(photo: Photo, *, max_bytes: float, placeholders: frozenset[str]) -> IndexedPhoto:
     if photo.refusal:
         refused = Rejection(reason=photo.refusal, detail="the file is not read")
-        return Seen(photo=photo, digest=None, refused=refused)
+        return IndexedPhoto(photo=photo, digest=None, refused=refused)
     if photo.num_bytes > max_bytes:
         refused = Rejection(reason="too_large", detail=f"{photo.num_bytes} bytes; the file is not read")
-        return Seen(photo=photo, digest=None, refused=refused)
+        return IndexedPhoto(photo=photo, digest=None, refused=refused)
     digest = sha256(read_photo(photo)).hexdigest()
     listed = Rejection(reason="placeholder", detail="listed in images.placeholders") if digest in placeholders else None
-    return Seen(photo=photo, digest=digest, refused=listed)
+    return IndexedPhoto(photo=photo, digest=digest, refused=listed)
 
 
-def merge(seen: Sequence[Sequence[Seen]], found: Found, *, max_sharing: int, normalise: bool) -> Features:
-    """The row of every item, joined by digest.
+def merge(
+    photos_by_item: Sequence[Sequence[IndexedPhoto]], found: Found, *, max_items_per_photo: int, normalise: bool
+) -> Features:
+    """Joins photos with their features by digest and returns one row per item.
 
-    Several photos of one item give the mean of the features of the usable ones (scaled to length 1 if `normalise`).
+    An item with several usable photos gets the mean of their features (scaled to length 1 if `normalise`).
 
     Args:
-        seen: the photos of each item.
-        found: what became of each digest.
-        max_sharing: a photo that more items have is a placeholder; 0: any number may have it.
-        normalise: whether features have length 1.
+        photos_by_item: Photos of each item.
+        found: Encoder outcome and feature of each digest.
+        max_items_per_photo: A photo shared by more items is rejected as a placeholder; 0 disables the check.
+        normalise: Whether features have length 1.
     """
-    photos = [(row, one) for row, ones in enumerate(seen) for one in ones]
+    photos = [(row, one) for row, ones in enumerate(photos_by_item) for one in ones]
     rows = np.array([row for row, _ in photos], np.int64)
     places = np.array([-1 if one.refused else found.rows[str(one.digest)] for _, one in photos], np.int64)
     good = np.array([outcome.rejection is None for outcome in found.outcomes], bool)
@@ -169,38 +171,39 @@ def merge(seen: Sequence[Sequence[Seen]], found: Found, *, max_sharing: int, nor
     fine[fine] = good[places[fine]]
     uses = _uses(rows[fine], places[fine], len(good))
     used = fine.copy()
-    if max_sharing:
-        used[fine] = uses[places[fine]] <= max_sharing
+    if max_items_per_photo:
+        used[fine] = uses[places[fine]] <= max_items_per_photo
     rejects = [
         Reject(row=row, source=one.photo.source, rejection=_reason(one, places[i], found, uses))
         for i, (row, one) in ((i, photos[i]) for i in np.flatnonzero(~used))
     ]
-    counts = np.bincount(rows[used], minlength=len(seen))
+    counts = np.bincount(rows[used], minlength=len(photos_by_item))
+    has_photo = [bool(photos_of_item) for photos_of_item in photos_by_item]
     features = Features(
         vectors=_vectors(rows[used], places[used], counts, found=found, normalise=normalise),
-        statuses=np.where(counts > 0, "ok", np.where([bool(ones) for ones in seen], "rejected", "missing")).tolist(),
-        digests=[None] * len(seen),
-        treatments=[None] * len(seen),
+        statuses=np.where(counts > 0, "ok", np.where(has_photo, "rejected", "missing")).tolist(),
+        digests=[None] * len(photos_by_item),
+        treatments=[None] * len(photos_by_item),
         num_photos=counts.tolist(),
         rejects=rejects,
     )
-    _tell_first(features, photos, places, used=used, found=found)
+    _set_first_photo(features, photos, places, used=used, found=found)
     return features
 
 
 def _uses(rows: np.ndarray, places: np.ndarray, num_places: int) -> np.ndarray:
-    """How many items have the photo of each place; twice in one item counts once."""
+    """Number of items that have the photo at each place; duplicates within one item count once."""
     pairs = np.unique(rows * max(num_places, 1) + places)
     return np.bincount(pairs % max(num_places, 1), minlength=num_places)
 
 
-def _reason(one: Seen, place: int, found: Found, uses: np.ndarray) -> Rejection:
-    told = one.refused or found.outcomes[place].rejection
-    return told or Rejection(reason="placeholder", detail=f"the same photo as {uses[place] - 1} other items")
+def _reason(one: IndexedPhoto, place: int, found: Found, uses: np.ndarray) -> Rejection:
+    rejection = one.refused or found.outcomes[place].rejection
+    return rejection or Rejection(reason="placeholder", detail=f"the same photo as {uses[place] - 1} other items")
 
 
 def _vectors(rows: np.ndarray, places: np.ndarray, counts: np.ndarray, *, found: Found, normalise: bool) -> np.ndarray:
-    """One row an item from the photos in use (`rows` ascends): the photo's own, or the mean of several."""
+    """One row per item: the feature of its only photo, or the mean of several; `rows` ascends."""
     vectors = np.zeros((len(counts), found.vectors.shape[1]), np.float32)
     alone = np.flatnonzero(counts[rows] == 1)
     for start in range(0, len(alone), ROWS_AT_ONCE):
@@ -213,20 +216,25 @@ def _vectors(rows: np.ndarray, places: np.ndarray, counts: np.ndarray, *, found:
     return vectors
 
 
-def _tell_first(
-    features: Features, photos: Sequence[tuple[int, Seen]], places: np.ndarray, *, used: np.ndarray, found: Found
+def _set_first_photo(
+    features: Features,
+    photos: Sequence[tuple[int, IndexedPhoto]],
+    places: np.ndarray,
+    *,
+    used: np.ndarray,
+    found: Found,
 ) -> None:
-    """Digest and treatment of each item's first photo in use, else the digest of its first photo that has one."""
-    told: set[int] = set()
+    """Sets each item's digest and treatment from its first used photo, else the digest of its first hashed photo."""
+    done: set[int] = set()
     for (row, one), place, in_use in zip(photos, places.tolist(), used.tolist(), strict=True):
-        if in_use and row not in told:
-            told.add(row)
+        if in_use and row not in done:
+            done.add(row)
             features.digests[row], features.treatments[row] = one.digest, _treatment_of(one, found.outcomes[place])
         elif features.digests[row] is None:
             features.digests[row] = one.digest
 
 
-def _treatment_of(one: Seen, outcome: Outcome) -> str | None:
+def _treatment_of(one: IndexedPhoto, outcome: Outcome) -> str | None:
     return _treatment(one.photo.source.rpartition(".")[2].lower(), outcome.kind, outcome.treatment)
 
 

@@ -1,8 +1,8 @@
-"""Where photos come from: a folder of `<item key>.jpg` files, of tar archives with such members, or of both.
+"""Finds photos in a folder of `<item key>.jpg` files, of tar archives with such members, or both.
 
-Enters: the dump's photo folder. Leaves: the bytes of an item's photo, or why its file is refused.
-Trade-off: one index of names and byte ranges in memory (about 200 bytes a photo), so that a photo in an archive
-costs one seek and no archive is ever unpacked: a member's name is looked up, never used as a path.
+Reads the dump's photo folder. Returns the bytes of an item's photo, or the reason for refusing its file.
+Trade-off: names and byte ranges are indexed in memory (about 200 bytes per photo), so a photo in an archive costs one
+seek. Archives are never unpacked, and member names are looked up but never used as paths.
 """
 
 import os
@@ -18,10 +18,10 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 @dataclass(frozen=True, kw_only=True)
 class Photo:
-    """Where one photo lies.
+    """Location of one photo.
 
-    `source` is the file's name below the folder, as `photos-000.tar:B0001.jpg` for a member of an archive.
-    `refusal` is unsafe_name or not_a_file where the bytes must not be read, else None.
+    `source` is the file name in the folder, such as `photos-000.tar:B0001.jpg` for a member of an archive.
+    `refusal` is unsafe_name or not_a_file if the bytes must not be read, else None.
     """
 
     item_key: str
@@ -33,16 +33,16 @@ class Photo:
 
 
 class PhotoStore:
-    """The photos of one dump by item key; the index is built once, when the store is made.
+    """The photos of one dump by item key, indexed on construction.
 
-    Two photos of one key: a loose file wins over an archive, then the first in the order of names; a readable one wins
-    over a refused one. Files with other suffixes and hidden files are ignored.
+    If a key has several photos, readable files take precedence over refused ones, then loose files over archives, then
+    the first by name. Files with other suffixes and hidden files are ignored.
 
     Args:
-        folder: such as `data/raw/sample/photos`.
+        folder: Photo folder, such as `data/raw/sample/photos`.
 
     Raises:
-        InputError: the folder is absent, or an archive in it is broken.
+        InputError: The folder does not exist, or an archive in it is broken.
 
     Example:
         A folder with `B1.jpg` and `more.tar`, which holds `x/B2.png` and a link `B3.jpg`:
@@ -58,8 +58,8 @@ class PhotoStore:
         if not folder.is_dir():
             raise InputError(
                 f"no photo folder {folder}",
-                "a folder of <item key>.jpg files or of .tar archives of such",
-                "bring the photos there, or write `photos: null` for the dataset in params.yaml",
+                "a folder of <item key>.jpg files or of .tar archives of them",
+                "copy the photos there, or set `photos: null` for the dataset in params.yaml",
             )
         self.folder = folder
         self._index: dict[str, Photo] = {}
@@ -78,7 +78,7 @@ class PhotoStore:
         return sorted(self._index)
 
     def find(self, item_key: str) -> Photo | None:
-        """Where the item's photo lies, or None where the item has none."""
+        """Location of the item's photo, or None if it has none."""
         return self._index.get(item_key)
 
     def photos_of(self, item_key: str, most: int = 1) -> list[Photo]:
@@ -87,45 +87,45 @@ class PhotoStore:
         Example:
             With B1.jpg, B1.1.jpg and B1.3.jpg: `photos_of("B1", 9)` are the first two.
         """
-        found: list[Photo] = []
+        photos: list[Photo] = []
         for number in range(most):
             photo = self._index.get(f"{item_key}.{number}" if number else item_key)
             if photo is None:
                 break
-            found.append(photo)
-        return found
+            photos.append(photo)
+        return photos
 
     def bytes(self, item_key: str) -> bytes | None:
-        """The photo's bytes as stored (undecoded), or None where the item has no photo or its file is refused.
+        """The photo's undecoded bytes, or None if the item has no photo or its file is refused.
 
         Raises:
-            InputError: the file became shorter since the store was made.
+            InputError: The file was truncated after the store was built.
         """
         photo = self._index.get(item_key)
         return None if photo is None or photo.refusal else read_photo(photo)
 
 
 def read_photo(photo: Photo) -> bytes:
-    """The bytes of a photo that is not refused; needs no store, so that worker processes can call it.
+    """Reads the bytes of a photo that is not refused; does not need the store, for use in worker processes.
 
     Raises:
-        InputError: the file is gone, or became shorter since the store was made.
+        InputError: The file was removed or truncated after the store was built.
     """
     try:
         with photo.path.open("rb", buffering=0) as stream:
             stream.seek(photo.offset)
             data = stream.read(photo.num_bytes)
             while len(data) < photo.num_bytes and (more := stream.read(photo.num_bytes - len(data))):
-                data += more  # some file systems give less at once than was asked for
+                data += more  # some file systems return fewer bytes than requested
     except OSError as error:
         raise InputError(
-            f"{photo.source}, which cannot be read ({error.strerror})", f"{photo.num_bytes} bytes, as a moment ago",
-            "leave the photo folder alone while a stage reads it, and see to its permissions",
+            f"{photo.source}, which cannot be read ({error.strerror})", f"{photo.num_bytes} bytes, as indexed",
+            "do not modify the photo folder while a stage reads it, and check its permissions",
         ) from error  # fmt: skip
     if len(data) != photo.num_bytes:
         raise InputError(
-            f"{photo.source} with {len(data)} bytes", f"{photo.num_bytes} bytes, as a moment ago",
-            "leave the photo folder alone while a stage reads it",
+            f"{photo.source} with {len(data)} bytes", f"{photo.num_bytes} bytes, as indexed",
+            "do not modify the photo folder while a stage reads it",
         )  # fmt: skip
     return data
 
@@ -144,7 +144,7 @@ def _loose(entries: list[Path]) -> Iterator[Photo]:
 
 
 def _members(archive: Path) -> Iterator[Photo]:
-    """The photos of an uncompressed tar, from its headers alone."""
+    """The photos of an uncompressed tar, read from its headers."""
     size = archive.stat().st_size
     try:
         with tarfile.open(archive, "r:") as tar:
@@ -161,7 +161,7 @@ def _members(archive: Path) -> Iterator[Photo]:
     except (tarfile.TarError, EOFError, OSError) as error:
         raise InputError(
             f"archive {archive} that cannot be read ({error})", "an uncompressed, complete .tar",
-            "fetch it again, or unpack and repack it without compression",
+            "download it again, or repack it without compression",
         ) from error  # fmt: skip
 
 

@@ -1,7 +1,7 @@
-"""The memory that one batch of pixels takes: ordinary, pinned for a GPU, shared with worker processes, or both.
+"""Memory for pixel batches: pageable, pinned for a GPU, shared with worker processes, or both.
 
-Enters: a shape. Leaves: one block of bytes, as a tensor here and as an array in whichever worker fills it.
-Trade-off: buffers are few and used in turn, so that nothing is allocated, copied or sent between processes per photo.
+Each buffer is one block of memory, visible as a tensor here and as an array in the worker that fills it.
+Trade-off: a few buffers are reused in turn, so that nothing is allocated, copied or sent between processes per photo.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ SHARED = Path("/dev/shm")  # noqa: S108 - where Linux keeps shared memory; only 
 
 @dataclass(frozen=True, kw_only=True)
 class SharedTarget:
-    """A buffer as another process finds it."""
+    """Handle by which another process opens a buffer."""
 
     name: str
     shape: tuple[int, ...]
@@ -37,23 +37,23 @@ Target = SharedTarget | np.ndarray
 
 @dataclass(kw_only=True)
 class Buffer:
-    """`pixels` for the encoder, `target` for the workers; both are the same memory."""
+    """A pixel buffer: `pixels` for the encoder and `target` for the workers share the same memory."""
 
     pixels: "torch.Tensor"
     target: Target
     release: Callable[[], None]
 
     def close(self) -> None:
-        """Gives the memory back."""
+        """Releases the memory."""
         del self.pixels, self.target
         self.release()
 
 
 def new_buffer(shape: tuple[int, ...], *, shared: bool, pinned: bool) -> Buffer:
-    """An empty buffer of bytes.
+    """Allocates a zeroed byte buffer.
 
     Raises:
-        TrainingError: too little shared memory (containers often have 64 MB), or memory that cannot be pinned.
+        TrainingError: Too little shared memory (containers often have 64 MB), or memory that cannot be pinned.
     """
     import torch
 
@@ -63,12 +63,12 @@ def new_buffer(shape: tuple[int, ...], *, shared: bool, pinned: bool) -> Buffer:
     num_bytes = prod(shape)
     if SHARED.is_dir() and disk_usage(SHARED).free < num_bytes:
         raise TrainingError(
-            f"{disk_usage(SHARED).free / 1e6:.0f} MB of shared memory free", f"{num_bytes / 1e6:.0f} MB a batch",
-            "give the container more (--shm-size), lower images.batch_size, or set images.decoders: threads",
+            f"{disk_usage(SHARED).free / 1e6:.0f} MB of shared memory free", f"{num_bytes / 1e6:.0f} MB per batch",
+            "raise the container's limit (--shm-size), lower images.batch_size, or set images.decoders: threads",
         )  # fmt: skip
     memory = SharedMemory(create=True, size=num_bytes)
     array = np.ndarray(shape, np.uint8, buffer=memory.buf)
-    array.fill(0)  # the system gives memory when it is written to: now, while what is free was just asked for
+    array.fill(0)  # pages are allocated on first write: do it right after the check of free memory
     pixels = torch.from_numpy(array)
     address = pixels.data_ptr()
     if pinned and int(_cuda().cudaHostRegister(address, num_bytes, 0)) != 0:
@@ -83,7 +83,7 @@ def new_buffer(shape: tuple[int, ...], *, shared: bool, pinned: bool) -> Buffer:
         if pinned:
             _cuda().cudaHostUnregister(address)
         memory.unlink()
-        with suppress(BufferError):  # after an error a traceback may still hold a batch; its memory goes with it
+        with suppress(BufferError):  # after an error a traceback may still reference a batch
             memory.close()
 
     return Buffer(pixels=pixels, target=SharedTarget(name=memory.name, shape=shape), release=release)
@@ -96,7 +96,7 @@ def _cuda() -> Any:
 
 
 def view(target: Target) -> np.ndarray:
-    """The buffer as an array, in the process that made it or in another one."""
+    """The buffer as an array, in the process that allocated it or in another one."""
     if isinstance(target, np.ndarray):
         return target
     return np.ndarray(target.shape, np.uint8, buffer=_attached(target.name).buf)

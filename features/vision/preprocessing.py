@@ -1,8 +1,8 @@
-"""From an upright RGB image to the pixels that the encoder sees, by the model's own preprocessing.
+"""Preprocesses RGB images into encoder input with the model's own transforms.
 
-Enters: PIL images of any size. Leaves: uint8 arrays (H, W, 3); on the encoder's device, normalised floats (N, 3, H, W).
-Trade-off: open_clip's preprocessing is cut in two where pixels are still bytes, so that workers hand over a quarter of
-the memory and the device does the arithmetic; both halves together give open_clip's own numbers to the bit.
+Reads PIL images of any size. Returns uint8 arrays (H, W, 3) and, on the encoder's device, floats (N, 3, H, W).
+Trade-off: open_clip's preprocessing is split where pixels are still bytes. Workers transfer a quarter of the memory and
+the device does the arithmetic; both halves together equal open_clip's result bit for bit.
 """
 
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """Resizing and cropping as the model's preprocessing does it; can be sent to worker processes.
+    """Resizing and cropping of the model's preprocessing; picklable, for worker processes.
 
-    `height` and `width` are the encoder's input; `mean` and `std` belong to the second half, `normalised`.
+    `height` and `width` are the encoder's input size; `mean` and `std` are used by the second half, `normalised`.
     """
 
     steps: tuple[Any, ...]
@@ -28,17 +28,17 @@ class Fit:
     width: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    told: str
-    """The preprocessing in words, for a manifest and for what a feature is filed under."""
+    description: str
+    """Textual description of the preprocessing."""
 
     def __call__(self, image: "Image", whole: tuple[float, float] | None = None) -> np.ndarray:
         """The pixels (H, W, 3) uint8 of an RGB image.
 
         Args:
-            image: upright.
-            whole: where the image was decoded at 1/s of its size, its width and height divided by s, which need not be
-                whole numbers: without them the picture would be moved by up to half a pixel of the input, which costs
-                ten times what the smaller decoding itself does.
+            image: Upright RGB image.
+            whole: If the image was decoded at scale 1/s, its original width and height divided by s, possibly
+                fractional. Without them the image would be shifted by up to half an input pixel, an error ten times
+                that of the reduced decoding itself.
         """
         if whole is not None and whole != image.size:
             width, height = self._resized(whole)
@@ -48,15 +48,15 @@ class Fit:
         return np.asarray(image)
 
     def draft_side(self, ratio: float) -> int | None:
-        """The shorter side that a JPEG must keep if it may be decoded at `ratio` times the input's size.
+        """The minimum shorter side of a JPEG decoded at `ratio` times the input size.
 
-        None where the preprocessing does not begin with a plain resize of the shorter side: then not at all.
+        None if the preprocessing does not begin with a plain resize of the shorter side; then decode at full size.
         """
         plain = type(self.steps[0]).__name__ == "Resize" and isinstance(self.steps[0].size, int)
         return round(ratio * max(self.height, self.width)) if plain else None
 
     def _resized(self, whole: tuple[float, float]) -> tuple[int, int]:
-        """The size that the first step would give the whole picture (torchvision cuts the longer side's fraction)."""
+        """The size that the first step gives the full image (torchvision truncates the longer side)."""
         side: int = self.steps[0].size
         width, height = whole
         return (side, int(side * height / width)) if width <= height else (int(side * width / height), side)
@@ -71,7 +71,7 @@ def fit_of(config: dict[str, Any]) -> Fit:
     """The first half of the preprocessing that `config` (open_clip's PreprocessCfg as a mapping) describes.
 
     Example:
-        ViT-B-32: resize the shorter side to 224 (bicubic), cut the middle 224 x 224 out.
+        ViT-B-32: resize the shorter side to 224 (bicubic), then crop the central 224 x 224.
     """
     import open_clip
 
@@ -89,7 +89,7 @@ def fit_of(config: dict[str, Any]) -> Fit:
         width=width,
         mean=tuple(float(value) for value in steps[-1].mean),
         std=tuple(float(value) for value in steps[-1].std),
-        told="; ".join(str(step) for step in (*steps[:-3], steps[-1])),
+        description="; ".join(str(step) for step in (*steps[:-3], steps[-1])),
     )
 
 
@@ -103,7 +103,7 @@ def normalised(pixels: "torch.Tensor", fit: Fit) -> "torch.Tensor":
 
 @lru_cache(maxsize=64)
 def _by_channel(values: tuple[float, ...], device: "torch.device") -> "torch.Tensor":
-    """(3, 1, 1) on `device`, kept there: to bring it anew for each batch, the host would wait until the GPU is idle."""
+    """(3, 1, 1) on `device`, cached: copying it for each batch would synchronise the host with the GPU."""
     import torch
 
     return torch.tensor(values, device=device)[:, None, None]

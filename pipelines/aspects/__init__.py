@@ -1,1 +1,1 @@
-"""Opinion sentences and the aspect words that they are about."""
+"""Opinion sentences and their aspect words."""

@@ -1,8 +1,8 @@
-"""Aspect mentions in sentences: nouns with an opinion on them, and how good the evidence is.
+"""Extracts aspect mentions from sentences: nouns with an opinion, scored by evidence.
 
-Enters: a sentence of a review. Leaves: `Mention`s (feature word, sentence, opinion word, polarity, evidence).
-Trade-off: part-of-speech patterns with lexicons that ship inside their packages (textblob's English tagger and
-sentiment words, vaderSentiment) instead of a parser: 0.1 ms a sentence and no model to download, but no syntax tree.
+Reads a sentence of a review. Returns `Mention`s (feature word, sentence, opinion word, polarity, evidence).
+Trade-off: part-of-speech patterns with packaged lexicons (textblob's English tagger and sentiment words,
+vaderSentiment) instead of a parser: 0.1 ms per sentence and no model to download, but no syntax tree.
 """
 
 import re
@@ -34,7 +34,7 @@ PREDICATE, FEELING, MODIFIER, VERB = 3.0, 2.5, 2.0, 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class Mention:
-    """An aspect word with an opinion in one sentence; `polarity` is -1 to 1, `score` sums the evidence."""
+    """An aspect word with an opinion in one sentence; `polarity` is -1 to 1, `score` is the total evidence."""
 
     feature: str
     sentence: str
@@ -45,7 +45,7 @@ class Mention:
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """One token: as lower-case text, and its Penn part-of-speech tag."""
+    """One token: lower-case text and Penn part-of-speech tag."""
 
     text: str
     tag: str
@@ -59,16 +59,16 @@ def tag(sentence: str) -> list[Word]:
         ['DT', 'NN', 'VBZ', 'JJ']
     """
     tokens = [token.replace("\u2019", "'") for token in _WORD.findall(sentence)]
-    if tokens:  # a capital at the beginning makes any word a proper noun
+    if tokens:  # the tagger takes a capitalised first word for a proper noun
         tokens[0] = tokens[0].lower()
     if sentence.isupper():
         tokens = [token.lower() for token in tokens]
     tagged = [Word(token.lower(), part) for token, part in _tagger().find_tags(tokens)]
-    return [_mended(tagged, index) for index in range(len(tagged))]
+    return [_corrected(tagged, index) for index in range(len(tagged))]
 
 
-def _mended(tagged: Sequence[Word], index: int) -> Word:
-    """The word with a better tag where its neighbours tell: the tagger itself knows no context."""
+def _corrected(tagged: Sequence[Word], index: int) -> Word:
+    """The word with its tag corrected by its neighbours: the tagger itself ignores context."""
     word, before = tagged[index], tagged[index - 1] if index else None
     after = tagged[index + 1].tag if index + 1 < len(tagged) else ""
     if word.text == "like" and before is not None and before.text in _LIKERS:
@@ -87,27 +87,27 @@ def _mended(tagged: Sequence[Word], index: int) -> Word:
 
 
 def nouns(words: Sequence[Word]) -> set[str]:
-    """The common nouns that could be aspects."""
+    """The common nouns that are candidates for aspects."""
     return {word.text for word in words if _is_candidate(word)}
 
 
 def mentions(sentence: str, words: Sequence[Word], rating: float, title_words: frozenset[str]) -> Iterator[Mention]:
-    """The nouns of a sentence that a pattern ties to an opinion word.
+    """Yields the nouns of a sentence that a pattern links to an opinion word.
 
     Args:
-        sentence: its text.
-        words: its tokens.
-        rating: stars of the review; a polarity of the other sign costs evidence.
-        title_words: words of the item's title; a feature among them names the item itself and costs evidence.
+        sentence: Text of the sentence.
+        words: Tokens of the sentence.
+        rating: Stars of the review; a polarity of the opposite sign lowers the score.
+        title_words: Words of the item's title; a feature among them names the item itself and has a lower score.
     """
     base = _sentence_evidence(sentence, words, rating)
     for index, word in enumerate(words):
         if not _is_candidate(word) or _is_noun(words, index + 1) or _is_owned(words, index):
             continue
-        found = [hit for hit in _patterns(words, index) if hit is not None]
-        if not found:
+        hits = [hit for hit in _patterns(words, index) if hit is not None]
+        if not hits:
             continue
-        evidence, opinion, polarity = max(found, key=lambda hit: (hit[0], abs(hit[2]), hit[1]))
+        evidence, opinion, polarity = max(hits, key=lambda hit: (hit[0], abs(hit[2]), hit[1]))
         score = evidence + base + _agreement(polarity, rating)
         score -= 1.0 if _stem(word.text) in title_words else 0.0
         yield Mention(
@@ -116,12 +116,12 @@ def mentions(sentence: str, words: Sequence[Word], rating: float, title_words: f
 
 
 def names_item(feature: str, title_words: frozenset[str]) -> bool:
-    """Whether the feature word stands in the item's title."""
+    """Whether the feature word occurs in the item's title."""
     return _stem(feature) in title_words
 
 
 def title_stems(title: str | None) -> frozenset[str]:
-    """The lower-case words of a title without a plural s."""
+    """The lower-case words of a title, without plural s."""
     return frozenset(_stem(word) for word in re.findall(r"[a-z]+", (title or "").lower()))
 
 
@@ -138,7 +138,7 @@ def _is_noun(words: Sequence[Word], index: int) -> bool:
 
 
 def _is_owned(words: Sequence[Word], index: int) -> bool:
-    """Whether "my", "his" ... stands before the noun: then it is mostly a thing of the writer, not of the item."""
+    """Whether a possessive ("my", "his", ...) precedes the noun, which then mostly belongs to the writer."""
     for word in reversed(words[max(0, index - 3) : index]):
         if word.text in {"my", "our", "his", "her", "your", "their"}:
             return True
@@ -202,7 +202,7 @@ def _feeling(words: Sequence[Word], index: int) -> tuple[float, str, float] | No
 
 
 def _verb(words: Sequence[Word], index: int) -> tuple[float, str, float] | None:
-    """NOUN verb that judges by itself: "the strap broke"."""
+    """NOUN followed by an evaluative verb: "the strap broke"."""
     for place in range(index + 1, min(len(words), index + 4)):
         word = words[place]
         if word.text in NOUN_VERBS:
@@ -237,7 +237,7 @@ def _polarity(word: Word) -> float | None:
 
 
 def _agreement(polarity: float, rating: float) -> float:
-    """One more where the polarity has the rating's sign, 1.5 less where it has the other; three stars are neutral."""
+    """1 if the polarity has the sign of the rating, -1.5 if it has the opposite; 0 for three stars."""
     if rating == 3 or polarity == 0:
         return 0.0
     return 1.0 if (polarity > 0) == (rating > 3) else -1.5
@@ -262,7 +262,7 @@ def _tagger() -> Any:
 
     from textblob.en import parser
 
-    with warnings.catch_warnings():  # the library forgets to close its lexicon file
+    with warnings.catch_warnings():  # the library does not close its lexicon file
         warnings.simplefilter("ignore", ResourceWarning)
         parser.find_tags(["word"])
     return parser

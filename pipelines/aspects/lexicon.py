@@ -1,7 +1,7 @@
-"""Word lists of the aspect rules: what is never an aspect, and opinion words that the packaged lexicons lack.
+"""Word lists of the aspect rules: nouns that are never aspects, and opinion words that the packages lack.
 
-Enters: nothing. Leaves: closed sets and mappings. Trade-off: short lists written by hand while reading reviews of
-several categories, instead of a learned model: they say why a word was taken or left.
+Trade-off: short lists, written while reading reviews of several categories, instead of a learned model; each decision
+can be traced to a word.
 """
 
 GENERIC_NOUNS = frozenset("""
@@ -37,7 +37,7 @@ GENERIC_NOUNS = frozenset("""
     vendor venue venues version versions video view voice wall want water way ways web website week weekend weeks
     while wife wife's win winner wish woman wonder word words work world worry worth year years yesterday youtube
     """.split())  # fmt: skip  # noqa: SIM905
-"""Nouns that speak of people, places, time, buying or reviewing, or of no part or property of an item."""
+"""Nouns about people, places, time, buying or reviewing, or that denote no part or property of an item."""
 
 OPINIONS = {
     "accurate": 0.5, "adequate": 0.3, "adjustable": 0.3, "affordable": 0.5, "ample": 0.4, "authentic": 0.4,
@@ -56,7 +56,7 @@ OPINIONS = {
     "thin": -0.2, "tight": 0.1, "tinny": -0.5, "tiny": -0.2, "top-notch": 0.8, "uncomfortable": -0.5,
     "unreliable": -0.6, "versatile": 0.5, "warm": 0.3, "well": 0.5, "well-made": 0.6, "wobbly": -0.5,
 }  # fmt: skip
-"""Opinion words of product reviews and their polarity, -1 to 1; they stand before the packaged lexicons."""
+"""Opinion words of product reviews and their polarity, -1 to 1; they override the packaged lexicons."""
 
 NOT_OPINIONS = frozenset("""
     able acoustic actual additional alone available care certain classic complete convinced correct current
@@ -66,7 +66,7 @@ NOT_OPINIONS = frozenset("""
     ready real regular right same second seriously several similar special specific standard still super sure
     surely thank thanks third total true truly typical usual valued various vintage whole worth yes
     """.split())  # fmt: skip  # noqa: SIM905
-"""Adjectives and adverbs that the lexicons score but that praise or blame nothing."""
+"""Adjectives and adverbs that the lexicons score but that express no opinion."""
 
 COPULAS = frozenset("""
     's are aren't be been being came come comes doesn't don't feel feels felt fit fits fitted function functioned
@@ -75,20 +75,20 @@ COPULAS = frozenset("""
     seems slide slides sound sounded sounds stay stayed stays turn turns was wasn't went were weren't work worked
     works
     """.split())  # fmt: skip  # noqa: SIM905
-"""Verbs that tie a following adjective or adverb to the noun before them."""
+"""Verbs that link a following adjective or adverb to the preceding noun."""
 
 FEELING_VERBS = {
     "adore": 0.8, "appreciate": 0.5, "dig": 0.5, "dislike": -0.6, "disliked": -0.6, "enjoy": 0.5, "enjoyed": 0.5,
     "hate": -0.8, "hated": -0.8, "lack": -0.4, "lacking": -0.4, "lacks": -0.4, "like": 0.5, "liked": 0.5, "likes": 0.5,
     "love": 0.8, "loved": 0.8, "loves": 0.8, "prefer": 0.4, "recommend": 0.4,
 }  # fmt: skip
-"""Verbs whose object is what the writer judges."""
+"""Verbs whose object is evaluated by the writer."""
 
 FEELING_ADJECTIVES = {
     "amazed": 0.6, "annoyed": -0.5, "delighted": 0.7, "disappointed": -0.6, "dissatisfied": -0.6, "happy": 0.6,
     "impressed": 0.6, "pleased": 0.6, "satisfied": 0.5, "thrilled": 0.7, "unhappy": -0.6, "unimpressed": -0.5,
 }  # fmt: skip
-"""Adjectives that judge what follows with, by, in or about."""
+"""Adjectives that evaluate what follows with, by, in or about."""
 
 NOUN_VERBS = {
     "bends": -0.3, "break": -0.5, "breaks": -0.6, "broke": -0.6, "buzzes": -0.4, "cracked": -0.5, "crackles": -0.4,
@@ -96,10 +96,10 @@ NOUN_VERBS = {
     "loosens": -0.4, "peeled": -0.4, "rattled": -0.5, "rattles": -0.5, "rocks": 0.6, "rusted": -0.4, "scratches": -0.4,
     "shines": 0.5, "slipped": -0.4, "slips": -0.4, "snapped": -0.5, "stinks": -0.6, "sucks": -0.7, "wobbles": -0.4,
 }  # fmt: skip
-"""Verbs that judge their subject by themselves."""
+"""Verbs that evaluate their subject."""
 
 NEGATIONS = frozenset("""
     aren't barely can't cannot couldn't didn't doesn't don't hardly isn't lack lacks neither never no none nor not
     nothing wasn't weren't without won't wouldn't
     """.split())  # fmt: skip  # noqa: SIM905
-"""Words that turn the polarity of an opinion up to four words later."""
+"""Words that negate the polarity of an opinion up to four words later."""

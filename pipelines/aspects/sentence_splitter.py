@@ -1,7 +1,7 @@
-"""Sentences of a review, by regular expressions made for how reviews are written.
+"""Splits reviews into sentences with regular expressions made for informal text.
 
-Enters: the text of one review. Leaves: its sentences, long ones cut into clauses.
-Trade-off: English only and no list of abbreviations beyond the common ones, for a twentieth of a library's time
+Reads the text of one review. Returns its sentences; long ones are split into clauses.
+Trade-off: English only, with a short list of abbreviations, in a twentieth of a library's time
 (docs/decisions/0006-sentence-splitting.md).
 """
 
@@ -22,7 +22,7 @@ _CLAUSE_END = re.compile(
 
 
 def sentences(text: str, max_words: int) -> list[str]:
-    """The sentences of a review; one longer than `max_words` is cut into clauses.
+    """The sentences of a review; those longer than `max_words` are split into clauses.
 
     Example:
         >>> sentences("Sounds great.The strap, e.g. mine, broke! Bad", 30)
@@ -38,8 +38,8 @@ def sentences(text: str, max_words: int) -> list[str]:
         pieces.append(piece)
         start = match.end()
     pieces.append(text[start:])
-    found = []
+    clauses = []
     for piece in (" ".join(piece.split()) for piece in pieces):
         long = piece.count(" ") >= max_words
-        found += [part.strip(" ,") for part in (_CLAUSE_END.split(piece) if long else [piece])]
-    return [piece for piece in found if piece]
+        clauses += [part.strip(" ,") for part in (_CLAUSE_END.split(piece) if long else [piece])]
+    return [piece for piece in clauses if piece]

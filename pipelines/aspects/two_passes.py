@@ -1,7 +1,8 @@
-"""The two passes of the explanations stage over one bucket of reviews: find mentions, then choose sentences.
+"""The two passes of `explanations` over one bucket of reviews: find mentions, then select sentences.
 
-Enters: `reviews-NNNNN.parquet` in the stage's scratch folder. Leaves: mentions and noun counts beside it, then a part
-of the table. Trade-off: the first pass stores every mention (about 150 bytes each), so that no review is tagged twice.
+Reads `reviews-NNNNN.parquet` in the stage's scratch folder. Writes mentions and noun counts beside it, then a part of
+the table.
+Trade-off: the first pass stores every mention (about 150 bytes each), so that no review is tagged twice.
 """
 
 import json
@@ -24,7 +25,7 @@ from pipelines.aspects.sentence_splitter import sentences
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What all units share. `aspect_words` is None in the first pass; the other fields are those of `Params`."""
+    """Settings shared by all units, from `Params`. `aspect_words` is None in the first pass."""
 
     scratch: Path
     folder: Path
@@ -44,22 +45,22 @@ _MENTIONS = pa.schema([
 
 
 def find_mentions(job: Job, unit: int) -> dict[str, int]:
-    """First pass: stores the mentions of a bucket, and how many train reviews hold each noun."""
+    """First pass: stores the mentions of a bucket and the number of train reviews that contain each noun."""
     reviews = pq.read_table(job.scratch / f"reviews-{unit:05d}.parquet").to_pylist()
-    found: list[dict[str, Any]] = []
+    mention_rows: list[dict[str, Any]] = []
     counts = {name: Counter[str]() for name in ("reviews", "opinions", "titles")}
     for number, review in enumerate(reviews):
         nouns, mentions = read_review(review, job.max_words)
-        found += [{"review": number} | {f.name: getattr(m, f.name) for f in fields(Mention)} for m in mentions]
+        mention_rows += [{"review": number} | {f.name: getattr(m, f.name) for f in fields(Mention)} for m in mentions]
         if review["split"] == "train":
             stems = extraction.title_stems(review["title"])
             counts["reviews"].update(nouns)
             counts["opinions"].update({mention.feature for mention in mentions})
             counts["titles"].update(noun for noun in nouns if extraction.names_item(noun, stems))
-    pq.write_table(pa.Table.from_pylist(found, schema=_MENTIONS), job.scratch / f"mentions-{unit:05d}.parquet")
+    pq.write_table(pa.Table.from_pylist(mention_rows, schema=_MENTIONS), job.scratch / f"mentions-{unit:05d}.parquet")
     path = job.scratch / f"nouns-{unit:05d}.json"
     path.write_text(json.dumps(counts, sort_keys=True), encoding="utf-8")
-    return {"reviews": len(reviews), "mentions": len(found)}
+    return {"reviews": len(reviews), "mentions": len(mention_rows)}
 
 
 def read_review(review: Mapping[str, Any], max_words: int) -> tuple[set[str], list[Mention]]:
@@ -81,14 +82,14 @@ def frequent_aspects(
     min_opinion_share: float,
     max_title_share: float,
 ) -> frozenset[str]:
-    """The nouns that are aspects of the category, by what train reviews do with them.
+    """Selects the nouns that are aspects of the category, from their use in train reviews.
 
     Args:
-        counts: of each bucket, `reviews` (reviews that hold the noun), `opinions` (of these, with an opinion on it) and
-            `titles` (of these, where the item's title holds it too).
-        min_reviews: reviews that must hold the noun.
-        min_opinion_share: least share of them with an opinion on it; people and places have few.
-        max_title_share: greatest share of them whose item is called so; above it the noun is a kind of product.
+        counts: For each bucket, `reviews` (reviews that contain the noun), `opinions` (of these, with an opinion on it)
+            and `titles` (of these, with the noun in the item's title).
+        min_reviews: Minimum number of reviews that contain the noun.
+        min_opinion_share: Minimum share of them with an opinion on it; low for people and places.
+        max_title_share: Maximum share of them with the noun in the item's title; above it the noun is a product type.
 
     Example:
         >>> counts = {"reviews": {"tone": 9, "strap": 9}, "opinions": {"tone": 5, "strap": 5}, "titles": {"strap": 8}}
@@ -109,9 +110,9 @@ def frequent_aspects(
 
 
 def choose(mentions: Sequence[Mention], job: Job) -> list[Mention]:
-    """The best mentions of one review, at most `per_review`, of different features and sentences.
+    """Selects the best mentions of one review, at most `per_review`, with distinct features and sentences.
 
-    Better is more evidence, then a shorter sentence, then the alphabet.
+    Mentions are ordered by descending score, then by sentence length, then alphabetically.
     """
     allowed = [
         mention
@@ -131,14 +132,14 @@ def choose(mentions: Sequence[Mention], job: Job) -> list[Mention]:
 
 
 def pairs(review: Mapping[str, Any], mentions: Sequence[Mention], job: Job) -> list[tuple[str, str]]:
-    """The feature words and sentences of a review: the published pair where there is one, else the best mentions."""
+    """The feature words and sentences of a review: the published pair if there is one, else the best mentions."""
     if review["feature"] and review["explanation"]:
         return [(review["feature"], review["explanation"])]
     return [(mention.feature, mention.sentence) for mention in choose(mentions, job)]
 
 
 def write_explanations(job: Job, unit: int) -> dict[str, int]:
-    """Second pass: chooses the sentences of a bucket and writes them as one part of the table."""
+    """Second pass: selects the sentences of a bucket and writes them as one part of the table."""
     reviews = pq.read_table(job.scratch / f"reviews-{unit:05d}.parquet").to_pylist()
     mentions: dict[int, list[Mention]] = {}
     for row in pq.read_table(job.scratch / f"mentions-{unit:05d}.parquet").to_pylist():
@@ -160,7 +161,7 @@ def write_explanations(job: Job, unit: int) -> dict[str, int]:
 
 
 def split_of(review: Mapping[str, Any], job: Job) -> str:
-    """The split of the interaction; or, independent of it, 8:1:1 by a hash of the seed, user and item."""
+    """The split of the interaction, or an independent 8:1:1 split by a hash of the seed, user and item."""
     if job.split == "interaction":
         return str(review["split"])
     share = stable_hash(job.seed, "explanations", "split", review["user_id"], review["item_id"]) / 2**64

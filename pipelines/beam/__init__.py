@@ -1,1 +1,1 @@
-"""The only place that imports Apache Beam's runner and coders."""
+"""Apache Beam: runner, DoFns and coders."""

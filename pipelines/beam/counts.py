@@ -1,6 +1,6 @@
-"""What one unit of work adds to the sums of a Beam pipeline.
+"""Counts that one unit of work adds to the sums of a Beam pipeline.
 
-Enters: a unit and the function that does it. Leaves: (name, count) pairs, names as JSON lists.
+Returns (name, count) pairs, with names as JSON lists.
 """
 
 import json
@@ -13,7 +13,7 @@ Counts = Mapping[str, int]
 
 
 def unit_counts(work: Callable[[Any], Counts], unit: Any) -> list[tuple[str, int]]:
-    """What one unit adds to the sums: its counts, and itself; or, in place of both, what a person must mend.
+    """The counts of one unit and 1 for the unit itself; or, if the unit fails, its error.
 
     Example:
         >>> unit_counts(lambda unit: {"rows": unit}, 7)

@@ -1,7 +1,6 @@
-"""The DoFns that Beam workers run: they call plain functions, count for Beam's monitoring, and write the sums.
+"""DoFns that Beam workers run: they call plain functions, update Beam counters and write the sums.
 
-Enters: one unit of work, then the sums of all. Leaves: counters `stage/<count>` and the ledger of `run_units`.
-They hold no logic of their own.
+Reads one unit of work, then the sums of all. Writes counters `stage/<count>` and the ledger of `run_units`.
 """
 
 import json
@@ -22,21 +21,21 @@ class DoUnit(beam.DoFn):
         self.stage, self.work = stage, work
 
     def process(self, unit: Any) -> Iterator[tuple[str, int]]:
-        """Does one unit; the rows are on disk when its counts are yielded."""
+        """Processes one unit; its rows are on disk when its counts are yielded."""
         for name, count in unit_counts(self.work, unit):
-            kind, *told = json.loads(name)
-            beam.metrics.Metrics.counter(self.stage, told[0] if kind == "count" else kind).inc(count)
+            kind, *fields = json.loads(name)
+            beam.metrics.Metrics.counter(self.stage, fields[0] if kind == "count" else kind).inc(count)
             yield name, count
 
 
 class WriteCounts(beam.DoFn):
-    """Writes the sums of all units, whole or not at all."""
+    """Writes the sums of all units atomically."""
 
     def __init__(self, ledger: str) -> None:
         self.ledger = ledger
 
     def process(self, counts: Sequence[tuple[str, int]]) -> None:
-        """Writes the one element that there is; a repetition writes the same."""
+        """Writes the single element; idempotent."""
         path = Path(self.ledger)
         temporary = path.with_suffix(f".{os.getpid()}.tmp")
         temporary.write_text(json.dumps(sorted(counts)), encoding="utf-8")

@@ -1,9 +1,9 @@
-"""The one door to Apache Beam: units of work in, summed counts out, on any runner that keeps every row.
+"""Runs units of work on Apache Beam and returns their summed counts.
 
-Enters: small picklable units (a file and a stride, a range of users) and a plain function that does one unit.
-Leaves: the sum of the counts the function returned; the rows themselves go to Parquet parts named by unit.
-Trade-off: a unit is thousands of rows, so Beam's cost per element (20-40 times a Polars row) disappears; in return the
-workers must see the disk that the tables lie on (docs/guides/beam.md).
+Reads small picklable units (a file and a reader, a range of users) and a plain function that processes one unit.
+Rows are not returned: units write Parquet parts named after themselves.
+Trade-off: a unit is thousands of rows, which hides Beam's cost per element (20 to 40 times that of a Polars row).
+Workers must share the disk that holds the tables (docs/guides/beam.md).
 """
 
 import json
@@ -30,7 +30,7 @@ _LOSES_DATA = {
 
 @dataclass(frozen=True, kw_only=True)
 class BeamParams:
-    """Where the row-parallel stages run."""
+    """The shared section `beam`: where the row-parallel stages run."""
 
     runner: str = "FnApiRunner"
     """Beam runner: FnApiRunner (this process), PortableRunner, FlinkRunner, SparkRunner, DataflowRunner."""
@@ -38,7 +38,7 @@ class BeamParams:
     """Command-line options of that runner, such as --direct_num_workers=2 --direct_running_mode=multi_processing."""
 
     def check(self) -> None:
-        """Raises ParamsError for a runner or mode that loses rows silently."""
+        """Raises ParamsError for a runner or mode that is known to lose rows silently."""
         for name, why in _LOSES_DATA.items():
             if self.runner.endswith(name):
                 raise ParamsError(
@@ -55,22 +55,22 @@ class BeamParams:
 def run_units(
     stage: str, units: Sequence[Unit], work: Callable[[Unit], Counts], params: BeamParams, ledger: Path | None = None
 ) -> dict[str, int]:
-    """Does every unit once and returns the sum of their counts.
+    """Processes every unit once and returns the sum of their counts.
 
-    The sums come through the pipeline as data, into the file `ledger`, and not from Beam's counters, which a runner may
-    count twice when it repeats a unit. The counters `stage/<count>` are there beside them, to watch a job by.
+    The sums travel through the pipeline as data, into the file `ledger`. Beam's counters `stage/<count>` are only for
+    monitoring, because a runner may count a retried unit twice.
 
     Args:
-        stage: name of the pipeline and namespace of its Beam counters.
-        units: what to do; each must be picklable and small, and name files by absolute paths.
-        work: a module-level function (or functools.partial of one); it must be safe to repeat on the same unit.
-        params: the runner.
-        ledger: a file on the disk that the workers share, deleted in the end; by default in `work/beam`.
+        stage: Name of the pipeline and namespace of its Beam counters.
+        units: Units of work; each must be small and picklable, and refer to files by absolute paths.
+        work: A module-level function (or functools.partial of one); must be idempotent.
+        params: Runner and options.
+        ledger: A file on the workers' shared disk, deleted at the end; None for a file in `work/beam`.
 
     Raises:
-        ParamsError: a runner that is known to lose rows.
-        VIP5Error: what `work` raised, on whichever machine, as the same error here.
-        TableError: the runner failed, or did other than every unit once.
+        ParamsError: The runner is known to lose rows.
+        VIP5Error: The error that `work` raised, on any machine.
+        TableError: The runner failed, or did not process every unit once.
     """
     params.check()
     ledger = (ledger or Path("work", "beam", f"{stage}-{uuid.uuid4().hex}.json")).resolve()
@@ -79,8 +79,8 @@ def run_units(
     _run(stage, units, work, params, ledger)
     if not ledger.is_file():
         raise TableError(
-            f"no counts of {stage} in {ledger} after the runner said that it was done", "one file of counts",
-            "another beam.runner, or a disk that the workers share: this one lost the work",
+            f"no counts of {stage} in {ledger} after the runner finished", "one file of counts",
+            "use another beam.runner, or a disk that the workers share: this runner lost the work",
         )  # fmt: skip
     totals = {tuple(json.loads(key)): int(n) for key, n in json.loads(ledger.read_text(encoding="utf-8"))}
     ledger.unlink()
@@ -97,7 +97,7 @@ def _run(stage: str, units: Sequence[Unit], work: Callable[[Unit], Counts], para
     pipeline = beam.Pipeline(runner=params.runner, options=options)
     _ = (
         pipeline
-        | "list units of work" >> beam.Create(list(units), reshuffle=False)  # shuffled twice, two neighbours may meet
+        | "list units of work" >> beam.Create(list(units), reshuffle=False)  # one shuffle spreads neighbours
         | "spread units over workers" >> beam.Reshuffle()
         | f"do {stage}" >> beam.ParDo(DoUnit(stage, work)).with_output_types(tuple[str, int])
         | "sum counts by name" >> beam.CombinePerKey(sum)
@@ -110,17 +110,17 @@ def _run(stage: str, units: Sequence[Unit], work: Callable[[Unit], Counts], para
 
 
 def _settled(stage: str, num_units: int, totals: Mapping[tuple[str, ...], int]) -> dict[str, int]:
-    """The counts, once nothing failed and every unit was done once."""
+    """The counts, after checking that no unit failed and every unit was processed once."""
     failures = sorted(key for key in totals if key[0] == "failed")
-    for _, name, *told in failures[1:4]:
-        log.error("%s: %s", stage, getattr(errors, name)(*told))
+    for _, name, *fields in failures[1:4]:
+        log.error("%s: %s", stage, getattr(errors, name)(*fields))
     if failures:
-        _, name, *told = failures[0]
-        error: errors.VIP5Error = getattr(errors, name)(*told)
+        _, name, *fields = failures[0]
+        error: errors.VIP5Error = getattr(errors, name)(*fields)
         raise error
     done = totals.get(("units",), 0)
     if done != num_units:
         raise TableError(
-            f"{done} units of {stage} done", f"{num_units}, each once", "another beam.runner: this one lost work"
+            f"{done} units of {stage} done", f"{num_units}, each once", "use another beam.runner: this one lost work"
         )
     return {key[1]: count for key, count in totals.items() if key[0] == "count"}

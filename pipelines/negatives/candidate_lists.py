@@ -1,8 +1,8 @@
-"""The candidate lists of direct prompts, for many rows at once: negatives drawn, the target put in, all shuffled.
+"""Candidate lists: the target among sampled or stored negatives, shuffled.
 
-Enters: one 64-bit key a row, the target and the user's own items. Leaves: an array of item ids a row, in text order.
-Trade-off: numbers come from a hash of (key, place) instead of a generator a row, so that 100 candidates cost
-under 10 microseconds instead of 100 and a row depends on its key alone, whatever rows stand beside it.
+Reads one 64-bit key per row, the target and the user's items. Returns an array of item ids per row, in text order.
+Trade-off: random numbers come from a hash of (key, position) instead of one generator per row, so 100 candidates cost
+under 10 microseconds instead of 100, and a row depends only on its key.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import numpy as np
 
 from pipelines.negatives.unseen_items import unseen_items
 
-_CELLS = 1 << 24  # of the table that tells a block of users' own items, 1 byte each
+_CELLS = 1 << 24  # of the Boolean users x items table of a block, 1 byte each
 _WORDS = 1 << 20  # drawn at once
 _STEP = np.uint64(0x9E3779B97F4A7C15)
 
@@ -21,12 +21,12 @@ def words(keys: np.ndarray, width: int) -> np.ndarray:
 
     Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
     """
-    found: np.ndarray = keys[:, None] + np.arange(1, width + 1, dtype=np.uint64) * _STEP
+    hashed: np.ndarray = keys[:, None] + np.arange(1, width + 1, dtype=np.uint64) * _STEP
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        found ^= found >> np.uint64(shift)
-        found *= np.uint64(factor)
-    found ^= found >> np.uint64(31)
-    return found
+        hashed ^= hashed >> np.uint64(shift)
+        hashed *= np.uint64(factor)
+    hashed ^= hashed >> np.uint64(31)
+    return hashed
 
 
 def below(drawn: np.ndarray, bound: int) -> np.ndarray:
@@ -36,23 +36,29 @@ def below(drawn: np.ndarray, bound: int) -> np.ndarray:
 
 
 def drawn_lists(
-    keys: np.ndarray, targets: np.ndarray, users: np.ndarray, *, own: Sequence[np.ndarray], num_items: int, size: int
+    keys: np.ndarray,
+    targets: np.ndarray,
+    users: np.ndarray,
+    *,
+    bought_by_user: Sequence[np.ndarray],
+    num_items: int,
+    size: int,
 ) -> list[np.ndarray]:
-    """Lists of `size` items: the target at a uniform place among distinct items that the user never had.
+    """Samples lists of `size` items: the target at a uniform position among distinct items that the user never had.
 
     Args:
-        keys: uint64 (R,), one a row.
+        keys: uint64 (R,), one per row.
         targets: int32 (R,).
-        users: int64 (R,), ascending: the place of the row's user in `own`.
-        own: the items of each user.
-        num_items: items of the catalogue, numbered from 1.
-        size: candidates, the target included; fewer where the catalogue has no more unseen items.
+        users: int64 (R,), ascending: index of the row's user in `bought_by_user`.
+        bought_by_user: Items of each user.
+        num_items: Number of items in the catalogue, numbered from 1.
+        size: Candidates per list, including the target; fewer if the catalogue has too few unseen items.
     """
     lists: list[np.ndarray] = []
     per_block = max(1, min(_CELLS // (num_items + 1), _WORDS // (2 * size)))
-    bought = np.zeros((min(per_block, len(own)), num_items + 1), dtype=bool)
-    for first in range(0, len(own), per_block):
-        block = own[first : first + per_block]
+    bought = np.zeros((min(per_block, len(bought_by_user)), num_items + 1), dtype=bool)
+    for first in range(0, len(bought_by_user), per_block):
+        block = bought_by_user[first : first + per_block]
         for place, items in enumerate(block):
             bought[place, items] = True
         start, stop = np.searchsorted(users, [first, first + per_block])
@@ -82,20 +88,20 @@ def _drawn_block(
     if enough.all():
         return list(lists)
     whole = iter(lists)
-    own = [set(np.flatnonzero(bought[user]).tolist()) for user in users[~enough]]
-    scarce = iter(zip(keys[~enough], targets[~enough], own, strict=True))
+    bought_items = [set(np.flatnonzero(bought[user]).tolist()) for user in users[~enough]]
+    scarce = iter(zip(keys[~enough], targets[~enough], bought_items, strict=True))
     return [next(whole) if is_whole else _scarce_list(*next(scarce), num_items, size) for is_whole in enough]
 
 
-def _scarce_list(key: np.uint64, target: np.int32, own: set[int], num_items: int, size: int) -> np.ndarray:
-    """The list of one row whose user has had most of what was drawn."""
+def _scarce_list(key: np.uint64, target: np.int32, bought: set[int], num_items: int, size: int) -> np.ndarray:
+    """The list of one row that the vectorised attempt did not fill."""
     generator = np.random.Generator(np.random.PCG64([int(key), 1]))
-    negatives = unseen_items(generator, own, num_items, size - 1)
+    negatives = unseen_items(generator, bought, num_items, size - 1)
     return generator.permutation(np.array([*negatives, target], dtype=np.int32))
 
 
 def _repeats(items: np.ndarray) -> np.ndarray:
-    """Whether an item stands in its row before, bool (R, W)."""
+    """Whether an item occurs earlier in its row, bool (R, W)."""
     bits = np.uint64(items.shape[1].bit_length())
     order = (items << bits) | np.arange(items.shape[1], dtype=np.uint64)
     order.sort(axis=1)
@@ -106,7 +112,7 @@ def _repeats(items: np.ndarray) -> np.ndarray:
 
 
 def shuffled_lists(keys: np.ndarray, targets: np.ndarray, negatives: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Stored negatives and the target of each row, in a uniformly random order."""
+    """Shuffles the stored negatives and the target of each row uniformly."""
     lists = [np.append(stored, target).astype(np.int32) for stored, target in zip(negatives, targets, strict=True)]
     lengths = np.array([len(entry) for entry in lists])
     for length in set(lengths.tolist()):

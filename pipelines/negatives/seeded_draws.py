@@ -1,9 +1,9 @@
-"""Many generators at once: what NumPy's PCG64 would draw from each of thousands of seeds, a column of draws a step.
+"""PCG64 for thousands of seeds at once: the integers that NumPy would draw, one column of draws per step.
 
-Enters: seeds. Leaves: the numbers that `Generator(PCG64(seed)).integers` gives for each.
-Trade-off: NumPy's own takes 20 microseconds to set a generator up and 7 to draw 131 numbers; here both take 3, at the
-price of the arithmetic written out: SeedSequence (O'Neill's seed_seq), PCG XSL-RR 128/64 (O'Neill 2014) and the bounded
-integers of Lemire (2019). A test holds it to NumPy's bit by bit.
+Returns the numbers of `Generator(PCG64(seed)).integers` for each seed.
+Trade-off: NumPy takes 20 microseconds to create a generator and 7 to draw 131 numbers; here both take 3 together, at
+the cost of implementing SeedSequence (O'Neill's seed_seq), PCG XSL-RR 128/64 (O'Neill 2014) and Lemire's bounded
+integers (2019). A test compares the result with NumPy bit by bit.
 """
 
 import numpy as np
@@ -21,16 +21,16 @@ def bounded(seeds: np.ndarray, most: int, width: int) -> tuple[np.ndarray, np.nd
 
     Args:
         seeds: (R,) uint64.
-        most: the greatest integer, below 2**32.
-        width: draws from each, W.
+        most: Largest integer, below 2**32.
+        width: W, the number of draws per seed.
 
     Returns:
-        int64 (R, W), and (R,) whether NumPy draws just these: it throws a number away where a bound is not a power of
-        two, once in `2**32 / most` draws, and from there on the rest of that row differs.
+        int64 (R, W), and (R,) whether NumPy draws exactly these. For bounds that are not a power of two, NumPy rejects
+        a number once in `2**32 / most` draws, and the rest of that row differs.
     """
     high, low, increment = _seeded(seeds)
     drawn = np.empty((width + width % 2, len(seeds)), U64)
-    kept = np.ones(len(seeds), bool)
+    exact = np.ones(len(seeds), bool)
     threshold = U64((2**32 - most) % most)
     for place in range(0, width, 2):
         high, low = _stepped(high, low, increment)
@@ -39,8 +39,8 @@ def bounded(seeds: np.ndarray, most: int, width: int) -> tuple[np.ndarray, np.nd
             scaled = word * U64(most)
             drawn[place + half] = scaled >> U64(32)
             if place + half < width:
-                kept &= (scaled & _LOW) >= threshold
-    return drawn[:width].T.astype(np.int64) + 1, kept
+                exact &= (scaled & _LOW) >= threshold
+    return drawn[:width].T.astype(np.int64) + 1, exact
 
 
 Wide = tuple[np.ndarray, np.ndarray]
@@ -55,7 +55,7 @@ def _seeded(seeds: np.ndarray) -> tuple[np.ndarray, np.ndarray, Wide]:
 
 
 def _seed_words(seeds: np.ndarray) -> np.ndarray:
-    """(4, R) uint64: what `SeedSequence(seed).generate_state(4, numpy.uint64)` gives."""
+    """(4, R) uint64: the result of `SeedSequence(seed).generate_state(4, numpy.uint64)`."""
     pool = [(seeds & _LOW).astype(np.uint32), (seeds >> U64(32)).astype(np.uint32)]
     pool += [np.zeros(len(seeds), np.uint32)] * (_POOL - len(pool))
     constant = _INIT_A
@@ -103,7 +103,7 @@ def _added(high: np.ndarray, low: np.ndarray, more_high: np.ndarray, more_low: n
 
 
 def _output(high: np.ndarray, low: np.ndarray) -> np.ndarray:
-    """The 64 bits that a state shows: its halves mixed and turned by its highest six bits."""
+    """The 64-bit output of a state: its halves xored and rotated by its highest six bits."""
     mixed, turn = high ^ low, high >> U64(58)
     turned: np.ndarray = mixed >> turn | mixed << (-turn & U64(63))
     return turned

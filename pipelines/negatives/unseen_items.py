@@ -1,8 +1,8 @@
-"""Items that a user never had, drawn uniformly: the negatives of the table `candidates` and of training prompts.
+"""Uniform samples of items that a user never had: negatives for the table `candidates` and training prompts.
 
-Enters: a generator and the user's own items. Leaves: distinct item numbers.
-Trade-off: Python sets in `unseen_items`, 30 microseconds a draw of 99 whatever the catalogue's size; `unseen_rows` does
-thousands of such draws at once, a tenth of that each, and leaves to the other what its first attempt does not settle.
+Reads a generator and the user's items. Returns distinct item ids.
+Trade-off: `unseen_items` uses Python sets, 30 microseconds per sample of 99. `unseen_rows` draws thousands at
+once in a tenth of the time per sample, and leaves rows that need a second attempt to `unseen_items`.
 """
 
 import numpy as np
@@ -10,81 +10,81 @@ import numpy as np
 from pipelines.negatives import seeded_draws
 
 
-def unseen_items(generator: np.random.Generator, own: set[int], num_items: int, count: int) -> list[int]:
-    """`count` distinct items outside `own`, uniformly drawn (all of them, shuffled, where there are fewer).
+def unseen_items(generator: np.random.Generator, bought: set[int], num_items: int, count: int) -> list[int]:
+    """Samples `count` distinct items outside `bought` uniformly (all of them, shuffled, if there are fewer).
 
-    Rejection where the catalogue is large, a permutation of the complement where it is not.
+    Uses rejection sampling if the catalogue is large, else a permutation of the complement.
     """
-    free = num_items - len(own)
+    free = num_items - len(bought)
     if free < 4 * count:
-        complement = [item for item in range(1, num_items + 1) if item not in own]
+        complement = [item for item in range(1, num_items + 1) if item not in bought]
         return [complement[index] for index in generator.permutation(len(complement))[:count].tolist()]
     chosen: dict[int, None] = {}
     while len(chosen) < count:
         for item in generator.integers(1, num_items + 1, size=at_once(count)).tolist():
-            if item not in own:
+            if item not in bought:
                 chosen[item] = None
     return list(chosen)[:count]
 
 
 def unseen_rows(
-    seeds: np.ndarray, own: np.ndarray, own_rows: np.ndarray, num_items: int, count: int
+    seeds: np.ndarray, excluded: np.ndarray, excluded_rows: np.ndarray, num_items: int, count: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What `unseen_items` draws from PCG64 of each seed in its first attempt, sorted, for all of them together.
+    """The sorted samples of the first attempt of `unseen_items` with PCG64 of each seed, vectorised.
 
     Args:
         seeds: (R,) uint64.
-        own: (M,) items that a row must not draw; each row must be left at least 4 x `count` others.
-        own_rows: (M,) which row, from 0.
-        num_items: items of the catalogue, numbered from 1.
-        count: how many to draw, K.
+        excluded: (M,) items excluded from a row; each row must have at least 4 x `count` other items.
+        excluded_rows: (M,) row index of each excluded item.
+        num_items: Number of items in the catalogue, numbered from 1.
+        count: K, the number of items to sample.
 
     Returns:
-        int32 items (R, K), ascending in each row, and (R,) whether that attempt sufficed; where not, a row is void.
+        int32 items (R, K), ascending in each row, and (R,) whether the attempt sufficed; other rows are undefined.
     """
     drawn, whole = seeded_draws.bounded(seeds, num_items, at_once(count))
     drawn = drawn.astype(np.int32)
-    found = np.sort(drawn[:, :count], axis=1)
-    clean = np.logical_not(_refused(found, own, own_rows, num_items).any(axis=1))
+    samples = np.sort(drawn[:, :count], axis=1)
+    clean = np.logical_not(_refused(samples, excluded, excluded_rows, num_items).any(axis=1))
     rest = np.flatnonzero(~clean)
-    place = np.full(len(seeds), -1)
-    place[rest] = np.arange(len(rest))
-    mine = place[own_rows] >= 0
-    found[rest], enough = _first_fresh(drawn[rest], own[mine], place[own_rows[mine]], num_items, count)
+    retry_rows = np.full(len(seeds), -1)
+    retry_rows[rest] = np.arange(len(rest))
+    mine = retry_rows[excluded_rows] >= 0
+    samples[rest], enough = _first_fresh(drawn[rest], excluded[mine], retry_rows[excluded_rows[mine]], num_items, count)
     clean[rest] = enough
-    return found, clean & whole
+    return samples, clean & whole
 
 
 def _first_fresh(
-    drawn: np.ndarray, own: np.ndarray, own_rows: np.ndarray, num_items: int, count: int
+    drawn: np.ndarray, excluded: np.ndarray, excluded_rows: np.ndarray, num_items: int, count: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(R, K) the first K distinct items of each row that are not its own, sorted, and whether there are so many."""
+    """(R, K) the first K distinct items of each row that are not excluded, sorted, and whether there are K."""
     num_rows, width = drawn.shape
-    keyed = np.sort(drawn.astype(np.int64) * width + np.arange(width), axis=1)  # by item, then by place in the draw
+    keyed = np.sort(drawn.astype(np.int64) * width + np.arange(width), axis=1)  # by item, then by draw order
     items, places = np.divmod(keyed, width)
-    fresh = ~_refused(items, own, own_rows, num_items)
+    fresh = ~_refused(items, excluded, excluded_rows, num_items)
     in_draw = np.empty_like(fresh)
     np.put_along_axis(in_draw, places, fresh, axis=1)
     in_draw &= np.cumsum(in_draw, axis=1) <= count
     chosen = np.take_along_axis(in_draw, places, axis=1)
     enough = chosen.sum(axis=1) == count
-    found = np.zeros((num_rows, count), np.int32)
-    found[enough] = items[enough][chosen[enough]].reshape(-1, count)
-    return found, enough
+    samples = np.zeros((num_rows, count), np.int32)
+    samples[enough] = items[enough][chosen[enough]].reshape(-1, count)
+    return samples, enough
 
 
-def _refused(items: np.ndarray, own: np.ndarray, own_rows: np.ndarray, num_items: int) -> np.ndarray:
-    """(R, W) where an item of ascending rows occurred before in its row, or is the row's own."""
+def _refused(items: np.ndarray, excluded: np.ndarray, excluded_rows: np.ndarray, num_items: int) -> np.ndarray:
+    """(R, W) whether an item of ascending rows is a duplicate within its row or excluded."""
     refused = np.zeros(items.shape, bool)
     refused[:, 1:] = items[:, 1:] == items[:, :-1]
     begins = np.arange(len(items)) * (num_items + 1)
-    flat = (items + begins[:, None]).ravel()  # ascending throughout: a row is a range of its own
-    wanted = own + own_rows * (num_items + 1)
+    flat = (items + begins[:, None]).ravel()  # globally ascending: each row has its own range
+    wanted = excluded + excluded_rows * (num_items + 1)
     at = np.minimum(np.searchsorted(flat, wanted), flat.size - 1)
-    refused.ravel()[at[flat[at] == wanted]] = True  # of an item drawn twice the second is refused already
+    refused.ravel()[at[flat[at] == wanted]] = True  # a second draw of an item is refused already
     return refused
 
 
 def at_once(count: int) -> int:
-    """Items drawn in one attempt: a fifth more than wanted, so that a large catalogue hardly ever needs another."""
+    """Items drawn in one attempt: a quarter more than needed, so that large catalogues rarely need another."""
     return count + 8 + count // 4

@@ -1,1 +1,1 @@
-"""Lines of a dump to typed rows or rejects."""
+"""Parses dump lines into typed rows or rejects."""

@@ -1,9 +1,9 @@
-"""The Amazon formats: one parsed object to one row, or to the reason why it cannot be one.
+"""Parses the Amazon formats: one JSON object or Python literal per line to a row or a reject reason.
 
-Enters: a block of lines. Leaves: the columns of the accepted rows and the rejected lines.
-Trade-off: every rule is here a second time for reviews (`quick_reviews` is the first), because only this way can say
-what is wrong with a line; a test holds the two together. Rows are plain tuples that become Arrow columns a block at a
-time; keeping 20,000 dictionaries alive would halve the speed through garbage collection.
+Reads a block of lines. Returns the columns of the accepted rows and the rejected lines.
+Trade-off: the rules for reviews exist twice. `fast_reviews` handles well-formed lines; this module handles the rest,
+because only this path can name the fault. A test compares both. Rows are plain tuples, converted to Arrow columns per
+block: 20,000 live dictionaries would halve the speed through garbage collection.
 """
 
 import gc
@@ -33,7 +33,7 @@ ITEM_FIELDS = ("item_key", "title", "brand", "price", "categories", "description
 
 @dataclass(frozen=True)
 class Parsed:
-    """What a block gave: accepted rows, rejected lines, and how many lines were accepted (p5: many rows a line)."""
+    """Result of a block: accepted rows, rejected lines, and the number of accepted lines (p5: many rows per line)."""
 
     rows: pa.Table
     rejects: pa.Table
@@ -41,7 +41,7 @@ class Parsed:
 
 
 class ItemObject(TypedDict, total=False):
-    """What the readers of items look at; a literal's other fields, half of a line, become no objects."""
+    """Fields that the item readers use; the other fields, half of a line, are skipped by the decoder."""
 
     asin: Any
     parent_asin: Any
@@ -63,11 +63,11 @@ _item_object: Callable[[str], object] = msgspec.json.Decoder(ItemObject).decode
 
 
 def parse_line(line: bytes, loads: Callable[[str], object] = orjson.loads) -> Mapping[str, Any] | str:
-    """The object of a line, JSON or Python literal, or the reason why there is none.
+    """Parses a line of JSON or a Python literal; returns the object or a reject reason.
 
     Args:
-        line: without its end.
-        loads: makes the object of a literal that was put into JSON.
+        line: A line without its line end.
+        loads: Decoder for literals that were converted to JSON.
 
     Example:
         >>> parse_line(b"{'asin': 'B1'}"), parse_line(b"[1]"), parse_line(b"{'asin': ")
@@ -88,7 +88,7 @@ def parse_line(line: bytes, loads: Callable[[str], object] = orjson.loads) -> Ma
 
 
 def _parse_loosely(text: str) -> object:
-    """JSON that orjson refuses (lone surrogates, NaN), else a Python literal."""
+    """Parses JSON that orjson rejects (lone surrogates, NaN), else a Python literal."""
     try:
         return json.loads(text)
     except ValueError:
@@ -96,7 +96,7 @@ def _parse_loosely(text: str) -> object:
 
 
 def review_2014(record: Mapping[str, Any]) -> Row | str:
-    """A review of the 2014 and 2018 dumps: 2018 counts votes in another field and adds `verified` and `style`."""
+    """A review of the 2014 and 2018 dumps; 2018 has votes in another field and adds `verified` and `style`."""
     helpful = record.get("helpful")
     votes = helpful[0] if isinstance(helpful, list) and helpful else record.get("vote")
     return _review(
@@ -109,14 +109,17 @@ def review_2014(record: Mapping[str, Any]) -> Row | str:
 
 
 def review_2023(record: Mapping[str, Any]) -> Row | str:
-    """A review of the 2023 dumps: milliseconds, and the key of the parent item, which unites its variants."""
-    own = record.get("asin")
+    """A review of the 2023 dumps: times in milliseconds, and the key of the parent item of all variants."""
+    variant = record.get("asin")
     return _review(
         record,
         keys=("user_id", "parent_asin", "rating", "timestamp"),
         unit=1000,
         rest=(None, record.get("title"), record.get("text"), record.get("helpful_vote")),
-        choice=(record.get("verified_purchase"), cleaning.key(own) if own != record.get("parent_asin") else None),
+        choice=(
+            record.get("verified_purchase"),
+            cleaning.key(variant) if variant != record.get("parent_asin") else None,
+        ),
     )
 
 
@@ -164,7 +167,7 @@ def item_2018(record: Mapping[str, Any]) -> Row | str:
 def item_2023(record: Mapping[str, Any]) -> Row | str:
     """Metadata of the 2023 dumps; an item without a category path has its main category."""
     images = record.get("images")
-    if isinstance(images, dict):  # lists by size, as some copies of the dump have them, instead of a list of images
+    if isinstance(images, dict):  # some copies of the dump have lists by size instead of a list of images
         lists = {size: values for size, values in images.items() if isinstance(values, list)}
         longest = max(map(len, lists.values()), default=0)
         images = [{size: (values[n : n + 1] or [None])[0] for size, values in lists.items()} for n in range(longest)]
@@ -204,7 +207,7 @@ ITEM_READERS: Mapping[str, RowOf] = {
 
 
 def read_reviews(block: Block, source: str, form: str) -> Parsed:
-    """The rows of `records/reviews` and `records/rejects` that a block of review lines gives in the format `form`."""
+    """Parses a block of review lines in the format `form` into rows of `records/reviews` and `records/rejects`."""
     row_of, quick = REVIEW_READERS[form]
     unsound = sorted(
         {number - block.first_line for number in block.long} | ({len(block.lines) - 1} if block.cut else set())
@@ -235,7 +238,7 @@ def _reviews(columns: Mapping[str, pa.Array], numbers: np.ndarray, source: str) 
 
 
 def read_items(block: Block, source: str, row_of: RowOf) -> Parsed:
-    """The rows of `records/items` and `records/rejects` that a block of metadata lines gives."""
+    """Parses a block of metadata lines into rows of `records/items` and `records/rejects`."""
     rows, places, rejects = _rows(block, row_of, loads=_item_object)
     columns = _columns(rows, ITEM_FIELDS, places, source)
     return Parsed(_arrow(schema.ITEMS, columns), rejected(source, rejects), len(rows))
@@ -244,7 +247,7 @@ def read_items(block: Block, source: str, row_of: RowOf) -> Parsed:
 def _rows(
     block: Block, row_of: RowOf, only: Sequence[int] | None = None, loads: Callable[[str], object] = orjson.loads
 ) -> tuple[list[Row], list[int], list[tuple[int, str, bytes]]]:
-    """Accepted rows, the numbers of their lines, and the rejected lines; of the places `only`, if given."""
+    """Accepted rows, their line numbers, and the rejected lines; only of the indices `only`, if given."""
     rows: list[Row] = []
     places: list[int] = []
     rejects: list[tuple[int, str, bytes]] = []
@@ -261,7 +264,7 @@ def _rows(
 
 
 def numbered(block: Block, only: Sequence[int] | None = None) -> Iterator[tuple[int, bytes, str | None]]:
-    """(line number, line, reason) where the reason is given for a line that must not even be parsed."""
+    """Yields (line number, line, reason); the reason is set for lines that must not be parsed."""
     last = block.first_line + len(block.lines) - 1
     for place in range(len(block.lines)) if only is None else only:
         number, line = block.first_line + place, block.lines[place]
@@ -294,7 +297,7 @@ def _arrow(table: schema.Table, columns: Mapping[str, list[Any]]) -> pa.Table:
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Stops the cycle collector while a block's many small objects, none of them cyclic, are made."""
+    """Disables the garbage collector while a block's many small, acyclic objects are created."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

@@ -1,12 +1,12 @@
-"""The cleaning rules, in one place: what becomes of a text, a list, a price, a count, a time of the dump.
+"""Cleaning rules for the texts, lists, prices, counts and times of a dump.
 
-Enters: a value as JSON or a literal gave it. Leaves: the value of the column, or None where there is none.
-Trade-off: a value that cannot be read becomes null, unless the row cannot do without it; then the reader rejects it.
+Each function takes a value as JSON or a literal gave it and returns the value of the column, or None.
+Unreadable values become null; the reader rejects a row that requires the value.
 
-A text, in this order: scripts and style sheets go with what is in them, HTML tags go (a space stands for those that
-break a line); HTML entities are decoded once, so that markup which the author wrote as text stays; Unicode is composed
-(NFC); every run of white space, line breaks included, becomes one space; control characters, lone surrogates and
-byte-order marks are dropped; spaces at both ends go; what is empty then is null. A key keeps its tags and entities.
+Texts are cleaned in this order: scripts and style sheets are removed with their content; HTML tags are removed (tags
+that break a line become a space); HTML entities are decoded once, so that markup written as text stays; Unicode is
+composed (NFC); runs of white space, including line breaks, become one space; control characters, lone surrogates and
+byte-order marks are dropped; the ends are stripped; empty texts become null. Keys retain tags and entities.
 """
 
 import functools
@@ -31,11 +31,11 @@ _PROGRAM = re.compile(r"\bnew Date\(\)|\bgetTime\(\)|\bfunction\s*\(")
 _PRICE = re.compile(r"\$?\s*(\d{1,3}(?:,\d{3})+|\d+)(\.\d+)?")
 _COUNT = re.compile(r"\d{1,3}(?:,\d{3})*|\d+")
 _LARGEST_INT32 = 2**31 - 1
-LATEST_SECONDS = 2**33  # the year 2242: what lies beyond is in milliseconds, or is no time
+LATEST_SECONDS = 2**33  # the year 2242: larger values are milliseconds or invalid
 
 
 def text(value: object) -> str | None:
-    r"""The cleaned text, or None where there is none.
+    r"""The cleaned text, or None if nothing is left.
 
     Example:
         >>> text(" Salt &amp; pepper,\n12&#34;\x00 "), text("<b>New</b><br />one &lt;3"), text("5 < 6")
@@ -45,14 +45,14 @@ def text(value: object) -> str | None:
 
 
 def unmarked(value: str) -> str:
-    """The text without tags and with its entities decoded, not yet cleaned otherwise."""
+    """The text without tags and with decoded entities, otherwise unchanged."""
     if "<" in value:
         value = _WORD_TAG.sub("", _LINE_TAG.sub(" ", _HIDDEN.sub(" ", value)))
     return html.unescape(value) if "&" in value else value
 
 
 def key(value: object) -> str | None:
-    """A key as the dump writes it, in NFC, without control characters and outer spaces; None where nothing is left.
+    """A key of the dump in NFC, without control characters and outer spaces; None if nothing is left.
 
     Example:
         >>> key(" ../B00&amp;1 "), key(17)
@@ -60,7 +60,7 @@ def key(value: object) -> str | None:
     """
     if not isinstance(value, str):
         return None
-    if value.isascii() and value.isprintable():  # spaces are all the white space there is: a quarter of the time
+    if value.isascii() and value.isprintable():  # the only white space is spaces: four times as fast
         while "  " in value:
             value = value.replace("  ", " ")
         return value.strip(" ") or None
@@ -71,7 +71,7 @@ def key(value: object) -> str | None:
 
 
 def title(value: object) -> str | None:
-    """A product title; None for the piece of a web page's program that some 2018 lines hold instead.
+    """A product title; None for the script fragments that some 2018 lines contain instead.
 
     Example:
         >>> title("<span>Kettle</span>"), title("var aPageStart = (new Date()).getTime();")
@@ -106,7 +106,7 @@ def joined(value: object) -> str | None:
 
 
 def path(value: object) -> list[str]:
-    """A category path from the widest to the narrowest, without repeats; of several paths, the first.
+    """A category path from the widest to the narrowest, without duplicates; the first of several paths.
 
     Example:
         >>> path([["Music", "Strings", "Music"], ["Gifts"]])
@@ -121,7 +121,7 @@ def path(value: object) -> list[str]:
 
 @functools.lru_cache(maxsize=1 << 16)
 def _name(value: str) -> str | None:
-    """`text` of the name of a category, of which there are few."""
+    """`text` of a category name, cached because there are few."""
     return text(value)
 
 
@@ -140,7 +140,7 @@ def price(value: object) -> float | None:
 
 
 def rating(value: object) -> float | None:
-    """A number as a float, None for everything else (texts and booleans too); the range is the reader's business."""
+    """A number as a float, None for anything else (including texts and booleans); the reader checks the range."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
@@ -150,7 +150,7 @@ def rating(value: object) -> float | None:
 
 
 def count(value: object) -> int | None:
-    """A count, also from a text such as "1,234"; None where it is none.
+    """A count, also from a text such as "1,234"; None if the value is not a count.
 
     Example:
         >>> count("1,234"), count(7), count(-1)
@@ -164,7 +164,7 @@ def count(value: object) -> int | None:
 
 
 def seconds(value: object, *, unit: int = 1) -> int | None:
-    """Unix seconds from a whole number of 1/`unit` seconds; None before 1970 and after 2242.
+    """Unix seconds from an integer number of 1/`unit` seconds; None before 1970 and after 2242.
 
     Example:
         >>> seconds(1588687728923, unit=1000)

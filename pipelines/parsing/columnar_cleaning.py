@@ -1,9 +1,8 @@
-"""The cleaning rules of `cleaning.text` on a whole column: the same texts, and Python looks only at the rare rows.
+"""Applies `cleaning.text` to a whole column with NumPy; Python handles only the rare rows.
 
-Enters: an Arrow column of texts. Leaves: the column as `cleaning.text` would give it, row by row.
-Trade-off: texts with "&" or "<" are mended one by one before they become a column; a few passes of numpy over its bytes
-find the rows that hold anything but printable ASCII. The rest can differ from its cleaned text by spaces alone, and
-those go in one more pass.
+Reads an Arrow column of texts. Returns the column that `cleaning.text` would give row by row.
+Texts with "&" or "<" are cleaned one by one. NumPy passes over the bytes find the rows with anything but printable
+ASCII; in the remaining rows only spaces can differ, and one more pass removes those.
 """
 
 from collections.abc import Iterable
@@ -18,7 +17,7 @@ _SPACE, _DELETE = 0x20, 0x7F
 
 
 def texts(values: pa.Array) -> pa.Array:
-    """Every text as `cleaning.text` gives it; null where nothing is left.
+    """Applies `cleaning.text` to every text; null if nothing is left.
 
     Example:
         >>> texts(pa.array(["Salt &amp; pepper", "two  spaces", " ", None])).to_pylist()
@@ -28,50 +27,50 @@ def texts(values: pa.Array) -> pa.Array:
 
 
 def unmarked(values: Iterable[str | None]) -> list[str | None]:
-    """Every text as `cleaning.unmarked` gives it, which is to be cleaned as a key then."""
+    """Applies `cleaning.unmarked` to every text; the result is then cleaned like a key."""
     return [cleaning.unmarked(value) if value and ("&" in value or "<" in value) else value for value in values]
 
 
 def keys(values: pa.Array) -> pa.Array:
-    """Every key as `cleaning.key` gives it."""
+    """Applies `cleaning.key` to every key."""
     offsets, data = _buffers(values)
     filled = np.flatnonzero(np.diff(offsets))
     begins, lasts = offsets[filled], offsets[filled + 1] - 1
     space = data == _SPACE
-    extra = np.empty_like(space)  # a space before another, or at an end of a row
+    extra = np.empty_like(space)  # a space before another space, or at either end of a row
     np.logical_and(space[:-1], space[1:], out=extra[:-1])
     extra[lasts] = space[lasts]
     in_front = space[begins]
-    several = in_front & extra[begins]  # the last of them would stay
+    several = in_front & extra[begins]  # otherwise the last of them would remain
     extra[begins[in_front]] = True
     for begin, last in zip(begins[several].tolist(), lasts[several].tolist(), strict=True):
         row = data[begin : last + 1].tobytes()
         extra[begin : begin + len(row) - len(row.lstrip(b" "))] = True
     squeezed = _without(values, extra)
-    return _without_empty(_mended(squeezed, _unprintable(data), offsets, values))
+    return _without_empty(_recleaned(squeezed, _unprintable(data), offsets, values))
 
 
 def _unprintable(data: np.ndarray) -> np.ndarray:
-    """Places of all bytes but those of printable ASCII."""
-    signed = data.view(np.int8)  # what is not ASCII is below 0
+    """Indices of all bytes that are not printable ASCII."""
+    signed = data.view(np.int8)  # non-ASCII bytes are negative
     if not signed.size or (signed.min() >= _SPACE and signed.max() < _DELETE):
         return np.zeros(0, np.int64)
     return np.flatnonzero((signed < _SPACE) | (signed == _DELETE))
 
 
-def _mended(values: pa.Array, places: np.ndarray, offsets: np.ndarray, originals: pa.Array) -> pa.Array:
-    """`values`, but `cleaning.key` of the original in the rows that hold a byte of the originals at `places`."""
+def _recleaned(values: pa.Array, places: np.ndarray, offsets: np.ndarray, originals: pa.Array) -> pa.Array:
+    """`values`, with `cleaning.key` of the original in the rows that contain the bytes at `places`."""
     if not places.size:
         return values
     rows = _rows_of(places, offsets)
     mask = np.zeros(len(values), dtype=bool)
     mask[rows] = True
-    found = originals.take(pa.array(rows)).to_pylist()
-    return pc.replace_with_mask(values, pa.array(mask), pa.array(map(cleaning.key, found), pa.string()))
+    dirty = originals.take(pa.array(rows)).to_pylist()
+    return pc.replace_with_mask(values, pa.array(mask), pa.array(map(cleaning.key, dirty), pa.string()))
 
 
 def _without_empty(values: pa.Array) -> pa.Array:
-    """Null for every text of which nothing is left."""
+    """Replaces empty texts with null."""
     empty = np.diff(_buffers(values)[0]) == 0
     if np.count_nonzero(empty) == values.null_count:  # a null has no bytes
         return values
@@ -79,7 +78,7 @@ def _without_empty(values: pa.Array) -> pa.Array:
 
 
 def _buffers(values: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """(offsets, bytes) of a column of texts that is not a slice."""
+    """(offsets, bytes) of an unsliced column of texts."""
     if values.offset:
         raise ValueError("a slice of a column")
     _, offsets, data = values.buffers()
@@ -88,12 +87,12 @@ def _buffers(values: pa.Array) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _rows_of(places: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """The rows that hold the given bytes, ascending, each once."""
+    """The distinct rows that contain the given bytes, ascending."""
     return np.unique(np.searchsorted(offsets, places, side="right") - 1)
 
 
 def _without(values: pa.Array, dropped: np.ndarray) -> pa.Array:
-    """The column without the bytes where the mask `dropped` is true."""
+    """The column without the bytes selected by the mask `dropped`."""
     places = np.flatnonzero(dropped)
     if not places.size:
         return values

@@ -5,18 +5,19 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Params:
-    """How the files are cut into work."""
+    """Parameters of the stage `records`."""
 
-    num_strides: int = 1
-    """Units of work a file: as many workers as may parse one file at the same time."""
+    readers_per_file: int = 1
+    """Number of workers that read one file in parallel; each parses every n-th block."""
     lines_per_block: int = 20_000
-    """Lines of a block, which becomes one part of a table; a block of 64 MB has fewer."""
+    """Lines per block and table part; blocks that reach 64 MB have fewer."""
     max_line_bytes: int = 1_048_576
-    """A longer line is rejected, in bytes."""
-    max_inflation: float = 100.0
-    """Bytes that one byte of a gzip file may become beyond its first 8 MB; more is a bomb (dumps: 3 to 10)."""
+    """Maximum line length in bytes; longer lines are rejected."""
+    max_decompression_ratio: float = 100.0
+    """Maximum ratio of decompressed to compressed bytes beyond the first 8 MB; above it the file is refused as a
+    decompression bomb (dumps: 3 to 10)."""
 
     def __post_init__(self) -> None:
-        for name in ("num_strides", "lines_per_block", "max_line_bytes", "max_inflation"):
+        for name in ("readers_per_file", "lines_per_block", "max_line_bytes", "max_decompression_ratio"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} = {getattr(self, name)} must be at least 1")

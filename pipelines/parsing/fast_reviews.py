@@ -1,8 +1,8 @@
-"""Well-formed review lines, decoded into typed records and turned into columns a block at a time.
+"""Fast path for well-formed review lines: typed decoding, then columns per block.
 
-Enters: a block of lines. Leaves: the columns of the lines that are as the format says, and the numbers of all others.
-Trade-off: this path understands only what it is sure of; a line with a wrong type, a missing key, a value out of range
-or bytes that are no UTF-8 is left to `readers`, which knows why it is wrong, at a tenth of the speed.
+Reads a block of lines. Returns the columns of the lines that match the format, and the positions of all others.
+Trade-off: a line with a wrong type, a missing key, a value out of range or invalid UTF-8 is left to `amazon`, which
+names the fault at a tenth of the speed.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from pipelines.parsing import cleaning, columnar_cleaning
 
-_BATCH = 1024  # lines whose records and texts are alive at the same time, so that they stay in the cache
+_BATCH = 1024  # lines per batch, so that their records and texts stay in the CPU cache
 
 
 class Review2014(msgspec.Struct, gc=False):
@@ -53,9 +53,9 @@ class Review2023(msgspec.Struct, gc=False):
 
 @dataclass(frozen=True)
 class Quick:
-    """A format: how a line is decoded, which attribute holds what, and how many of its time units make a second.
+    """A review format: the decoder of a line, its attributes, and the number of time units per second.
 
-    `votes` and `variants` take the records and give a value for each.
+    `votes` and `variants` take the records and return one value per record.
     """
 
     decode: Callable[[bytes], Any]
@@ -88,7 +88,7 @@ QUICK_2023 = Quick(
 
 
 def read(lines: Sequence[bytes], quick: Quick) -> tuple[dict[str, pa.Array], np.ndarray, np.ndarray]:
-    """(columns of the rows that could be read, the places of their lines, the places of all other lines)."""
+    """Returns (columns of the parsed rows, indices of their lines, indices of all other lines)."""
     batches = [_columns([], quick)]
     left: list[int] = []
     for start in range(0, len(lines), _BATCH):
@@ -96,24 +96,24 @@ def read(lines: Sequence[bytes], quick: Quick) -> tuple[dict[str, pa.Array], np.
         left += [start + place for place in unread]
         batches.append(_columns(records, quick))
     columns = {name: pa.concat_arrays([batch[name] for batch in batches]) for name in batches[0]}
-    kept = np.delete(np.arange(len(lines)), left)
-    sound = np.ones(len(kept), dtype=bool)
+    parsed = np.delete(np.arange(len(lines)), left)
+    sound = np.ones(len(parsed), dtype=bool)
     for name in ("user_key", "item_key", "rating", "timestamp"):
         if columns[name].null_count:
             sound &= columns[name].is_valid().to_numpy(zero_copy_only=False)
     if not sound.all():
         columns = {name: column.filter(pa.array(sound)) for name, column in columns.items()}
-        left += kept[~sound].tolist()
-    return columns, kept[sound], np.array(sorted(left), dtype=np.int64)
+        left += parsed[~sound].tolist()
+    return columns, parsed[sound], np.array(sorted(left), dtype=np.int64)
 
 
 def _decoded(lines: Sequence[bytes], decode: Callable[[bytes], Any]) -> tuple[list[Any], list[int]]:
-    """(the records, the places of the lines that are none)."""
-    if all(map(bytes.isascii, lines)):  # else what is skipped must be UTF-8 too
+    """Returns (the records, the indices of lines that cannot be decoded)."""
+    if all(map(bytes.isascii, lines)):  # else skipped fields must be checked for valid UTF-8
         try:
             return list(map(decode, lines)), []
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            pass  # one of them is not as it should be: which?
+            pass  # at least one line is invalid: find it below
     records, unread = [], []
     for place, line in enumerate(lines):
         try:
@@ -125,7 +125,7 @@ def _decoded(lines: Sequence[bytes], decode: Callable[[bytes], Any]) -> tuple[li
 
 
 def _columns(records: list[Any], quick: Quick) -> dict[str, pa.Array]:
-    """The columns by the rules of `cleaning`; null marks a key, a rating or a time that cannot be."""
+    """The columns, cleaned by the rules of `cleaning`; null marks an invalid key, rating or time."""
     user, item, rating, time = (list(map(attrgetter(name), records)) for name in quick.keys)
     texts = ([None] * len(records) if name is None else map(attrgetter(name), records) for name in quick.texts)
     together = columnar_cleaning.keys(pa.array(chain(user, item, *map(columnar_cleaning.unmarked, texts)), pa.string()))
@@ -150,7 +150,7 @@ def _votes(values: list[int | str | None]) -> pa.Array:
 
 
 def _times(values: list[int], unit: int) -> pa.Array:
-    """Seconds; null beyond what `cleaning.seconds` admits."""
+    """Unix seconds; null outside the range of `cleaning.seconds`."""
     try:
         whole = np.array(values, dtype=np.int64)
     except OverflowError:

@@ -1,9 +1,9 @@
-"""The lines of a dump's file in numbered blocks, whether it is gzipped or plain, whole or cut short.
+"""Reads a dump file as numbered blocks of lines; the file may be gzipped or plain, complete or truncated.
 
-Enters: a file. Leaves: blocks of a fixed number of lines; in memory are one block and two megabytes, whatever the file
-holds. Several workers may read one file: each inflates all of it (gzip cannot be entered in the middle) and keeps every
-n-th block. Trade-off: inflating is a sixth of the work, so eight workers a file are still worth four; beyond, the file
-must come in pieces (docs/decisions/0008).
+Returns blocks of a fixed number of lines. Memory is one block plus two megabytes, independent of the file size.
+Trade-off: several workers may read one file. Each decompresses all of it (gzip does not support random access) and
+keeps every n-th block. Decompression is a sixth of the work, so eight readers per file run about four times as fast as
+one; beyond that, the file must be split (docs/decisions/0008).
 """
 
 import zlib
@@ -18,21 +18,21 @@ from isal import isal_zlib
 from features.errors import InputError
 
 _CHUNK_BYTES = 1 << 17
-_PIECE_BYTES = 1 << 20  # inflated at once, however much a chunk holds
+_PIECE_BYTES = 1 << 20  # decompressed at once, whatever the compression ratio
 _BLOCK_BYTES = 1 << 26
-_FREE_BYTES = 1 << 23  # that may inflate from next to nothing: small files are no danger
+_FREE_BYTES = 1 << 23  # exempt from the ratio check: small files are harmless
 _GZIP_MAGIC = b"\x1f\x8b"
-_GZIP_WBITS = 31  # zlib's sign for a gzip header and trailer
+_GZIP_WBITS = 31  # zlib's code for a gzip header and trailer
 _KEPT_OF_LONG_BYTES = 800
 _DAMAGED: Any = (isal_zlib.error, zlib.error, EOFError)  # isal types its error as an instance
 
 
 @dataclass(frozen=True)
 class Block:
-    """Lines `first_line`, `first_line + 1`, ... of a file, without their line ends.
+    """Lines `first_line`, `first_line + 1`, ... of a file, without line ends.
 
-    `cut` says that the last of them is where a damaged archive ended; `long` holds the numbers of the lines that
-    exceed the limit, of which only the beginning is kept.
+    `cut` is True if the last line was truncated by a damaged archive; `long` holds the numbers of lines over the
+    length limit, of which only the beginning is kept.
     """
 
     number: int
@@ -44,7 +44,7 @@ class Block:
 
 @dataclass(frozen=True)
 class _Run:
-    """Some lines in their order, and the places of those that are too long."""
+    """Consecutive lines, and the indices of those over the length limit."""
 
     lines: list[bytes]
     long: tuple[int, ...] = ()
@@ -52,21 +52,21 @@ class _Run:
 
 
 def blocks(
-    path: Path, lines_per_block: int, max_line_bytes: int, max_inflation: float = float("inf")
+    path: Path, lines_per_block: int, max_line_bytes: int, max_decompression_ratio: float = float("inf")
 ) -> Iterator[Block]:
-    """All blocks of a file in order; the last may be shorter, and an empty file has none.
+    """Yields all blocks of a file in order; the last may be shorter, and an empty file has none.
 
-    A block of fewer lines is one that would exceed 64 MB, so a block's lines depend on nothing but the file.
+    A block that would exceed 64 MB has fewer lines, so blocks depend only on the file.
 
     Raises:
-        InputError: a file that is called .gz and is not gzip; or one that gave, after 8 MB, more than `max_inflation`
-            bytes for each byte of the archive.
+        InputError: a file named .gz is not gzip; or, beyond the first 8 MB, it decompresses to more than
+            `max_decompression_ratio` bytes per compressed byte.
     """
     number, first_line = 0, 1
     lines: list[bytes] = []
     long: set[int] = set()
     size, cut = 0, False
-    for run in _runs(path, max_line_bytes, max_inflation):
+    for run in _runs(path, max_line_bytes, max_decompression_ratio):
         long.update(first_line + len(lines) + place for place in run.long)
         lines += run.lines
         size += sum(map(len, run.lines))
@@ -85,7 +85,7 @@ def blocks(
 
 
 def _block_length(lines: list[bytes], done: int, size: int, lines_per_block: int) -> int | None:
-    """How many lines from place `done` on make a block: the most within the limits, at least one; None: not known yet.
+    """Number of lines from index `done` that form a block (as many as the limits allow, at least 1); None if undecided.
 
     `size` is the number of bytes of those lines.
     """
@@ -99,17 +99,17 @@ def _block_length(lines: list[bytes], done: int, size: int, lines_per_block: int
 
 
 def check_gzip(path: Path) -> None:
-    """Raises InputError for a file that is called .gz and is not gzip, such as a saved error page."""
+    """Raises InputError for a file named .gz that is not gzip, such as a saved error page."""
     with path.open("rb") as stream:
         begin = stream.read(12)
     if path.suffix == ".gz" and not begin.startswith(_GZIP_MAGIC):
-        raise InputError(f"{path} that is not gzip (it begins with {begin!r})", "a gzip file", "bring it in again")
+        raise InputError(f"{path} that is not gzip (it begins with {begin!r})", "a gzip file", "ingest it again")
 
 
-def _runs(path: Path, max_line_bytes: int, max_inflation: float) -> Iterator[_Run]:
-    """The lines of a file; of a line that is too long the first bytes; a last, cut one where an archive is damaged."""
+def _runs(path: Path, max_line_bytes: int, max_decompression_ratio: float) -> Iterator[_Run]:
+    """The lines of a file; over-long lines are shortened, and a damaged archive ends with a truncated line."""
     tail, skipping = b"", False
-    for piece in _pieces(path, max_inflation):
+    for piece in _pieces(path, max_decompression_ratio):
         if piece is None:
             yield _Run([tail], cut=True)
             return
@@ -127,7 +127,7 @@ def _runs(path: Path, max_line_bytes: int, max_inflation: float) -> Iterator[_Ru
 
 
 def _checked(lines: list[bytes], max_line_bytes: int, first_is_long: bool, *, returns: bool) -> _Run:
-    """The lines without carriage returns, those that are too long cut; the first may be known to be one."""
+    """The lines without carriage returns, over-long ones shortened; `first_is_long` marks the first as over-long."""
     if returns:
         lines = [line.removesuffix(b"\r") for line in lines]
     long: tuple[int, ...] = (0,) if first_is_long else ()
@@ -139,8 +139,8 @@ def _checked(lines: list[bytes], max_line_bytes: int, first_is_long: bool, *, re
     return _Run(lines, long)
 
 
-def _pieces(path: Path, max_inflation: float) -> Iterator[bytes | None]:
-    """The bytes of a file, inflated where it is gzip; a final None where the archive is damaged."""
+def _pieces(path: Path, max_decompression_ratio: float) -> Iterator[bytes | None]:
+    """The bytes of a file, decompressed if it is gzip; a damaged archive ends with None."""
     check_gzip(path)
     with path.open("rb") as stream:
         if stream.read(2) != _GZIP_MAGIC:
@@ -153,10 +153,12 @@ def _pieces(path: Path, max_inflation: float) -> Iterator[bytes | None]:
         try:
             for piece in _inflated(stream, isal_zlib.decompressobj):
                 given += len(piece)
-                if given > _FREE_BYTES and given > max_inflation * stream.tell():
+                if given > _FREE_BYTES and given > max_decompression_ratio * stream.tell():
                     raise InputError(
-                        f"{path} that inflates more than {max_inflation:g}-fold ({stream.tell():,} bytes to {given:,})",
-                        "a dump, which inflates 3- to 10-fold", "look at the file, or raise records.max_inflation",
+                        f"{path} that decompresses to more than {max_decompression_ratio:g} times its size "
+                        f"({stream.tell():,} bytes to {given:,})",
+                        "a dump, which decompresses to 3 to 10 times its size",
+                        "inspect the file, or raise records.max_decompression_ratio",
                     )  # fmt: skip
                 yield piece
         except _DAMAGED:
@@ -165,10 +167,10 @@ def _pieces(path: Path, max_inflation: float) -> Iterator[bytes | None]:
 
 
 def _inflated(stream: BinaryIO, inflater_of: Callable[..., Any]) -> Iterator[bytes]:
-    """The members of a gzip file one after the other, in pieces; zeros between them are padding.
+    """The decompressed members of a gzip file, in pieces; zeros between members are padding.
 
     Raises:
-        EOFError: the file ends within a member.
+        EOFError: The file ends within a member.
     """
     raw = stream.read(_CHUNK_BYTES)
     while raw:
@@ -188,9 +190,9 @@ def _inflated(stream: BinaryIO, inflater_of: Callable[..., Any]) -> Iterator[byt
 
 
 def _salvaged(stream: BinaryIO, given: int) -> Iterator[bytes]:
-    """What can be inflated of a damaged archive beyond the first `given` bytes, to the byte.
+    """The readable bytes of a damaged archive beyond the first `given` bytes.
 
-    zlib is three times as slow but its state can be copied: the chunk with the damage is fed again, byte by byte.
+    zlib is three times as slow, but its state can be copied: the damaged chunk is decompressed again byte by byte.
     """
     stream.seek(0)
     seen = 0
@@ -218,7 +220,7 @@ def _careful(stream: BinaryIO) -> Iterator[bytes]:
 
 
 def _members(inflater: "zlib._Decompress", raw: bytes) -> tuple[bytes, "zlib._Decompress"]:
-    """What a chunk gives, across the ends of members, and the inflater that goes on."""
+    """Decompresses a chunk across member boundaries; returns the bytes and the current inflater."""
     pieces = []
     while raw:
         if inflater.eof:

@@ -1,10 +1,10 @@
-"""The p5 folder format: one line a user, "user item item ...", in published numbers.
+"""Parses the p5 folder format: one line per user, "user item item ...", in published numbers.
 
-Enters: a block of such lines, `datamaps.json`, and the bundle's pickles if there are. Leaves: one review row an
-interaction. The time is null: the order of the line is the order. The user's name is that of `user_id2name.pkl`;
-rating, headline, text, helpful votes, feature word and explanation are those of the record of the same user and item in
-`exp_splits.pkl`, and null where there is none. That file's own division into train, val and test is not kept.
-Trade-off: a line with one unknown number is rejected whole, because a sequence with a hole is another sequence.
+Reads a block of such lines, `datamaps.json` and the bundle's optional pickles. Returns one review row per interaction.
+Timestamps are null: the order within a line is the order. User names come from `user_id2name.pkl`. Rating, headline,
+text, helpful votes, feature word and explanation come from the record of the same user and item in `exp_splits.pkl`,
+or are null. That file's own train, val and test split is ignored.
+A line with one unknown number is rejected, because a sequence with a gap is a different sequence.
 """
 
 import functools
@@ -29,7 +29,7 @@ _NOTHING = (None,) * len(_PUBLISHED)
 
 @dataclass(frozen=True)
 class NumberMaps:
-    """Published number to the dump's own key, for users and items."""
+    """Published number to the dump's key, for users and items."""
 
     users: Mapping[str, str]
     items: Mapping[str, str]
@@ -37,9 +37,9 @@ class NumberMaps:
 
 @dataclass(frozen=True)
 class Bundle:
-    """What is known beside the sequences.
+    """Data of a p5 folder other than the sequences.
 
-    `names` maps a user's number to a name, `reviews` a user's and an item's key to the values of `_PUBLISHED`.
+    `names` maps user numbers to names; `reviews` maps (user key, item key) to the values of `_PUBLISHED`.
     """
 
     maps: NumberMaps
@@ -49,10 +49,10 @@ class Bundle:
 
 @functools.lru_cache(maxsize=1)
 def bundle(maps: Path, pickles: tuple[Path, ...] = ()) -> Bundle:
-    """The number maps and what the pickles hold.
+    """Loads the number maps and the pickles.
 
     Raises:
-        InputError: a file is not what its name says.
+        InputError: A file is not in the format that its name implies.
     """
     by_name = {path.name: path for path in pickles}
     names, explained = (by_name.get(name) for name in P5_PICKLES)
@@ -67,33 +67,31 @@ def user_names(path: Path) -> dict[str, str | None]:
     """
     loaded = safe_pickle.read(path)
     if not isinstance(loaded, dict) or not all(isinstance(name, str) for name in loaded.values()):
-        raise InputError(
-            f"{path} without names", "a pickled dictionary, user number to name", "bring the file in again"
-        )
+        raise InputError(f"{path} without names", "a pickled dictionary, user number to name", "ingest the file again")
     return {str(number): cleaning.text(name) for number, name in loaded.items()}
 
 
 def published(path: Path) -> dict[tuple[str, str], tuple[Any, ...]]:
-    """(user key, item key) to the values of `_PUBLISHED`, from `exp_splits.pkl`; of two records of a pair, the first.
+    """(user key, item key) to the values of `_PUBLISHED`, from `exp_splits.pkl`; the first record of each pair.
 
     Raises:
-        InputError: it is not a dictionary of lists of review records.
+        InputError: The file is not a dictionary of lists of review records.
     """
     loaded = safe_pickle.read(path)
     lists = list(loaded.values()) if isinstance(loaded, dict) else [None]
     if not all(isinstance(records, list) and all(isinstance(one, dict) for one in records) for records in lists):
         expected = "a pickled dictionary, train, val and test to lists of reviews"
-        raise InputError(f"{path} without review records", expected, "bring the file in again")
-    found: dict[tuple[str, str], tuple[Any, ...]] = {}
+        raise InputError(f"{path} without review records", expected, "ingest the file again")
+    reviews: dict[tuple[str, str], tuple[Any, ...]] = {}
     for record in (record for records in lists for record in records or ()):
         row = amazon.review_2014(record)
         if isinstance(row, str):
             shown = str({key: record.get(key) for key in ("reviewerID", "asin", "overall", "unixReviewTime")})
-            raise InputError(f"{path} with a record that is no review ({row}): {shown[:200]}", "reviews", "mend it")
+            raise InputError(f"{path} with an invalid review record ({row}): {shown[:200]}", "valid reviews", "fix it")
         values = dict(zip(amazon.REVIEW_FIELDS, row, strict=True))
         values |= {name: cleaning.text(record.get(name)) for name in ("feature", "explanation")}
-        found.setdefault((values["user_key"], values["item_key"]), tuple(values[name] for name in _PUBLISHED))
-    return found
+        reviews.setdefault((values["user_key"], values["item_key"]), tuple(values[name] for name in _PUBLISHED))
+    return reviews
 
 
 @functools.lru_cache(maxsize=1)
@@ -107,16 +105,16 @@ def number_maps(path: Path) -> NumberMaps:
     try:
         loaded: Any = json.loads(path.read_bytes())
     except ValueError as error:
-        raise InputError(f"{path} that is not JSON ({error})", expected, "bring the file in again") from error
+        raise InputError(f"{path} that is not JSON ({error})", expected, "ingest the file again") from error
     maps: list[Any] = [loaded.get(name) if isinstance(loaded, dict) else None for name in ("id2user", "id2item")]
     for mapping in maps:
         if not isinstance(mapping, dict) or not all(isinstance(key, str) and key for key in mapping.values()):
-            raise InputError(f"{path} without number maps", expected, "bring the file in again")
+            raise InputError(f"{path} without number maps", expected, "ingest the file again")
     return NumberMaps(*maps)
 
 
 def read_sequences(block: Block, source: str, known: Bundle) -> Parsed:
-    """The rows of `records/reviews` and `records/rejects` that a block of sequence lines gives.
+    """Parses a block of sequence lines into rows of `records/reviews` and `records/rejects`.
 
     Example:
         A line "1 10 20" of user U1 and items A and B gives the rows (U1, A, position 1) and (U1, B, position 2).
@@ -124,11 +122,11 @@ def read_sequences(block: Block, source: str, known: Bundle) -> Parsed:
     columns: dict[str, list[Any]] = {name: [] for name in ("user_key", "item_key", "user_name", "line", "position")}
     rejects: list[tuple[int, str, bytes]] = []
     for number, line, reason in numbered(block):
-        found = reason or _sequence(line, known.maps)
-        if isinstance(found, str):
-            rejects.append((number, found, line))
+        parsed = reason or _sequence(line, known.maps)
+        if isinstance(parsed, str):
+            rejects.append((number, parsed, line))
             continue
-        user, sequence = found
+        user, sequence = parsed
         length = len(sequence)
         columns["user_key"] += [known.maps.users[user]] * length
         columns["item_key"] += sequence
@@ -140,7 +138,7 @@ def read_sequences(block: Block, source: str, known: Bundle) -> Parsed:
 
 
 def _sequence(line: bytes, maps: NumberMaps) -> tuple[str, list[str]] | str:
-    """The user's number and the keys of the items, or why there are none."""
+    """The user's number and the item keys, or a reject reason."""
     try:
         numbers = line.decode("ascii").split()
     except UnicodeDecodeError:
@@ -160,8 +158,8 @@ def _reviews(
     known = dict(columns) | {"source": [source] * num_rows}
     if reviews:
         pairs = zip(columns["user_key"], columns["item_key"], strict=True)
-        found = [reviews.get(pair, _NOTHING) for pair in pairs]
-        known |= {name: [values[place] for values in found] for place, name in enumerate(_PUBLISHED)}
+        records = [reviews.get(pair, _NOTHING) for pair in pairs]
+        known |= {name: [values[place] for values in records] for place, name in enumerate(_PUBLISHED)}
     arrays = [
         pa.array(known[column.name], type=column.type) if column.name in known else pa.nulls(num_rows, column.type)
         for column in schema.REVIEWS.columns

@@ -1,7 +1,7 @@
-"""One unit of work of `records`: the blocks of one file that fall to one stride.
+"""Parses one unit of work of `records`: the blocks of one file that belong to one reader.
 
-Enters: a `Unit`. Leaves: one part a block in the staging folders, and the counts of lines.
-Trade-off: a unit writes its parts itself instead of handing rows to Beam, which would cost 20 times the parsing.
+Reads a `Unit`. Writes one part per block into the staging folders and returns line counts.
+Trade-off: units write their parts themselves; passing rows through Beam would cost 20 times as much as parsing them.
 """
 
 from collections import Counter
@@ -20,10 +20,10 @@ Kind = Literal["reviews", "items"]
 
 @dataclass(frozen=True, kw_only=True)
 class Unit:
-    """Blocks `stride`, `stride + num_strides`, ... of one file.
+    """Blocks `reader`, `reader + readers_per_file`, ... of one file.
 
-    `source` is the file's name in the dump, `place` its place among all files by name; `maps` is p5's `datamaps.json`,
-    `pickles` are what else its folder may hold.
+    `source` is the file's name in the dump, `place` its index among all files sorted by name; `maps` is p5's
+    `datamaps.json`, `pickles` are the optional files of a p5 folder.
     """
 
     kind: Kind
@@ -33,30 +33,30 @@ class Unit:
     maps: Path | None
     pickles: tuple[Path, ...]
     place: int
-    stride: int
-    num_strides: int
+    reader: int
+    readers_per_file: int
     lines_per_block: int
     max_line_bytes: int
-    max_inflation: float
+    max_decompression_ratio: float
     staging: Path
     staging_rejects: Path
 
 
 def work(unit: Unit) -> dict[str, int]:
-    """Reads a unit and writes its parts; safe to repeat.
+    """Parses a unit and writes its parts; idempotent.
 
     Returns:
-        Counts named `<file>:seen` (lines of the whole file), `:lines` (of this stride), `:kept`, `:rejected`,
+        Counts named `<file>:seen` (lines of the whole file), `:lines` (of this reader), `:kept`, `:rejected`,
         `:rows` and `:rejected:<reason>`.
 
     Raises:
-        InputError: the file inflates too far.
-        TableError: the disk is full or may not be written.
+        InputError: The file exceeds the maximum decompression ratio.
+        TableError: The disk is full or read-only.
     """
     counts: Counter[str] = Counter()
-    for block in blocks(unit.path, unit.lines_per_block, unit.max_line_bytes, unit.max_inflation):
+    for block in blocks(unit.path, unit.lines_per_block, unit.max_line_bytes, unit.max_decompression_ratio):
         counts["seen"] += len(block.lines)
-        if block.number % unit.num_strides == unit.stride:
+        if block.number % unit.readers_per_file == unit.reader:
             parsed = parse(unit, block)
             counts["lines"] += len(block.lines)
             counts["kept"] += parsed.kept_lines
@@ -69,7 +69,7 @@ def work(unit: Unit) -> dict[str, int]:
 
 
 def parse(unit: Unit, block: Block) -> amazon.Parsed:
-    """The rows and rejects of one block in the unit's format."""
+    """Parses one block in the unit's format."""
     if unit.kind == "items":
         return amazon.read_items(block, unit.source, amazon.ITEM_READERS[unit.format])
     if unit.maps is not None:

@@ -1,10 +1,10 @@
-"""Lines that are Python literals, read without evaluating anything.
+"""Parses lines that are Python literals, without evaluating code.
 
-Enters: one line such as {'asin': 'B001', 'price': 7.09, 'title': "Player's Guide"}. Leaves: the object it denotes.
-Trade-off: three ways, each slower and wider than the one before, because each can tell that it does not understand a
-line: quotes swapped by searching for the few characters that matter, a regular expression over every token (None, True,
-False, prefixes, raw tabs), and `ast.literal_eval` (tuples, byte strings), bounded in length and depth. The first two
-make JSON, which orjson parses and checks.
+Reads one line such as {'asin': 'B001', 'price': 7.09, 'title': "Player's Guide"}. Returns the object it denotes.
+Trade-off: three parsers, each slower and more general than the one before, and each detects lines that it cannot
+parse: swapping quotes by searching for a few characters; a regular expression over all tokens (None, True, False,
+prefixes, raw tabs); and `ast.literal_eval` (tuples, byte strings), bounded in length and depth. The first two produce
+JSON, which orjson parses and validates.
 """
 
 import ast
@@ -18,7 +18,7 @@ import msgspec
 import orjson
 
 # No possessive groups: up to Python 3.11.4 they match wrongly and silently ('it\'s "here"' lost its apostrophe).
-# Nothing follows a run that could fail and make it try again, and a string's parts begin with different letters.
+# No backtracking: nothing after a run can fail, and the alternatives of a string begin with different letters.
 _RUN = r"""(?:[\s\[\]{},:\d.+\-eE]+|'[^'"\\\x00-\x1f]*')+"""
 _HARD = r"""'[^'\\]*(?:\\.[^'\\]*)*'|"[^"\\]*(?:\\.[^"\\]*)*\""""
 _WORD = r"\b(?:None|True|False)\b"
@@ -45,21 +45,21 @@ _REFUSED = re.compile(
 
 
 def parse(line: str, loads: Callable[[str], object] = orjson.loads) -> object:
-    r"""The object that a Python literal denotes.
+    r"""Parses a Python literal.
 
-    Escapes of UTF-8 bytes, as Python 2 wrote them, are decoded; halves of a surrogate pair are joined; integers
-    beyond 64 bits become floats, as in JSON.
+    Escaped UTF-8 bytes, as written by Python 2, are decoded; surrogate pairs are joined; integers beyond 64 bits become
+    floats, as in JSON.
 
     Example:
         >>> parse("{'title': 'Caf\\xc3\\xa9', 'also': ['B1'], 'rank': None}")
         {'title': 'Café', 'also': ['B1'], 'rank': None}
 
     Args:
-        line: the literal.
-        loads: makes the object of a line that was put into JSON; one that it refuses is tried as a literal again.
+        line: The literal.
+        loads: Decoder for lines that were converted to JSON; lines that it rejects go to the slower parsers.
 
     Raises:
-        ValueError: the line is not a literal, or is too long or too deep for the slow path.
+        ValueError: Not a literal, or too long or too deeply nested for the slow path.
     """
     try:
         return loads(_swapped(line))
@@ -72,38 +72,38 @@ def parse(line: str, loads: Callable[[str], object] = orjson.loads) -> object:
 
 
 def _swapped(line: str) -> str:
-    """`line` with every string in double quotes; what is not a string is left as it stands.
+    """`line` with every string in double quotes; everything else is unchanged.
 
-    Only double quotes and backslashes need a look: up to the next of them, single quotes come in pairs, or the one left
-    over opens the string that holds it.
+    Only double quotes and backslashes are inspected: up to the next of them, single quotes are paired, or the last one
+    opens the string that contains it.
 
     Raises:
-        ValueError: a string does not end, or a backslash stands outside one.
+        ValueError: A string is not terminated, or a backslash is outside a string.
     """
     pieces = []
-    place = double = slash = 0
+    position = double = slash = 0
     while True:
-        double = line.find('"', place) if 0 <= double <= place else double
-        slash = line.find("\\", place) if 0 <= slash <= place else slash
+        double = line.find('"', position) if 0 <= double <= position else double
+        slash = line.find("\\", position) if 0 <= slash <= position else slash
         hard = min(double, slash) if double >= 0 and slash >= 0 else max(double, slash)
         if hard < 0:
-            pieces.append(line[place:].replace("'", '"'))
+            pieces.append(line[position:].replace("'", '"'))
             return "".join(pieces)
-        begin = line.rfind("'", place, hard) if line.count("'", place, hard) % 2 else hard
-        found = _STRING.match(line, begin)
-        if found is None:
+        begin = line.rfind("'", position, hard) if line.count("'", position, hard) % 2 else hard
+        match = _STRING.match(line, begin)
+        if match is None:
             raise ValueError("a string without an end")
-        pieces.append(line[place:begin].replace("'", '"'))
-        pieces.append(_json_string(found[0]))
-        place = found.end()
+        pieces.append(line[position:begin].replace("'", '"'))
+        pieces.append(_json_string(match[0]))
+        position = match.end()
 
 
 def _json_string(literal: str) -> str:
-    """A string literal as JSON; what JSON shares with Python is not decoded and encoded again."""
+    """A string literal as JSON; syntax shared by JSON and Python is copied verbatim."""
     body = literal[1:-1]
     if "\\" not in body:
         return literal if literal[0] == '"' else '"' + body.replace('"', '\\"') + '"'
-    paired = body.replace("\\\\", "\0")  # from here on each backslash begins an escape
+    paired = body.replace("\\\\", "\0")  # now each backslash begins an escape
     if "\0" in body or _NOT_JSON_ESCAPE.search(paired):
         return _quoted(_unescaped(body))
     bare = paired.replace("\\'", "'").replace('\\"', '"')
@@ -124,7 +124,7 @@ def _unescaped(body: str) -> str:
         return body
     value = _ESCAPE.sub(_letter, body)
     if _BYTES.search(body):
-        with contextlib.suppress(UnicodeError):  # else the escapes were code points, not the bytes of a UTF-8 text
+        with contextlib.suppress(UnicodeError):  # on failure the escapes are code points, not UTF-8 bytes
             value = value.encode("latin-1").decode("utf-8")
     if _SURROGATE.search(value):
         value = value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
@@ -148,7 +148,7 @@ def _letter(match: re.Match[str]) -> str:
 
 
 def _slowly(line: str) -> object:
-    """The same by `ast.literal_eval`, for lines within bounds and without operators or calls, which nest deep."""
+    """Parses with `ast.literal_eval`, for bounded lines without operators or calls, which could nest deeply."""
     skeleton = re.sub(_HARD, "''", line, flags=re.DOTALL)
     if len(line) > _MAX_FALLBACK_LENGTH or _depth(skeleton) > _MAX_DEPTH or _REFUSED.search(skeleton):
         raise ValueError("not a literal within bounds")

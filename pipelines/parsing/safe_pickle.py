@@ -1,10 +1,10 @@
-"""Pickles of plain containers, read without the power that makes pickles dangerous.
+"""Reads pickles of plain containers without executing code.
 
-Enters: a pickle file of any protocol. Leaves: what it holds, if that is dictionaries, lists, tuples, sets, texts,
-bytes, numbers, truth values and None; one error otherwise, which names the class or function that the file asks for.
-Trade-off: a machine of its own that knows no operation to import or call, at about a microsecond and a half an
-operation, where a restricted `pickle.Unpickler` would be quicker but can be made to allocate gigabytes by a file of
-twenty bytes (a memo index, a length).
+Reads a pickle file of any protocol. Returns dictionaries, lists, tuples, sets, texts, bytes, numbers, booleans and
+None; anything else is one error that names the class or function that the file requests.
+Trade-off: a custom interpreter without operations that import or call, at about 1.5 microseconds per operation. A
+restricted `pickle.Unpickler` would be faster, but a file of 20 bytes can make it allocate gigabytes (a memo index, a
+length).
 """
 
 import mmap
@@ -32,22 +32,22 @@ _MARK = object()
 
 
 def read(path: Path, max_operations: int = MAX_OPERATIONS) -> Any:
-    """What a pickle file holds.
+    """Reads a pickle file.
 
-    A text of Python 2 is decoded as UTF-8, else as Latin-1 (in protocol 0 it must be ASCII). Keys of dictionaries and
-    members of sets must be texts, bytes, numbers or None.
+    Python 2 strings are decoded as UTF-8, else as Latin-1 (protocol 0 must be ASCII). Dictionary keys and set members
+    must be texts, bytes, numbers or None.
 
     Raises:
-        InputError: the file asks for a class or function, is damaged, or is too large.
+        InputError: The file requests a class or function, is damaged, or is too large.
     """
     if not 0 < path.stat().st_size <= _MAX_BYTES:
-        raise InputError(f"{path} of {path.stat().st_size:,} bytes", f"1 to {_MAX_BYTES:,} bytes", "bring it in again")
+        raise InputError(f"{path} of {path.stat().st_size:,} bytes", f"1 to {_MAX_BYTES:,} bytes", "ingest it again")
     with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        place: int | None = 0
+        offset: int | None = 0
         machine = _Machine()
         try:
             for count, (operation, argument, at) in enumerate(pickletools.genops(data)):  # type: ignore[arg-type]
-                place = at
+                offset = at
                 if operation.name == "STOP":
                     return machine.result()
                 if count == max_operations:
@@ -55,34 +55,35 @@ def read(path: Path, max_operations: int = MAX_OPERATIONS) -> Any:
                 machine.do(operation.name, argument)
         except _RefusedError as refused:
             raise InputError(
-                f"{path} with {refused} at byte {place}", "a pickle of plain containers: it may hold no class and call "
-                "nothing", "do not open it with pickle; ask for the data as JSON",
+                f"{path} with {refused} at byte {offset}",
+                "a pickle of plain containers: it may hold no class and call nothing",
+                "do not open it with pickle; request the data as JSON",
             ) from None  # fmt: skip
         except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError) as error:
-            message = f"{path} that is no whole pickle ({str(error)[:80]}) after byte {place}"
-            raise InputError(message, "a pickle of plain containers", "bring it in again") from error
-    raise InputError(f"{path} that is no whole pickle", "a pickle of plain containers", "bring it in again")
+            message = f"{path} that is not a complete pickle ({str(error)[:80]}) after byte {offset}"
+            raise InputError(message, "a pickle of plain containers", "ingest it again") from error
+    raise InputError(f"{path} that is not a complete pickle", "a pickle of plain containers", "ingest it again")
 
 
 class _RefusedError(Exception):
-    """The file asks for more than plain containers."""
+    """The file requests more than plain containers."""
 
 
 class _Machine:
-    """A stack of values, marks on it, and the memo of values that are used again."""
+    """Interpreter state: a stack of values and marks, and the memo."""
 
     def __init__(self) -> None:
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
 
     def result(self) -> Any:
-        """The one value that is left."""
+        """The single remaining value."""
         if len(self.stack) != 1:
             raise ValueError(f"{len(self.stack)} values are left")
         return _plain(self.stack[0])
 
     def do(self, name: str, argument: Any) -> None:
-        """One operation."""
+        """Executes one operation."""
         stack = self.stack
         if name in _LITERALS:
             stack.append(argument)
@@ -109,7 +110,7 @@ class _Machine:
             self._gather(name, argument)
 
     def _gather(self, name: str, argument: Any) -> None:
-        """The operations that take what lies above a mark, or a pair or single value."""
+        """Executes operations that consume the values above a mark, a pair, or a single value."""
         match name:
             case "APPEND" | "SETITEM":
                 taken = [_plain(self.stack.pop()) for _ in range(1 if name == "APPEND" else 2)][::-1]
@@ -143,7 +144,7 @@ class _Machine:
         return taken
 
     def _named(self, name: str, argument: Any) -> str:
-        """What a refused operation asks for, in words."""
+        """Description of a refused operation."""
         if name in {"GLOBAL", "INST"}:
             return f"the global {str(argument).replace(' ', '.')[:120]}"
         if name == "STACK_GLOBAL":
@@ -152,7 +153,7 @@ class _Machine:
 
 
 def _put(container: Any, taken: list[Any], name: str) -> None:
-    """Adds members to a list, set or dictionary, whichever the operation is for."""
+    """Adds members to a list, set or dictionary, as the operation requires."""
     if name.startswith("APPEND") and isinstance(container, list):
         container.extend(taken)
     elif name == "ADDITEMS" and isinstance(container, set):
@@ -176,7 +177,7 @@ def _plain(value: Any) -> Any:
 
 
 def _python_2(text: str) -> str:
-    """A byte string of Python 2, which arrives as Latin-1."""
+    """Decodes a Python 2 byte string, which is passed as Latin-1."""
     try:
         return text.encode("latin-1").decode("utf-8")
     except UnicodeError:

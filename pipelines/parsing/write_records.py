@@ -1,8 +1,8 @@
-"""The driver of `records`: units of work out, accounts checked, repeated items rejected, tables finished.
+"""Driver of `records`: creates units of work, checks line counts, rejects duplicate items, finishes tables.
 
-Enters: the parameters and the dump. Leaves: the three tables, whole or not at all.
-Trade-off: which of two lines of an item is the first can only be known after all are parsed, so the parts that hold a
-repeated item are written twice, and the keys of a catalogue beyond two millions are read several times, a share each.
+Writes the three tables, or none.
+Trade-off: the first line of an item is known only after all lines are parsed, so parts with a duplicate item are
+written twice. The keys of a catalogue of more than two million lines are read in several passes, one share each.
 """
 
 import dataclasses
@@ -32,13 +32,13 @@ _KEYS_AT_ONCE = 2_000_000  # about 300 MB
 
 
 def write_records(params: Params, context: stage.Context) -> int:
-    """Writes the three tables of `records` and returns their rows.
+    """Writes the three tables of `records` and returns their number of rows.
 
     Raises:
-        InputError: a file is absent or is not what its name says; nothing is written then.
-        TableError: the runner lost or repeated work.
+        InputError: A file is missing or not in the format that its name implies; nothing is written.
+        TableError: The runner lost or repeated work.
     """
-    context = dataclasses.replace(context, root=context.root.resolve())  # workers may stand in another folder
+    context = dataclasses.replace(context, root=context.root.resolve())  # workers may run in another folder
     dataset = datasets.dataset(context.shared, context.dataset)
     paths = {name: _found(context, name) for name in dataset.files}
     if dataset.format == "p5":
@@ -49,19 +49,19 @@ def write_records(params: Params, context: stage.Context) -> int:
     staging = {name: tables.begin_table(folder) for name, folder in folders.items()}
     try:
         units = _units(params, dataset, paths, staging)
-        with ThreadPoolExecutor(1) as beside:  # the digests of the dump, while this process waits for the workers
+        with ThreadPoolExecutor(1) as beside:  # hashes the dump while this process waits for the workers
             hashed = beside.map(tables.input_digest, paths.values())
             counts = run_units("records", units, work, beam, staging["rejects"] / "counts.json")
-            digests = dict(zip(paths, hashed, strict=True))  # once for the three tables
+            digests = dict(zip(paths, hashed, strict=True))  # shared by the three tables
         sources = sorted({unit.source for unit in units})
-        check_accounts(counts, sources, params.num_strides)
+        check_accounts(counts, sources, params.readers_per_file)
         repeated = _reject_repeated_items(staging["items"], staging["rejects"])
         accounts = _accounts(counts, sources, repeated)
         _check_rows(staging, accounts, set(dataset.metadata))
         shown = {"lines_per_block": params.lines_per_block, "max_line_bytes": params.max_line_bytes}
         provenance = tables.Provenance(stage="records", params=shown, inputs=digests, notes={"files": accounts})
         return _finish(folders, staging, provenance)
-    finally:  # after a success there is nothing left to remove
+    finally:  # nothing is left to remove after a success
         for folder in staging.values():
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -70,13 +70,13 @@ def _found(context: stage.Context, name: str) -> Path:
     path = context.raw / name
     if path.exists() and not path.is_file():
         raise InputError(
-            f"{path} that is not a file", f"{name}, a file of dataset {context.dataset}", "bring it in again"
+            f"{path} that is not a file", f"{name}, a file of dataset {context.dataset}", "ingest it again"
         )
     if not path.is_file():
-        found = f"no file {path}" if context.raw.is_dir() else f"no folder {context.raw}"
-        bring = f".venv/bin/python -m flows.ingest {context.dataset} --from FOLDER"
-        action = "dvc repro sample" if context.dataset == "sample" else bring
-        raise InputError(found, f"{name}, a file of dataset {context.dataset}", f"`{action}`")
+        problem = f"no file {path}" if context.raw.is_dir() else f"no folder {context.raw}"
+        ingest = f".venv/bin/python -m flows.ingest {context.dataset} --from FOLDER"
+        action = "dvc repro sample" if context.dataset == "sample" else ingest
+        raise InputError(problem, f"{name}, a file of dataset {context.dataset}", f"`{action}`")
     line_blocks.check_gzip(path)
     return path
 
@@ -92,37 +92,37 @@ def _units(
     ]
     return [
         Unit(
-            kind=kind, format=dataset.format, source=name, path=paths[name], place=places.index(name), stride=stride,
+            kind=kind, format=dataset.format, source=name, path=paths[name], place=places.index(name), reader=reader,
             maps=paths[dataset.reviews[1]] if is_p5 and kind == "reviews" else None,
             pickles=tuple(paths[name] for name in dataset.reviews[2:]) if is_p5 and kind == "reviews" else (),
-            num_strides=params.num_strides, lines_per_block=params.lines_per_block,
-            max_line_bytes=params.max_line_bytes, max_inflation=params.max_inflation,
+            readers_per_file=params.readers_per_file, lines_per_block=params.lines_per_block,
+            max_line_bytes=params.max_line_bytes, max_decompression_ratio=params.max_decompression_ratio,
             staging=staging[kind], staging_rejects=staging["rejects"],
         )
         for kind, names in kinds
         for name in names
-        for stride in range(params.num_strides)
+        for reader in range(params.readers_per_file)
     ]  # fmt: skip
 
 
-def check_accounts(counts: Mapping[str, int], sources: Sequence[str], num_strides: int) -> None:
+def check_accounts(counts: Mapping[str, int], sources: Sequence[str], readers_per_file: int) -> None:
     """Raises TableError unless each line of each file was read once and either kept or rejected."""
     for name in sources:
         seen, lines, kept, rejected = (
             counts.get(f"{name}:{what}", 0) for what in ("seen", "lines", "kept", "rejected")
         )
-        if seen != lines * num_strides or lines != kept + rejected:
+        if seen != lines * readers_per_file or lines != kept + rejected:
             raise TableError(
-                f"{lines} lines of {name} read by {num_strides} strides that saw {seen}, {kept} kept, "
+                f"{lines} lines of {name} read by {readers_per_file} readers that saw {seen}, {kept} kept, "
                 f"{rejected} rejected",
-                "lines in = kept + rejected", "another beam.runner: this one lost or repeated work",
+                "lines in = kept + rejected", "use another beam.runner: this one lost or repeated work",
             )  # fmt: skip
 
 
 def _reject_repeated_items(items: Path, rejects: Path) -> dict[str, int]:
-    """Moves all lines of an item but the first to the rejects; returns how many by file.
+    """Moves all lines of an item but the first to the rejects; returns their number per file.
 
-    The first is the first by file name, then by line. Keys are looked at `_KEYS_AT_ONCE` at a time, by their hash.
+    The first line is determined by file name, then line number. Keys are processed `_KEYS_AT_ONCE` at a time, by hash.
     """
     files = _parts(items)
     num_rounds = -(-sum(pq.read_metadata(path).num_rows for path in files) // _KEYS_AT_ONCE)
@@ -136,7 +136,7 @@ def _reject_repeated_items(items: Path, rejects: Path) -> dict[str, int]:
 
 
 def _repeated(files: Sequence[Path], chosen: pl.Expr) -> pl.DataFrame:
-    """The lines of the chosen keys but the first of each, with the part that holds them and that first line."""
+    """All lines of the chosen keys but the first of each key, with their part and that first line."""
     keys = pl.concat([
         pl.read_parquet(path, columns=["item_key", "source", "line"])
         .filter(chosen)
@@ -151,7 +151,7 @@ def _repeated(files: Sequence[Path], chosen: pl.Expr) -> pl.DataFrame:
 
 
 def _move(part: Path, rows: pl.DataFrame, rejects: Path) -> None:
-    """Takes `rows` out of an item part and adds them to the rejects of the same block."""
+    """Moves `rows` from an item part to the rejects of the same block."""
     index = _index(part)
     whole = pq.read_table(part)
     gone = set(rows["line"].to_list())
@@ -191,7 +191,7 @@ def _accounts(
 
 
 def _check_rows(staging: Mapping[str, Path], accounts: Mapping[str, Mapping[str, int]], metadata: set[str]) -> None:
-    """Raises TableError unless the staged parts hold the rows that the workers counted."""
+    """Raises TableError unless the staged parts have the number of rows that the workers counted."""
     expected = {"reviews": 0, "items": 0, "rejects": 0}
     for source, account in accounts.items():
         expected["items" if source in metadata else "reviews"] += account["rows"]
@@ -200,9 +200,9 @@ def _check_rows(staging: Mapping[str, Path], accounts: Mapping[str, Mapping[str,
         staged = sum(pq.read_metadata(path).num_rows for path in _parts(staging[name]))
         if staged != rows:
             raise TableError(
-                f"{staged} rows of records/{name} where {rows} were counted",
-                "as many rows as counted",
-                "another beam.runner: this one lost or repeated work",
+                f"{staged} rows of records/{name}, {rows} counted",
+                "equal numbers",
+                "use another beam.runner: this one lost or repeated work",
             )
 
 
@@ -229,7 +229,7 @@ def _parts(staging: Path) -> list[Path]:
 
 
 def _renumber(staging: Path, table: schema.Table) -> None:
-    """Gives the parts consecutive numbers in the order of their blocks; a table without rows gets one empty part."""
+    """Renumbers the parts consecutively in block order; a table without rows gets one empty part."""
     filled = []
     for part in _parts(staging):
         if pq.read_metadata(part).num_rows:

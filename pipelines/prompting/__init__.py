@@ -1,1 +1,1 @@
-"""Examples of the prompt tables: sampled and rendered."""
+"""Samples and renders the examples of the prompt tables."""

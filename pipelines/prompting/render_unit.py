@@ -1,7 +1,7 @@
-"""One unit of the prompts stage: the examples of some users, drawn, rendered and written as one part.
+"""One unit of `prompts`: samples and renders the examples of some users and writes them as one part.
 
-Enters: a `Unit` (split, family, round, users) and the `Job` that all units share. Leaves: `part-NNNNN.parquet`.
-Trade-off: a unit knows its first example_id beforehand, so the table is the same whatever the number of workers.
+Reads a `Unit` (split, family, round, users) and the `Job` shared by all units. Writes `part-NNNNN.parquet`.
+A unit knows its first example_id in advance, so the table does not depend on the number of workers.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,16 +23,16 @@ from features.runtime.stage import Places
 from features.store import tables
 from pipelines.negatives import candidate_lists
 from pipelines.prompting import example_sampling as draws
-from pipelines.prompting.example_sampling import Draw, Menu, Window
+from pipelines.prompting.example_sampling import Draw, PromptMix, Window
 from pipelines.prompting.sources import Sources, load_sources
 
 ROWS_AT_ONCE = 1000
-"""Rows that are drawn and are Python strings at one time: memory used again costs half of memory that is new."""
+"""Rows per batch of sampling and rendering; reusing memory takes half the time of allocating it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What all units share; small and picklable. Fields are those of the stage's `Params` unless said."""
+    """Settings shared by all units; small and picklable. Most fields are those of the stage's `Params`."""
 
     root: Path
     dataset: str
@@ -52,7 +52,7 @@ class Job:
     max_users: tuple[tuple[str, int | None], ...]
 
     def sources(self) -> Sources:
-        """The tables, read once a process."""
+        """The tables, read once per process."""
         return load_sources(self.root, self.dataset, self.num_visual_tokens, self.max_title_words, self.input_digests)
 
     def folder(self, split: str, family: str) -> Path:
@@ -62,7 +62,7 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Unit:
-    """The users `first_user` to `last_user` of one split, family and round; `part` is the number of its file."""
+    """The users `first_user` to `last_user` of one split, family and round; `part` is the part number."""
 
     split: str
     family: str
@@ -75,18 +75,18 @@ class Unit:
 
 @lru_cache(maxsize=4)
 def family_prompts(templates: Path | None, family: str) -> tuple[Prompt, ...]:
-    """The prompts of one family, read once a process."""
+    """The prompts of one family, read once per process."""
     return tuple(prompt for prompt in load_templates(templates) if prompt.family == family)
 
 
-def train_menu(job: Job, family: str) -> Menu:
-    """The prompts that training may draw: all of the family that are not held out."""
+def train_mix(job: Job, family: str) -> PromptMix:
+    """The prompts that training samples from: all of the family that are not held out."""
     trained = [prompt for prompt in family_prompts(job.templates, family) if not prompt.held_out]
-    return Menu.of(trained, dict(job.yes_no_share).get(family))
+    return PromptMix.of(trained, dict(job.yes_no_share).get(family))
 
 
 def evaluated_prompts(job: Job, split: str, family: str) -> list[Prompt]:
-    """The prompts that `split` shows: those of `evaluated`, without held-out ones in valid."""
+    """The prompts of `split`: those in `evaluated`, without held-out ones for valid."""
     return [
         prompt
         for prompt in family_prompts(job.templates, family)
@@ -101,7 +101,7 @@ def evaluated_pairs(job: Job, split: str) -> list[tuple[Prompt, str]]:
 
 @lru_cache(maxsize=2)
 def rows_by_user(job: Job, split: str, family: str) -> np.ndarray:
-    """How many rows each user gives to one round of a table; shape (num_users + 1,)."""
+    """Number of rows of each user in one round of a table, (num_users + 1,)."""
     sources = job.sources()
     lengths = sources.lengths()
     chosen = chosen_users(job, split, sources.num_users)
@@ -120,7 +120,7 @@ def rows_by_user(job: Job, split: str, family: str) -> np.ndarray:
 
 
 def chosen_users(job: Job, split: str, num_users: int) -> np.ndarray:
-    """The users that a table of `split` keeps, drawn by the seed; bool (num_users + 1,)."""
+    """The users in the tables of `split`, sampled by the seed; bool (num_users + 1,)."""
     cap = dict(job.max_users).get(split)
     chosen = np.ones(num_users + 1, dtype=bool)
     if cap is not None and cap < num_users:
@@ -130,7 +130,7 @@ def chosen_users(job: Job, split: str, num_users: int) -> np.ndarray:
 
 
 def render_unit(job: Job, unit: Unit) -> dict[str, int]:
-    """Draws, renders and writes one unit; returns the count of its rows."""
+    """Samples, renders and writes one unit; returns its number of rows."""
     table = schema.prompts(unit.split, unit.family)
     staging = tables.staging_of(job.folder(unit.split, unit.family))
     rows = render_rows(job, unit)
@@ -143,18 +143,18 @@ def render_rows(job: Job, unit: Unit) -> pa.Table:
     sources = job.sources()
     batches: list[pa.Table] = []
     example_id = unit.first_example_id
-    for found in _batches(job, unit, sources):
-        list_candidates(found, unit.split, sources, job.num_candidates)
-        batches.append(_columns(found, example_id, unit, sources))
-        example_id += len(found)
+    for batch in _batches(job, unit, sources):
+        list_candidates(batch, unit.split, sources, job.num_candidates)
+        batches.append(_columns(batch, example_id, unit, sources))
+        example_id += len(batch)
     return pa.concat_tables(batches)
 
 
 def _batches(job: Job, unit: Unit, sources: Sources) -> Iterator[list[Draw]]:
-    """The draws of the unit's users, about ROWS_AT_ONCE at a time."""
+    """Yields the draws of the unit's users, about ROWS_AT_ONCE at a time."""
     counts = rows_by_user(job, unit.split, unit.family)[unit.first_user : unit.last_user + 1]
     draw = _train_draws(job, unit, sources) if unit.split == "train" else _evaluation_draws(job, unit, sources)
-    found: list[Draw] = []
+    batch: list[Draw] = []
     for user_id in (unit.first_user + np.flatnonzero(counts)).tolist():
         user = draws.User(
             user_id=user_id,
@@ -162,17 +162,17 @@ def _batches(job: Job, unit: Unit, sources: Sources) -> Iterator[list[Draw]]:
             num_items=sources.num_items,
             seed=stable_hash(job.seed, "prompts", unit.split, unit.family, unit.round, user_id),
         )
-        found += draw(user)
-        if len(found) >= ROWS_AT_ONCE:
-            yield found
-            found = []
-    if found:
-        yield found
+        batch += draw(user)
+        if len(batch) >= ROWS_AT_ONCE:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
 
 
-def list_candidates(found: Sequence[Draw], split: str, sources: Sources, num_candidates: int) -> None:
-    """Gives the draws with a key their candidates: drawn in train, elsewhere the stored ones in another order."""
-    listing = [draw for draw in found if draw.key is not None]
+def list_candidates(batch: Sequence[Draw], split: str, sources: Sources, num_candidates: int) -> None:
+    """Sets the candidates of draws with a key: sampled in train, the shuffled stored ones in valid and test."""
+    listing = [draw for draw in batch if draw.key is not None]
     if not listing:
         return
     keys = np.array([draw.key for draw in listing], dtype=np.uint64)
@@ -182,14 +182,14 @@ def list_candidates(found: Sequence[Draw], split: str, sources: Sources, num_can
         own, users = np.unique(user_ids, return_inverse=True)
         items = [sources.sequences[user_id] for user_id in own.tolist()]
         lists = candidate_lists.drawn_lists(
-            keys, targets, users, own=items, num_items=sources.num_items, size=num_candidates
+            keys, targets, users, bought_by_user=items, num_items=sources.num_items, size=num_candidates
         )
     else:
         stored = sources.negatives[split]
         for user_id in user_ids:
             if stored.starts[user_id] < 0:
                 raise TableError(
-                    f"no candidates of user {user_id} in {split}", "one row a user and split",
+                    f"no candidates of user {user_id} in {split}", "one row per user and split",
                     "run `.venv/bin/dvc repro candidates`",
                 )  # fmt: skip
         lists = candidate_lists.shuffled_lists(keys, targets, [stored[user_id] for user_id in user_ids])
@@ -198,18 +198,18 @@ def list_candidates(found: Sequence[Draw], split: str, sources: Sources, num_can
 
 
 def _train_draws(job: Job, unit: Unit, sources: Sources) -> Callable[[draws.User], Iterable[Draw]]:
-    """What draws the training examples of one user."""
-    menu, by_user = train_menu(job, unit.family), sources.explanations["train"]
+    """The function that samples the training examples of one user."""
+    mix, by_user = train_mix(job, unit.family), sources.explanations["train"]
     if unit.family == "sequential":
-        return lambda user: draws.train_sequential(user, menu, job.window, job.sequential, job.sequential_per_user)
+        return lambda user: draws.train_sequential(user, mix, job.window, job.sequential, job.sequential_per_user)
     if unit.family == "explanation":
-        return lambda user: draws.train_explanation(user, menu, by_user[user.user_id])
+        return lambda user: draws.train_explanation(user, mix, by_user[user.user_id])
     variants, per_user = job.direct_variants, job.direct_per_user
-    return lambda user: draws.train_direct(user, menu, job.window, variants=variants, per_user=per_user)
+    return lambda user: draws.train_direct(user, mix, job.window, variants=variants, per_user=per_user)
 
 
 def _evaluation_draws(job: Job, unit: Unit, sources: Sources) -> Callable[[draws.User], Iterable[Draw]]:
-    """What draws the valid or test examples of one user."""
+    """The function that builds the valid or test examples of one user."""
     shown, by_user = evaluated_prompts(job, unit.split, unit.family), sources.explanations[unit.split]
     if unit.family == "explanation":
         return lambda user: draws.evaluate_explanation(user.user_id, by_user[user.user_id], shown)
@@ -221,7 +221,7 @@ def _evaluation_draws(job: Job, unit: Unit, sources: Sources) -> Callable[[draws
 
 
 def render(draw: Draw, sources: Sources) -> tuple[str, str, rendering.Items]:
-    """The source, the target and the photo items of one draw, in text order."""
+    """Renders one draw; returns the source, the target and the photo items in text order."""
     with_photo, explanation = sources.items_with_photo, draw.explanation
     asked = draw.target if draw.asked is None else draw.asked
     slots = {"user_id": sources.numbers[draw.user_id], "user_name": sources.names[draw.user_id], "photo": sources.photo}
@@ -243,20 +243,20 @@ def render(draw: Draw, sources: Sources) -> tuple[str, str, rendering.Items]:
     return source, target, rendering.image_items(draw.prompt, draw.variant, by_slot)
 
 
-def _columns(found: Sequence[Draw], first: int, unit: Unit, sources: Sources) -> pa.Table:
-    rows = [render(draw, sources) for draw in found]
-    count = len(found)
+def _columns(batch: Sequence[Draw], first: int, unit: Unit, sources: Sources) -> pa.Table:
+    rows = [render(draw, sources) for draw in batch]
+    count = len(batch)
     columns: dict[str, Any] = {
         "example_id": np.arange(first, first + count, dtype=np.int64),
         "split": pa.repeat(unit.split, count),
         "family": pa.repeat(unit.family, count),
-        "prompt_id": [draw.prompt.id for draw in found],
-        "variant": [draw.variant for draw in found],
+        "prompt_id": [draw.prompt.id for draw in batch],
+        "variant": [draw.variant for draw in batch],
         "round": np.full(count, unit.round, dtype=np.int32),
-        "user_id": np.array([draw.user_id for draw in found], dtype=np.int32),
-        "target_item_id": pa.array([draw.target for draw in found], pa.int32()),
+        "user_id": np.array([draw.user_id for draw in batch], dtype=np.int32),
+        "target_item_id": pa.array([draw.target for draw in batch], pa.int32()),
         "image_item_ids": _lists([images for _, _, images in rows]),
-        "candidate_item_ids": _lists([draw.candidates for draw in found]),
+        "candidate_item_ids": _lists([draw.candidates for draw in batch]),
         "source": [source for source, _, _ in rows],
         "target": [target for _, target, _ in rows],
     }

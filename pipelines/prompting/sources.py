@@ -1,7 +1,7 @@
-"""What the prompts are made of: sequences, item texts, names, candidates and explanations as arrays indexed by id.
+"""Inputs of the prompts: sequences, item texts, names, candidates and explanations as arrays indexed by id.
 
-Enters: the tables of one dataset. Leaves: one `Sources` value, loaded once a worker process and shared by its units.
-Trade-off: everything is held in memory, so that a row costs look-ups alone: 4 bytes an interaction, 800 a user (two
+Reads the tables of one dataset. Returns one `Sources` value, loaded once per worker process and shared by its units.
+Trade-off: everything is held in memory, so that a row costs only look-ups: 4 bytes per interaction, 800 per user (two
 lists of 99 negatives) and the texts of names, titles and explanations.
 """
 
@@ -32,7 +32,7 @@ TABLES = {
 
 @dataclass(frozen=True)
 class Ragged:
-    """A run of numbers for each id from 0: `values[starts[i] : ends[i]]`; ids without one have an empty run."""
+    """Arrays of varying length by id from 0: `values[starts[i] : ends[i]]`, empty for ids without values."""
 
     values: np.ndarray
     starts: np.ndarray
@@ -43,7 +43,7 @@ class Ragged:
         return run
 
     def lengths(self) -> np.ndarray:
-        """Numbers of each id, int64 (ids,)."""
+        """Length of each array, int64 (ids,)."""
         lengths: np.ndarray = self.ends - self.starts
         return lengths
 
@@ -61,7 +61,7 @@ class Explanation:
 
 @dataclass(frozen=True, kw_only=True)
 class Explanations:
-    """The explanations of one split in Arrow columns; those of a user are made ready for slots when asked for."""
+    """The explanations of one split as Arrow columns; converted to `Explanation`s per user on access."""
 
     columns: Mapping[str, pa.Array]
     bounds: np.ndarray
@@ -69,7 +69,7 @@ class Explanations:
 
     @classmethod
     def of(cls, table: pa.Table, split: str, num_users: int, max_words: int | None) -> "Explanations":
-        """Those of `split` in the explanations table, which is sorted by user."""
+        """Selects `split` from the explanations table, which is sorted by user."""
         rows = table.filter(pc.equal(table["split"], split))
         bounds = np.searchsorted(rows["user_id"].to_numpy(), np.arange(num_users + 2))
         names = [field.name for field in fields(Explanation)]
@@ -98,8 +98,8 @@ class Explanations:
 class Sources:
     """Texts and ids by user id and item id (index 0 is unused).
 
-    `numbers[user_id]` is what prompts write for the user. `sequences[user_id]` lists item ids in time order; the last
-    is the test item, the last but one the valid item. `negatives[split][user_id]` are the stored candidates.
+    `numbers[user_id]` is the user's number in prompts. `sequences[user_id]` lists item ids in time order; the last is
+    the test item, the second to last the valid item. `negatives[split][user_id]` are the stored candidates.
     """
 
     num_items: int
@@ -124,10 +124,10 @@ class Sources:
 
 
 def digests(places: Places) -> tuple[str, ...]:
-    """The digests of the tables that `load_sources` reads; a part of its cache key.
+    """The digests of the tables that `load_sources` reads, for its cache key.
 
     Raises:
-        TableError: a table is absent.
+        TableError: A table is missing.
     """
     return tuple(input_digest(places.table(name)) for name in TABLES)
 
@@ -138,9 +138,9 @@ def load_sources(
     dataset: str,
     num_visual_tokens: int,
     max_title_words: int | None,
-    input_digests: tuple[str, ...],  # noqa: ARG001 - only part of the cache key, so that changed tables are read anew
+    input_digests: tuple[str, ...],  # noqa: ARG001 - only part of the cache key, so that changed tables are read again
 ) -> Sources:
-    """Reads the tables of one dataset; a second call with the same tables returns the same value."""
+    """Reads the tables of one dataset; cached by their digests."""
     places = Places(root=root, dataset=dataset)
     tables = {name: read_table(places.table(name), table) for name, table in TABLES.items()}
     num_users, num_items = tables["sequences/users"].num_rows, tables["sequences/items"].num_rows
@@ -192,13 +192,13 @@ def _names(users: pa.Table, num_users: int) -> list[str]:
 
 
 def _negatives(table: pa.Table, num_users: int) -> dict[str, Ragged]:
-    """By split, the stored negatives of every user; of a user without a row, the run from -1 to -1."""
-    found = {}
+    """The stored negatives of every user by split; bounds are -1 for a user without a row."""
+    by_split = {}
     for split in ("valid", "test"):
         rows = table.filter(pc.equal(table["split"], split))
         lists = rows["item_ids"].cast(pa.large_list(schema.IDS.value_field)).combine_chunks()
         starts, ends = (np.full(num_users + 1, -1, dtype=np.int64) for _ in range(2))
         users, offsets = rows["user_id"].to_numpy(), lists.offsets.to_numpy()
         starts[users], ends[users] = offsets[:-1], offsets[1:]
-        found[split] = Ragged(lists.values.to_numpy(), starts, ends)
-    return found
+        by_split[split] = Ragged(lists.values.to_numpy(), starts, ends)
+    return by_split

@@ -8,17 +8,17 @@ class Params:
     """Parameters of the stage `data_report`."""
 
     num_items: int = 96
-    """Photos on the contact sheet, in all groups together."""
+    """Total number of photos on the contact sheet."""
     num_groups: int = 12
-    """Groups of near items that the contact sheet and the map show; 0 for none."""
+    """Number of item clusters on the contact sheet and the map; 0 for none."""
     num_rejects: int = 24
-    """Rejected photos shown, and examples of rejected lines shown."""
+    """Number of rejected photos and of rejected lines shown."""
     num_users: int = 5
-    """Sample sequences shown."""
+    """Number of sample sequences shown."""
     num_neighbours: int = 5
-    """Nearest items in feature space shown beside an item."""
+    """Number of nearest items in feature space shown per query."""
     num_queries: int = 10
-    """Items whose neighbours are shown."""
+    """Number of random items whose neighbours are shown."""
     thumbnail: int = 112
     """Longer side of a thumbnail, in pixels."""
 

@@ -1,8 +1,8 @@
-"""What the data page says: counts through every step, reasons, missing values and sample sequences.
+"""Contents of the data page: counts per step, reject reasons, missing values and sample sequences.
 
-Enters: the finished tables. Leaves: plain values for the template.
-Trade-off: lazy Polars queries that keep counts alone; what is distinct is counted by 64-bit hashes, in as many passes
-as keep the hashes of one pass in memory, so that a count may be off by one in a hundred pages of the largest dump.
+Reads the finished tables. Returns plain values for the template.
+Trade-off: lazy Polars queries that hold only counts. Distinct values are counted by 64-bit hashes, in as many passes as
+keep the hashes of one pass in memory; a count may be off by one in one of a hundred pages of the largest dump.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
 
 Files = list[tuple[str, int, int]]
-_ROWS_A_PASS = 50_000_000  # some 2 GB of hashes
+_ROWS_PER_PASS = 50_000_000  # some 2 GB of hashes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """What the page tells of the stage `sequences`: three of its parameters, which it has checked itself."""
+    """Parameters of the stage `sequences` that the page shows."""
 
     k_core: int
-    repeats: str
+    duplicate_reviews: str
     max_interactions_per_user: int | None
 
 
@@ -40,14 +40,14 @@ def frame(context: stage.Places, table: schema.Table) -> pl.LazyFrame:
     """A finished table as a lazy frame.
 
     Raises:
-        TableError: the table is absent, half-written, stale or of another schema.
+        TableError: The table is missing, half-written, stale or of another schema.
     """
     parts = checked_parts(context.table(table.name), table)
     return pl.scan_parquet(parts) if parts else pl.LazyFrame(pl.from_arrow(table.arrow.empty_table()))
 
 
 def collect(params: "Params", context: stage.Context) -> dict[str, Any]:
-    """Everything that the data page shows."""
+    """Collects the contents of the data page."""
     reviews, rejects = frame(context, schema.REVIEWS), frame(context, schema.REJECTS)
     items, interactions = frame(context, schema.CATALOGUE), frame(context, schema.INTERACTIONS)
     explanations, known = frame(context, schema.EXPLANATIONS), frame(context, schema.ITEMS)
@@ -91,14 +91,14 @@ def flow(
     names: Sequence[str],
     rules: Rules,
 ) -> dist.Bars:
-    """Counts through the steps: lines, accepted, exact repeats merged, repeats by the rule, the k-core, splits.
+    """Counts per step: lines, accepted reviews, exact duplicates, later duplicates, the k-core, splits.
 
     Args:
         reviews: `records/reviews`.
         interactions: `sequences/interactions`.
-        read: what `files` counted.
-        names: the review files.
-        rules: the parameters of `sequences`.
+        read: Result of `files`.
+        names: Review files.
+        rules: Parameters of `sequences`.
     """
     lines, refused = _lines(read, names)
     accepted, kept = rows_of(reviews), rows_of(interactions)
@@ -109,9 +109,11 @@ def flow(
         ("distinct in user, item and time", once, f"{accepted - once:,} duplicates merged"),
     ]
     left = once
-    if rules.repeats != "all":
+    if rules.duplicate_reviews != "all":
         left = distinct(reviews, "user_key", "item_key")
-        steps += [("one a user and item", left, f"{once - left:,} later repeats, the {rules.repeats} one kept")]
+        steps += [
+            ("one a user and item", left, f"{once - left:,} later repeats, the {rules.duplicate_reviews} one kept")
+        ]
     most = rules.max_interactions_per_user
     cut = "" if most is None else f" or before a user's newest {most:,}"
     steps += [("interactions in the sequences", kept, f"{left - kept:,} below the {rules.k_core}-core{cut}")]
@@ -123,7 +125,7 @@ def flow(
 def catalogue(
     known: pl.LazyFrame, items: pl.LazyFrame, read: Files, names: Sequence[str], photos: Mapping[str, int]
 ) -> dist.Bars:
-    """Items through the steps: metadata lines, accepted ones, the catalogue, what of it has a title and a photo."""
+    """Item counts per step: metadata lines, accepted lines, the catalogue, items with metadata, title and photo."""
     lines, refused = _lines(read, names)
     described = rows_of(items.select("item_key").join(known.select("item_key").unique(), on="item_key", how="semi"))
     steps = [
@@ -138,11 +140,14 @@ def catalogue(
 
 
 def sizes(reviews: pl.LazyFrame, interactions: pl.LazyFrame) -> list[tuple[str, int, int, int]]:
-    """(step, users, items, rows) of the accepted reviews, the sequences and each split."""
-    found = [("accepted reviews", *_distinct(reviews, "user_key", "item_key"))]
-    found.append(("sequences", *_distinct(interactions, "user_id", "item_id")))
+    """(step, users, items, rows) for the accepted reviews, the sequences and each split."""
+    rows_by_step = [("accepted reviews", *_distinct(reviews, "user_key", "item_key"))]
+    rows_by_step.append(("sequences", *_distinct(interactions, "user_id", "item_id")))
     by_split = {split: interactions.filter(pl.col("split") == split) for split in schema.SPLITS}
-    return [*found, *((f"{split} split", *_distinct(rows, "user_id", "item_id")) for split, rows in by_split.items())]
+    return [
+        *rows_by_step,
+        *((f"{split} split", *_distinct(rows, "user_id", "item_id")) for split, rows in by_split.items()),
+    ]
 
 
 def _distinct(rows: pl.LazyFrame, user: str, item: str) -> tuple[int, int, int]:
@@ -150,16 +155,16 @@ def _distinct(rows: pl.LazyFrame, user: str, item: str) -> tuple[int, int, int]:
 
 
 def span(interactions: pl.LazyFrame) -> tuple[str, str] | None:
-    """The first and the last day of the sequences; None where no times are known."""
+    """The first and the last day of the sequences; None without timestamps."""
     time = pl.from_epoch(pl.col("timestamp"), time_unit="s").dt.date()
     first, last = interactions.select(time.min().alias("first"), time.max().alias("last")).collect().row(0)
     return None if first is None else (first.isoformat(), last.isoformat())
 
 
 def reasons(rejects: pl.LazyFrame, most: int) -> list[dict[str, Any]]:
-    """By reason, the most frequent first: `name`, `count`, `width`, and `examples`, the first ones by file and line.
+    """Reject reasons by frequency: `name`, `count`, `width`, and `examples`, the first by file and line.
 
-    `most` bounds the examples of all reasons together: at least one, at most three a reason.
+    `most` limits the total number of examples; each reason has one to three.
     """
     counts = dist.bars(_counted(rejects, "reason"), "reason", most=len(schema.REJECT_REASONS))
     each = min(3, max(1, most // max(1, len(counts))))
@@ -168,9 +173,9 @@ def reasons(rejects: pl.LazyFrame, most: int) -> list[dict[str, Any]]:
 
 
 def files(reviews: pl.LazyFrame, known: pl.LazyFrame, rejects: pl.LazyFrame) -> Files:
-    """(file, accepted lines, rejected lines) by file of the dump; `reviews` in the order of its key."""
+    """(file, accepted lines, rejected lines) per file of the dump; `reviews` must be sorted by its key."""
     source, line = pl.col("source"), pl.col("line")
-    begins = (source != source.shift(1)) | (line != line.shift(1))  # a line of a p5 folder is many rows
+    begins = (source != source.shift(1)) | (line != line.shift(1))  # a line of a p5 folder has many rows
     lines = reviews.select(source, begins=begins.fill_null(value=True)).filter("begins").select("source")
     accepted = dict(pl.concat([lines, known.select("source")]).group_by("source").len().collect().iter_rows())
     refused = dict(rejects.group_by("source").len().collect().iter_rows())
@@ -178,7 +183,7 @@ def files(reviews: pl.LazyFrame, known: pl.LazyFrame, rejects: pl.LazyFrame) -> 
 
 
 def missing(rows: pl.LazyFrame, table: schema.Table) -> dist.Bars:
-    """How many rows lack each column that may be null, or hold an empty list, and the share of all rows."""
+    """Number and share of rows with a null or an empty list, per column that admits them."""
     lacking = [pl.col(c.name).null_count() for c in table.columns if c.nullable]
     lacking += [(pl.col(c.name).list.len() == 0).sum() for c in table.columns if isinstance(c.type, pa.ListType)]
     counted = rows.select(pl.len().alias("all rows"), *lacking).collect().row(0, named=True)
@@ -190,29 +195,29 @@ def missing(rows: pl.LazyFrame, table: schema.Table) -> dist.Bars:
 
 
 def _lines(read: Files, names: Sequence[str]) -> tuple[int, int]:
-    """All lines of the files `names`, and how many of them were rejected."""
+    """Number of lines of the files `names`, and number of rejected lines."""
     counts = [(accepted, refused) for name, accepted, refused in read if name in names]
     refused = sum(rejected for _, rejected in counts)
     return sum(accepted for accepted, _ in counts) + refused, refused
 
 
-def distinct(rows: pl.LazyFrame, *columns: str, rows_a_pass: int = _ROWS_A_PASS) -> int:
-    """How many different values `columns` take together, by a 64-bit hash, in passes of about `rows_a_pass` rows.
+def distinct(rows: pl.LazyFrame, *columns: str, rows_per_pass: int = _ROWS_PER_PASS) -> int:
+    """Number of distinct combinations of `columns`, by a 64-bit hash, in passes of about `rows_per_pass` rows.
 
     Example:
         Rows (1, "a"), (1, "a"), (1, None) -> 2
     """
-    passes = max(-(-rows_of(rows) // rows_a_pass), 1)
+    passes = max(-(-rows_of(rows) // rows_per_pass), 1)
     hashes = rows.select(pl.struct(*columns).hash(seed=1).alias("hash"))
-    found = 0
+    total = 0
     for number in range(passes):
         own = hashes if passes == 1 else hashes.filter(pl.col("hash") % passes == number)
-        found += int(own.select(pl.col("hash").n_unique()).collect().item())
-    return found
+        total += int(own.select(pl.col("hash").n_unique()).collect().item())
+    return total
 
 
 def rows_of(rows: pl.LazyFrame) -> int:
-    """How many rows there are."""
+    """Number of rows."""
     return int(rows.select(pl.len()).collect().item())
 
 
@@ -221,7 +226,7 @@ def _counted(rows: pl.LazyFrame, column: str) -> pl.LazyFrame:
 
 
 def _statuses(context: stage.Context) -> dict[str, int]:
-    """Items by photo status; the vectors beside them are not read."""
+    """Item counts by photo status; vectors are not read."""
     folder = context.table("images/embeddings")
     parts = [folder / part for part in sorted(read_manifest(folder)["parts"])]
     counts = dict(pl.scan_parquet(parts).select("status").group_by("status").len().collect().iter_rows())
@@ -231,7 +236,7 @@ def _statuses(context: stage.Context) -> dict[str, int]:
 def _sequences(
     params: "Params", context: stage.Context, interactions: pl.LazyFrame, items: pl.LazyFrame
 ) -> list[tuple[int, list[dict[str, Any]]]]:
-    """(user number, interactions with titles and identifiers) of some users drawn by the seed."""
+    """(user id, interactions with titles and identifiers) of users sampled by the seed."""
     users = frame(context, schema.USERS).select("user_id").collect()["user_id"].sort().to_numpy()
     generator = rng(context.seed, "data_report", "users")
     drawn = sorted(generator.choice(users, min(params.num_users, len(users)), replace=False).tolist())

@@ -1,7 +1,7 @@
-"""How the data is distributed, as bars and curves for the data page: lengths, popularity, time.
+"""Distributions of the data page as bars and curves: lengths, popularity and time.
 
-Enters: lazy frames of finished tables. Leaves: plain values for the template, nothing larger than a hundred points.
-Trade-off: exact counts in one pass each instead of samples; only the popularity curve sorts, and it sorts items.
+Reads lazy frames of finished tables. Returns plain values for the template, at most a hundred points each.
+Counts are exact, one pass each; only the popularity curve sorts, and it sorts items.
 """
 
 from collections.abc import Sequence
@@ -16,13 +16,13 @@ GAPS = (
     ("the same day", 0), ("1 day", 1), ("2 to 6 days", 2), ("1 to 4 weeks", 7), ("1 to 3 months", 30),
     ("3 to 12 months", 91), ("1 to 2 years", 365), ("2 years or more", 730),
 )  # fmt: skip
-"""Name and least whole days of each bin of the time between two interactions of a user."""
+"""Name and minimum number of whole days of each bin of the time between two interactions of a user."""
 _DAY = 24 * 60 * 60
 _POINTS = 50  # of a curve
 
 
 def histogram(counts: pl.LazyFrame, column: str, edges: Sequence[int]) -> Bars:
-    """How many values lie in each of the bins [edge, next edge), from the first bin in use to the last.
+    """Number of values in each bin [edge, next edge), from the first to the last non-empty bin.
 
     Example:
         Values 5, 5, 9 with edges (5, 6, 8, 10) give bars "5": 2, "6-7": 0, "8-9": 1.
@@ -34,17 +34,17 @@ def histogram(counts: pl.LazyFrame, column: str, edges: Sequence[int]) -> Bars:
         tallied[edge] = tallied.get(edge, 0) + times
     if not tallied:
         return []
-    found = []
+    bins = []
     for edge, following in zip(edges, (*edges[1:], None), strict=True):
         if min(tallied) <= edge <= max(tallied):
             single = following is not None and following - edge == 1
             name = str(edge) if single else f"{edge}+" if following is None else f"{edge}-{following - 1}"
-            found.append((name, tallied.get(edge, 0)))
-    return shares(found)
+            bins.append((name, tallied.get(edge, 0)))
+    return shares(bins)
 
 
 def bars(counts: pl.LazyFrame, name: str, *, most: int = 30, by_size: bool = True) -> Bars:
-    """The rows (name, len) as bars: the largest first, or in the order of the name."""
+    """The rows (name, len) as bars, by size or by name."""
     order = ["len", name] if by_size else [name]
     rows = counts.sort(order, descending=[True, False] if by_size else [False]).head(most).collect()
     named = ((row[name], int(row["len"])) for row in rows.iter_rows(named=True))
@@ -52,7 +52,7 @@ def bars(counts: pl.LazyFrame, name: str, *, most: int = 30, by_size: bool = Tru
 
 
 def shares(counts: Sequence[tuple[str, int]], notes: Sequence[str] | None = None) -> Bars:
-    """Bars as wide as their share of the largest."""
+    """Bars with widths relative to the largest."""
     widest = max((count for _, count in counts), default=0)
     return [
         {"name": name, "count": count, "width": percent(count, widest), "note": note}
@@ -66,10 +66,10 @@ def percent(count: int, whole: int) -> float:
 
 
 def gaps(interactions: pl.LazyFrame) -> Bars:
-    """Time between two interactions of a user that follow one another, in whole days, binned by `GAPS`.
+    """Time between consecutive interactions of a user in whole days, binned by `GAPS`.
 
     Args:
-        interactions: sorted by user and position, as the table is; rows without a time are left out.
+        interactions: Sorted by user and position, as the table is; rows without a timestamp are skipped.
     """
     user, time = pl.col("user_id"), pl.col("timestamp")
     days = (
@@ -86,7 +86,7 @@ def gaps(interactions: pl.LazyFrame) -> Bars:
 
 
 def months(interactions: pl.LazyFrame) -> Bars:
-    """Interactions by month from the first to the last, months without any included; empty where no times are known."""
+    """Interactions per month from the first to the last, including empty months; no bars without timestamps."""
     when = pl.from_epoch(pl.col("timestamp"), time_unit="s").dt.truncate("1mo").dt.date().alias("month")
     counted = interactions.drop_nulls("timestamp").select(when).group_by("month").len().sort("month").collect()
     if not counted.height:
@@ -97,14 +97,14 @@ def months(interactions: pl.LazyFrame) -> Bars:
 
 
 def concentration(per_item: pl.LazyFrame) -> dict[str, Any]:
-    """How unevenly interactions fall on items.
+    """Concentration of interactions on items.
 
     Args:
-        per_item: one row an item with its number of interactions, `len`.
+        per_item: One row per item with its number of interactions, `len`.
 
     Returns:
-        `points`: (percent of the items, percent of the interactions), the most popular items first; `top`: what the
-        first 1, 10 and 50 % of the items hold, in percent; `gini` in [0, 1].
+        `points`: (percent of the items, percent of the interactions), most popular items first; `top`: percent of the
+        interactions on the first 1, 10 and 50 % of the items; `gini` in [0, 1].
 
     Example:
         Items with 8, 1 and 1 interactions: the first third of the items holds 80 %.

@@ -1,8 +1,8 @@
-"""The catalogue as its photo features lie: groups of near items, and a flat map of them.
+"""Clusters the catalogue's photo features and projects them to a plane.
 
-Enters: features (I, D) by item. Leaves: groups with their most typical items, and places on a plane.
-Trade-off: k-means and the two main axes (PCA): exact, quick and the same every time, where t-SNE or UMAP would pull
-groups apart more prettily and invent distances between them.
+Reads features (I, D) per item. Returns clusters with their most typical items, and positions on a plane.
+Trade-off: k-means and the first two principal components are exact, fast and repeatable; t-SNE or UMAP would separate
+clusters more clearly but distort the distances between them.
 """
 
 from collections import Counter
@@ -21,7 +21,7 @@ COLUMNS, ROWS = 10, 7
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Items that lie together: `typical` are the nearest to the middle, the nearest first; all are item ids."""
+    """A cluster of items: `typical` are the nearest to the centroid, nearest first; all are item ids."""
 
     number: int
     items: list[int]
@@ -29,14 +29,14 @@ class Group:
 
 
 def grouped(item_ids: np.ndarray, vectors: np.ndarray, *, num_groups: int, shown: int, seed: int) -> list[Group]:
-    """At most `num_groups` groups of near items, the ones most alike beside each other.
+    """Clusters items into at most `num_groups` groups, ordered so that similar groups are adjacent.
 
     Args:
-        item_ids: (I,) of items with a photo in use.
+        item_ids: (I,) ids of items with a photo in use.
         vectors: (I, D) their features.
         num_groups: K of the k-means.
-        shown: typical items of a group.
-        seed: of the k-means.
+        shown: Number of typical items per group.
+        seed: Seed of the k-means.
 
     Example:
         Items 1, 2, 3 with features (1, 0), (.9, .1), (0, 1) in two groups: [1, 2] and [3], or the other way round.
@@ -45,11 +45,11 @@ def grouped(item_ids: np.ndarray, vectors: np.ndarray, *, num_groups: int, shown
         return []
     rows = unit_rows(vectors.astype(np.float64))
     labels = kmeans(rows, min(num_groups, len(rows)), seed, "data_report")
-    found = sorted(set(labels.tolist()))
-    centres = np.stack([rows[labels == label].mean(axis=0) for label in found])
+    used_labels = sorted(set(labels.tolist()))
+    centres = np.stack([rows[labels == label].mean(axis=0) for label in used_labels])
     groups = []
     for number, place in enumerate(_walk(centres)):
-        members = np.flatnonzero(labels == found[place])
+        members = np.flatnonzero(labels == used_labels[place])
         distances = ((rows[members] - centres[place]) ** 2).sum(axis=1)
         nearest = members[np.argsort(distances, kind="stable")]
         items = item_ids[nearest].tolist()
@@ -58,7 +58,7 @@ def grouped(item_ids: np.ndarray, vectors: np.ndarray, *, num_groups: int, shown
 
 
 def _walk(centres: np.ndarray) -> list[int]:
-    """All rows, from the first one always on to the nearest not yet seen."""
+    """All rows, beginning with the first, each followed by the nearest remaining row."""
     left, order = set(range(1, len(centres))), [0]
     while left:
         distances = ((centres - centres[order[-1]]) ** 2).sum(axis=1)
@@ -68,15 +68,15 @@ def _walk(centres: np.ndarray) -> list[int]:
 
 
 def commonest(items: Sequence[int], categories: Mapping[int, str | None]) -> tuple[str, int] | None:
-    """The category that most of `items` have, and how many; None where none has one."""
+    """The most common category of `items` and its count; None if no item has a category."""
     counts = Counter(category for item in items if (category := categories[item]))
     return min(counts.items(), key=lambda pair: (-pair[1], pair[0])) if counts else None
 
 
 def plane(vectors: np.ndarray) -> tuple[np.ndarray, list[float]]:
-    """Places (I, 2) in the drawing, and the shares of the variance that its two axes keep.
+    """Positions (I, 2) in the drawing, and the share of variance explained by each of the two axes.
 
-    The two main axes of the features; each axis fills the drawing, its middle 98 % at least.
+    Projects to the first two principal components; the central 98 % of each axis fill the drawing.
     """
     if len(vectors) < 2:
         return np.full((len(vectors), 2), (WIDTH / 2, HEIGHT / 2)), [0.0, 0.0]
@@ -84,7 +84,7 @@ def plane(vectors: np.ndarray) -> tuple[np.ndarray, list[float]]:
     rows -= rows.mean(axis=0)
     values, axes = np.linalg.eigh(rows.T @ rows)  # ascending
     chosen = axes[:, :-3:-1]
-    chosen = chosen * np.sign(chosen[np.abs(chosen).argmax(axis=0), np.arange(chosen.shape[1])])  # no sign by chance
+    chosen = chosen * np.sign(chosen[np.abs(chosen).argmax(axis=0), np.arange(chosen.shape[1])])  # fixes the signs
     flat = rows @ chosen
     low, high = np.quantile(flat, 0.01, axis=0), np.quantile(flat, 0.99, axis=0)
     share = np.clip((flat - low) / np.maximum(high - low, 1e-12), 0, 1)
@@ -94,7 +94,7 @@ def plane(vectors: np.ndarray) -> tuple[np.ndarray, list[float]]:
 
 
 def pictured(places: np.ndarray) -> list[int]:
-    """The rows of `places` (I, 2) whose photos the map shows: in each cell of a grid the one nearest to its middle."""
+    """The rows of `places` (I, 2) whose photos the map shows: the one nearest to the centre of each grid cell."""
     cell = np.array([WIDTH / COLUMNS, HEIGHT / ROWS])
     best: dict[tuple[int, int], tuple[float, int]] = {}
     for row, place in enumerate(places):

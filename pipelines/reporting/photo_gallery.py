@@ -1,7 +1,7 @@
-"""What the photo page shows: a contact sheet in groups, a map, nearest items, and refused photos with reasons.
+"""Contents of the photo page: contact sheet by cluster, map, nearest items, and rejected photos with reasons.
 
-Enters: the photo store, the catalogue and `images`. Leaves: plain values for the template, thumbnails as data URIs.
-Trade-off: only the photos shown are decoded; neighbours are exact cosines of the queries against the whole catalogue.
+Reads the photo store, the catalogue and `images`. Returns plain values for the template, thumbnails as data URIs.
+Only displayed photos are decoded; neighbours are exact cosines of the queries against the whole catalogue.
 """
 
 import base64
@@ -27,7 +27,7 @@ Card = dict[str, Any]
 
 
 def collect(params: "Params", context: stage.Context, store: PhotoStore | None) -> dict[str, Any]:
-    """Everything that the photo page shows; empty galleries where the dataset has no photos."""
+    """Collects the contents of the photo page; galleries are empty if the dataset has no photos."""
     items = read_table(context.table("sequences/items"), schema.CATALOGUE).to_pylist()
     by_id = {item["item_id"]: item for item in items}
     item_ids, vectors = read_vectors(context.table("images/embeddings"), schema.embeddings)
@@ -81,7 +81,7 @@ def collect(params: "Params", context: stage.Context, store: PhotoStore | None) 
 
 
 def _map(drawn: np.ndarray, vectors: np.ndarray, groups: list[atlas.Group], card: Callable[[int], Card]) -> Card:
-    """The points of the map, each in its group's colour, and the photos that stand for their surroundings."""
+    """The points of the map with their group, and one photo per grid cell."""
     places, shares = atlas.plane(vectors)
     group_of = {item: group.number for group in groups for item in group.items}
     points = [
@@ -96,7 +96,7 @@ def _map(drawn: np.ndarray, vectors: np.ndarray, groups: list[atlas.Group], card
 
 
 def draw(item_ids: np.ndarray, most: int, seed: int, name: str) -> list[int]:
-    """Up to `most` of the items, drawn by the seed, ascending."""
+    """Up to `most` items, sampled by the seed, ascending."""
     generator = rng(seed, "data_report", name)
     drawn: list[int] = generator.choice(item_ids, min(most, len(item_ids)), replace=False).tolist()
     return sorted(drawn)
@@ -105,35 +105,35 @@ def draw(item_ids: np.ndarray, most: int, seed: int, name: str) -> list[int]:
 def neighbours(
     item_ids: np.ndarray, vectors: np.ndarray, queries: list[int], most: int
 ) -> dict[int, list[tuple[int, float]]]:
-    """The nearest items of each query by cosine, the nearest first; ties go to the lower item_id.
+    """The nearest items of each query by cosine, nearest first; ties go to the lower item_id.
 
     Args:
         item_ids: (I,) ascending.
-        vectors: (I, D); items whose vector is zero are nobody's neighbour.
-        queries: item ids.
-        most: neighbours of each.
+        vectors: (I, D); items with a zero vector are excluded.
+        queries: Item ids.
+        most: Maximum number of neighbours per query.
 
     Example:
         Items 1, 2, 3 with vectors (1, 0), (0, 1), (0.6, 0.8): neighbours of [2], one each, are {2: [(3, 0.8)]}.
     """
     present = np.any(vectors != 0, axis=1)
     rows = unit_rows(vectors)
-    found = {}
+    nearest = {}
     for query in queries:
-        place = int(np.searchsorted(item_ids, query))
-        cosines = np.where(present, rows @ rows[place], -np.inf)
-        cosines[place] = -np.inf
+        row = int(np.searchsorted(item_ids, query))
+        cosines = np.where(present, rows @ rows[row], -np.inf)
+        cosines[row] = -np.inf
         order = np.argsort(-cosines, kind="stable")[:most]
-        found[query] = [(int(item_ids[i]), round(float(cosines[i]), 3)) for i in order if np.isfinite(cosines[i])]
-    return found
+        nearest[query] = [(int(item_ids[i]), round(float(cosines[i]), 3)) for i in order if np.isfinite(cosines[i])]
+    return nearest
 
 
 def thumbnail(data: bytes, side: int) -> str | None:
-    """A small JPEG of the photo as a data URI, or None where it cannot be decoded."""
-    found = decode(data, PhotoLimits(min_side=1, min_contrast=0, max_aspect=1e6), shrink_to=2 * side)
-    if isinstance(found, Rejection):
+    """A small JPEG of the photo as a data URI, or None if it cannot be decoded."""
+    decoded = decode(data, PhotoLimits(min_side=1, min_contrast=0, max_aspect=1e6), shrink_to=2 * side)
+    if isinstance(decoded, Rejection):
         return None
-    image = found.image
+    image = decoded.image
     image.thumbnail((side, side))
     buffer = io.BytesIO()
     image.save(buffer, format="JPEG", quality=80)

@@ -1,1 +1,1 @@
-"""K-core, time order, numbering and split, by two engines."""
+"""K-core, ordering, numbering and split, with two engines."""

@@ -1,7 +1,7 @@
-"""The DoFns of `sequences` under Beam: each takes one bucket's tables, calls a step and hands its rows on.
+"""DoFns of `sequences` under Beam: each processes the tables of one bucket and emits rows for the next step.
 
-Enters: batches to read, or (bucket, tables). Leaves: (bucket, table), and the pieces that the workers write.
-They hold no logic of their own: the steps are those of `sequence_buckets` and `sequence_numbers`.
+Reads batches, or (bucket, tables). Emits (bucket, table) and writes frames to disk.
+They hold no logic of their own: the steps are those of `polars_engine` and `id_assignment`.
 """
 
 from collections.abc import Iterable, Iterator
@@ -20,8 +20,8 @@ Keyed = tuple[int, pa.Table]
 COUNTERS = "sequences"
 
 
-class Code(beam.DoFn):
-    """Reads a batch; its interactions by bucket of users. What the hashes stand for becomes pieces."""
+class HashKeys(beam.DoFn):
+    """Reads and hashes a batch; emits its interactions by bucket of users and writes the keys as frames."""
 
     def __init__(self, rules: polars_engine.Rules, num_buckets: int, folder: Path) -> None:
         self.rules, self.num_buckets, self.folder = rules, num_buckets, folder
@@ -29,12 +29,12 @@ class Code(beam.DoFn):
     def process(self, batch: polars_engine.Batch) -> Iterator[Keyed]:
         """One batch."""
         reviews = polars_engine.read(batch)
-        coded = polars_engine.coded(self.rules, batch, reviews, Pieces(folder=self.folder))
-        yield from _keyed(polars_engine.by_bucket(coded, "user", self.num_buckets))
+        hashed = polars_engine.hash_keys(self.rules, batch, reviews, Pieces(folder=self.folder))
+        yield from _keyed(polars_engine.by_bucket(hashed, "user", self.num_buckets))
 
 
 class Dedupe(beam.DoFn):
-    """The interactions of a bucket of users that count, by bucket of items."""
+    """Deduplicates the interactions of a bucket of users; emits them by bucket of items."""
 
     def __init__(self, rules: polars_engine.Rules, num_buckets: int) -> None:
         self.rules, self.num_buckets = rules, num_buckets
@@ -45,7 +45,7 @@ class Dedupe(beam.DoFn):
 
 
 class KeepFrequent(beam.DoFn):
-    """Half a round of the k-core: the rows of frequent users (or items), by bucket of items (or users)."""
+    """Half a k-core round: emits the rows of frequent users (or items) by bucket of items (or users)."""
 
     def __init__(
         self,
@@ -67,19 +67,19 @@ class KeepFrequent(beam.DoFn):
         yield from _keyed(polars_engine.by_bucket(kept, self.to, self.num_buckets))
 
 
-class Again(beam.DoFn):
-    """What earlier rounds have left of a bucket of users, by bucket of items."""
+class ReadRemaining(beam.DoFn):
+    """Reads the rows that an earlier pipeline left of a bucket of users; emits them by bucket of items."""
 
     def __init__(self, num_buckets: int, folder: Path) -> None:
         self.num_buckets, self.folder = num_buckets, folder
 
     def process(self, name: str) -> Iterator[Keyed]:
-        """One piece."""
+        """One frame."""
         yield from _keyed(polars_engine.by_bucket(Pieces(folder=self.folder).read(name), "item", self.num_buckets))
 
 
 class WriteHistories(beam.DoFn):
-    """The ordered histories of a bucket of users, as pieces, and beside them what they were made of."""
+    """Writes the ordered histories of a bucket of users, and the rows that they were made from."""
 
     def __init__(self, rules: polars_engine.Rules, folder: Path, prefix: str) -> None:
         self.rules, self.folder, self.prefix = rules, folder, prefix
@@ -93,26 +93,26 @@ class WriteHistories(beam.DoFn):
 
 
 class Number(beam.DoFn):
-    """The numbered rows of a piece of ordered histories, by part of the table."""
+    """Numbers the rows of a frame of ordered histories; emits them by part of the table."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def process(self, name: str) -> Iterator[Keyed]:
-        """One piece."""
+        """One frame."""
         pieces = Pieces(folder=self.folder)
         rows = id_assignment.numbered(pieces.read(name), pieces.read("numbers-user"), pieces.read("numbers-item"))
         yield from _keyed(id_assignment.by_part(rows))
 
 
 class WritePart(beam.DoFn):
-    """One part of `sequences/interactions`."""
+    """Writes one part of `sequences/interactions`."""
 
     def __init__(self, staging: Path) -> None:
         self.staging = staging
 
     def process(self, keyed: tuple[int, Iterable[pa.Table]]) -> Iterator[None]:
-        """One part; yields nothing, the rows are on disk."""
+        """One part; yields nothing."""
         rows = _joined(keyed[1]).sort("user_id", "position")
         tables.write_part(self.staging, schema.INTERACTIONS, keyed[0], rows.to_arrow())
         return iter(())

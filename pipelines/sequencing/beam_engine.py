@@ -1,9 +1,9 @@
-"""The Beam driver of `sequences`: the same steps as the Polars one, a bucket an element, shuffled by GroupByKey.
+"""Beam engine of `sequences`: the same steps as the Polars engine, one bucket per element, shuffled by GroupByKey.
 
-Enters: batches of `records/reviews`. Leaves: the pieces `ordered-<bucket>`, ... of `sequence_buckets`, then the parts
-of `sequences/interactions`.
-Trade-off: a Beam graph cannot loop, so the rounds of the k-core are written out and the last one counts what it drops;
-where that is not 0 another pipeline goes on from what is left. Workers share the disk with this process.
+Reads batches of `records/reviews`. Writes the frames `ordered-<bucket>`, ... of `polars_engine`, then the parts of
+`sequences/interactions`.
+Trade-off: a Beam graph cannot loop, so k-core rounds are unrolled and the last round counts the dropped rows. If that
+count is not 0, another pipeline continues with the remaining rows. Workers share the disk with this process.
 """
 
 import logging
@@ -26,39 +26,42 @@ DROPPED, SEEN = "dropped_in_last_round", "seen_in_last_round"
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What the pipelines work on and where."""
+    """Settings and scratch storage of the pipelines."""
 
     rules: polars_engine.Rules
     num_buckets: int
     pieces: Pieces
-    """In a folder that the workers see."""
+    """Frame store in a folder that the workers can access."""
     beam: BeamParams
 
     @property
     def folder(self) -> Path:
-        """Where the pieces lie."""
+        """The folder of the frames."""
         assert self.pieces.folder is not None  # noqa: S101 - pieces in memory are for one process
         return self.pieces.folder
 
 
 def write_ordered(job: Job, todo: Sequence[polars_engine.Batch]) -> None:
-    """Makes the pieces of the ordered histories, with as many pipelines of `beam_rounds` rounds as it takes."""
+    """Writes the ordered histories, with as many pipelines of `beam_rounds` rounds as needed."""
     number = 0
     while dropped := _write_ordered(job, todo, number):
-        log.info("sequences: round %s dropped %s; goes on", (number + 1) * job.rules.params.beam_rounds, dropped)
-        job.pieces.drop(_prefix(number))  # on the disk lie at most what this pipeline read and what it left
+        log.info(
+            "sequences: k-core round %s dropped %s interactions; continuing",
+            (number + 1) * job.rules.params.beam_rounds, dropped,
+        )  # fmt: skip
+        job.pieces.drop(_prefix(number))  # the disk holds at most the input and the output of one pipeline
         number += 1
     job.pieces.drop("left-")
 
 
 def _write_ordered(job: Job, todo: Sequence[polars_engine.Batch], number: int) -> int:
-    """Interactions that the users' half of the last round dropped; 0 proves that the rest is the k-core.
+    """Runs one pipeline; returns the interactions dropped by the user half of its last round, 0 for the k-core.
 
-    Every item has enough interactions after the items' half, and where the users' half then drops none it still has.
-    Pipeline `number` begins with what the one before it has left, the first one with the reviews.
+    After the item half every item has enough interactions, and still has if the user half then drops none. Pipeline 0
+    begins with the reviews, later ones with the rows that the previous pipeline left.
 
     Raises:
-        TableError: the runner does not count.
+        TableError: The runner does not report counters.
     """
     import apache_beam as beam
 
@@ -67,7 +70,7 @@ def _write_ordered(job: Job, todo: Sequence[polars_engine.Batch], number: int) -
     pipeline = _pipeline("sequences", job.beam)
     rules, num_buckets, folder = job.rules, job.num_buckets, job.folder
     k, last = rules.params.k_core, rules.params.beam_rounds - 1
-    rows = _left(pipeline, job, number) if number else _coded(pipeline, job, todo)
+    rows = _remaining(pipeline, job, number) if number else _hashed(pipeline, job, todo)
     for place in range(last + 1):
         counters = (DROPPED, SEEN) if place == last else None
         rows = (
@@ -86,23 +89,23 @@ def _write_ordered(job: Job, todo: Sequence[polars_engine.Batch], number: int) -
     polars_engine.drop_histories(job.pieces)
     counted = _counters(pipeline)
     if not job.pieces.names("ordered-"):
-        polars_engine.write_histories(rules, 0, key_hashing.none(), job.pieces)
+        polars_engine.write_histories(rules, 0, key_hashing.no_interactions(), job.pieces)
     survivors = pl.concat(job.pieces.lazily("user_counts-")).select(pl.col("num").sum()).collect().item()
     if survivors and not counted.get(SEEN):
         raise TableError(
-            f"no counters from {job.beam.runner}", "counters, which prove that the k-core is found",
+            f"no counters from {job.beam.runner}", "counters, which prove that the k-core is complete",
             "set sequences.engine to polars, or use another beam.runner",
         )  # fmt: skip
     return counted.get(DROPPED, 0)
 
 
 def _prefix(number: int) -> str:
-    """Of the pieces with which pipeline `number` begins."""
+    """Name prefix of the input frames of pipeline `number`."""
     return f"left-{number:03d}-"
 
 
-def _coded(pipeline: Any, job: Job, todo: Sequence[polars_engine.Batch]) -> Any:
-    """The interactions that count, by bucket of items, from the reviews."""
+def _hashed(pipeline: Any, job: Job, todo: Sequence[polars_engine.Batch]) -> Any:
+    """The deduplicated interactions from the reviews, by bucket of items."""
     import apache_beam as beam
 
     from pipelines.sequencing import beam_dofns as worker
@@ -111,23 +114,23 @@ def _coded(pipeline: Any, job: Job, todo: Sequence[polars_engine.Batch]) -> Any:
         pipeline
         | "list batches of reviews" >> beam.Create(list(todo))
         | "spread batches over workers" >> beam.Reshuffle()
-        | "read and code reviews" >> _do(worker.Code(job.rules, job.num_buckets, job.folder))
+        | "read and hash reviews" >> _do(worker.HashKeys(job.rules, job.num_buckets, job.folder))
         | "gather interactions of users" >> beam.GroupByKey()
         | "dedupe interactions" >> _do(worker.Dedupe(job.rules, job.num_buckets))
     )
 
 
-def _left(pipeline: Any, job: Job, number: int) -> Any:
-    """The interactions that earlier rounds have left, by bucket of items."""
+def _remaining(pipeline: Any, job: Job, number: int) -> Any:
+    """The interactions that earlier rounds left, by bucket of items."""
     import apache_beam as beam
 
     from pipelines.sequencing import beam_dofns as worker
 
     return (
         pipeline
-        | "list what is left" >> beam.Create(job.pieces.names(_prefix(number)))
-        | "spread it over workers" >> beam.Reshuffle()
-        | "read what is left" >> _do(worker.Again(job.num_buckets, job.folder))
+        | "list remaining interactions" >> beam.Create(job.pieces.names(_prefix(number)))
+        | "spread them over workers" >> beam.Reshuffle()
+        | "read remaining interactions" >> _do(worker.ReadRemaining(job.num_buckets, job.folder))
     )
 
 
@@ -135,7 +138,7 @@ def write_parts(job: Job, users: pl.DataFrame, items: pl.DataFrame, staging: Pat
     """Writes the parts of `sequences/interactions`.
 
     Raises:
-        TableError: the runner lost or repeated rows.
+        TableError: The runner lost or repeated rows.
     """
     import apache_beam as beam
 
@@ -157,8 +160,8 @@ def write_parts(job: Job, users: pl.DataFrame, items: pl.DataFrame, staging: Pat
     expected = users["num_interactions"].sum()
     if written != expected:
         raise TableError(
-            f"{written} interactions written where {expected} were counted", "as many",
-            "another beam.runner: this one lost or repeated work",
+            f"{written} interactions written, {expected} counted", "equal numbers",
+            "use another beam.runner: this one lost or repeated work",
         )  # fmt: skip
 
 
@@ -172,7 +175,7 @@ def _pipeline(name: str, beam_params: BeamParams) -> Any:
 
 
 def _do(step: Any) -> Any:
-    """A ParDo that hands on (bucket, Arrow table)."""
+    """A ParDo that emits (bucket, Arrow table)."""
     import apache_beam as beam
     import pyarrow as pa
 
@@ -180,10 +183,10 @@ def _do(step: Any) -> Any:
 
 
 def _counters(pipeline: Any) -> Mapping[str, int]:
-    """Runs the pipeline and gives its counters.
+    """Runs the pipeline and returns its counters.
 
     Raises:
-        TableError: it did not finish.
+        TableError: The pipeline did not finish.
     """
     from apache_beam.metrics import MetricsFilter
 

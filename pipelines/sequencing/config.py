@@ -8,33 +8,34 @@ LEAST_INTERACTIONS = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Params:
-    """Which interactions count, in which order, under which numbers."""
+    """Parameters of the stage `sequences`."""
 
     k_core: int = 5
-    """Interactions that every user and every item keeps at least; 0 keeps all."""
-    repeats: Literal["first", "last", "all"] = "first"
-    """Which of a user's reviews of one item at different times count."""
-    ties: Literal["hash", "file"] = "hash"
-    """Order of a user's interactions of the same second: by a seeded hash of the keys, or as in the file, by item."""
+    """Minimum number of interactions of every user and item; 0 keeps all."""
+    duplicate_reviews: Literal["first", "last", "all"] = "first"
+    """Which of a user's reviews of the same item at different times are kept."""
+    tie_break: Literal["hash", "file"] = "hash"
+    """Order of a user's interactions in the same second: by a seeded hash of the keys, or as in the file, by item."""
     numbering: Literal["random", "train_first", "p5"] = "random"
-    """Item numbers: seeded permutation; train split first; or by first appearance, which leaks the answer."""
+    """Item numbers: a seeded permutation; train items first; or by first appearance, which leaks the target."""
     user_numbers: Literal["random", "table"] = "random"
-    """What prompts write for a user: a number drawn by the seed, or user_id. The published order of users is that of a
-    file in which neighbours share items, so their numbers can tell the answer (Beauty)."""
+    """User numbers in prompts: a seeded permutation, or user_id. In published files neighbouring users share items, so
+    the file order can leak the target (Beauty)."""
     previous_items: str | None = None
-    """An earlier `sequences/items`, such as a champion's: its items keep their numbers, new ones follow, and one that
-    has left the k-core keeps its row without interactions. A retrain sets it; null numbers afresh."""
+    """Path of an earlier `sequences/items` table, such as a champion's. Its items keep their numbers and new ones
+    follow; items that left the k-core keep a row without interactions. Set by a retrain; null assigns new numbers."""
     previous_users: str | None = None
-    """An earlier `sequences/users`: its users keep what prompts write for them, and `user_id` while there are as many
-    users; new ones follow in drawn order. One that has left the k-core leaves no row. A retrain sets it."""
+    """Path of an earlier `sequences/users` table. Its users keep their number in prompts, and `user_id` if it does not
+    exceed the number of users; new ones follow in random order. Users that left the k-core are removed. Set by a
+    retrain."""
     max_interactions_per_user: int | None = None
-    """Only the newest so many interactions of a user; null keeps all."""
+    """Maximum number of interactions per user, newest first; null keeps all."""
     engine: Literal["polars", "beam"] = "polars"
-    """What does it: this process, or Beam workers where `beam.runner` says; both write the same tables."""
+    """Execution engine: Polars in this process, or Beam on `beam.runner`; both write the same tables."""
     rows_per_bucket: int = 500_000
-    """Reviews of the users that are handled together; the tables do not depend on it."""
+    """Reviews per bucket of users; does not affect the tables."""
     beam_rounds: int = 4
-    """Rounds of the k-core in one Beam pipeline; where they do not suffice another one goes on from what is left."""
+    """K-core rounds per Beam pipeline; if they do not suffice, another pipeline continues."""
 
     def __post_init__(self) -> None:
         if self.k_core < 0:

@@ -1,8 +1,7 @@
-"""Frames put aside between the steps of `sequences`: in memory where they are small, else as files that are mapped.
+"""Stores intermediate frames of `sequences`: in memory if they are small, else as memory-mapped files.
 
-Enters: a name and a frame. Leaves: the frame, or those whose names begin alike.
-Trade-off: Arrow IPC without compression, so that a step reads two columns of a piece without touching the others; on
-disk that is 36 bytes an interaction, of which the operating system keeps what memory it can spare.
+Trade-off: uncompressed Arrow IPC, so that a step reads two columns of a frame without touching the others. On disk that
+is 36 bytes per interaction; the operating system caches what fits in memory.
 """
 
 import os
@@ -18,16 +17,16 @@ from features.errors import TableError
 
 @dataclass(frozen=True, kw_only=True)
 class Pieces:
-    """Frames by name, in `folder`, or in memory where there is none."""
+    """Frames by name, in `folder`, or in memory if it is None."""
 
     folder: Path | None = None
     held: dict[str, pl.DataFrame] = field(default_factory=dict)
 
     def write(self, name: str, frame: pl.DataFrame) -> None:
-        """Keeps `frame`; safe to repeat and to do in several processes.
+        """Stores `frame`; idempotent and safe to call from several processes.
 
         Raises:
-            TableError: the disk is full, read-only or gone.
+            TableError: The disk is full, read-only or unavailable.
         """
         if self.folder is None:
             self.held[name] = frame
@@ -43,7 +42,7 @@ class Pieces:
             ) from error
 
     def read(self, name: str) -> pl.DataFrame:
-        """The frame of this name."""
+        """Returns the frame `name`."""
         if self.folder is None:
             return self.held[name]
         with pa.memory_map(str(self._path(name))) as file:
@@ -52,21 +51,21 @@ class Pieces:
         return frame
 
     def lazily(self, prefix: str) -> list[pl.LazyFrame]:
-        """The frames whose names begin with `prefix`, unread, in order of their names."""
+        """Lazy frames whose names begin with `prefix`, sorted by name."""
         return [
             self.held[name].lazy() if self.folder is None else pl.scan_ipc(self._path(name))
             for name in self.names(prefix)
         ]
 
     def names(self, prefix: str) -> list[str]:
-        """The names that begin with `prefix`, in order."""
+        """The names that begin with `prefix`, sorted."""
         known: Iterator[str] = iter(self.held)
         if self.folder is not None:
             known = (path.stem for path in self.folder.glob(f"{prefix}*.arrow"))
         return sorted(name for name in known if name.startswith(prefix))
 
     def drop(self, prefix: str) -> None:
-        """Forgets the frames whose names begin with `prefix`."""
+        """Deletes the frames whose names begin with `prefix`."""
         for name in self.names(prefix):
             if self.folder is None:
                 del self.held[name]
@@ -74,5 +73,5 @@ class Pieces:
                 self._path(name).unlink()
 
     def _path(self, name: str) -> Path:
-        assert self.folder is not None  # noqa: S101 - its callers have looked
+        assert self.folder is not None  # noqa: S101 - checked by the callers
         return self.folder / f"{name}.arrow"

@@ -1,8 +1,8 @@
-"""Numbers for users and items, and the rows of the three tables, from ordered histories in buckets.
+"""Assigns numbers to users and items, and builds the rows of the three tables from ordered histories.
 
-Enters: the pieces that a driver left. Leaves: the frames of `sequences/users` and `sequences/items`, and the
-interactions cut into the parts of their table.
-Trade-off: a number depends on all keys that survived, so users and items are held whole here (not interactions).
+Reads the frames that an engine wrote. Returns the frames of `sequences/users` and `sequences/items`, and the
+interactions partitioned into the parts of their table.
+Trade-off: numbers depend on all surviving keys, so users and items (not interactions) are held in memory.
 """
 
 from collections.abc import Iterator
@@ -22,14 +22,14 @@ def users(
     pieces: Pieces, params: Params, seed: int, *, in_file_order: bool, rows_per_part: int = ROWS_PER_PART,
     previous: pl.DataFrame | None = None,
 ) -> pl.DataFrame:  # fmt: skip
-    """`user`, `user_id`, `user_key`, `name`, `number`, `num_interactions`, `part` of the interactions; by `user_id`.
+    """Assigns user numbers: `user`, `user_id`, `user_key`, `name`, `number`, `num_interactions`, `part`, by `user_id`.
 
-    With `previous` (`user_key`, `user_id`, `number` of an earlier run) its users keep their numbers.
+    Users of `previous` (`user_key`, `user_id`, `number` of an earlier run) keep their numbers.
     """
     counted = pl.concat(pieces.lazily("user_counts-")).collect()
-    keyed = key_hashing.known(pieces.lazily("user_keys-"), "user", counted)
+    keyed = key_hashing.resolve_keys(pieces.lazily("user_keys-"), "user", counted)
     numbered = transforms.user_numbers(keyed, seed, in_file_order=in_file_order)
-    shuffled = in_file_order and params.user_numbers == "random"  # elsewhere user_id is a seeded permutation already
+    shuffled = in_file_order and params.user_numbers == "random"  # otherwise user_id is a seeded permutation already
     number = transforms.shown_numbers(numbered.height, seed) if shuffled else numbered["user_id"]
     numbered = numbered.with_columns(number=number)
     if previous is not None:
@@ -45,12 +45,12 @@ def items(
     pieces: Pieces, numbered_users: pl.DataFrame, numbering: transforms.Numbering, seed: int,
     previous: pl.DataFrame | None = None,
 ) -> pl.DataFrame:  # fmt: skip
-    """`item`, `item_id`, `item_key`, `num_interactions`, `num_train`, by `item_id`.
+    """Assigns item numbers: `item`, `item_id`, `item_key`, `num_interactions`, `num_train`, by `item_id`.
 
-    With `previous` (`item_id`, `item_key` of an earlier run) its items keep their numbers.
+    Items of `previous` (`item_id`, `item_key` of an earlier run) keep their numbers.
     """
     counted = pl.concat(pieces.lazily("item_counts-")).group_by("item").agg(pl.all().sum()).collect(engine="streaming")
-    keyed = key_hashing.known(pieces.lazily("item_keys-"), "item", counted)
+    keyed = key_hashing.resolve_keys(pieces.lazily("item_keys-"), "item", counted)
     if numbering != "random":
         ids = numbered_users.select("user", "user_id")
         seen = [
@@ -65,10 +65,10 @@ def items(
 
 
 def with_metadata(numbered_items: pl.DataFrame, metadata: pl.LazyFrame) -> pl.DataFrame:
-    """The rows of `sequences/items`: what the dump says of each item, null where it says nothing.
+    """The rows of `sequences/items`: adds the dump's metadata to each item, null if there is none.
 
     Args:
-        numbered_items: what `items` gives.
+        numbered_items: Result of `items`.
         metadata: `item_key`, `title`, `brand` and `categories` of `records/items`.
     """
     known = metadata.join(numbered_items.lazy().select("item_key"), on="item_key", how="semi").select(
@@ -79,26 +79,26 @@ def with_metadata(numbered_items: pl.DataFrame, metadata: pl.LazyFrame) -> pl.Da
 
 
 def numbered(ordered: pl.DataFrame, users_of: pl.DataFrame, items_of: pl.DataFrame) -> pl.DataFrame:
-    """The rows of `sequences/interactions` that ordered histories give, and `part`, in order."""
+    """The rows of `sequences/interactions` from ordered histories, with `part`, in key order."""
     rows = ordered.join(users_of.select(NUMBERS["user"]), on="user").join(items_of.select(NUMBERS["item"]), on="item")
     return transforms.with_split(rows).select(*INTERACTION_COLUMNS, "part").sort("user_id", "position")
 
 
 def by_part(rows: pl.DataFrame) -> Iterator[tuple[int, pl.DataFrame]]:
-    """What `numbered` gives, cut by part: (part, rows in order)."""
-    cut = rows.partition_by("part", include_key=False, as_dict=True)
-    for (part,) in sorted(cut):
-        yield int(part), cut[(part,)]
+    """Partitions the result of `numbered`; yields (part, rows in key order)."""
+    rows_by_part = rows.partition_by("part", include_key=False, as_dict=True)
+    for (part,) in sorted(rows_by_part):
+        yield int(part), rows_by_part[(part,)]
 
 
 def parts(pieces: Pieces, users_of: pl.DataFrame, items_of: pl.DataFrame) -> Iterator[tuple[int, pl.DataFrame]]:
-    """The parts of `sequences/interactions`: (number, rows in order). A user lies in one part."""
+    """Yields the parts of `sequences/interactions`: (number, rows in key order). A user is in one part."""
     names = pieces.names("ordered-")
     for name in names:
         pieces.write(f"numbered-{name}", numbered(pieces.read(name), users_of, items_of))
         pieces.drop(name)
     num_parts = int(users_of["part"].max() or 0) + 1  # type: ignore[arg-type]
-    for part, cut in polars_engine.cut(pieces, "numbered-", "part", num_parts):
-        rows = cut.sort("user_id", "position")
+    for part, partition in polars_engine.iter_partitions(pieces, "numbered-", "part", num_parts):
+        rows = partition.sort("user_id", "position")
         if rows.height:
             yield part, rows.select(INTERACTION_COLUMNS)

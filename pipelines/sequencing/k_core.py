@@ -1,8 +1,8 @@
-"""The k-core of interactions that lie in buckets: which of them stay, found in rounds over two small integers a row.
+"""K-core of bucketed interactions, computed in rounds over two small integers per row.
 
-Enters: for each bucket the users and items of its interactions as places. Leaves: one mask a bucket.
-Trade-off: a user's interactions lie in one bucket, so a bucket counts its users alone and only the counts of items
-travel; memory is one number an item and one byte an interaction, whatever the number of buckets.
+Reads, for each bucket, the users and items of its interactions as indices. Returns one mask per bucket.
+Trade-off: all interactions of a user are in one bucket, so each bucket counts its own users and only item counts are
+shared. Memory is one number per item and one byte per interaction, independent of the number of buckets.
 """
 
 from collections.abc import Callable
@@ -13,15 +13,15 @@ Read = Callable[[int], tuple[np.ndarray, np.ndarray]]
 
 
 def core_masks(read: Read, num_buckets: int, num_items: int, k: int) -> list[np.ndarray]:
-    """(N,) Boolean of each bucket: the largest set in which every user and every item has at least `k` interactions.
+    """Boolean masks (N,) per bucket of the largest set in which every user and item has at least `k` interactions.
 
     Interactions are dropped in rounds until a round drops none; the result does not depend on their order.
 
     Args:
-        read: gives users (places from 0 within the bucket) and items (places from 0 among all) of a bucket.
-        num_buckets: how many there are.
-        num_items: places of items.
-        k: interactions that each keeps at least.
+        read: Returns the users (indices from 0 within the bucket) and items (global indices from 0) of a bucket.
+        num_buckets: Number of buckets.
+        num_items: Number of item indices.
+        k: Minimum number of interactions of each user and item.
     """
     masks = []
     counts = np.zeros(num_items, np.int64)

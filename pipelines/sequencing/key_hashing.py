@@ -1,8 +1,8 @@
-"""Reviews as integers: keys become 64-bit hashes, so that any batch is coded alone and any machine codes alike.
+"""Hashes user and item keys to 64-bit integers, so that batches are processed independently on any machine.
 
-Enters: a batch of `records/reviews` without texts. Leaves: its interactions as integers, and what each hash stands for.
-Trade-off: a hash needs no global dictionary, which would have to be made first and shared; in return two keys may
-meet, with probability 1e-4 among the 54 million users of the largest dump, and `known` must look: it refuses.
+Reads a batch of `records/reviews` without texts. Returns its interactions as integers, and the key behind each hash.
+Trade-off: hashes need no global dictionary. Two keys may collide, with probability 1e-4 among the 54 million users of
+the largest dump; `resolve_keys` detects collisions and raises.
 """
 
 from collections.abc import Sequence
@@ -23,10 +23,10 @@ REVIEW_COLUMNS = ("user_key", "item_key", "rating", "timestamp", "user_name", "p
 
 
 @dataclass(frozen=True)
-class Coded:
-    """One batch. `interactions`: `user`, `item` (hashes), `rating`, `timestamp`, `position`, `row` (place in the dump).
+class HashedReviews:
+    """One batch. `interactions`: `user`, `item` (hashes), `rating`, `timestamp`, `position`, `row` (index in the dump).
 
-    `users`: `user`, `user_key`, `name`, `name_time`, `name_row`, one row a user; `items`: `item`, `item_key`.
+    `users`: `user`, `user_key`, `name`, `name_time`, `name_row`, one row per user; `items`: `item`, `item_key`.
     """
 
     interactions: pl.DataFrame
@@ -34,23 +34,23 @@ class Coded:
     items: pl.DataFrame
 
 
-def none() -> pl.DataFrame:
-    """No interactions."""
+def no_interactions() -> pl.DataFrame:
+    """An empty frame of interactions."""
     return pl.DataFrame(schema=INTERACTION_TYPES)
 
 
 def salt(seed: int) -> int:
-    """The seed of the hashes, which also order interactions of the same second."""
+    """The seed of the hashes, which also order interactions in the same second."""
     return stable_hash(seed, "sequences", "ties")
 
 
-def coded(reviews: pl.DataFrame, first_row: int, hash_seed: int) -> Coded:
-    """The batch whose first review is number `first_row` of the dump.
+def hash_keys(reviews: pl.DataFrame, first_row: int, hash_seed: int) -> HashedReviews:
+    """Hashes the keys of one batch of reviews.
 
     Args:
         reviews: REVIEW_COLUMNS of consecutive rows of `records/reviews`.
-        first_row: rows of the table before them.
-        hash_seed: what `salt` gives.
+        first_row: Index of the first of these rows in the table.
+        hash_seed: Seed from `salt`.
     """
     columns = {}
     for side in ("user", "item"):
@@ -61,11 +61,11 @@ def coded(reviews: pl.DataFrame, first_row: int, hash_seed: int) -> Coded:
     frame = reviews.with_columns(columns["user"], columns["item"], row=rows)
     users = frame.select("user", "user_key").unique("user").join(_newest_names(frame, first_row), on="user", how="left")
     items = frame.select("item", "item_key").unique("item")
-    return Coded(frame.select(list(INTERACTION_TYPES)), users, items)
+    return HashedReviews(frame.select(list(INTERACTION_TYPES)), users, items)
 
 
 def hashes(keys: pl.Series, hash_seed: int) -> np.ndarray:
-    """The XXH64 of every key as UTF-8: (N,) uint64.
+    """XXH64 of every key in UTF-8, (N,) uint64.
 
     Example:
         >>> hashes(pl.Series(["A1"]), 0)
@@ -76,38 +76,38 @@ def hashes(keys: pl.Series, hash_seed: int) -> np.ndarray:
 
 
 def _newest_names(frame: pl.DataFrame, first_row: int) -> pl.DataFrame:
-    """`user`, `name`, `name_time`, `name_row`: of a user's newest review that has a name, the last if times tie."""
+    """`user`, `name`, `name_time`, `name_row` of each user's newest review with a name; the last if times tie."""
     named = frame.lazy().filter(pl.col("user_name").is_not_null()).select("user", name_time="timestamp", name_row="row")
     newest = newest_named(named).collect()
     return newest.with_columns(name=frame["user_name"].gather(newest["name_row"] - first_row))
 
 
 def newest_named(named: pl.LazyFrame) -> pl.LazyFrame:
-    """Of each user the row with the greatest time, then row; users without a name come last."""
+    """The row of each user with the greatest time, then row."""
     return named.sort("name_time", "name_row").unique("user", keep="last")
 
 
-def known(pieces: Sequence[pl.LazyFrame], side: str, wanted: pl.DataFrame) -> pl.DataFrame:
-    """What the hashes in `wanted` stand for: its columns and `user_key`, `name`, or `item_key`, one row a hash.
+def resolve_keys(pieces: Sequence[pl.LazyFrame], side: str, wanted: pl.DataFrame) -> pl.DataFrame:
+    """Adds the keys behind the hashes in `wanted`: `user_key` and `name`, or `item_key`, one row per hash.
 
     Args:
         pieces: `users` (or `items`) of all batches.
         side: "user" or "item".
-        wanted: a column of this name with the hashes of what survived; more columns are kept.
+        wanted: A column of this name with the surviving hashes; other columns are kept.
 
     Raises:
-        TableError: two keys have the same hash.
+        TableError: Two keys have the same hash.
     """
-    found = pl.concat(list(pieces)).join(wanted.lazy().select(side), on=side, how="semi")
-    pairs = found.select(side, f"{side}_key").unique().collect(engine="streaming")
+    matches = pl.concat(list(pieces)).join(wanted.lazy().select(side), on=side, how="semi")
+    pairs = matches.select(side, f"{side}_key").unique().collect(engine="streaming")
     if pairs.height != wanted.height:
         raise TableError(
             f"{pairs.height} {side} keys where there are {wanted.height} hashes of them",
-            "one key a hash", "change `seed` in params.yaml, which seeds the hashes",
+            "one key per hash", "change `seed` in params.yaml, which seeds the hashes",
         )  # fmt: skip
     rows = wanted.join(pairs, on=side, how="inner")
     if side == "user":
-        named = found.filter(pl.col("name").is_not_null()).drop("user_key")
+        named = matches.filter(pl.col("name").is_not_null()).drop("user_key")
         names = newest_named(named).select("user", "name").collect(engine="streaming")
         rows = rows.join(names, on="user", how="left")
     return rows

@@ -1,9 +1,9 @@
-"""The Polars driver of `sequences`: from batches of reviews to ordered histories, a bucket of users at a time.
+"""Polars engine of `sequences`: from batches of reviews to ordered histories, one bucket of users at a time.
 
-Enters: batches of `records/reviews`. Leaves: pieces `ordered-<bucket>`, `user_counts-<bucket>`,
-`item_counts-<bucket>`, and, a batch, `user_keys-...` and `item_keys-...`.
-Trade-off: what must be known of all users are two small integers an interaction and one count an item; everything else
-is done in buckets, so memory follows the size of a bucket and the number of users and items, not the reviews.
+Reads batches of `records/reviews`. Writes frames `ordered-<bucket>`, `user_counts-<bucket>`, `item_counts-<bucket>`
+and, per batch, `user_keys-...` and `item_keys-...`.
+Trade-off: global state is two small integers per interaction and one count per item; everything else is done per
+bucket, so memory grows with the bucket size and the number of users and items, not with the reviews.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ ROWS_PER_BATCH = 1_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Consecutive parts of `records/reviews`, the first row of which is number `first_row` of the table."""
+    """Consecutive parts of `records/reviews`, beginning at row `first_row` of the table."""
 
     number: int
     first_row: int
@@ -32,24 +32,25 @@ class Batch:
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """What decides which interactions of a user stay, and in which order."""
+    """Filters and orders the interactions of a user."""
 
     params: Params
     seed: int
 
     def deduped(self, interactions: pl.DataFrame) -> pl.DataFrame:
-        """The interactions of a bucket of users that count, of users with enough of them."""
-        return transforms.frequent(transforms.deduped(interactions, self.params.repeats), "user", self.params.k_core)
+        """Drops duplicate reviews, then users with fewer than `k_core` interactions; `interactions` is one bucket."""
+        once = transforms.deduped(interactions, self.params.duplicate_reviews)
+        return transforms.frequent(once, "user", self.params.k_core)
 
     def ordered(self, core: pl.DataFrame) -> pl.DataFrame:
-        """The histories of a bucket of users."""
-        tied = transforms.tied(core, self.params.ties)
+        """The ordered histories of a bucket of users."""
+        with_ties = transforms.add_tie_break(core, self.params.tie_break)
         most = self.params.max_interactions_per_user
-        return transforms.ordered(tied, most, LEAST_INTERACTIONS).drop("tie")
+        return transforms.ordered(with_ties, most, LEAST_INTERACTIONS).drop("tie")
 
 
 def batches(parts: Mapping[Path, int], rows_per_batch: int = ROWS_PER_BATCH) -> Iterator[Batch]:
-    """The parts of a table (with their rows) in batches of about so many rows."""
+    """Groups the parts of a table (path to number of rows) into batches of about `rows_per_batch` rows."""
     first_row, rows, number = 0, 0, 0
     paths: list[Path] = []
     for path, size in parts.items():
@@ -63,17 +64,17 @@ def batches(parts: Mapping[Path, int], rows_per_batch: int = ROWS_PER_BATCH) -> 
 
 
 def read(batch: Batch) -> pl.DataFrame:
-    """The reviews of a batch, without their texts."""
+    """Reads the reviews of a batch, without texts."""
     return pl.scan_parquet(list(batch.paths)).select(key_hashing.REVIEW_COLUMNS).collect()
 
 
 def bucket_of(side: transforms.Side, num_buckets: int) -> pl.Expr:
-    """The bucket, from 0, that a row's user (or item) lies in."""
+    """The bucket, from 0, of a row's user (or item)."""
     return (pl.col(side) % num_buckets).cast(pl.Int32)
 
 
 def by_bucket(frame: pl.DataFrame, side: transforms.Side, num_buckets: int) -> Iterator[tuple[int, pl.DataFrame]]:
-    """`frame` cut by the hashes of its users (or items): (bucket, rows), in order of the buckets."""
+    """Partitions `frame` by the hashes of its users (or items); yields (bucket, rows) in bucket order."""
     parts = frame.with_columns(bucket=bucket_of(side, num_buckets)).partition_by(
         "bucket", include_key=False, as_dict=True
     )
@@ -81,8 +82,8 @@ def by_bucket(frame: pl.DataFrame, side: transforms.Side, num_buckets: int) -> I
         yield int(bucket), parts[(bucket,)]
 
 
-def cut(pieces: Pieces, prefix: str, column: str, num_values: int) -> Iterator[tuple[int, pl.DataFrame]]:
-    """For each value of `column`, an integer from 0 on, the rows that have it of all pieces, each sorted by it."""
+def iter_partitions(pieces: Pieces, prefix: str, column: str, num_values: int) -> Iterator[tuple[int, pl.DataFrame]]:
+    """Yields (value, rows) for each value of `column` (integers from 0); every frame must be sorted by `column`."""
     values = np.arange(num_values + 1)
     bounds = {name: np.searchsorted(pieces.read(name)[column].to_numpy(), values) for name in pieces.names(prefix)}
     for value in range(num_values):
@@ -91,39 +92,39 @@ def cut(pieces: Pieces, prefix: str, column: str, num_values: int) -> Iterator[t
 
 
 def write_ordered(rules: Rules, todo: Sequence[Batch], num_buckets: int, pieces: Pieces) -> None:
-    """Makes the pieces."""
+    """Writes the frames of all batches and buckets."""
     for batch in todo:
-        write_coded(rules, batch, read(batch), num_buckets, pieces)
+        write_hashed(rules, batch, read(batch), num_buckets, pieces)
     write_cores(rules, num_buckets, pieces)
 
 
-def write_coded(rules: Rules, batch: Batch, reviews: pl.DataFrame, num_buckets: int, pieces: Pieces) -> None:
-    """Makes the pieces of one batch: one file, in which the interactions of a bucket lie together."""
-    bucketed = coded(rules, batch, reviews, pieces).with_columns(bucket=bucket_of("user", num_buckets))
-    pieces.write(f"coded-{batch.number:06d}", bucketed.sort("bucket", maintain_order=True))
+def write_hashed(rules: Rules, batch: Batch, reviews: pl.DataFrame, num_buckets: int, pieces: Pieces) -> None:
+    """Writes the hashed interactions of one batch, sorted by bucket."""
+    bucketed = hash_keys(rules, batch, reviews, pieces).with_columns(bucket=bucket_of("user", num_buckets))
+    pieces.write(f"hashed-{batch.number:06d}", bucketed.sort("bucket", maintain_order=True))
 
 
 def write_cores(rules: Rules, num_buckets: int, pieces: Pieces) -> None:
-    """Makes the last pieces of all buckets."""
-    for bucket, rows in cut(pieces, "coded-", "bucket", num_buckets):
+    """Deduplicates, filters to the k-core and writes the histories of all buckets."""
+    for bucket, rows in iter_partitions(pieces, "hashed-", "bucket", num_buckets):
         pieces.write(f"deduped-{bucket:05d}", rules.deduped(rows.drop("bucket")))
-    pieces.drop("coded-")
+    pieces.drop("hashed-")
     for bucket, mask in enumerate(_masks(rules.params.k_core, num_buckets, pieces)):
         core = pieces.read(f"deduped-{bucket:05d}").filter(pl.Series(mask, dtype=pl.Boolean))
         write_histories(rules, bucket, core, pieces)
         pieces.drop(f"deduped-{bucket:05d}")
 
 
-def coded(rules: Rules, batch: Batch, reviews: pl.DataFrame, pieces: Pieces) -> pl.DataFrame:
-    """The interactions of one batch; what their hashes stand for becomes two pieces."""
-    found = key_hashing.coded(reviews, batch.first_row, key_hashing.salt(rules.seed))
-    pieces.write(f"user_keys-{batch.number:06d}", found.users)
-    pieces.write(f"item_keys-{batch.number:06d}", found.items)
-    return found.interactions
+def hash_keys(rules: Rules, batch: Batch, reviews: pl.DataFrame, pieces: Pieces) -> pl.DataFrame:
+    """Hashes the keys of one batch; returns its interactions and writes the keys behind the hashes as two frames."""
+    hashed = key_hashing.hash_keys(reviews, batch.first_row, key_hashing.salt(rules.seed))
+    pieces.write(f"user_keys-{batch.number:06d}", hashed.users)
+    pieces.write(f"item_keys-{batch.number:06d}", hashed.items)
+    return hashed.interactions
 
 
 def write_histories(rules: Rules, bucket: int, core: pl.DataFrame, pieces: Pieces) -> None:
-    """Makes the last pieces of one bucket from its part of the k-core."""
+    """Writes the ordered histories and counts of one bucket."""
     ordered = rules.ordered(core)
     pieces.write(f"ordered-{bucket:05d}", ordered)
     pieces.write(f"user_counts-{bucket:05d}", transforms.user_counts(ordered))
@@ -131,13 +132,13 @@ def write_histories(rules: Rules, bucket: int, core: pl.DataFrame, pieces: Piece
 
 
 def drop_histories(pieces: Pieces) -> None:
-    """Forgets what `write_histories` made before."""
+    """Drops the frames of earlier `write_histories` calls."""
     for prefix in ("ordered-", "user_counts-", "item_counts-"):
         pieces.drop(prefix)
 
 
 def _masks(k: int, num_buckets: int, pieces: Pieces) -> list[np.ndarray]:
-    """Which rows of the pieces `deduped-<bucket>` are in the k-core."""
+    """Masks of the rows of `deduped-<bucket>` that are in the k-core."""
     scans = pl.concat(pieces.lazily("deduped-"))
     items = scans.select("item").unique().collect(engine="streaming")["item"].sort().to_numpy()
     for bucket in range(num_buckets):

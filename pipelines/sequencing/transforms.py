@@ -1,11 +1,11 @@
-"""The steps from interactions to numbered, split histories: pure functions over Polars frames.
+"""Pure Polars functions from interactions to numbered, split histories.
 
-Enters: the interactions of some users, all of each. Leaves: frames.
-Trade-off: each step but the k-core needs nothing but one user's rows, so a bucket of users is done alone, in this
-process or by a Beam worker; the k-core and the numbers of items are what has to be known of all.
+Each takes the interactions of some users, all of each user, and returns a frame. All steps but the k-core need only the
+rows of one user, so buckets of users are processed independently, here or on Beam workers; the k-core and the item
+numbers need global counts.
 
 A frame of interactions has the columns `user` and `item` (hashes of the keys), `rating`, `timestamp`, `position` (0
-unless the dump states an order) and `row` (place in the dump). An ordered one has `position` (from 1) and `num`.
+unless the dump states an order) and `row` (position in the dump). An ordered frame has `position` (from 1) and `num`.
 """
 
 from typing import Literal
@@ -16,63 +16,63 @@ import polars as pl
 from features.runtime.seeds import rng
 from pipelines.sequencing.k_core import core_masks
 
-Ties = Literal["hash", "file"]
-Repeats = Literal["first", "last", "all"]
+TieBreak = Literal["hash", "file"]
+DuplicateReviews = Literal["first", "last", "all"]
 Numbering = Literal["random", "train_first", "p5"]
 Side = Literal["user", "item"]
 TIME_ORDER = ("timestamp", "position", "tie")
-HELD_OUT = 2  # the last interactions of a user: one for valid, one for test
+HELD_OUT = 2  # last interactions of a user: one for valid, one for test
 
 
-def tied(frame: pl.DataFrame, ties: Ties) -> pl.DataFrame:
-    """`frame` with `tie`, which orders a user's interactions of the same second.
+def add_tie_break(frame: pl.DataFrame, tie_break: TieBreak) -> pl.DataFrame:
+    """Adds the column `tie`, which orders a user's interactions in the same second.
 
-    "hash" mixes both hashes, which are seeded, so the order tells nothing about the item or the file; "file" is the
-    place in the dump, which in the Amazon dumps is the order of the item keys.
+    "hash" mixes the seeded hashes of user and item, so the order is independent of the item and the file; "file" is the
+    position in the dump, which in the Amazon dumps follows the item keys.
     """
-    if ties == "file":
+    if tie_break == "file":
         return frame.with_columns(tie=pl.col("row").cast(pl.UInt64))
     mixed = _mixed(frame["user"].to_numpy() ^ _mixed(frame["item"].to_numpy()))
     return frame.with_columns(tie=pl.Series(mixed, dtype=pl.UInt64))
 
 
 def _mixed(values: np.ndarray) -> np.ndarray:
-    """The finaliser of SplitMix64 (Steele, Lea and Flood 2014): one bit of input changes half the output."""
+    """SplitMix64 finaliser (Steele, Lea and Flood 2014): one flipped input bit flips half of the output bits."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     mixed: np.ndarray = values ^ (values >> np.uint64(31))
     return mixed
 
 
-def deduped(frame: pl.DataFrame, repeats: Repeats) -> pl.DataFrame:
-    """One row an interaction: same user, item and time is one (the first in the file); then the rule for repeats.
+def deduped(frame: pl.DataFrame, duplicate_reviews: DuplicateReviews) -> pl.DataFrame:
+    """Removes exact duplicates (same user, item and time; the first in the file stays), then applies the rule.
 
     Example:
         Times 3, 3, 7 of one user and item: "first" keeps one row (3), "last" one (7), "all" two (3, 7).
     """
     once = frame.sort("row").unique(["user", "item", "timestamp", "position"], keep="first", maintain_order=True)
-    if repeats == "all":
+    if duplicate_reviews == "all":
         return once
     by_time = once.sort("timestamp", "position", "row")
-    return by_time.unique(["user", "item"], keep=repeats, maintain_order=True).sort("row")
+    return by_time.unique(["user", "item"], keep=duplicate_reviews, maintain_order=True).sort("row")
 
 
 def frequent(frame: pl.DataFrame, side: Side, k: int) -> pl.DataFrame:
-    """The rows of users (or items) that have at least `k` rows; `frame` must hold all rows of each of them."""
+    """The rows of users (or items) with at least `k` rows; `frame` must contain all rows of each user (or item)."""
     return frame if k <= 1 else frame.filter(pl.len().over(side) >= k)
 
 
 def k_core(frame: pl.DataFrame, k: int) -> pl.DataFrame:
-    """The largest part of `frame` in which every user and every item has at least `k` rows, in the given order."""
+    """The largest subset of `frame` in which every user and every item has at least `k` rows, in the given order."""
     places = [frame[side].rank("dense").cast(pl.Int64).to_numpy() - 1 for side in ("user", "item")]
     (mask,) = core_masks(lambda _: (places[0], places[1]), 1, int(places[1].max(initial=-1)) + 1, k)
     return frame.filter(pl.Series(mask, dtype=pl.Boolean))
 
 
 def ordered(frame: pl.DataFrame, most: int | None, least: int) -> pl.DataFrame:
-    """Rows by user and time, `position` from 1 on, `num` (rows of the user); only the newest `most` of a user.
+    """Sorts by user and time and adds `position` (from 1) and `num` (rows of the user); keeps the newest `most` rows.
 
-    Users with fewer than `least` rows are dropped: they cannot be split.
+    Users with fewer than `least` rows are dropped because they cannot be split.
     """
     placed = frame.sort("user", *TIME_ORDER).with_columns(
         place=pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("user"), num=pl.len().over("user").cast(pl.Int32)
@@ -86,7 +86,7 @@ def ordered(frame: pl.DataFrame, most: int | None, least: int) -> pl.DataFrame:
 
 
 def with_split(frame: pl.DataFrame) -> pl.DataFrame:
-    """Leave-one-out: a user's last row is test, the last but one valid, the rest train.
+    """Leave-one-out split: a user's last row is test, the second to last valid, the rest train.
 
     Example:
         Positions 1, 2, 3, 4 become train, train, valid, test.
@@ -97,35 +97,35 @@ def with_split(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def user_counts(frame: pl.DataFrame) -> pl.DataFrame:
-    """`user`, `num` and `first_row` (its first interaction in the dump) of an ordered frame."""
+    """`user`, `num` and `first_row` (row of the first interaction in the dump) of an ordered frame."""
     return frame.group_by("user").agg(pl.col("num").first(), first_row=pl.col("row").min())
 
 
 def item_counts(frame: pl.DataFrame) -> pl.DataFrame:
-    """`item`, `num_interactions` and `num_train` of an ordered frame; sums of these are those of several frames."""
+    """`item`, `num_interactions` and `num_train` of an ordered frame; counts of several frames add up."""
     is_train = pl.col("num") - pl.col("position") >= HELD_OUT
     return frame.group_by("item").agg(num_interactions=pl.len().cast(pl.Int32), num_train=is_train.sum().cast(pl.Int32))
 
 
 def first_seen(frame: pl.DataFrame, numbering: Numbering) -> pl.DataFrame:
-    """`item` and `seen`: where a walk through the users in order of `user_id` meets it first.
+    """`item` and `seen`, its first position when users are traversed by `user_id`.
 
-    Under "train_first" in the train split alone. The least of several frames is that of them together.
+    "train_first" considers the train split only. For several frames, take the minimum.
     """
     walked = frame.lazy()
     if numbering == "train_first":
         walked = walked.filter(pl.col("num") - pl.col("position") >= HELD_OUT)
-    place = pl.col("user_id").cast(pl.Int64) * 2**31 + pl.col("position")
-    return walked.group_by("item").agg(seen=place.min()).collect()
+    visit = pl.col("user_id").cast(pl.Int64) * 2**31 + pl.col("position")
+    return walked.group_by("item").agg(seen=visit.min()).collect()
 
 
 def user_numbers(users: pl.DataFrame, seed: int, *, in_file_order: bool) -> pl.DataFrame:
-    """`users` by `user_id` 1..U: a seeded permutation of the sorted keys, or the order of the file.
+    """Assigns `user_id` 1..U: a seeded permutation of the sorted keys, or the order of the file.
 
     Args:
-        users: `user_key`, `first_row`, and what else is to be kept; one row a user.
-        seed: the run's seed.
-        in_file_order: whether the first row decides (p5: the published numbers).
+        users: `user_key`, `first_row` and any other columns; one row per user.
+        seed: The run's seed.
+        in_file_order: Whether to number by first row (p5: the published numbers).
     """
     if in_file_order:
         numbered = users.sort("first_row")
@@ -135,22 +135,22 @@ def user_numbers(users: pl.DataFrame, seed: int, *, in_file_order: bool) -> pl.D
 
 
 def shown_numbers(num_users: int, seed: int) -> pl.Series:
-    """The numbers that prompts write for the users 1..U: a seeded permutation that forgets their order."""
+    """User numbers in prompts for the users 1..U: a seeded permutation, independent of their order."""
     drawn = rng(seed, "sequences", "shown").permutation(num_users) + 1
     return pl.Series(drawn, dtype=pl.Int32)
 
 
 def item_numbers(items: pl.DataFrame, numbering: Numbering, seed: int) -> pl.DataFrame:
-    """`items` by `item_id` 1..I.
+    """Assigns `item_id` 1..I.
 
-    "random" permutes the sorted keys. "train_first" numbers the items of the train split by first appearance, walking
-    through the users in order, then the rest in permuted order. "p5" walks through complete histories: a test item
-    that nobody bought before gets the number after the history's, so numbers tell the answer.
+    "random" permutes the sorted keys. "train_first" numbers the items of the train split by first appearance over the
+    users in order, then the rest in permuted order. "p5" traverses complete histories: a test item without earlier
+    purchases gets the number after those of the history, so numbers leak the target.
 
     Args:
-        items: `item_key`, `seen` (see `first_seen`; null where not met) unless "random", and what else is to be kept.
-        numbering: the scheme.
-        seed: the run's seed.
+        items: `item_key`, `seen` (see `first_seen`; null if not seen) unless "random", and any other columns.
+        numbering: The scheme.
+        seed: The run's seed.
     """
     numbered = items.sort("item_key")[rng(seed, "sequences", "items").permutation(items.height)]
     if numbering != "random":
@@ -159,12 +159,12 @@ def item_numbers(items: pl.DataFrame, numbering: Numbering, seed: int) -> pl.Dat
 
 
 def kept_numbers(numbered: pl.DataFrame, previous: pl.DataFrame) -> pl.DataFrame:
-    """`numbered` again, with the numbers that `previous` gave; new items follow in their order.
+    """Renumbers `numbered` with the item ids of `previous`; new items follow in their order.
 
     Args:
-        numbered: what `item_numbers` gives, with `num_interactions` and `num_train`.
-        previous: `item_key` and `item_id` 1..P of an earlier run. One of these items that is no longer among
-            `numbered` is added, without interactions, so that the numbers stay without gaps.
+        numbered: Result of `item_numbers`, with `num_interactions` and `num_train`.
+        previous: `item_key` and `item_id` 1..P of an earlier run. Items missing from `numbered` are added without
+            interactions, so that the ids have no gaps.
 
     Example:
         Items B, A (1, 2) with previous A 1, C 2 become A 1, C 2 (0 interactions), B 3.
@@ -179,14 +179,13 @@ def kept_numbers(numbered: pl.DataFrame, previous: pl.DataFrame) -> pl.DataFrame
 
 
 def kept_user_numbers(numbered: pl.DataFrame, previous: pl.DataFrame) -> pl.DataFrame:
-    """`numbered` again, with the numbers that `previous` gave to the users it knows; by `user_id` 1..U.
+    """Renumbers `numbered` with the numbers of `previous` for known users; sorted by `user_id` 1..U.
 
-    `number`, which prompts write, stays whatever happens; new users get the numbers beyond the last of `previous`, in
-    the order that was drawn for them. `user_id`, a join key without gaps, stays unless it is beyond U; new
-    users get the ids that are left.
+    `number`, used in prompts, never changes for a known user; new users get numbers after the last of `previous`, in
+    their random order. `user_id`, a join key without gaps, is kept unless it exceeds U; new users get the free ids.
 
     Args:
-        numbered: `user_key`, `user_id`, `number` as drawn afresh, and what else is to be kept.
+        numbered: `user_key`, `user_id`, newly assigned `number`, and any other columns.
         previous: `user_key`, `user_id` and `number` of an earlier run.
 
     Example:

@@ -1,7 +1,7 @@
-"""The stage `sequences`: reads the records, lets the chosen engine order the histories, numbers and writes them.
+"""Driver of `sequences`: runs the selected engine, assigns numbers and writes the tables.
 
-Enters: `records/reviews` and `records/items`. Leaves: `sequences/users`, `sequences/items`, `sequences/interactions`.
-Trade-off: the three tables are made before the first is put in its place, so that a failure leaves none half-made.
+Reads `records/reviews` and `records/items`. Writes `sequences/users`, `sequences/items`, `sequences/interactions`.
+All three tables are built before the first is put in place, so that a failure leaves none half-written.
 """
 
 import logging
@@ -23,14 +23,14 @@ from pipelines.sequencing.config import Params
 from pipelines.sequencing.frame_store import Pieces
 
 log = logging.getLogger("vip5")
-_HOW = ("engine", "rows_per_bucket", "beam_rounds")  # parameters that do not change a row
-# Where numbers are kept from stands in the champion's pointer and not in the tables' manifests: those would differ each
-# time that a champion is replaced, and everything after them, training too, would be done again for the same rows.
-_KEPT = ("previous_items", "previous_users")
+_EXECUTION = ("engine", "rows_per_bucket", "beam_rounds")  # parameters that do not change a row
+# The source of previous numbers is recorded in the champion's pointer, not in the manifests: otherwise the manifests
+# would change with every new champion, and all later stages, including training, would run again for the same rows.
+_PREVIOUS = ("previous_items", "previous_users")
 
 
 def write_sequences(params: Params, context: stage.Context) -> int:
-    """Writes the three tables of `sequences` and returns their rows."""
+    """Writes the three tables of `sequences` and returns their number of rows."""
     inputs = {name: context.table(name) for name in ("records/reviews", "records/items")}
     reviews = {
         part: pq.read_metadata(part).num_rows
@@ -52,18 +52,18 @@ def write_sequences(params: Params, context: stage.Context) -> int:
         users, items = numbered(params, context, job.pieces, sum(reviews.values()))
         catalogue = id_assignment.with_metadata(items, metadata)
         _write_parts(job, users, items, staging)
-        shown = {name: value for name, value in asdict(params).items() if name not in (*_HOW, *_KEPT)}
+        shown = {name: value for name, value in asdict(params).items() if name not in (*_EXECUTION, *_PREVIOUS)}
         provenance = tables.Provenance(
             stage="sequences", params=shown, inputs=inputs, notes={"numbering": params.numbering}
         )
         return _finish(context, users, catalogue, provenance)
-    finally:  # after a success there is nothing left to remove
+    finally:  # nothing is left to remove after a success
         shutil.rmtree(work, ignore_errors=True)
         shutil.rmtree(staging, ignore_errors=True)
 
 
 def _write_ordered(job: beam_engine.Job, todo: list[polars_engine.Batch]) -> None:
-    """Makes the pieces of the ordered histories with the chosen engine."""
+    """Writes the ordered histories with the selected engine."""
     if job.rules.params.engine == "beam":
         beam_engine.write_ordered(job, todo)
     else:
@@ -71,7 +71,7 @@ def _write_ordered(job: beam_engine.Job, todo: list[polars_engine.Batch]) -> Non
 
 
 def _write_parts(job: beam_engine.Job, users: pl.DataFrame, items: pl.DataFrame, staging: Path) -> None:
-    """Writes the parts of `sequences/interactions` with the chosen engine."""
+    """Writes the parts of `sequences/interactions` with the selected engine."""
     if job.rules.params.engine == "beam":
         beam_engine.write_parts(job, users, items, staging.resolve())
         return
@@ -82,10 +82,10 @@ def _write_parts(job: beam_engine.Job, users: pl.DataFrame, items: pl.DataFrame,
 def numbered(
     params: Params, context: stage.Context, pieces: Pieces, num_reviews: int
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Users and items of `sequence_numbers`.
+    """Assigns user and item numbers; see `id_assignment`.
 
     Raises:
-        TableError: nothing survives the k-core.
+        TableError: The k-core is empty.
     """
     in_file_order = datasets.dataset(context.shared, context.dataset).format == "p5"
     known = _previous(params.previous_users, context, schema.USERS, ("user_key", "user_id", "number"))
@@ -94,7 +94,7 @@ def numbered(
         raise TableError(
             f"0 of {num_reviews} reviews in the {params.k_core}-core",
             "users and items with enough reviews",
-            "lower sequences.k_core, or bring in a larger dump",
+            "lower sequences.k_core, or use a larger dump",
         )
     catalogue = _previous(params.previous_items, context, schema.CATALOGUE, ("item_id", "item_key"))
     items = id_assignment.items(pieces, users, params.numbering, context.seed, catalogue)
@@ -103,14 +103,14 @@ def numbered(
         users["num_interactions"].sum(), num_reviews,
     )  # fmt: skip
     if params.numbering == "p5":
-        log.warning("sequences: numbering p5 leaks: item numbers follow the complete histories, test items included")
+        log.warning("sequences: numbering p5 leaks: item numbers follow complete histories, including test items")
     return users, items
 
 
 def _previous(
     path: str | None, context: stage.Context, table: schema.Table, columns: tuple[str, ...]
 ) -> pl.DataFrame | None:
-    """Keys and numbers of the run whose numbers are kept, or None."""
+    """Keys and numbers of the earlier run, or None."""
     if path is None:
         return None
     rows = pl.from_arrow(tables.read_table(context.root / path, table, columns=columns))

@@ -1,7 +1,7 @@
-"""The sample's world as the lines and photos of a dump, faults included.
+"""Writes the sample's world as the lines and photos of a dump, including faults.
 
-Enters: a `World`. Leaves: review lines, metadata lines and photos in the order in which the files hold them.
-Trade-off: faults are drawn from fixed lists of real ones, so that a test can count them.
+Reads a `World`. Returns review lines, metadata lines and photos in file order.
+Faults are taken from fixed lists of real ones, so that a test can count them.
 """
 
 import datetime as dt
@@ -20,10 +20,10 @@ from pipelines.synthetic.world import NUM_STYLES, Item, Purchase, World
 _STATES: tuple[sample_photos.State, ...] = ("truncated", "text", "empty")
 
 
-def review_lines(world: World, num_dirty: int, silent_share: float, seed: int) -> list[bytes]:
-    """The review file: one JSON object a line, by item and time, with `num_dirty` lines of each fault strewn in.
+def review_lines(world: World, num_dirty: int, featureless_share: float, seed: int) -> list[bytes]:
+    """The review file: one JSON object per line, by item and time, with `num_dirty` lines of each fault inserted.
 
-    `silent_share` of the reviews speak of no feature.
+    A share `featureless_share` of the reviews mentions no feature.
     """
     generator = rng(seed, "sample", "reviews")
     names = [
@@ -32,22 +32,24 @@ def review_lines(world: World, num_dirty: int, silent_share: float, seed: int) -
     ordered = sorted(
         world.purchases, key=lambda p: (world.items[p.item].key, p.timestamp, world.users[p.user].key, p.rating)
     )
-    silent = rng(seed, "sample", "silent").random(len(ordered)) < silent_share
+    featureless = rng(seed, "sample", "silent").random(len(ordered)) < featureless_share
     records = [
-        _review(world, purchase, names[purchase.user], bool(mute), generator)
-        for purchase, mute in zip(ordered, silent, strict=True)
+        _review(world, purchase, names[purchase.user], bool(without_feature), generator)
+        for purchase, without_feature in zip(ordered, featureless, strict=True)
     ]
     lines = [json.dumps(record).encode() for record in records]
     dirty = [fault for n in range(num_dirty) for fault in _faulty(records[n * 7 % len(records)])]
     dirty += [lines[int(place)] for place in generator.integers(0, len(lines), num_dirty * 4)]
-    return _strewn(lines, dirty, generator)
+    return _interspersed(lines, dirty, generator)
 
 
 def _review(
-    world: World, purchase: Purchase, name: str | None, silent: bool, generator: np.random.Generator
+    world: World, purchase: Purchase, name: str | None, featureless: bool, generator: np.random.Generator
 ) -> dict[str, Any]:
     item = world.items[purchase.item]
-    headline, text = texts.review(item.category, item.strong, item.weak, purchase.rating, generator, silent=silent)
+    headline, text = texts.review(
+        item.category, item.strong, item.weak, purchase.rating, generator, featureless=featureless
+    )
     when = dt.datetime.fromtimestamp(purchase.timestamp, dt.UTC)
     helpful = int(generator.poisson(0.7))
     record: dict[str, Any] = {"reviewerID": world.users[purchase.user].key, "asin": item.key}
@@ -65,7 +67,7 @@ def _review(
 
 
 def _faulty(record: dict[str, Any]) -> list[bytes]:
-    """One line of each fault, all made from `record`."""
+    """One line per fault, all derived from `record`."""
 
     def without(key: str) -> dict[str, Any]:
         return {name: value for name, value in record.items() if name != key}
@@ -91,7 +93,7 @@ def _faulty(record: dict[str, Any]) -> list[bytes]:
 
 
 def metadata_lines(world: World, num_dirty: int, seed: int) -> list[bytes]:
-    """The metadata file: one Python literal a line, by item; some items lack a title, some have no line at all."""
+    """The metadata file: one Python literal per line, by item; some items lack a title, some have no line."""
     generator = rng(seed, "sample", "metadata")
     brands = sorted({texts.name(generator) for _ in range(24)})
     keys = [item.key for item in world.items]
@@ -106,7 +108,7 @@ def metadata_lines(world: World, num_dirty: int, seed: int) -> list[bytes]:
             repr(first).replace("'price': ", "'price': float('inf') or ").encode(),
             b"{'title': 'A line without its key'}",
         ]
-    return _strewn(lines, dirty, generator)
+    return _interspersed(lines, dirty, generator)
 
 
 def _metadata(item: Item, brands: list[str], keys: list[str], generator: np.random.Generator) -> dict[str, Any]:
@@ -130,7 +132,7 @@ def _metadata(item: Item, brands: list[str], keys: list[str], generator: np.rand
 def photos(
     world: World, pixels: int, missing_share: float, num_broken: int, seed: int
 ) -> list[tuple[str, bytes]]:  # fmt: skip
-    """(file name, bytes) of every photo of the dump, by item key, among them broken ones and two of unknown items."""
+    """(file name, bytes) of every photo, by item key, including broken ones and two of unknown items."""
     chosen = photo_states(world, missing_share, num_broken, seed)
     members = []
     for place, (item, state) in enumerate(zip(world.items, chosen, strict=True)):
@@ -155,8 +157,8 @@ def photo_states(world: World, missing_share: float, num_broken: int, seed: int)
     return states
 
 
-def _strewn(lines: Sequence[bytes], dirty: Sequence[bytes], generator: np.random.Generator) -> list[bytes]:
-    """`lines` in their order with `dirty` put in at random places after the first line."""
+def _interspersed(lines: Sequence[bytes], dirty: Sequence[bytes], generator: np.random.Generator) -> list[bytes]:
+    """`lines` in order, with `dirty` inserted at random positions after the first line."""
     places = np.sort(generator.integers(1, len(lines) + 1, len(dirty)))
     shuffled = [dirty[int(place)] for place in generator.permutation(len(dirty))]
     mixed: list[bytes] = []

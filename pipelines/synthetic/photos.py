@@ -1,7 +1,7 @@
-"""The sample's photos: the background's hue and a pattern of shapes show the style, a grey outline the category.
+"""Draws the sample's photos: background hue and pattern show the style, a grey outline the category.
 
-Enters: an item's category and style. Leaves: the bytes of a JPEG, or of something broken that calls itself one.
-Trade-off: flat shapes drawn with PIL: quick, and clear enough that even an untrained image encoder tells them apart.
+Reads an item's category and style. Returns the bytes of a JPEG, or of a broken file with that name.
+Trade-off: flat shapes drawn with PIL are fast, and distinct enough for an untrained image encoder.
 """
 
 import colorsys
@@ -14,7 +14,7 @@ State = Literal["ok", "missing", "truncated", "text", "empty"]
 
 
 def photo(category: int, style: int, num_styles: int, pixels: int, generator: np.random.Generator) -> bytes:
-    """A JPEG of `pixels` by `pixels`: `style` decides hue and pattern, `category` the grey outline in the middle."""
+    """A JPEG of `pixels` by `pixels`: `style` sets hue and pattern, `category` the grey outline in the centre."""
     from PIL import Image, ImageDraw
 
     hue = (style / num_styles + float(generator.uniform(-0.015, 0.015))) % 1.0
@@ -34,7 +34,7 @@ def photo(category: int, style: int, num_styles: int, pixels: int, generator: np
 
 
 def spoil(jpeg: bytes, state: State) -> bytes:
-    """What a broken download leaves: the first third of the JPEG, an error page, or nothing.
+    """Simulates a broken download: the first third of the JPEG, an error page, or an empty file.
 
     Example:
         >>> spoil(b"abcdef", "truncated")
@@ -82,7 +82,7 @@ def _shape(draw: Any, pattern: int, at: tuple[float, float], r: float, ink: tupl
 
 
 def _outline(draw: Any, category: int, pixels: int, grey: tuple[int, int, int]) -> None:
-    """A grey silhouette in the middle fifth of the photo, the same for all styles."""
+    """A grey silhouette in the central fifth of the photo, the same for all styles."""
     low, high, middle = 0.38 * pixels, 0.62 * pixels, 0.5 * pixels
     match category % 6:
         case 0:

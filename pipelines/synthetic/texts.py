@@ -1,9 +1,9 @@
-"""The sample's words: made-up names and brands, titles of a category, reviews that speak of features.
+"""Generates the sample's texts: names and brands, titles per category, reviews that mention features.
 
-Enters: what an item, a user or a rating is. Leaves: strings. Styles are not known here, so no text can tell one.
-Trade-off: few templates, so that what the extraction of explanations must find is known exactly.
+Reads what an item, a user or a rating is. Returns strings. Styles are not passed in, so no text can reveal one.
+Few templates are used, so that the expected output of explanation extraction is known exactly.
 
-A review of r stars has two to five sentences. One or two of them speak of a feature of the item's category with an
+A review of r stars has two to five sentences. One or two of them mention a feature of the item's category with an
 opinion word that fits r: good reviews favour the item's strong feature, bad ones its weak feature.
 """
 
@@ -73,7 +73,7 @@ def name(generator: np.random.Generator) -> str:
 
 
 def title(category: int, brand: str, generator: np.random.Generator) -> str:
-    """A title that tells brand and category, with HTML entities where a real dump has them.
+    """A title with brand and category, and HTML entities as in real dumps.
 
     Example:
         'Kelotav Compact Kettle with Lid &amp; Spout, 12&#34;'
@@ -95,9 +95,9 @@ def description(category: int, brand: str, generator: np.random.Generator) -> st
 
 
 def review(
-    category: int, strong: int, weak: int, rating: int, generator: np.random.Generator, *, silent: bool = False
+    category: int, strong: int, weak: int, rating: int, generator: np.random.Generator, *, featureless: bool = False
 ) -> tuple[str, str]:
-    """The headline and the text of a review of `rating` stars; a `silent` one speaks of no feature.
+    """The headline and the text of a review of `rating` stars; a `featureless` one mentions no feature.
 
     Example:
         ('Good value', 'It arrived on a Monday. The spout is solid.')
@@ -107,7 +107,7 @@ def review(
     mentions = [favoured if generator.random() < 0.7 else int(generator.integers(len(features)))]
     if generator.random() < 0.4:
         mentions.append(int(generator.integers(len(features))))
-    sentences = [_about(features[place], rating, generator) for place in dict.fromkeys(mentions) if not silent]
+    sentences = [_about(features[place], rating, generator) for place in dict.fromkeys(mentions) if not featureless]
     sentences += [_around(generator) for _ in range(int(generator.integers(1, 4)))]
     order = generator.permutation(len(sentences))
     return _pick(HEADLINES[rating], generator), " ".join(sentences[int(place)] for place in order)

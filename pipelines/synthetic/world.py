@@ -1,18 +1,18 @@
-"""The made-up world behind the sample: who exists, what an item is, and why a user buys what comes next.
+"""The synthetic world behind the sample: users, items, and the process that generates purchases.
 
-Enters: sizes and a seed. Leaves: a `World`: items, users and purchases, with the truth that the dump hides.
-Trade-off: a Markov chain over what photos show, instead of copied behaviour: nobody's data is in the repository.
+Returns a `World`: items, users and purchases, with ground truth that the dump does not contain.
+Trade-off: a Markov chain over what photos show instead of recorded behaviour: the repository holds no personal data.
 
 The planted structure:
 
-* An item lies in a cell (category, style). Its category is in its title and category path; its style shows in its
-  photo alone. Keys, titles, prices and texts are drawn without looking at the style.
-* A user has two favourite categories; `taste_fidelity` of the purchases lie in them.
+* An item belongs to a cell (category, style). Its category is in its title and category path; its style shows only in
+  its photo. Keys, titles, prices and texts are drawn independently of the style.
+* A user has two favourite categories; a share `taste_fidelity` of the purchases is in them.
 * The style of the next item is the successor of the style of the last one, with probability `style_fidelity`; the
-  successor is a fixed cycle through all styles. So one look at the last photo tells the next style, while a model
-  without photos would have to learn the style of each item from its few purchases.
-* Within the cell an item is drawn by a mild popularity skew, never twice for a user.
-* An item has a strong and a weak feature ("handle", "battery"), which good and bad reviews speak of.
+  successor is a fixed cycle through all styles. The last photo thus determines the next style, whereas a model without
+  photos would have to learn the style of each item from its few purchases.
+* Within the cell, items are drawn with a mild popularity skew, never twice for a user.
+* An item has a strong and a weak feature ("handle", "battery"), which good and bad reviews mention.
 """
 
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ _CORE = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """How large the world is and how clear its structure."""
+    """Size and structure of the world; fields are those of the stage's `Params`."""
 
     num_users: int
     items_per_cell: int
@@ -41,14 +41,14 @@ class Sizes:
     popularity_skew: float
     num_rare_users: int
     num_rare_items: int
-    num_repeats: int
+    num_duplicate_reviews: int
 
 
 @dataclass(frozen=True)
 class Item:
-    """An item and its truth.
+    """An item and its ground truth.
 
-    `strong` and `weak` are the places of its best and worst feature in the category's list; `quality` moves its stars.
+    `strong` and `weak` are the indices of its best and worst feature in the category's list; `quality` shifts ratings.
     """
 
     key: str
@@ -69,7 +69,7 @@ class User:
 
 @dataclass(frozen=True)
 class Purchase:
-    """User `user` bought item `item` (places in the world's lists) at `timestamp` (seconds) and gave `rating` stars."""
+    """User `user` bought item `item` (indices into the world's lists) at `timestamp` (seconds) and rated it."""
 
     user: int
     item: int
@@ -79,7 +79,7 @@ class Purchase:
 
 @dataclass(frozen=True)
 class _Shop:
-    """What all users choose from; `counts` are the purchases so far by item."""
+    """State shared by all users; `counts` are the purchases so far by item."""
 
     items: tuple[Item, ...]
     successor: tuple[int, ...]
@@ -89,7 +89,7 @@ class _Shop:
 
 @dataclass(frozen=True)
 class World:
-    """Everything the dump is written from; `successor[s]` is the style that follows style s."""
+    """Ground truth of the dump; `successor[s]` is the style that follows style s."""
 
     items: tuple[Item, ...]
     users: tuple[User, ...]
@@ -98,7 +98,7 @@ class World:
 
 
 def plan(sizes: Sizes, seed: int) -> World:
-    """The world of a seed: items by cell, then users, then their purchases in time order, user by user."""
+    """Generates the world of a seed: items by cell, users, then the purchases of each user in time order."""
     successor = _cycle(seed)
     items = _items(sizes, seed)
     users = _users(sizes, seed)
@@ -170,9 +170,9 @@ def _history(number: int, user: User, shop: _Shop, seed: int) -> list[Purchase]:
 
 
 def _draw(category: int, style: int, owned: set[int], shop: _Shop, generator: np.random.Generator) -> int:
-    """An item of the cell: the popular ones more often, and those below the 5-core three times as often."""
+    """Samples an item of the cell by popularity; items below the 5-core are three times as likely."""
     size = shop.sizes.items_per_cell
-    for step in range(len(CATEGORIES)):  # a user who owns the whole cell turns to the next category
+    for step in range(len(CATEGORIES)):  # falls back to the next category if the user owns the whole cell
         first = ((category + step) % len(CATEGORIES) * NUM_STYLES + style) * size
         cell = np.arange(first, first + size)
         weights = 1.0 / (1.0 + np.arange(size)) ** shop.sizes.popularity_skew
@@ -187,7 +187,7 @@ def _stars(item: Item, generator: np.random.Generator) -> int:
 
 
 def _rare(sizes: Sizes, items: tuple[Item, ...], num_users: int, seed: int) -> list[Purchase]:
-    """Users with one to four purchases and items with one or two, all of which the 5-core drops."""
+    """Purchases of users with one to four purchases and of items with one or two, all removed by the 5-core."""
     generator = rng(seed, "sample", "rare")
     purchases = []
     for number in range(num_users - sizes.num_rare_users, num_users):
@@ -202,9 +202,9 @@ def _rare(sizes: Sizes, items: tuple[Item, ...], num_users: int, seed: int) -> l
 
 
 def _repeats(sizes: Sizes, items: tuple[Item, ...], purchases: list[Purchase], seed: int) -> list[Purchase]:
-    """Later reviews of a pair that exists already."""
+    """Later reviews of existing (user, item) pairs."""
     generator = rng(seed, "sample", "repeats")
-    chosen = generator.choice(len(purchases), min(sizes.num_repeats, len(purchases)), replace=False)
+    chosen = generator.choice(len(purchases), min(sizes.num_duplicate_reviews, len(purchases)), replace=False)
     again = []
     for place in np.sort(chosen):
         p = purchases[int(place)]

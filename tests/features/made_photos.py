@@ -1,4 +1,4 @@
-"""Photos that tests make: good ones, and one for every reason to refuse a photo."""
+"""Synthetic photos for tests: valid ones, and one for every reject reason."""
 
 import io
 import struct

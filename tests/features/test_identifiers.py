@@ -174,7 +174,7 @@ def test_resolved_codes_are_unique_and_keep_their_beginning(codes):
     assert collisions == len(codes) - len(set(codes))
 
 
-def test_kmeans_finds_separate_clouds_and_gives_each_distinct_row_a_cluster_when_there_are_enough():
+def test_kmeans_finds_separate_clouds_and_distinct_rows():
     cloud = rng(0, "cloud").normal(0, 0.1, (30, 2)) + np.repeat([[0, 0], [5, 0], [0, 5]], 10, axis=0)
     labels = kmeans(cloud, 3, 1, "test")
     assert [len(set(labels[start : start + 10])) for start in (0, 10, 20)] == [1, 1, 1]
@@ -194,7 +194,7 @@ def test_residual_codes_explain_more_with_every_level():
     assert errors[0] > errors[1] > errors[2]
 
 
-def test_co_purchases_count_users_once_and_leave_the_diagonal_empty():
+def test_co_purchases_count_users_once_without_diagonal():
     found = co_purchases(np.array([1, 1, 1, 2, 2, 3]), np.array([0, 2, 2, 0, 2, 1]), 4).toarray()
     assert found.tolist() == [[0, 0, 2, 0], [0, 0, 0, 0], [2, 0, 0, 0], [0, 0, 0, 0]]
 

@@ -33,7 +33,7 @@ def encoder() -> Encoder:
     return load_encoder(ClipParams(**CLIP))
 
 
-def test_untrained_features_of_the_samples_photos_tell_the_styles_apart(encoder):
+def test_untrained_features_separate_the_samples_styles(encoder):
     styles = np.arange(160) % 8
     drawn = [photo(int(n) % 6, int(s), 8, 96, rng(0, "photo", n)) for n, s in enumerate(styles)]
     features = encoder.encode_images([decode(data, PhotoLimits()).image for data in drawn])
@@ -98,7 +98,7 @@ def test_every_item_has_a_row_and_every_refused_photo_its_reason(tmp_path):
     assert sum(notes["reasons"].values()) == 9
 
 
-def test_rows_follow_their_items_however_the_catalogue_is_ordered(tmp_path, encoder):
+def test_rows_follow_their_items_in_any_catalogue_order(tmp_path, encoder):
     by_key = {}
     for number, keys in enumerate((KEYS, KEYS[::-1])):
         root = tmp_path / str(number)
@@ -161,7 +161,7 @@ def test_the_tables_bytes_depend_on_no_worker_batch_or_shard(tmp_path, params):
     assert part(tmp_path / "a") == part(tmp_path / "b")
 
 
-def test_equal_photos_are_encoded_once_and_finished_ones_never_again(tmp_path, encoded_keys, monkeypatch):
+def test_equal_photos_are_encoded_once(tmp_path, encoded_keys, monkeypatch):
     keys = drawn_shop(tmp_path)
     images.run(images.Params(batch_size=4), context(tmp_path))
     assert encoded_keys == keys[:-1]
@@ -196,7 +196,7 @@ def test_a_changed_photo_and_a_new_item_cost_themselves(tmp_path, encoded_keys):
 
 
 @pytest.mark.parametrize("change", ["model", "preprocessing", "limits", "nothing"])
-def test_another_encoder_or_preprocessing_computes_all_anew(tmp_path, encoded_keys, change):
+def test_another_encoder_or_preprocessing_recomputes_all(tmp_path, encoded_keys, change):
     keys = drawn_shop(tmp_path)
     images.run(images.Params(), context(tmp_path))
     encoded_keys.clear()
@@ -204,11 +204,11 @@ def test_another_encoder_or_preprocessing_computes_all_anew(tmp_path, encoded_ke
     if change == "model":
         here = replace(here, shared=here.shared | {"clip": CLIP | {"seed": 1}})
     elif change == "preprocessing":
-        params = images.Params(draft=None)
+        params = images.Params(jpeg_draft_factor=None)
     elif change == "limits":
         params = images.Params(limits=PhotoLimits(min_side=20))
     else:
-        params = images.Params(batch_size=5, center=True, max_sharing=3, workers=1)
+        params = images.Params(batch_size=5, center=True, max_items_per_photo=3, workers=1)
     images.run(params, here)
     assert encoded_keys == ([] if change == "nothing" else keys[:-1])
 
@@ -241,7 +241,7 @@ def test_a_run_cut_off_loses_one_shard_at_most(tmp_path, encoded_keys, monkeypat
     assert part(tmp_path / "cut") == part(tmp_path / "whole")
 
 
-def test_processes_share_the_photos_and_the_first_one_writes_the_table(tmp_path, encoded_keys, monkeypatch):
+def test_processes_share_photos_and_rank_0_writes_the_table(tmp_path, encoded_keys, monkeypatch):
     keys = drawn_shop(tmp_path / "one")
     drawn_shop(tmp_path / "two")
     images.run(images.Params(), context(tmp_path / "one"))
@@ -279,7 +279,7 @@ images.run(params, stage.Context(dataset="shop", root=root, seed=1, shared={"cli
 
 
 @pytest.mark.slow
-def test_two_processes_at_once_one_of_them_killed_and_started_again_give_the_same_bytes(tmp_path, root):
+def test_a_killed_and_restarted_process_gives_the_same_bytes(tmp_path, root):
     drawn_shop(tmp_path / "one", 24)
     drawn_shop(tmp_path / "two", 24)
     images.run(images.Params(), context(tmp_path / "one"))
@@ -302,7 +302,7 @@ def test_two_processes_at_once_one_of_them_killed_and_started_again_give_the_sam
     assert part(tmp_path / "two") == part(tmp_path / "one")
 
 
-def test_a_dataset_without_photos_has_missing_rows_of_the_encoders_width(tmp_path):
+def test_without_photos_all_rows_are_missing(tmp_path):
     catalogue(tmp_path, ["B1", "B2"])
     assert images.run(images.Params(), context(tmp_path, photos=None)) == 2
     table = read_table(tmp_path / "data/shop/images/embeddings", embeddings)
@@ -332,14 +332,14 @@ def test_ready_vectors_are_taken_instead_of_photos(tmp_path):
     assert (notes["encoder"]["model"], notes["photos_of_no_item"]) == ("unknown (vectors read from vectors)", 1)
 
 
-def test_an_absent_photo_folder_fails_before_any_table_is_written(tmp_path):
+def test_a_missing_photo_folder_fails_before_writing(tmp_path):
     catalogue(tmp_path, ["B1"])
     with pytest.raises(InputError, match="no photo folder"):
         images.run(images.Params(), context(tmp_path))
     assert not (tmp_path / "data/shop/images").exists()
 
 
-def test_centred_features_have_mean_zero_and_the_manifest_keeps_the_mean(tmp_path, encoder):
+def test_centred_features_have_mean_zero(tmp_path, encoder):
     shop(tmp_path, KEYS)
     images.run(images.Params(center=True), context(tmp_path))
     ids, vectors = read_vectors(tmp_path / "data/shop/images/embeddings", embeddings)
@@ -369,16 +369,16 @@ def test_a_picture_that_stands_for_many_items_is_a_placeholder(tmp_path):
     drawn_shop(tmp_path, 4)
     folder = tmp_path / "data/raw/shop/photos"
     (folder / "B01.jpg").write_bytes((folder / "B02.jpg").read_bytes())
-    images.run(images.Params(max_sharing=3), context(tmp_path))
+    images.run(images.Params(max_items_per_photo=3), context(tmp_path))
     assert set(outcomes(tmp_path)[0].values()) == {"ok"}
-    images.run(images.Params(max_sharing=2), context(tmp_path))
+    images.run(images.Params(max_items_per_photo=2), context(tmp_path))
     assert outcomes(tmp_path) == (
         {"B00": "ok", "B01": "rejected", "B02": "rejected", "B03": "rejected"},
         dict.fromkeys((2, 3, 4), "the same photo as 2 other items"),
     )
 
 
-def test_a_listed_no_image_picture_is_a_placeholder_and_never_decoded(tmp_path, encoded_keys):
+def test_a_listed_placeholder_is_never_decoded(tmp_path, encoded_keys):
     keys = drawn_shop(tmp_path, 3)
     digests = read_digests(tmp_path)
     encoded_keys.clear()
@@ -397,7 +397,14 @@ def read_digests(root: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "values", [{"placeholders": ("abc",)}, {"draft": 0.5}, {"photos_per_item": 0}, {"batch_size": 0}, {"workers": -1}]
+    "values",
+    [
+        {"placeholders": ("abc",)},
+        {"jpeg_draft_factor": 0.5},
+        {"photos_per_item": 0},
+        {"batch_size": 0},
+        {"workers": -1},
+    ],
 )
 def test_parameters_out_of_range_are_refused(values):
     with pytest.raises(ValueError, match=r"must hold|is not a SHA-256"):
@@ -429,7 +436,7 @@ def test_odd_photos_are_used_and_the_table_says_what_was_done(tmp_path):
     assert notes["treatments"] == {"first_frame": 1, "from_cmyk": 1, "misnamed": 1, "rotated": 1}
 
 
-def test_several_photos_of_an_item_give_the_mean_of_the_usable_ones(tmp_path, encoder):
+def test_several_photos_give_the_mean_of_usable_ones(tmp_path, encoder):
     catalogue(tmp_path, ["B1", "B2", "B3", "B4"])
     folder = tmp_path / "data/raw/shop/photos"
     folder.mkdir(parents=True)
@@ -454,7 +461,7 @@ def test_several_photos_of_an_item_give_the_mean_of_the_usable_ones(tmp_path, en
     assert (notes["photos_in_use"], notes["photos_of_no_item"]) == (4, 1)
 
 
-def test_half_precision_in_the_table_costs_less_than_a_thousandth_of_a_cosine(tmp_path, encoder):
+def test_half_precision_changes_cosines_by_under_a_thousandth(tmp_path, encoder):
     keys = drawn_shop(tmp_path)
     images.run(images.Params(), context(tmp_path))
     _, stored = read_vectors(tmp_path / "data/shop/images/embeddings", embeddings)

@@ -50,7 +50,7 @@ def test_an_item_without_a_title_has_a_row_of_zeros(tmp_path):
     assert notes["encoder"]["untrained"] is True
 
 
-def test_rows_follow_their_items_however_they_are_ordered_and_batched(tmp_path, encoder):
+def test_rows_follow_their_items_in_any_order_and_batch(tmp_path, encoder):
     forward, _ = run(tmp_path / "a", TITLES, batch_size=2)
     backward, _ = run(tmp_path / "b", TITLES[::-1])
     np.testing.assert_allclose(forward, backward[::-1], atol=2e-3)
@@ -66,7 +66,7 @@ def test_equal_runs_give_equal_bytes(tmp_path):
     assert parts[0] == parts[1]
 
 
-def test_equal_titles_are_encoded_once_and_finished_ones_never_again(tmp_path, monkeypatch):
+def test_equal_titles_are_encoded_once(tmp_path, monkeypatch):
     told = []
     original = texts.encode_titles
 

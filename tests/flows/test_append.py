@@ -13,7 +13,7 @@ import pytest
 
 from features import images, schema
 from features.errors import TableError
-from features.item_codes.stable_codes import beside
+from features.item_codes.stable_codes import extend_codes
 from features.runtime.stage import Context
 from features.store.embeddings import read_vectors
 from features.store.tables import read_table
@@ -150,7 +150,7 @@ def test_kept_numbers_of_a_small_frame() -> None:
 
 def test_known_items_keep_codes_and_new_ones_join_similar_items() -> None:
     fresh = np.array([[0, 0], [1, 0], [1, 3], [1, 0], [9, 9]])
-    codes, collisions = beside(fresh, [[5, 5, 0], [7, 2, 4]])
+    codes, collisions = extend_codes(fresh, [[5, 5, 0], [7, 2, 4]])
     assert codes.tolist() == [[5, 5, 0], [7, 2, 4], [7, 2, 5], [7, 2, 6], [5, 5, 1]]
     assert collisions == 3
     assert len(np.unique(codes, axis=0)) == 5
@@ -158,7 +158,7 @@ def test_known_items_keep_codes_and_new_ones_join_similar_items() -> None:
 
 def test_codes_of_another_kind_are_refused() -> None:
     with pytest.raises(TableError, match=r"2 earlier codes of \[2\] parts for 3 items"):
-        beside(np.zeros((3, 2), np.int64), [[1, 0], [1, 1]])
+        extend_codes(np.zeros((3, 2), np.int64), [[1, 0], [1, 1]])
 
 
 def test_appended_reviews_encode_the_photos_of_new_items_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from features.store import tables
 from pipelines import candidates, explanations, records, sample, sequences
 
 SETTINGS = {
-    "records": {"num_strides": 2, "lines_per_block": 40},
+    "records": {"readers_per_file": 2, "lines_per_block": 40},
     "sequences": {"k_core": 3},
     "prompts": {"rows_per_part": 200, "num_candidates": 10, "rounds": 2},
 }

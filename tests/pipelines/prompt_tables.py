@@ -1,4 +1,4 @@
-"""A made-up dataset of five tables for the tests of prompts: 12 users, 130 items, sequences of 3 to 14."""
+"""A synthetic dataset of five tables for the tests of prompts: 12 users, 130 items, sequences of 3 to 14."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""A review as the 2014 dump writes it."""
+"""A review in the format of the 2014 dump."""
 
 import json
 from collections.abc import Mapping

@@ -37,7 +37,7 @@ def written(root: Path, histories: list[list[int]], num_items: int) -> Context:
     return context
 
 
-def test_every_user_has_99_distinct_unseen_items_for_valid_and_for_test(tmp_path: Path) -> None:
+def test_every_user_has_99_distinct_unseen_items_per_split(tmp_path: Path) -> None:
     histories = [[1, 2, 3], [4, 5, 6, 7], [300, 299, 1, 2, 3]]
     context = written(tmp_path, histories, 300)
     assert candidates.run(candidates.Params(), context) == 6

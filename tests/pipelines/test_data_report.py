@@ -75,7 +75,7 @@ def shop(root: Path, photos: str | None = "photos", **rules: object) -> stage.Co
     (folder / "B1.jpg").write_bytes(buffer.getvalue())
     (folder / "B2.jpg").write_bytes(b"")
     dataset = {"format": "amazon2014", "reviews": ["r.gz"], "metadata": ["m.gz"], "photos": photos}
-    rules = {"k_core": 2, "repeats": "first", "max_interactions_per_user": None, "ties": "hash"} | rules
+    rules = {"k_core": 2, "duplicate_reviews": "first", "max_interactions_per_user": None, "tie_break": "hash"} | rules
     return stage.Context(dataset="shop", root=root, seed=1, shared={"datasets": dataset, "sequences": rules})
 
 
@@ -89,7 +89,7 @@ def words(page: str) -> str:
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page.split("<body>")[1]))
 
 
-def test_the_counts_of_every_step_are_told(tmp_path):
+def test_the_counts_of_every_step_are_shown(tmp_path):
     assert data_report.run(data_report.Params(), shop(tmp_path)) == 2
     text = words(pages(tmp_path)[0])
     for told in (
@@ -123,7 +123,7 @@ def test_pages_are_self_contained_and_repeatable(tmp_path):
         assert all(link in {"data.html", "photos.html"} or link.startswith("data:image/jpeg;base64,") for link in links)
 
 
-def test_photos_are_shown_and_refused_ones_told_with_their_reason(tmp_path):
+def test_photos_are_shown_and_rejects_have_their_reason(tmp_path):
     data_report.run(data_report.Params(), shop(tmp_path))
     page = pages(tmp_path)[1]
     assert page.count("data:image/jpeg;base64,") == 3  # in its group, on the map, and as a query
@@ -153,7 +153,7 @@ def test_a_value_that_a_template_lacks_is_an_error():
         data_report.render("photos.html", {"dataset": "shop"})
 
 
-def test_histogram_bins_are_half_open_and_keep_empty_ones_between():
+def test_histogram_bins_are_half_open_and_may_be_empty():
     counts = pl.LazyFrame({"len": [5, 5, 9, 12]})
     found = [(bar["name"], bar["count"]) for bar in histogram(counts, "len", (1, 5, 6, 8, 10))]
     assert found == [("5", 2), ("6-7", 0), ("8-9", 1), ("10+", 1)]
@@ -172,15 +172,15 @@ def test_missing_values_are_counted_by_column():
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("rows_a_pass", [1, 2, 100])
-def test_distinct_values_are_counted_alike_in_any_number_of_passes(rows_a_pass):
+@pytest.mark.parametrize("rows_per_pass", [1, 2, 100])
+def test_distinct_counts_do_not_depend_on_the_passes(rows_per_pass):
     rows = pl.LazyFrame({"a": [1, 1, 1, 2, 2], "b": ["x", "x", None, None, "x"]})
-    assert distinct(rows, "a", "b", rows_a_pass=rows_a_pass) == 4
-    assert distinct(rows, "b", rows_a_pass=rows_a_pass) == 2
-    assert distinct(rows.head(0), "a", rows_a_pass=rows_a_pass) == 0
+    assert distinct(rows, "a", "b", rows_per_pass=rows_per_pass) == 4
+    assert distinct(rows, "b", rows_per_pass=rows_per_pass) == 2
+    assert distinct(rows.head(0), "a", rows_per_pass=rows_per_pass) == 0
 
 
-def test_a_review_file_of_which_nothing_was_accepted_is_counted_too(tmp_path):
+def test_a_fully_rejected_review_file_is_counted(tmp_path):
     context = shop(tmp_path)
     context.shared["datasets"]["reviews"].append("bad.gz")
     reject = {"line": 1, "reason": "not_utf8", "excerpt": "x"}
@@ -191,14 +191,14 @@ def test_a_review_file_of_which_nothing_was_accepted_is_counted_too(tmp_path):
     assert "bad.gz 0 1" in text
 
 
-def test_without_a_rule_for_repeats_all_of_them_are_counted_through(tmp_path):
-    data_report.run(data_report.Params(), shop(tmp_path, repeats="all", max_interactions_per_user=50))
+def test_duplicate_reviews_all_counts_every_review(tmp_path):
+    data_report.run(data_report.Params(), shop(tmp_path, duplicate_reviews="all", max_interactions_per_user=50))
     text = words(pages(tmp_path)[0])
     assert "one a user and item" not in text
     assert "interactions in the sequences 2 below the 2-core or before a user&#39;s newest 50 4" in text
 
 
-def test_gaps_are_whole_days_within_a_user_and_rows_without_a_time_are_left_out():
+def test_gaps_are_whole_days_between_dated_interactions():
     day = 24 * 60 * 60
     rows = pl.LazyFrame({
         "user_id": [1, 1, 1, 1, 2, 2, 3, 3],
@@ -217,7 +217,7 @@ def test_months_without_interactions_are_shown_as_empty_columns():
     assert months(rows.filter(pl.col("timestamp").is_null())) == []
 
 
-def test_concentration_tells_what_the_most_popular_items_hold():
+def test_concentration_is_the_share_of_the_most_popular():
     even = concentration(pl.LazyFrame({"len": [3] * 10}))
     assert (even["gini"], even["top"]) == (0.0, [(1, 1.0), (10, 10.0), (50, 50.0)])
     steep = concentration(pl.LazyFrame({"len": [1, 1, 1, 1, 1, 1, 1, 1, 1, 91]}))
@@ -227,7 +227,7 @@ def test_concentration_tells_what_the_most_popular_items_hold():
     assert concentration(pl.LazyFrame({"len": []}, {"len": pl.UInt32}))["points"] == []
 
 
-def test_neighbours_are_the_nearest_by_cosine_without_the_item_itself_and_without_empty_ones():
+def test_neighbours_exclude_the_item_itself_and_empty_ones():
     vectors = np.array([[1.0, 0.0], [0.0, 2.0], [0.6, 0.8], [0.0, 0.0]])
     found = neighbours(np.array([1, 2, 3, 7]), vectors, [2], 5)
     assert found == {2: [(3, 0.8), (1, 0.0)]}
@@ -245,7 +245,7 @@ def test_a_table_of_an_older_schema_is_one_clear_line(tmp_path):
 
 @pytest.mark.real
 @pytest.mark.slow
-def test_duplicates_of_a_real_dump_are_told_apart_from_later_repeats(root, workspace, real_data):
+def test_exact_duplicates_are_separate_from_later_ones(root, workspace, real_data):
     """Gift Cards repeats a user and item 7 times, 3 of them at the same second (README of the real data)."""
     whole = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8")) | {"dataset": "gift_cards"}
     Path("params.yaml").write_text(yaml.safe_dump(whole), encoding="utf-8")
@@ -254,7 +254,7 @@ def test_duplicates_of_a_real_dump_are_told_apart_from_later_repeats(root, works
     places = stage.Places(dataset="gift_cards")
     reviews, interactions = (frame(places, table) for table in (schema.REVIEWS, schema.INTERACTIONS))
     read = [("Gift_Cards_5.json.gz", 2972, 0)]
-    rules = Rules(k_core=5, repeats="first", max_interactions_per_user=None)
+    rules = Rules(k_core=5, duplicate_reviews="first", max_interactions_per_user=None)
     steps = flow(reviews, interactions, read, ["Gift_Cards_5.json.gz"], rules)
     assert [(step["count"], step["note"]) for step in steps[1:5]] == [
         (2972, "0 lines rejected"), (2969, "3 duplicates merged"), (2965, "4 later repeats, the first one kept"),

@@ -1,4 +1,4 @@
-"""The explanations stage: aspects of the train split alone, one best sentence a review, empty without texts."""
+"""Stage `explanations`: aspects from the train split only, one sentence per review, empty without texts."""
 
 import itertools
 import json
@@ -95,7 +95,7 @@ def test_the_split_is_that_of_the_interaction(made: Context) -> None:
     assert counts == {"train": 3 * NUM_USERS - 1, "valid": NUM_USERS, "test": NUM_USERS}
 
 
-def test_an_independent_split_is_seeded_and_ignores_the_interactions_split() -> None:
+def test_an_independent_split_is_seeded() -> None:
     job = explanations.make_job(explanations.Params(split="independent"), 7, Path(), Path())
     drawn = [
         two_passes.split_of({"user_id": user, "item_id": item, "split": "train"}, job)
@@ -153,7 +153,7 @@ def write_bundle(root: Path) -> Context:
     return context
 
 
-def test_a_published_bundle_gives_its_own_sentences_and_feature_words(tmp_path: Path) -> None:
+def test_a_published_bundle_gives_its_own_sentences(tmp_path: Path) -> None:
     context = write_bundle(tmp_path)
     assert explanations.run(PARAMS, context) == 8
     keys = {
@@ -182,7 +182,7 @@ def test_a_missing_table_is_named_and_nothing_is_left(tmp_path: Path) -> None:
     assert not context.table("explanations").exists()
 
 
-def test_choose_prefers_evidence_then_short_sentences_of_different_features() -> None:
+def test_choose_prefers_evidence_then_short_sentences() -> None:
     job = two_passes.Job(
         scratch=Path(), folder=Path(), seed=1, per_review=2, split="interaction", min_words=2, max_words=6,
         min_score=2.5, aspect_words=frozenset({"base", "lid"}),
@@ -199,7 +199,7 @@ def test_choose_prefers_evidence_then_short_sentences_of_different_features() ->
     assert two_passes.choose([*rest, second, best], job) == [best, second]
 
 
-def test_kinds_of_products_and_nouns_without_opinions_are_no_aspects() -> None:
+def test_product_types_and_nouns_without_opinions_are_no_aspects() -> None:
     counts = {
         "reviews": {"tone": 9, "strap": 9, "week": 9, "rare": 2},
         "opinions": {"tone": 5, "strap": 5, "week": 1, "rare": 2},

@@ -1,4 +1,4 @@
-"""The prompt tables: no leak, exact counts, and the same bytes whatever the number of workers."""
+"""Prompt tables: no leak, exact counts, and the same bytes for any number of workers."""
 
 import itertools
 import re
@@ -53,7 +53,7 @@ def test_the_manifest_says_what_explanation_prompts_give_away(made: Context) -> 
     assert read_manifest(made.table("prompts/test/direct"))["notes"] == {}
 
 
-def test_no_valid_or_test_item_of_a_user_is_a_train_target_or_in_a_train_history(made: Context) -> None:
+def test_train_prompts_hold_no_valid_or_test_item(made: Context) -> None:
     for family in ("sequential", "direct"):
         for row in rows(made, "train", family):
             items = sequence_of(row["user_id"])
@@ -65,7 +65,7 @@ def test_no_valid_or_test_item_of_a_user_is_a_train_target_or_in_a_train_history
         assert (row["user_id"], row["image_item_ids"][0]) not in test_pairs
 
 
-def test_a_history_ends_right_before_the_target_and_shows_the_newest_items(made: Context) -> None:
+def test_a_history_is_the_newest_items_before_the_target(made: Context) -> None:
     shown = {}
     for split in schema.SPLITS:
         for row in rows(made, split, "sequential"):
@@ -81,7 +81,7 @@ def test_a_history_ends_right_before_the_target_and_shows_the_newest_items(made:
     assert shown["test", 12] == 13
 
 
-def test_candidates_are_the_target_and_unseen_items_and_come_in_another_order_each_time(made: Context) -> None:
+def test_candidates_are_the_target_and_unseen_items_shuffled(made: Context) -> None:
     seen = Counter()
     for split in schema.SPLITS:
         for row in rows(made, split, "direct"):
@@ -98,7 +98,7 @@ def test_candidates_are_the_target_and_unseen_items_and_come_in_another_order_ea
     assert len({tuple(candidates) for candidates in stored}) == 4
 
 
-def test_held_out_prompts_are_never_in_train_or_valid_and_all_others_are_drawn(made: Context) -> None:
+def test_held_out_prompts_are_only_in_test(made: Context) -> None:
     for split, family in (("train", "sequential"), ("train", "direct"), ("train", "explanation")):
         ids = {row["prompt_id"] for row in rows(made, split, family)}
         expected = {p.id for p in load_templates() if p.family == family and not p.held_out}
@@ -116,7 +116,7 @@ def test_example_ids_count_through_rounds_and_users(made: Context) -> None:
     assert first != second
 
 
-def test_ratings_are_jittered_in_training_targets_and_whole_elsewhere(made: Context) -> None:
+def test_ratings_are_jittered_only_in_training_targets(made: Context) -> None:
     targets = [r["target"] for r in rows(made, "train", "explanation") if r["prompt_id"] in {"C-7", "C-8"}]
     assert targets
     assert all(target[1] == "." and target[3:6] == " , " for target in targets)
@@ -136,7 +136,7 @@ def test_names_titles_and_headlines_stand_in_where_missing(made: Context) -> Non
     assert "<item_5> bought" not in text
 
 
-def test_the_same_rows_whatever_the_size_of_a_unit_and_other_draws_with_another_seed(tmp_path: Path) -> None:
+def test_rows_depend_on_the_seed_and_not_on_the_unit_size(tmp_path: Path) -> None:
     """That workers change no byte is shown on three runners by test_beam.py."""
     made = []
     for rows_per_part in (7, 30, 20_000):
@@ -159,7 +159,7 @@ def test_everything_works_without_explanations(tmp_path: Path) -> None:
     assert len(rows(context, "test", "direct")) == 4 * NUM_USERS
 
 
-def test_caps_keep_the_same_users_in_every_family_and_variants_can_be_left_out(tmp_path: Path) -> None:
+def test_caps_keep_the_same_users_in_every_family(tmp_path: Path) -> None:
     context = write_dataset(tmp_path)
     prompts.run(prompts.Params(max_valid_users=4, max_test_users=5, direct_variants=("published",)), context)
     users = {family: {r["user_id"] for r in rows(context, "valid", family)} for family in ("sequential", "direct")}
@@ -220,7 +220,7 @@ def test_last_three_draws_the_published_windows(length: int) -> None:
     assert max(target for _, target in pairs) == length - 3  # the last training item, counted from 0
 
 
-def test_all_positions_makes_every_training_item_but_the_first_a_target_once() -> None:
+def test_all_positions_targets_each_item_but_the_first_once() -> None:
     assert example_sampling.train_positions(6, "all_positions", 0, rng(1)) == [(0, 1), (0, 2), (0, 3)]
     for length in range(1, 9):
         for mode in ("all_positions", "last_three"):
@@ -239,8 +239,8 @@ def test_the_share_of_yes_no_prompts_is_the_parameter() -> None:
     direct = [prompt for prompt in load_templates() if prompt.family == "direct" and not prompt.held_out]
     draws = rng(5).random((4000, 2)).tolist()
     for share, expected in ((None, 4 / 7), (0.2, 0.2), (0.0, 0.0), (1.0, 1.0)):
-        menu = example_sampling.Menu.of(direct, share)
-        drawn = [menu.pick(group, within) for group, within in draws]
+        mix = example_sampling.PromptMix.of(direct, share)
+        drawn = [mix.sample(group, within) for group, within in draws]
         assert sum(prompt.asks_yes_no for prompt in drawn) / len(drawn) == pytest.approx(expected, abs=0.03)
 
 
@@ -250,7 +250,7 @@ def test_ranges_bound_the_rows_of_a_part() -> None:
     assert list(prompts.ranges(np.zeros(3, dtype=np.int64), 4)) == []
 
 
-def test_the_published_settings_draw_ten_windows_a_user_and_never_a_valid_or_test_item(tmp_path: Path) -> None:
+def test_published_settings_draw_ten_training_windows_per_user(tmp_path: Path) -> None:
     context = write_dataset(tmp_path)
     shares = prompts.YesNoShare(sequential=None, direct=None)
     params = prompts.Params(

@@ -114,7 +114,7 @@ def test_the_pickles_of_a_p5_bundle_reach_the_tables(tmp_path: Path) -> None:
         ({"1": 7}, {}, "user_id2name.pkl without names"),
         ({}, [], "exp_splits.pkl without review records"),
         ({}, {"train": [7]}, "exp_splits.pkl without review records"),
-        ({}, {"train": [BUNDLE_REVIEW | {"overall": 9}]}, r"a record that is no review \(bad_rating\): .*'asin': 'A'"),
+        ({}, {"train": [BUNDLE_REVIEW | {"overall": 9}]}, r"an invalid review record \(bad_rating\): .*'asin': 'A'"),
     ],
 )
 def test_a_pickle_that_is_not_what_it_says_is_one_error(
@@ -137,7 +137,7 @@ def sample_context(root: Path, runner: str = "FnApiRunner") -> Context:
     return Context(dataset="sample", root=root, seed=2022, shared={"datasets": entry, "beam": {"runner": runner}})
 
 
-def test_every_line_of_the_sample_is_kept_or_rejected_with_the_planted_reason(sample_root: Path) -> None:
+def test_sample_lines_are_kept_or_have_the_planted_reason(sample_root: Path) -> None:
     context = sample_context(sample_root)
     records.run(records.Params(), context)
     accounts = tables.read_manifest(context.table("records/rejects"))["notes"]["files"]
@@ -156,8 +156,8 @@ def test_every_line_of_the_sample_is_kept_or_rejected_with_the_planted_reason(sa
 
 def test_tables_do_not_depend_on_the_number_of_workers(sample_root: Path) -> None:
     context, made = sample_context(sample_root), []
-    for num_strides in (1, 3):
-        records.run(records.Params(num_strides=num_strides, lines_per_block=200), context)
+    for readers_per_file in (1, 3):
+        records.run(records.Params(readers_per_file=readers_per_file, lines_per_block=200), context)
         files = sorted(context.table("records").rglob("*.*"))
         made.append({path.relative_to(context.root): path.read_bytes() for path in files if path.is_file()})
     assert made[0] == made[1]
@@ -196,7 +196,7 @@ def test_a_truncated_archive_gives_its_lines_and_one_reject(tmp_path: Path) -> N
     assert (reject["line"], reject["reason"]) == (len(kept) + 1, "truncated_file")
 
 
-def test_a_line_beyond_the_limit_is_rejected_and_the_next_is_read(tmp_path: Path) -> None:
+def test_a_long_line_is_rejected_and_the_next_is_read(tmp_path: Path) -> None:
     long = dumped(GOOD | {"reviewText": "x" * 400_000})
     context = ingest(
         tmp_path, {"r.json": long + b"\n" + dumped(GOOD) + b"\n" + long, "m.json": b""}, "amazon2014", ["r.json"],
@@ -234,7 +234,7 @@ def test_a_missing_dump_says_what_to_do(tmp_path: Path) -> None:
         ("amazon2014", {"../r.json": b""}, "file name '../r.json' must lie inside"),
     ],
 )
-def test_a_dump_that_is_not_what_it_says_is_one_line_and_leaves_nothing(
+def test_an_invalid_dump_is_one_error_and_writes_nothing(
     workspace: Path, caplog: pytest.LogCaptureFixture, form: str, files: dict[str, bytes], message: str
 ) -> None:
     params = {
@@ -259,7 +259,7 @@ def test_a_runner_that_loses_rows_is_refused(sample_root: Path) -> None:
 def test_lost_work_is_noticed() -> None:
     from pipelines.parsing.write_records import check_accounts
 
-    with pytest.raises(TableError, match=r"9 lines of x read by 2 strides that saw 20"):
+    with pytest.raises(TableError, match=r"9 lines of x read by 2 readers that saw 20"):
         check_accounts({"x:seen": 20, "x:lines": 9, "x:kept": 9}, ["x"], 2)
     with pytest.raises(TableError, match="8 kept, 1 rejected"):
         check_accounts({"x:seen": 10, "x:lines": 10, "x:kept": 8, "x:rejected": 1}, ["x"], 1)
@@ -278,7 +278,7 @@ def test_musical_instruments_has_its_published_counts(tmp_path: Path, real_data:
         },
     )  # fmt: skip
     shutil.copytree(real_data / "amazon2014" / "musical_instruments", context.raw)
-    write_records(records.Params(num_strides=2, lines_per_block=3000), context)
+    write_records(records.Params(readers_per_file=2, lines_per_block=3000), context)
     reviews, items = rows(context, "reviews"), rows(context, "items")
     assert (len(reviews), len(items), rows(context, "rejects")) == (10_261, 900, [])
     assert sum(row["text"] is None for row in reviews) == 7

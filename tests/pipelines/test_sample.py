@@ -88,9 +88,9 @@ def test_most_purchases_lie_in_the_users_two_categories(world: sample_world.Worl
     assert 0.9 < np.mean(liked) < 0.98
 
 
-def test_no_user_of_the_core_buys_an_item_twice_but_for_the_planted_repeats(world: sample_world.World) -> None:
+def test_only_planted_duplicates_repeat_a_purchase(world: sample_world.World) -> None:
     pairs = [(p.user, p.item) for p in world.purchases]
-    assert len(pairs) - len(set(pairs)) == sample.Params().num_repeats
+    assert len(pairs) - len(set(pairs)) == sample.Params().num_duplicate_reviews
 
 
 def test_keys_say_nothing_about_style_or_category(world: sample_world.World) -> None:
@@ -108,7 +108,7 @@ def test_no_text_speaks_of_a_colour_or_pattern(dump: Path) -> None:
     assert b"style" not in text
 
 
-def test_items_that_differ_in_style_alone_have_the_same_kind_of_text() -> None:
+def test_texts_do_not_depend_on_the_style() -> None:
     def words(style: int) -> list[str]:
         item = sample_world.Item("B0AAAAAAAA", 2, style, 0, 1, 0.0)
         return dump_files.metadata_lines(sample_world.World((item,), (), (), ()), 0, SEED)  # type: ignore[return-value]

@@ -1,4 +1,4 @@
-"""Both engines of `sequences`, whole stages: the same bytes, whatever the buckets, the rounds and the runner do."""
+"""Both engines of `sequences`: the same bytes for any buckets, rounds and runner."""
 
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,7 @@ def test_beam_goes_on_until_the_core_is_a_fixpoint(
     context = reviews(tmp_path, block + chain)
     fixed = written(context, k_core=2, engine="beam", beam_rounds=2)
     assert [batch.number for batch in batches] == [0]
-    assert [record.args for record in caplog.records if "goes on" in record.msg] == [(2, 2), (4, 2), (6, 2)]
+    assert [record.args for record in caplog.records if "continuing" in record.msg] == [(2, 2), (4, 2), (6, 2)]
     assert fixed == written(context, k_core=2)
     users = tables.read_table(context.table("sequences/users"), schema.USERS)
     assert sorted(users["user_key"].to_pylist()) == ["u0", "u1", "u2", "u3"]
@@ -108,7 +108,7 @@ def test_texts_are_never_loaded(made: Context, monkeypatch: pytest.MonkeyPatch) 
 def test_two_keys_of_one_hash_are_refused() -> None:
     pieces = [pl.LazyFrame({"item": [7, 8], "item_key": ["B1", "B2"]}), pl.LazyFrame({"item": [7], "item_key": ["B3"]})]
     with pytest.raises(TableError, match="3 item keys where there are 2 hashes"):
-        key_hashing.known(pieces, "item", pl.DataFrame({"item": [7, 8]}))
+        key_hashing.resolve_keys(pieces, "item", pl.DataFrame({"item": [7, 8]}))
 
 
 def test_a_runner_that_loses_rows_is_refused(made: Context) -> None:
@@ -127,7 +127,7 @@ def test_tables_travel_whole() -> None:
 
 
 @pytest.mark.real
-def test_musical_instruments_has_the_same_bytes_under_both_engines(tmp_path: Path, real_data: Path) -> None:
+def test_both_engines_write_the_same_bytes_for_a_real_dump(tmp_path: Path, real_data: Path) -> None:
     names = ["reviews_Musical_Instruments_5.json.gz"], ["meta_Musical_Instruments.json.gz"]
     datasets = {"format": "amazon2014", "reviews": names[0], "metadata": names[1]}
     shared = {"datasets": datasets, "beam": {"runner": "FnApiRunner", "options": []}}

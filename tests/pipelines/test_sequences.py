@@ -43,7 +43,7 @@ def reviews_of(triples: list[tuple[object, object, int]], name: str | None = Non
 
 def frame_of(triples: list[tuple[int, int, int]]) -> pl.DataFrame:
     reviews = reviews_of(list(triples)).select(key_hashing.REVIEW_COLUMNS)
-    return key_hashing.coded(reviews, 0, key_hashing.salt(SEED)).interactions
+    return key_hashing.hash_keys(reviews, 0, key_hashing.salt(SEED)).interactions
 
 
 def built(
@@ -62,7 +62,7 @@ def built(
     for number, first in enumerate(range(0, max(reviews.height, 1), rows_per_batch)):
         batch = polars_engine.Batch(number=number, first_row=first, paths=())
         rows = reviews[first : first + rows_per_batch].select(key_hashing.REVIEW_COLUMNS)
-        polars_engine.write_coded(rules, batch, rows, num_buckets, pieces)
+        polars_engine.write_hashed(rules, batch, rows, num_buckets, pieces)
     polars_engine.write_cores(rules, num_buckets, pieces)
     users = id_assignment.users(pieces, params, seed, in_file_order=in_file_order, rows_per_part=rows_per_part)
     items = id_assignment.items(pieces, users, params.numbering, seed)
@@ -143,9 +143,9 @@ def test_the_k_core_of_buckets_of_users_is_that_of_all(buckets: list[list[tuple[
 @given(PAIRS, st.sampled_from(["random", "train_first", "p5"]), st.sampled_from(["first", "last", "all"]))
 @settings(max_examples=100, deadline=None)
 def test_the_split_is_a_partition_by_place_in_time(
-    triples: list[tuple[int, int, int]], numbering: transforms.Numbering, repeats: transforms.Repeats
+    triples: list[tuple[int, int, int]], numbering: transforms.Numbering, duplicate_reviews: transforms.DuplicateReviews
 ) -> None:
-    params = sequences.Params(k_core=2, numbering=numbering, repeats=repeats)
+    params = sequences.Params(k_core=2, numbering=numbering, duplicate_reviews=duplicate_reviews)
     users, items, interactions = built(reviews_of(list(triples)), params)
     if users.height == 0:
         return
@@ -160,7 +160,7 @@ def test_the_split_is_a_partition_by_place_in_time(
         assert history["position"].to_list() == list(range(1, number + 1))
         assert history["split"].to_list() == ["train"] * (number - 2) + ["valid", "test"]
         assert history["timestamp"].is_sorted()
-        if repeats != "all":
+        if duplicate_reviews != "all":
             assert history["item_id"].is_unique().all()
 
 
@@ -200,13 +200,13 @@ def test_one_small_dump_gives_these_histories() -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("repeats", "times"), [("first", [3]), ("last", [7]), ("all", [3, 7])])
-def test_repeats_follow_the_rule(repeats: transforms.Repeats, times: list[int]) -> None:
+@pytest.mark.parametrize(("duplicate_reviews", "times"), [("first", [3]), ("last", [7]), ("all", [3, 7])])
+def test_repeats_follow_the_rule(duplicate_reviews: transforms.DuplicateReviews, times: list[int]) -> None:
     frame = frame_of([(1, 1, 7), (1, 1, 3), (1, 1, 3)])
-    assert sorted(transforms.deduped(frame, repeats)["timestamp"]) == times
+    assert sorted(transforms.deduped(frame, duplicate_reviews)["timestamp"]) == times
 
 
-def test_ties_by_hash_depend_on_keys_and_seed_and_not_on_the_file() -> None:
+def test_hash_tie_break_depends_on_keys_and_seed_only() -> None:
     keys = [f"{n:02d}" for n in range(30)]
     params = sequences.Params(k_core=0)
 
@@ -222,7 +222,7 @@ def test_ties_by_hash_depend_on_keys_and_seed_and_not_on_the_file() -> None:
 
 def test_ties_by_file_keep_the_order_of_the_file() -> None:
     reviews = reviews_of([("x", item, 9) for item in "cabed"])
-    _, items, interactions = built(reviews, sequences.Params(k_core=0, ties="file"))
+    _, items, interactions = built(reviews, sequences.Params(k_core=0, tie_break="file"))
     found = interactions.join(items, on="item_id").sort("position")["item_key"].to_list()
     assert found == ["Bc", "Ba", "Bb", "Be", "Bd"]
 
@@ -235,7 +235,7 @@ def test_a_cap_keeps_the_newest_interactions() -> None:
     assert users["num_interactions"].to_list() == [4]
 
 
-def test_train_first_gives_the_smallest_numbers_to_items_of_the_train_split() -> None:
+def test_train_first_numbers_train_items_first() -> None:
     reviews = reviews_of([(u, i, t) for u in range(6) for t, i in enumerate([u, u + 1, u + 2, u + 9])])
     _, items, _ = built(reviews, sequences.Params(k_core=0, numbering="train_first"))
     in_train = (items["num_train"] > 0).to_list()
@@ -292,7 +292,7 @@ def interactions_of(context: Context) -> pl.DataFrame:
     return frame
 
 
-def test_random_numbers_on_the_sample_leak_nothing_and_the_run_repeats_byte_for_byte(sample_context: Context) -> None:
+def test_random_numbers_do_not_leak_and_runs_are_reproducible(sample_context: Context) -> None:
     made = []
     for _ in range(2):
         sequences.run(sequences.Params(), sample_context)
@@ -304,7 +304,7 @@ def test_random_numbers_on_the_sample_leak_nothing_and_the_run_repeats_byte_for_
         assert tables.read_manifest(sample_context.table(f"sequences/{name}"))["notes"] == {"numbering": "random"}
 
 
-def test_the_core_of_the_sample_holds_nearly_all_planted_histories(sample_context: Context) -> None:
+def test_the_samples_core_has_nearly_all_planted_histories(sample_context: Context) -> None:
     sequences.run(sequences.Params(), sample_context)
     users = tables.read_table(sample_context.table("sequences/users"), schema.USERS).num_rows
     items = tables.read_table(sample_context.table("sequences/items"), schema.CATALOGUE).num_rows
@@ -365,12 +365,12 @@ def test_gift_cards_counts_a_repeated_pair_once(tmp_path: Path, real_data: Path)
         ["meta_Gift_Cards.json.gz"],
     )
     assert sequences.run(sequences.Params(), context) == 453 + 147 + 2941
-    assert sequences.run(sequences.Params(k_core=0, repeats="all"), context) == 458 + 148 + 2969
+    assert sequences.run(sequences.Params(k_core=0, duplicate_reviews="all"), context) == 458 + 148 + 2969
 
 
 @pytest.mark.real
 @pytest.mark.parametrize(("user_numbers", "least", "most"), [("table", 0.06, 0.08), ("random", 0.0, 0.005)])
-def test_the_published_user_order_of_beauty_leaks_and_random_numbers_do_not(
+def test_published_user_order_leaks_random_numbers_do_not(
     tmp_path: Path, real_data: Path, user_numbers: Literal["table", "random"], least: float, most: float
 ) -> None:
     context = real_context(

@@ -56,7 +56,7 @@ def test_a_published_architecture_gives_what_open_clip_gives(alias):
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_half_precision_stays_near_and_is_told(encoder, precision):
+def test_half_precision_stays_near_and_is_reported(encoder, precision):
     half = load_encoder(ClipParams(model="vip5-tiny", device="cpu", precision=precision))
     assert half.dtype == {"bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     assert {str(p.dtype) for p in half.model.visual.parameters()} == {"torch.float32", str(half.dtype)}
@@ -105,7 +105,7 @@ def test_too_little_memory_is_one_clear_line(encoder, monkeypatch):
         encoded_alone(encoder, picture(0))
 
 
-def test_titles_are_encoded_in_their_order_and_cut_at_the_context(encoder):
+def test_titles_keep_their_order_and_are_cut_at_the_context(encoder):
     together = encoder.encode_texts(["red kettle", "blue lamp", "long " * 500])
     np.testing.assert_allclose(together[1], encoder.encode_texts(["blue lamp"])[0], atol=1e-5)
     np.testing.assert_allclose(together[2], encoder.encode_texts(["long " * 100])[0], atol=1e-5)
@@ -123,7 +123,7 @@ def test_nothing_in_nothing_out(encoder):
     assert encoder.encode_texts([]).shape == (0, 64)
 
 
-def test_the_seed_decides_untrained_weights_and_leaves_the_global_generator_alone(encoder):
+def test_untrained_weights_depend_on_the_seed_only(encoder):
     torch.manual_seed(11)
     expected = torch.rand(3)
     torch.manual_seed(11)
@@ -157,7 +157,7 @@ def test_weights_of_a_local_safetensors_file_are_used(tmp_path, caplog):
 def test_a_file_that_could_run_code_is_refused(tmp_path):
     path = tmp_path / "weights.pt"
     path.write_bytes(b"")
-    with pytest.raises(ParamsError, match=r"a \.safetensors file"):
+    with pytest.raises(ParamsError, match=r"an existing \.safetensors file"):
         load_encoder(ClipParams(model="vip5-tiny", pretrained=str(path)))
 
 
@@ -168,9 +168,12 @@ def test_a_file_that_could_run_code_is_refused(tmp_path):
         (ClipParams(model="vitb23"), "vitb32"),
         (ClipParams(model="ViT-B-32", pretrained="opena1"), r"a tag of ViT-B-32: openai.* \(the nearest known\)"),
         (ClipParams(model="vitl14"), r"ViT-L-14 without clip.pretrained; expected a tag of it, one of: openai, laion"),
-        (ClipParams(model="rn50", pretrained="absent.safetensors"), r"that is there, or a tag of RN50: one of: openai"),
+        (
+            ClipParams(model="rn50", pretrained="absent.safetensors"),
+            r"an existing \.safetensors file, or a tag of RN50: one of: openai",
+        ),
         (ClipParams(model="vip5-tiny", pretrained="openai"), "a tag of vip5-tiny: it has none"),
-        (ClipParams(model="ViT-B-16-SigLIP"), "whose tokenizer open_clip brings along"),
+        (ClipParams(model="ViT-B-16-SigLIP"), "whose tokenizer is part of open_clip"),
     ],
 )
 def test_a_wrong_name_is_answered_with_the_near_ones(params, near):

@@ -26,7 +26,7 @@ def test_what_is_filed_is_found_by_digest(tmp_path):
     assert again.find([]).vectors.shape == (0, 2)
 
 
-def test_shards_of_other_processes_are_seen_and_half_written_ones_are_not(tmp_path):
+def test_finished_shards_of_other_processes_are_seen(tmp_path):
     here, there = Shards(tmp_path, 2), Shards(tmp_path, 2)
     assert here.known() == set()
     there.add(GOOD, np.ones((2, 2)))
@@ -37,7 +37,7 @@ def test_shards_of_other_processes_are_seen_and_half_written_ones_are_not(tmp_pa
 @pytest.mark.parametrize(
     "spoil", [lambda data: data[:100], lambda data: b"", lambda data: data[:60] + b"?" + data[61:]]
 )
-def test_a_broken_shard_is_told_of_and_made_again(tmp_path, spoil, caplog):
+def test_a_corrupt_shard_is_reported_and_replaced(tmp_path, spoil, caplog):
     path = Shards(tmp_path, 2).add(GOOD, np.ones((2, 2)))
     path.write_bytes(spoil(path.read_bytes()))
     shards = Shards(tmp_path, 2)
@@ -45,7 +45,7 @@ def test_a_broken_shard_is_told_of_and_made_again(tmp_path, spoil, caplog):
     if known:  # a flipped bit in a column that `known` does not read
         with pytest.raises(TableError, match="no longer holds"):
             shards.find(known)
-    assert "is broken" in caplog.text
+    assert "is corrupt" in caplog.text
     assert Shards(tmp_path, 2).known() == set()
     assert path.with_suffix(".broken").is_file()
 
@@ -57,7 +57,7 @@ def test_an_unknown_digest_is_an_error(tmp_path):
         shards.find(["a", "z"])
 
 
-def test_shards_of_earlier_versions_with_lists_of_numbers_are_still_read(tmp_path):
+def test_shards_of_earlier_versions_are_still_read(tmp_path):
     path = Shards(tmp_path, 2).add(GOOD, np.array([[1, 2], [3, 4]]))
     table = pq.read_table(path)
     lists = pa.FixedSizeListArray.from_arrays(pa.array([1, 2, 3, 4], pa.float32()), 2)

@@ -9,7 +9,7 @@ DIGESTS = [sha256(str(number).encode()).hexdigest() for number in range(1000)]
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 8])
-def test_every_digest_belongs_to_exactly_one_process_and_shares_are_even(world):
+def test_digests_are_partitioned_evenly_among_processes(world):
     held = [[digest for digest in DIGESTS if Share(rank=rank, world=world).has(digest)] for rank in range(world)]
     assert sorted(digest for part in held for digest in part) == sorted(DIGESTS)
     assert min(map(len, held)) > 0.7 * len(DIGESTS) / world
@@ -26,10 +26,10 @@ def test_the_share_is_what_torchrun_says(monkeypatch):
         share()
 
 
-def test_waiting_ends_when_nothing_is_missing_and_gives_up_when_nothing_comes():
+def test_waiting_ends_when_done_or_without_progress():
     left = iter([3, 3, 1, 0])
     wait_until_none(lambda: next(left), world=2, patience_seconds=5, pause_seconds=0.001)
-    with pytest.raises(InputError, match="found 2 that another process should have encoded"):
+    with pytest.raises(InputError, match="found 2 photos or titles not encoded by other processes"):
         wait_until_none(lambda: 2, world=2, patience_seconds=0.02, pause_seconds=0.001)
     with pytest.raises(RuntimeError, match="2 not encoded at the end of the only process"):
         wait_until_none(lambda: 2, world=1, patience_seconds=3600)

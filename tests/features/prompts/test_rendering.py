@@ -43,7 +43,7 @@ def slots_of_record(record: dict[str, Any], photo: str) -> tuple[dict[str, str],
 @pytest.mark.real
 @needs_spec
 @pytest.mark.parametrize("part", RECORDED)
-def test_published_templates_reproduce_every_recorded_text_of_the_original(part: str) -> None:
+def test_published_templates_give_the_recorded_texts(part: str) -> None:
     golden = json.loads((SPEC / "golden" / "loader_share.json").read_text(encoding="utf-8"))
     prompts = {prompt.id: prompt for prompt in load_templates(SPEC / "published_prompts.yaml")}
     photo = rendering.photo(golden["image_tokens_per_item"])
@@ -75,14 +75,14 @@ def test_an_own_sequential_prompt_reads_as_documented() -> None:
     assert rendering.render_target(by_id("A-1"), slots) == "203"
 
 
-def test_the_history_variant_shows_the_history_and_leaves_the_list_to_decoding() -> None:
+def test_the_history_variant_shows_the_history_not_the_list() -> None:
     items = {"history": [5, 17], "candidates": [9, 8], "photo": [8]}
     assert rendering.image_items(by_id("B-5"), "history", items) == [5, 17]
     assert rendering.image_items(by_id("B-5"), "published", items) == [9, 8]
     assert rendering.image_items(by_id("A-7"), "published", items) == [5, 17, 8]
 
 
-def test_text_of_a_dump_cannot_smuggle_tokens_or_braces_into_a_prompt() -> None:
+def test_dump_text_cannot_inject_tokens_or_braces() -> None:
     assert rendering.plain("nice <extra_id_0>\n\tand <item_12> <pad>") == "nice extra_id_0 and item_12 pad"
     assert rendering.plain("i <3 it, 5 > 4") == "i <3 it, 5 > 4"
     slots = {"user_name": "{user_id}", "title": "{0}", "photo": "P"}

@@ -1,4 +1,4 @@
-"""Prompt templates: the own file is complete, and every fault is named by prompt and slot."""
+"""Prompt templates: the built-in file is complete, and every fault is reported by prompt and slot."""
 
 import os
 from pathlib import Path
@@ -20,7 +20,7 @@ def test_there_are_nine_eight_and_twelve_prompts_in_order() -> None:
     assert ids == expected
 
 
-def test_held_out_evaluated_and_yes_no_prompts_are_those_of_the_paper() -> None:
+def test_prompt_flags_are_those_of_the_paper() -> None:
     prompts = load_templates()
     assert [p.id for p in prompts if p.held_out] == ["A-9", "B-8", "C-12"]
     assert [p.id for p in prompts if p.evaluated] == ["A-3", "A-9", "B-5", "B-8", "C-3", "C-12"]
@@ -34,7 +34,7 @@ def test_direct_prompts_and_only_they_have_a_history_variant() -> None:
 
 @pytest.mark.real
 @pytest.mark.skipif(not PUBLISHED.is_file(), reason="no ../shared/spec beside VIP5_REAL_DATA")
-def test_own_prompts_have_the_slots_and_flags_of_the_published_ones_and_none_of_their_texts() -> None:
+def test_own_prompts_share_slots_and_flags_but_no_published_text() -> None:
     for own, published in zip(load_templates(), load_templates(PUBLISHED), strict=True):
         assert (own.id, own.family, own.held_out, own.evaluated, own.target) == (
             published.id, published.family, published.held_out, published.evaluated, published.target,
@@ -99,7 +99,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         load_templates(tmp_path / "absent.yaml")
 
 
-def test_a_file_without_history_variants_is_refused_only_when_one_is_asked_for(tmp_path: Path) -> None:
+def test_a_missing_history_variant_fails_only_if_requested(tmp_path: Path) -> None:
     prompts = load_templates(broken(tmp_path / "p.yaml", lambda entries: entries[13].pop("source_history")))
     assert prompts[13].template("published") == "Pick one for {user_name} : {candidates}"
     with pytest.raises(ParamsError, match="prompt B-5 without source_history"):

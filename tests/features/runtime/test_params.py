@@ -73,7 +73,7 @@ def test_merge_lays_nested_keys_over_and_replaces_lists() -> None:
     assert base == {"train": {"epochs": 3, "tags": ["a", "b"]}, "seed": 1}
 
 
-def test_merge_refuses_a_key_that_nobody_reads() -> None:
+def test_merge_rejects_unknown_keys() -> None:
     with pytest.raises(ParamsError, match=r"found parameter train\.epoch in the profile; expected epochs"):
         merge({"train": {"epochs": 3}}, {"train": {"epoch": 4}})
 

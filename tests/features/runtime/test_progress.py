@@ -1,4 +1,4 @@
-"""Progress: lines with the time left where there is no terminal, few of them, and none from other processes."""
+"""Progress without a terminal: few lines, with the time left, from the first process only."""
 
 import logging
 
@@ -24,9 +24,7 @@ def time(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return own
 
 
-def test_a_line_comes_at_most_every_ten_seconds_with_the_time_left(
-    time: Clock, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_line_comes_at_most_every_ten_seconds(time: Clock, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="vip5"), Progress(100, "train", "steps") as bar:
         for _ in range(25):
             time.now += 1

@@ -81,7 +81,7 @@ def test_the_line_of_a_stage_is_seen_by_default(root: Path) -> None:
     assert done.stderr == "seen\n"
 
 
-def test_a_mendable_failure_is_one_line_and_its_exit_code(params: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_user_error_is_one_line_and_its_exit_code(params: Path, caplog: pytest.LogCaptureFixture) -> None:
     def run(_params: Params, _context: Context) -> int:
         """Fails."""
         raise InputError("nothing", "a dump", "bring one")

@@ -1,4 +1,4 @@
-"""What may be read: a table that is whole, of one run, and made from the tables that lie beside it."""
+"""Manifests: a table is readable if it is complete, of one run, and made from the current tables."""
 
 import errno
 from collections.abc import Mapping
@@ -44,7 +44,7 @@ def test_a_current_line_is_read(line: Path) -> None:
     assert tables.read_table(line / "candidates", schema.CANDIDATES).to_pylist() == [CANDIDATES]
 
 
-def test_a_table_older_than_its_input_is_stale_and_the_error_names_both(line: Path) -> None:
+def test_a_stale_table_is_an_error_that_names_its_input(line: Path) -> None:
     write(line, schema.USERS, USER | {"num_interactions": 6}, "records/reviews")
     with pytest.raises(TableError, match=r"stale candidates: made from sequences/users \w{16}, which is now \w{16}.*"
                        r"expected tables made from those beside them.*the stage candidates"):  # fmt: skip
@@ -52,7 +52,7 @@ def test_a_table_older_than_its_input_is_stale_and_the_error_names_both(line: Pa
     assert tables.read_table(line / "sequences/users", schema.USERS).num_rows == 1
 
 
-def test_a_table_is_stale_too_where_the_input_of_its_input_was_renewed(line: Path) -> None:
+def test_a_table_is_stale_if_an_indirect_input_changed(line: Path) -> None:
     write(line, schema.REVIEWS, REVIEW | {"rating": 5.0})
     for name, table in (("sequences/users", schema.USERS), ("candidates", schema.CANDIDATES)):
         with pytest.raises(TableError, match="stale sequences/users: made from records/reviews"):
@@ -81,7 +81,7 @@ def test_tables_of_two_runs_of_one_stage_cannot_be_read(line: Path) -> None:
             tables.read_table(line / table.name, table)
 
 
-def test_a_staged_table_that_was_never_put_in_place_disturbs_nobody(line: Path) -> None:
+def test_an_abandoned_staging_folder_is_ignored(line: Path) -> None:
     folder = line / "records/rejects"
     write(line, schema.REJECTS, {"source": "r", "line": 2, "reason": "not_utf8", "excerpt": ""}, params=3)
     folder.rename(tables.staging_of(folder))
@@ -102,9 +102,7 @@ def replace(part: Path, data: pa.Table) -> None:
         ("user_key", None, "user_key must not be null"),
     ],
 )
-def test_a_broken_rule_is_named_on_reading_even_where_the_manifest_was_made_to_agree(
-    line: Path, column: str, value: object, rule: str
-) -> None:
+def test_reading_checks_rules_despite_a_forged_manifest(line: Path, column: str, value: object, rule: str) -> None:
     folder = line / "records/reviews"
     part = folder / "part-00000.parquet"
     field = schema.REVIEWS.arrow.field(column)
@@ -134,7 +132,7 @@ def test_one_other_byte_of_the_same_size_is_noticed(line: Path) -> None:
             read(part.parent, schema.USERS)  # type: ignore[operator]
 
 
-def test_the_parts_for_lazy_readers_are_those_of_the_manifest_in_key_order(tmp_path: Path) -> None:
+def test_checked_parts_are_the_manifests_in_key_order(tmp_path: Path) -> None:
     rows = tables.from_rows(schema.USERS, [USER | {"user_id": n} for n in (1, 2, 3)])
     tables.write_table(tmp_path / "users", schema.USERS, rows, Provenance(stage="s", params={}), rows_per_part=1)
     (tmp_path / "users" / "part-00007.parquet").write_bytes(b"a stray file")
@@ -151,7 +149,7 @@ def test_keys_ascend_within_a_part(tmp_path: Path) -> None:
         tables.write_part(staging, schema.USERS, 0, rows)
     assert str(caught.value) == (
         "found 2 rows of sequences/users where user_id must ascend without repeats by ('user_id',) does not hold, "
-        "such as {'user_id': 2}, {'user_id': 5}; expected none; do: mend the stage that writes sequences/users"
+        "such as {'user_id': 2}, {'user_id': 5}; expected none; do: fix the stage that writes sequences/users"
     )
 
 

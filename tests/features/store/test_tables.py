@@ -140,11 +140,11 @@ def test_a_null_in_or_for_a_vector_is_reported_by_rule_and_row(tmp_path: Path, r
     row = {"item_id": 2, "embedding": BAD_VECTORS[rule][1]}
     assert str(caught.value) == (
         f"found 1 rows of texts where embedding {rule} does not hold, such as {row}; expected none; "
-        "do: mend the stage that writes texts"
+        "do: fix the stage that writes texts"
     )
 
 
-def test_a_vector_of_another_width_is_told_in_one_short_line(tmp_path: Path) -> None:
+def test_a_vector_of_another_width_is_one_short_line(tmp_path: Path) -> None:
     data = pa.table({"item_id": pa.array([1], pa.int32()), "embedding": pa.array([[0.0]], VECTOR)})
     with pytest.raises(TableError, match=r"texts with embedding of type list<") as caught:
         tables.write_table(tmp_path / "embeddings", schema.text_embeddings(2), data, PROVENANCE)

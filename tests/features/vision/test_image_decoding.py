@@ -121,7 +121,7 @@ def test_a_palette_with_alpha_is_laid_on_white():
     assert treatment(data) == ("on_white",)
 
 
-def test_what_was_done_is_told():
+def test_treatments_are_reported():
     exif = Image.Exif()
     exif[0x0112] = 6
     deep = Image.fromarray(np.asarray(drawing().convert("L")).astype(np.uint16) * 257)
@@ -143,7 +143,7 @@ def test_a_cmyk_jpeg_keeps_its_colours():
     assert blue > green + 100
 
 
-def test_what_a_file_is_is_told_by_its_bytes():
+def test_the_format_is_determined_by_the_bytes():
     kinds = {
         kind: image_decoding.decode(encoded(drawing(), kind), PhotoLimits()).kind for kind in image_decoding.FORMATS
     }

@@ -16,7 +16,7 @@ def saved(values: Any, **more: Any) -> bytes:
     return stream.getvalue()
 
 
-def test_vectors_come_in_the_order_of_the_keys_with_a_status_each(tmp_path: Path) -> None:
+def test_vectors_follow_the_order_of_the_keys(tmp_path: Path) -> None:
     (tmp_path / "A.npy").write_bytes(saved(np.array([1, 2, 3], np.float32)))
     (tmp_path / "B.npy").write_bytes(saved(np.array([[4, 5, 6]], np.float16)))
     (tmp_path / "C.npy").write_bytes(saved(np.array([1, 2], np.float32)))

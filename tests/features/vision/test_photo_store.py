@@ -38,7 +38,7 @@ def test_photos_come_from_files_and_archives_alike(tmp_path):
     assert store.find("B4").source == "a.tar:deep/er/B4.jpeg"
 
 
-def test_a_loose_file_wins_over_an_archive_and_a_readable_photo_over_a_refused_one(tmp_path):
+def test_loose_and_readable_photos_take_precedence(tmp_path):
     (tmp_path / "B1.jpg").write_bytes(b"loose")
     write_tar(tmp_path / "a.tar", [("B1.jpg", b"packed"), ("../B2.jpg", b"unsafe")])
     write_tar(tmp_path / "b.tar", [("B2.jpg", b"safe")])
@@ -92,7 +92,7 @@ def test_a_broken_archive_is_one_clear_line(tmp_path, spoil):
         PhotoStore(tmp_path)
 
 
-def test_a_photo_that_shrinks_after_the_index_was_made_is_an_error(tmp_path):
+def test_a_photo_that_shrinks_after_indexing_is_an_error(tmp_path):
     (tmp_path / "B1.jpg").write_bytes(b"12345")
     store = PhotoStore(tmp_path)
     (tmp_path / "B1.jpg").write_bytes(b"1")

@@ -27,7 +27,7 @@ def picture(size: tuple[int, int]) -> Image.Image:
 
 @pytest.mark.parametrize("config", CONFIGS)
 @pytest.mark.parametrize("size", [(90, 70), (31, 70), (32, 32), (20, 21)])
-def test_both_halves_together_are_open_clips_preprocessing_to_the_bit(config, size):
+def test_both_halves_equal_open_clips_preprocessing(config, size):
     fit = fit_of(config)
     image = picture(size)
     whole = open_clip.transform.image_transform_v2(open_clip.transform.PreprocessCfg(**config), is_train=False)
@@ -57,7 +57,7 @@ def smooth(size: tuple[int, int]) -> bytes:
 
 @pytest.mark.parametrize("size", [(129, 171), (171, 129), (128, 170), (255, 300), (301, 260), (257, 523)])
 @pytest.mark.parametrize("orientation", [1, 3, 6])
-def test_a_jpeg_decoded_smaller_shows_the_same_picture_at_the_same_place(size, orientation):
+def test_a_jpeg_decoded_smaller_is_not_shifted(size, orientation):
     fit = fit_of({"size": 32})
     data = smooth(size)
     if orientation > 1:
@@ -81,7 +81,7 @@ def test_a_jpeg_keeps_so_many_times_the_side_of_the_input():
     assert fit_of({"size": 224}).draft_side(4.0) == 896
 
 
-def test_after_the_first_batch_no_number_is_brought_from_the_host():
+def test_later_batches_copy_no_constants_from_the_host():
     class Recorded(TorchDispatchMode):
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):
             called.append(func)

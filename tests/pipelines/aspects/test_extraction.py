@@ -1,4 +1,4 @@
-"""Aspect mentions: made-up sentences in, literal feature words and opinions out."""
+"""Aspect mentions: literal sentences to feature words and opinions."""
 
 import pytest
 
@@ -41,7 +41,7 @@ def test_negation_turns_the_polarity(sentence: str) -> None:
     assert [(feature, praised) for feature, _, praised in found(sentence, rating=1.0)] == [("sound", False)]
 
 
-def test_evidence_falls_when_polarity_and_stars_disagree_and_for_questions_and_for_the_items_own_name() -> None:
+def test_evidence_falls_for_disagreement_questions_and_titles() -> None:
     def score(sentence: str, rating: float = 5.0, title: str = "") -> float:
         words = extraction.tag(sentence)
         (mention,) = extraction.mentions(sentence, words, rating, extraction.title_stems(title))

@@ -1,4 +1,4 @@
-"""Sentences: made-up reviews in, literal sentences out."""
+"""Sentences: literal reviews to sentences."""
 
 import pytest
 

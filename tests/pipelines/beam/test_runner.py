@@ -1,4 +1,4 @@
-"""The door to Beam: counts as data, errors from workers, refusals, and one table whatever the runner."""
+"""Beam runner: counts as data, errors from workers, refused runners, and the same table on every runner."""
 
 import json
 import os
@@ -28,7 +28,7 @@ PROCESSES = ("--direct_num_workers=2", "--direct_running_mode=multi_processing")
 def even_or_odd(unit: int) -> dict[str, int]:
     """A unit of work for the tests."""
     if unit < 0:
-        raise InputError(f"unit {unit}", "a number from 0", "mend the list")
+        raise InputError(f"unit {unit}", "a number from 0", "fix the list")
     return {"even" if unit % 2 == 0 else "odd": 1, "sum": unit}
 
 
@@ -60,7 +60,7 @@ def where(unit: int) -> dict[str, int]:
 
 
 def test_neighbours_in_the_list_go_to_different_workers(tmp_path: Path) -> None:
-    """The strides of one large file stand side by side; were they one worker's, the other would idle."""
+    """The units of one large file are adjacent; on one worker, they would leave the other idle."""
     params = BeamParams(options=PROCESSES)
     counts = beam.run_units("numbers", list(range(6)), where, params, tmp_path / "ledger")
     assert sorted(counts.values()) == [0b010101, 0b101010]
@@ -73,7 +73,7 @@ def test_no_units_are_no_counts(tmp_path: Path) -> None:
 def test_an_error_of_a_unit_arrives_as_itself(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         beam.run_units("numbers", [4, -1, -2], even_or_odd, BeamParams(), tmp_path / "ledger")
-    assert str(caught.value) == "found unit -1; expected a number from 0; do: mend the list"
+    assert str(caught.value) == "found unit -1; expected a number from 0; do: fix the list"
 
 
 def test_a_runner_that_skips_or_repeats_a_unit_is_noticed() -> None:
@@ -84,7 +84,7 @@ def test_a_runner_that_skips_or_repeats_a_unit_is_noticed() -> None:
 
 def test_a_runner_that_does_nothing_and_says_done_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(beam, "_run", lambda *_: None)
-    with pytest.raises(TableError, match=r"no counts of numbers in .* after the runner said that it was done"):
+    with pytest.raises(TableError, match=r"no counts of numbers in .* after the runner finished"):
         beam.run_units("numbers", [1], even_or_odd, BeamParams(), tmp_path / "ledger")
 
 
@@ -121,7 +121,7 @@ class World:
         """The files of all tables of the three stages, made anew, by path."""
         context = self.context(options, runner)
         shutil.rmtree(context.table(""), ignore_errors=True)
-        records.run(records.Params(num_strides=2, lines_per_block=100), context)
+        records.run(records.Params(readers_per_file=2, lines_per_block=100), context)
         sequences.run(sequences.Params(k_core=3), context)
         explanations.run(explanations.Params(min_reviews=1, min_score=1.0, reviews_per_unit=60), context)
         candidates.run(candidates.Params(num_negatives=9), context)
@@ -210,7 +210,7 @@ print(json.dumps([pipelines.prompting.render_unit.__file__, found]))
 
 
 @pytest.mark.portable
-def test_the_worker_environment_holds_the_wheel_and_no_more_than_a_worker_needs(box: Path, tmp_path: Path) -> None:
+def test_the_worker_environment_has_only_what_workers_need(box: Path, tmp_path: Path) -> None:
     absent = "torch transformers prefect dvc open_clip scipy jinja2 duckdb pytest fastapi sqlalchemy"
     done = subprocess.run([box, "-I", "-c", ASK, absent], cwd=tmp_path, capture_output=True, text=True, check=True)
     place, found = json.loads(done.stdout)
@@ -228,7 +228,7 @@ def test_workers_in_another_environment_write_the_same_bytes(
 
 @pytest.mark.slow
 @pytest.mark.portable
-def test_an_error_of_a_unit_arrives_as_itself_from_another_environment(portable: tuple[str, ...], world: World) -> None:
+def test_a_units_error_arrives_from_another_environment(portable: tuple[str, ...], world: World) -> None:
     context = world.context(portable, "PortableRunner")
     folder = context.table("candidates")
     rows = tables.read_table(folder, schema.CANDIDATES).slice(1)

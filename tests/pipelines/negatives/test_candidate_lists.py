@@ -1,4 +1,4 @@
-"""Candidate lists: complete, without repeats or own items, uniform, and each row by its key alone."""
+"""Candidate lists: complete, distinct, unseen, uniform, and each row determined by its key."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def test_a_list_is_the_target_and_distinct_unseen_items(num_items: int, size: in
     items = np.array(sorted({1 + item % num_items for item in own}))
     keys = np.arange(seed, seed + 3, dtype=np.uint64)
     targets = np.repeat(items[:1], 3).astype(np.int32)
-    lists = drawn_lists(keys, targets, np.zeros(3, np.int64), own=[items], num_items=num_items, size=size)
+    lists = drawn_lists(keys, targets, np.zeros(3, np.int64), bought_by_user=[items], num_items=num_items, size=size)
     assert len(lists) == 3
     for candidates in lists:
         assert len(set(candidates.tolist())) == len(candidates) == min(size, num_items - len(items) + 1)
@@ -30,11 +30,11 @@ def test_a_list_is_the_target_and_distinct_unseen_items(num_items: int, size: in
 def test_a_row_does_not_depend_on_the_rows_beside_it(num_items: int) -> None:
     own = [np.array([7, 9]), np.array([3]), np.array([1, 2, 40])]
     users, targets = np.array([0, 0, 1, 2]), np.array([7, 9, 3, 40], dtype=np.int32)
-    whole = drawn_lists(KEYS[:4], targets, users, own=own, num_items=num_items, size=30)
+    whole = drawn_lists(KEYS[:4], targets, users, bought_by_user=own, num_items=num_items, size=30)
     for row, user in enumerate(users):
         one = slice(row, row + 1)
         [alone] = drawn_lists(
-            KEYS[one], targets[one], np.zeros(1, np.int64), own=[own[user]], num_items=num_items, size=30
+            KEYS[one], targets[one], np.zeros(1, np.int64), bought_by_user=[own[user]], num_items=num_items, size=30
         )
         assert alone.tolist() == whole[row].tolist()
 
@@ -43,7 +43,7 @@ def test_items_and_the_place_of_the_target_are_uniform() -> None:
     """4,000 lists of 10 of 50 items: by chance a count leaves these bounds once in 10,000 tests."""
     targets = np.full(len(KEYS), 50, dtype=np.int32)
     users = np.zeros(len(KEYS), np.int64)
-    lists = np.array(drawn_lists(KEYS, targets, users, own=[np.array([50])], num_items=50, size=10))
+    lists = np.array(drawn_lists(KEYS, targets, users, bought_by_user=[np.array([50])], num_items=50, size=10))
     counts = np.bincount(lists[lists != 50], minlength=50)[1:]
     expected = len(KEYS) * 9 / 49
     assert counts.sum() == len(KEYS) * 9

@@ -43,7 +43,7 @@ def faulty(**changes: Any) -> bytes:
         (faulty(unixReviewTime=1.5), "bad_time"),
     ],
 )
-def test_a_line_that_cannot_be_a_review_is_rejected_with_its_reason(line: bytes, reason: str) -> None:
+def test_an_invalid_review_is_rejected_with_its_reason(line: bytes, reason: str) -> None:
     parsed = amazon.read_reviews(line_blocks.Block(0, 7, [line]), "r.json", "amazon2014")
     assert parsed.rows.num_rows == 0
     [reject] = parsed.rejects.to_pylist()
@@ -62,7 +62,7 @@ def test_a_review_of_2014_keeps_what_the_line_says() -> None:
     }]  # fmt: skip
 
 
-def test_a_python_literal_and_a_lone_surrogate_are_read_as_reviews() -> None:
+def test_python_literals_and_lone_surrogates_are_read() -> None:
     lines = [repr(GOOD).encode(), dumped(GOOD).replace(b"Kelo Tav", b"Kelo\\ud83d Tav")]
     parsed = amazon.read_reviews(line_blocks.Block(0, 1, lines), "r.json", "amazon2014")
     assert parsed.rows.column("user_name").to_pylist() == ["Kelo Tav", "Kelo Tav"]
@@ -79,7 +79,7 @@ def test_2018_reads_votes_and_cleans_metadata() -> None:
     assert item == expected
 
 
-def test_2018_titles_lose_their_markup_and_pieces_of_programs_are_no_titles() -> None:
+def test_2018_titles_lose_markup_and_script_fragments() -> None:
     def title(value: object) -> object:
         return amazon.item_2018({"asin": "B1", "title": value})[1]
 
@@ -90,7 +90,7 @@ def test_2018_titles_lose_their_markup_and_pieces_of_programs_are_no_titles() ->
     assert row == ("B1", None, None, None, ["Toys"], None, None)
 
 
-def test_2023_photos_come_as_a_list_or_by_size_and_may_be_missing() -> None:
+def test_2023_photos_may_be_lists_or_by_size_or_missing() -> None:
     by_size = {"thumb": ["https://a/t1", "https://a/t2"], "variant": ["PT01", "MAIN"], "large": [None, "https://a/2"]}
     assert amazon.item_2023({"parent_asin": "P1", "images": by_size})[-1] == "https://a/2"
     assert amazon.item_2023({"parent_asin": "P1", "images": None, "price": "from 3.99"}) == (
@@ -112,7 +112,7 @@ def test_lines_in_are_lines_kept_and_lines_rejected(lines: list[bytes]) -> None:
 
 @given(st.text())
 @settings(deadline=None)
-def test_cleaning_a_text_leaves_words_single_spaces_and_no_control_characters(value: str) -> None:
+def test_cleaned_texts_have_single_spaces_and_no_controls(value: str) -> None:
     cleaned = cleaning.text(value)
     if cleaned is not None:
         assert cleaned == " ".join(cleaned.split())

@@ -1,4 +1,4 @@
-"""The quick way and the careful way of reading reviews give the same rows and leave the same lines."""
+"""The fast path and the full parser give the same rows and leave the same lines."""
 
 import json
 from typing import Any
@@ -98,7 +98,7 @@ def test_a_column_is_cleaned_as_its_texts_are(values: list[str | None]) -> None:
     assert columnar_cleaning.keys(column).to_pylist() == [cleaning.key(value) for value in values]
 
 
-def test_2018_and_2023_tell_what_was_chosen_and_whether_it_was_bought() -> None:
+def test_2018_and_2023_have_variants_and_verification() -> None:
     for form, variant, votes in (("amazon2018", "Size: L & XL; Color: Red", 1204), ("amazon2023", "V1", 3)):
         [row] = amazon.read_reviews(line_blocks.Block(0, 1, [dumped(GOODS[form])]), "x", form).rows.to_pylist()
         assert (row["verified"], row["variant"], row["helpful_votes"]) == (True, variant, votes)

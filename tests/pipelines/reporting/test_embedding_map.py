@@ -62,7 +62,7 @@ def test_a_map_shows_one_photo_a_cell():
     assert pictured(places) == [0, 2]
 
 
-def test_the_commonest_category_is_told():
+def test_the_commonest_category_is_found():
     categories = {1: "kettle", 2: "lamp", 3: "lamp", 4: None}
     assert commonest([1, 2, 3, 4], categories) == ("lamp", 2)
     assert commonest([1, 2], categories) == ("kettle", 1)

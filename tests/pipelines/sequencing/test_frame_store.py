@@ -12,7 +12,7 @@ FRAME = pl.DataFrame(
 
 
 @pytest.mark.parametrize("on_disk", [True, False])
-def test_pieces_come_back_as_they_were_and_are_forgotten_by_prefix(tmp_path: Path, on_disk: bool) -> None:
+def test_frames_round_trip_and_are_dropped_by_prefix(tmp_path: Path, on_disk: bool) -> None:
     pieces = Pieces(folder=tmp_path if on_disk else None)
     for name in ("b-1", "a-1", "a-0"):
         pieces.write(name, FRAME)
