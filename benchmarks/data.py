@@ -1,4 +1,4 @@
-"""Cost of the line from a dump to candidates, beside the published way: `python -m benchmarks.data lines 5000000`.
+"""Cost from a dump to candidates, beside the reference implementation: `python -m benchmarks.data lines 5000000`.
 
 Enters: how many reviews. Leaves: tables on standard output (docs/benchmarks/data-stages.md keeps them).
 `lines N`   makes a dump of N reviews and N / 10 metadata lines, runs `records`, `sequences`, `candidates` on it; on its

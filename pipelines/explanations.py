@@ -2,8 +2,8 @@
 
 Reads accepted reviews and the sequences. Writes `explanations`, at most `per_review` sentences per review; empty if the
 dump has no texts (p5).
-Trade-off: lexicons and word patterns select few but mostly correct sentences (precision in docs/benchmarks/explanations.md); the
-original used a precomputed file of everything that its tool found.
+Trade-off: lexicons and word patterns select few but mostly correct sentences (precision in
+docs/benchmarks/explanations.md); the original used a precomputed file of everything that its tool found.
 """
 
 import dataclasses

@@ -44,8 +44,8 @@ def as_dvc_writes(text: str) -> str:
     lost = _comments(text) - _comments(written)
     if lost:
         raise ParamsError(
-            f"the comment {min(lost)!r} in params.yaml, which DVC drops", "a comment on the line of a key",
-            "move it to the line of a key, not after a list",
+            f"the comment {min(lost)!r} in params.yaml, which DVC drops", "a comment beside a key",
+            "move it beside a key, not after a list",
         )  # fmt: skip
     return written
 
