@@ -1,9 +1,8 @@
 """Parses the Amazon formats: one JSON object or Python literal per line to a row or a reject reason.
 
 Reads a block of lines. Returns the columns of the accepted rows and the rejected lines.
-Trade-off: the rules for reviews exist twice. `fast_reviews` handles well-formed lines; this module handles the rest,
-because only this path can name the fault. A test compares both. Rows are plain tuples, converted to Arrow columns per
-block: 20,000 live dictionaries would halve the speed through garbage collection.
+Trade-off: review rules exist twice. `fast_reviews` parses well-formed lines; only this module can name a fault, and a
+test compares both. Rows are tuples: 20,000 live dictionaries would halve the speed through garbage collection.
 """
 
 import gc
@@ -65,9 +64,7 @@ _item_object: Callable[[str], object] = msgspec.json.Decoder(ItemObject).decode
 def parse_line(line: bytes, loads: Callable[[str], object] = orjson.loads) -> Mapping[str, Any] | str:
     """Parses a line of JSON or a Python literal; returns the object or a reject reason.
 
-    Args:
-        line: A line without its line end.
-        loads: Decoder for literals that were converted to JSON.
+    `loads` decodes literals that were converted to JSON.
 
     Example:
         >>> parse_line(b"{'asin': 'B1'}"), parse_line(b"[1]"), parse_line(b"{'asin': ")
@@ -199,19 +196,15 @@ REVIEW_READERS: Mapping[str, tuple[RowOf, fast_reviews.Quick]] = {
     "amazon2023": (review_2023, fast_reviews.QUICK_2023),
 }
 ITEM_READERS: Mapping[str, RowOf] = {
-    "amazon2014": item_2014,
-    "amazon2018": item_2018,
-    "amazon2023": item_2023,
-    "p5": item_2014,
-}
+    "amazon2014": item_2014, "amazon2018": item_2018, "amazon2023": item_2023, "p5": item_2014,
+}  # fmt: skip
 
 
 def read_reviews(block: Block, source: str, form: str) -> Parsed:
     """Parses a block of review lines in the format `form` into rows of `records/reviews` and `records/rejects`."""
     row_of, quick = REVIEW_READERS[form]
-    unsound = sorted(
-        {number - block.first_line for number in block.long} | ({len(block.lines) - 1} if block.cut else set())
-    )
+    truncated = {len(block.lines) - 1} if block.cut else set[int]()
+    unsound = sorted({number - block.first_line for number in block.long} | truncated)
     whole = block.lines
     with _no_collection():
         lines = [b"" if place in unsound else line for place, line in enumerate(whole)] if unsound else whole
