@@ -45,13 +45,13 @@ class PhotoStore:
         InputError: The folder does not exist, or an archive in it is broken.
 
     Example:
-        A folder with `B1.jpg` and `more.tar`, which holds `x/B2.png` and a link `B3.jpg`:
-
-        >>> store = PhotoStore(folder)  # doctest: +SKIP
-        >>> store.keys()  # doctest: +SKIP
-        ['B1', 'B2', 'B3']
-        >>> store.bytes("B3") is None, store.find("B3").refusal  # doctest: +SKIP
-        (True, 'not_a_file')
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as name:
+        ...     _ = (Path(name) / "B1.jpg").write_bytes(b"photo")
+        ...     (Path(name) / "B2.jpg").symlink_to("B1.jpg")
+        ...     store = PhotoStore(Path(name))
+        ...     print(sorted(store.keys()), store.bytes("B1"), store.bytes("B2"), store.find("B2").refusal)
+        ['B1', 'B2'] b'photo' None not_a_file
     """
 
     def __init__(self, folder: Path) -> None:

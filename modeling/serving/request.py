@@ -197,7 +197,7 @@ def near(key: str, known: Iterable[str]) -> str:
 
     Example:
         >>> near("B01", ["B02", "B19", "C7"])
-        'B02 (the nearest known)'
+        'B19, B02 (the nearest known)'
     """
     keys = list(known)
     if len(keys) > _MANY_KEYS:

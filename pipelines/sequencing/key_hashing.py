@@ -69,7 +69,7 @@ def hashes(keys: pl.Series, hash_seed: int) -> np.ndarray:
 
     Example:
         >>> hashes(pl.Series(["A1"]), 0)
-        array([4225032637494443186], dtype=uint64)
+        array([1432192815138480888], dtype=uint64)
     """
     digest = xxhash.xxh64_intdigest
     return np.fromiter((digest(key.encode(), hash_seed) for key in keys), dtype=np.uint64, count=len(keys))
