@@ -3,7 +3,7 @@
 Reads `params.yaml` and `profiles/NAME.yaml`. Returns the merged parameters as plain values.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,34 @@ def merged(names: Sequence[str], root: Path = Path()) -> dict[str, Any]:
         if not path.is_file():
             known = sorted(found.stem for found in (root / "profiles").glob("*.yaml"))
             raise ParamsError(f"profile {name!r}", nearest(name, known), f"write {path}, or choose one that exists")
-        params = merge(params, load_yaml(path))
+        params = merge_profile(params, path)
     return params
+
+
+def merge_profile(params: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """`params` merged with the profile at `path`, and before that with the one that its key `extends` names.
+
+    Raises:
+        ParamsError: The profile extends one that does not exist, or that extends another one itself.
+    """
+    own = load_yaml(path)
+    name = own.pop("extends", None)
+    if name is None:
+        return merge(params, own)
+    base_path = path.with_name(f"{name}.yaml")
+    if not base_path.is_file():
+        known = sorted(found.stem for found in path.parent.glob("*.yaml"))
+        raise ParamsError(
+            f"extends: {name} in {path}", nearest(str(name), known), f"write {base_path}, or name another"
+        )
+    base = load_yaml(base_path)
+    if "extends" in base:
+        raise ParamsError(f"{base_path} that extends another profile", "one level of `extends`", "write its values out")
+    return merge(merge(params, base), own)
 
 
 def dump_params(name: str, root: Path = Path()) -> dict[str, Any]:
     """`params.yaml` merged with `profiles/<name>.yaml` if that exists."""
     params = {"datasets": {}, "tokenizers": {}} | load_yaml(root / "params.yaml")
     profile = root / "profiles" / f"{name}.yaml"
-    return merge(params, load_yaml(profile)) if profile.is_file() else params
+    return merge_profile(params, profile) if profile.is_file() else params

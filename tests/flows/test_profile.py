@@ -103,6 +103,19 @@ def test_an_unknown_profile_is_answered_with_the_nearest(copy: Path) -> None:
     assert caught.value.expected == "toys (the nearest known)"
 
 
+def test_a_profile_extends_one_other(copy: Path) -> None:
+    (copy / "profiles/shared.yaml").write_text("seed: 3\nprompts: {max_history: 7, rounds: 2}\n")
+    (copy / "profiles/own.yaml").write_text("extends: shared\nprompts: {max_history: 9}\n")
+    params = profiles.merged(["own"])
+    assert (params["seed"], params["prompts"]["max_history"], params["prompts"]["rounds"]) == (3, 9, 2)
+    (copy / "profiles/chain.yaml").write_text("extends: own\n")
+    with pytest.raises(ParamsError, match="one level of `extends`"):
+        profiles.merged(["chain"])
+    (copy / "profiles/lost.yaml").write_text("extends: share\n")
+    with pytest.raises(ParamsError, match="expected shared"):
+        profiles.merged(["lost"])
+
+
 def test_profiles_are_laid_over_in_order(copy: Path) -> None:
     (copy / "profiles/quick.yaml").write_text("seed: 3\n")
     merged = profiles.merged(["toys", "quick"])
