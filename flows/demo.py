@@ -15,11 +15,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from features.errors import BusyError, InputError, VIP5Error
+from features.errors import InputError, VIP5Error
 from features.runtime.stage import configure_logging
-from flows.execution.subprocesses import dvc_settings, environment, in_git, without_git
+from flows.execution.subprocesses import dvc_settings, environment, without_git
+from flows.execution.workspace_lock import demo_lock
+from flows.installing.preflight import in_git
 from modeling import summary
 
 log = logging.getLogger("vip5")
@@ -78,7 +78,7 @@ def borrowed_lock(root: Path = Path()) -> Iterator[bool]:
     """
     lock, saved, mark = root / _LOCK, root / _HOME / _LOCK, root / _HOME / "running"
     saved.parent.mkdir(parents=True, exist_ok=True)
-    with _demo_lock(root):
+    with demo_lock(root):
         foreign = lock.is_file() and not mark.is_file()
         if foreign or not in_git(root):
             yield False
@@ -92,19 +92,6 @@ def borrowed_lock(root: Path = Path()) -> Iterator[bool]:
             if lock.is_file():
                 lock.replace(saved)
             mark.unlink(missing_ok=True)
-
-
-@contextmanager
-def _demo_lock(root: Path) -> Iterator[None]:
-    held = FileLock(root / _HOME / "lock")
-    try:
-        held.acquire(timeout=0)
-    except Timeout as error:
-        raise BusyError("another `make demo` in this folder", "one at a time", "wait for it to end") from error
-    try:
-        yield
-    finally:
-        held.release()
 
 
 if __name__ == "__main__":

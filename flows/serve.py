@@ -20,13 +20,13 @@ from features.errors import ParamsError, VIP5Error
 from features.runtime.params import load_yaml, nearest
 from features.runtime.profiles import dump_params
 from features.runtime.stage import configure_logging
+from flows.execution.workspace_lock import server_lock
 from flows.orchestration import prefect_env
 from flows.orchestration.prefect_server import (
     Child,
     check_home,
     check_port,
     end,
-    server_lock,
     start,
     start_server,
     wait_for,

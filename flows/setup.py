@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from flows.installing.preflight import ENVIRONMENT_BYTES, Stop, check
+from flows.installing.preflight import ENVIRONMENT_BYTES, Stop, check, in_git
 
 log = logging.getLogger("vip5.setup")
 _STAMP = ".installed"
@@ -171,11 +171,6 @@ def configure_dvc(root: Path) -> None:
     if no_scm == in_git(root):
         options = ["--unset", "core.no_scm"] if no_scm else ["core.no_scm", "true"]
         _run([str(root / ".venv/bin/python"), "-m", "dvc", "config", "--local", *options])
-
-
-def in_git(root: Path) -> bool:
-    """Whether `root` is in a Git repository."""
-    return any((folder / ".git").exists() for folder in (root.absolute(), *root.absolute().parents))
 
 
 if __name__ == "__main__":

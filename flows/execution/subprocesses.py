@@ -17,6 +17,7 @@ from pathlib import Path
 import tenacity
 
 from features.errors import BusyError, CommandError
+from flows.installing.preflight import in_git
 from flows.orchestration.prefect_env import SAVED_NO_PROXY, with_loopback
 
 log = logging.getLogger("vip5")
@@ -56,12 +57,6 @@ def without_git(root: Path = Path()) -> dict[str, str]:
 def dvc_settings(root: Path = Path()) -> dict[str, str]:
     """Environment variables for DVC in a root outside of Git, such as an unpacked archive; empty in a Git clone."""
     return {} if in_git(root) else without_git(root)
-
-
-def in_git(root: Path = Path()) -> bool:
-    """Whether the root is in a Git clone."""
-    here = root.absolute()
-    return any((folder / ".git").exists() for folder in (here, *here.parents))
 
 
 def stream(command: Sequence[str], root: Path, report: Report, more: Mapping[str, str] | None = None) -> int:

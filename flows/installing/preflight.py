@@ -116,3 +116,9 @@ def check_disk(root: Path, needed: int) -> None:
             f"{free / 1e9:.1f} GB free on the disk of {root.absolute()}", f"{needed / 1e9:.1f} GB",
             "free disk space, or move this folder to a larger disk",
         )  # fmt: skip
+
+
+def in_git(root: Path = Path()) -> bool:
+    """Whether `root` is in a Git repository."""
+    here = root.absolute()
+    return any((folder / ".git").exists() for folder in (here, *here.parents))

@@ -6,7 +6,6 @@ Trade-off: concurrency leases are stored in files instead of the server's memory
 a run that died in a power failure is released when its lease expires.
 """
 
-import json
 import logging
 import os
 import signal
@@ -14,13 +13,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
-
-from filelock import FileLock, Timeout
 
 from features.errors import BusyError, CommandError, InputError, ParamsError
 from flows.orchestration.prefect_env import is_server_up
@@ -147,34 +144,3 @@ def check_home() -> None:
             f"a folder {home()} that cannot be written ({error.strerror})", "a writable folder for Prefect's database",
             "fix its permissions, or set PREFECT_HOME to another folder",
         ) from error  # fmt: skip
-
-
-@contextmanager
-def server_lock() -> Iterator[None]:
-    """Holds the lock of `flows.serve` in this folder; raises BusyError, which names the process that holds it."""
-    holder = Path("work/locks/serve.json")
-    try:
-        holder.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(holder.with_suffix(".lock"))
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise BusyError(
-            f"flows.serve at work in this folder already ({_describe(holder)})", "one per folder",
-            "name all datasets in one call, or stop the other",
-        ) from error  # fmt: skip
-    except OSError as error:
-        raise InputError(f"{holder.parent} that cannot be written ({error.strerror})", "a writable folder",
-                         "fix its permissions") from error  # fmt: skip
-    try:
-        holder.write_text(json.dumps({"process": os.getpid()}))
-        yield
-    finally:
-        holder.unlink(missing_ok=True)
-        lock.release()
-
-
-def _describe(holder: Path) -> str:
-    try:
-        return ", ".join(f"{key} {value}" for key, value in json.loads(holder.read_text()).items())
-    except (OSError, ValueError):
-        return "unknown process"

@@ -17,6 +17,7 @@ import pytest
 from features.errors import BusyError, CommandError, InputError, ParamsError
 from flows import serve
 from flows.execution.subprocesses import environment
+from flows.execution.workspace_lock import server_lock
 from flows.orchestration import prefect_env, prefect_server, run_messages
 from flows.retraining import step_timer
 from flows.scheduling.schedule import next_due
@@ -112,12 +113,12 @@ def test_the_profile_of_flows_serve_does_not_count_as_configured(clean: pytest.M
 
 def test_a_second_serve_and_a_folder_without_rights_are_one_line(workspace: Path, clean: pytest.MonkeyPatch) -> None:
     with (
-        prefect_server.server_lock(),
+        server_lock(),
         pytest.raises(BusyError, match=rf"already \(process {os.getpid()}\)"),
-        prefect_server.server_lock(),
+        server_lock(),
     ):
         pass
-    with prefect_server.server_lock():
+    with server_lock():
         pass
     Path(".prefect").write_text("a file")
     with pytest.raises(InputError, match=r"a folder \.prefect that cannot be written"):
