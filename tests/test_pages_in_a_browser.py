@@ -1,16 +1,10 @@
 """The pages rendered by a browser at phone width: nothing overflows, and every chart has a size."""
 
-import html
-import json
-import re
-import shutil
-import subprocess
 from pathlib import Path
-
-import pytest
 
 from modeling.reporting import html as model_page
 from pipelines import data_report
+from tests.browser import reported
 from tests.pipelines.test_data_report import shop
 
 PHONE = 390
@@ -27,17 +21,7 @@ addEventListener("load", () => {{
 </script></body>"""
 
 
-@pytest.fixture
-def chromium() -> str:
-    """Returns the path of Chromium, or skips the test."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    path = next((found for found in map(shutil.which, names) if found), None)
-    if path is None:
-        pytest.skip(f"no browser on PATH ({', '.join(names)}); pages are laid out in CI images that have one")
-    return path
-
-
-def laid_out(chromium: str, folder: Path, pages: list[Path]) -> dict[str, tuple[int, int, bool]]:
+def laid_out(folder: Path, pages: list[Path]) -> dict[str, tuple[int, int, bool]]:
     """Returns content width, number of charts, and whether all charts have a size, by page."""
     frames = "".join(
         f'<iframe id="{page.stem}" src="{page.as_uri()}" width="{PHONE}" height="800" style="border:0"></iframe>'
@@ -45,15 +29,7 @@ def laid_out(chromium: str, folder: Path, pages: list[Path]) -> dict[str, tuple[
     )
     outer = folder / "frames.html"
     outer.write_text(FRAMES.format(frames=frames), encoding="utf-8")
-    command = [
-        chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run",
-        "--disable-dev-shm-usage", "--allow-file-access-from-files", f"--user-data-dir={folder / 'browser'}",
-        "--hide-scrollbars", "--virtual-time-budget=5000", "--dump-dom", outer.as_uri(),
-    ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    text = re.search(r'<pre id="found">(.*?)</pre>', done.stdout)
-    assert text, done.stdout[-2000:]
-    return {name: tuple(sizes) for name, sizes in json.loads(html.unescape(text[1])).items()}
+    return {name: tuple(sizes) for name, sizes in reported(outer, folder).items()}
 
 
 def a_model_page(path: Path) -> Path:
@@ -78,13 +54,13 @@ def a_model_page(path: Path) -> Path:
     return path
 
 
-def test_pages_fit_a_phone_and_their_charts_are_drawn(tmp_path: Path, chromium: str) -> None:
+def test_pages_fit_a_phone_and_their_charts_are_drawn(tmp_path: Path) -> None:
     data_report.run(data_report.Params(), shop(tmp_path))
     pages = [
         *((tmp_path / "reports/shop" / name) for name in ("data.html", "photos.html")),
         a_model_page(tmp_path / "model.html"),
     ]
-    found = laid_out(chromium, tmp_path, pages)
+    found = laid_out(tmp_path, pages)
     assert {name: width for name, (width, _, _) in found.items()} == {"data": PHONE, "photos": PHONE, "model": PHONE}
     assert found["model"][1:] == (1, True)
     assert found["photos"][1:] == (1, True)  # the map

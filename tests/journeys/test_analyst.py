@@ -1,15 +1,11 @@
 """The analyst: reads the verdict, opens the pages at a desk and on a phone, runs the ready queries of `examples/`."""
 
-import html
 import json
 import re
-import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
+from tests.browser import reported
 from tests.journeys.person import Person
 
 WIDTHS = {"desk": 1280, "phone": 390}
@@ -34,17 +30,7 @@ addEventListener("load", () => {{
 </script></body>"""
 
 
-@pytest.fixture(scope="module")
-def chromium() -> str:
-    path = next(
-        (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), ""
-    )
-    if not path:
-        pytest.skip("no browser on PATH (chromium, chromium-browser, google-chrome)")
-    return path
-
-
-def opened(chromium: str, folder: Path, pages: list[Path]) -> dict[str, dict[str, object]]:
+def opened(folder: Path, pages: list[Path]) -> dict[str, dict[str, object]]:
     """What a browser shows of each page at each width, by "model desk", "model phone", ..."""
     frames = "".join(
         f'<iframe id="{page.stem} {name}" src="{page.as_uri()}" width="{width}" height="900" style="border:0"></iframe>'
@@ -53,20 +39,12 @@ def opened(chromium: str, folder: Path, pages: list[Path]) -> dict[str, dict[str
     )
     outer = folder / "frames.html"
     outer.write_text(FRAMES.format(frames=frames), encoding="utf-8")
-    command = [
-        chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run",
-        "--disable-dev-shm-usage", "--allow-file-access-from-files", f"--user-data-dir={folder / 'browser'}",
-        "--hide-scrollbars", "--window-size=1400,1000", "--virtual-time-budget=5000", "--dump-dom", outer.as_uri(),
-    ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    text = re.search(r'<pre id="found">(.*?)</pre>', done.stdout)
-    assert text, done.stdout[-2000:]
-    found: dict[str, dict[str, object]] = json.loads(html.unescape(text[1]))
+    found: dict[str, dict[str, object]] = reported(outer, folder, "--window-size=1400,1000")
     return found
 
 
 def test_terminal_page_and_summary_file_show_the_same_verdict(
-    after_demo: Callable[[], Person], demo_text: tuple[Path, str], chromium: str, tmp_path: Path
+    after_demo: Callable[[], Person], demo_text: tuple[Path, str], tmp_path: Path
 ) -> None:
     person = after_demo()
     said = person.types(".venv/bin/python -m modeling.summary", within=20)
@@ -89,7 +67,7 @@ def test_terminal_page_and_summary_file_show_the_same_verdict(
     assert not re.search(r"HR@|NDCG|100 candidates", said.text)
 
     reports = person.folder / "reports/sample"
-    found = opened(chromium, tmp_path, [reports / f"{name}.html" for name in ("model", "data", "photos")])
+    found = opened(tmp_path, [reports / f"{name}.html" for name in ("model", "data", "photos")])
     for name, shown in found.items():
         assert shown["width"] == WIDTHS[name.split()[1]], name
         assert all(width > 30 for width in shown["charts"]), name  # type: ignore[attr-defined]

@@ -3,7 +3,6 @@
 import hashlib
 import re
 import shutil
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.browser import show
 from tests.journeys.conftest import commit, git
 from tests.journeys.person import Person
 
@@ -180,16 +180,9 @@ def test_the_page_of_plots_names_its_curves_and_needs_no_network(engineer: Perso
 
 def drawn(page: Path, folder: Path) -> set[tuple[int, ...]]:
     """The colours that a browser without network shows of a page."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    browser = next((found for found in map(shutil.which, names) if found), None)
-    if browser is None:
-        pytest.skip(f"no browser on PATH ({', '.join(names)})")
     picture = folder / "page.png"
-    subprocess.run(
-        [browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run",
-         "--disable-dev-shm-usage", f"--user-data-dir={folder / 'browser'}", "--host-resolver-rules=MAP * ~NOTFOUND",
-         "--window-size=800,2400", f"--screenshot={picture}", page.as_uri()],
-        capture_output=True, timeout=120, check=True,
+    show(
+        page, folder, "--host-resolver-rules=MAP * ~NOTFOUND", "--window-size=800,2400", f"--screenshot={picture}"
     )  # fmt: skip
     with Image.open(picture) as image:
         found = image.convert("RGB").getcolors(maxcolors=1 << 24) or []

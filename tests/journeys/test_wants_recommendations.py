@@ -1,16 +1,14 @@
 """Somebody wants recommendations: for a user, for a cold-start user as a page with photos, and mistypes a key."""
 
-import html
-import json
 import re
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
+from tests.browser import chromium, reported
 from tests.journeys.person import Person
 
 PHONE = 390
@@ -56,10 +54,7 @@ def test_a_user_gets_ten_items_and_the_name_of_the_model(demo: Person) -> None:
 
 
 def test_a_cold_start_user_gets_a_photo_page_that_fits_a_phone(demo: Person, tmp_path: Path) -> None:
-    names = ("chromium", "chromium-browser", "google-chrome")
-    browser = next((found for found in map(shutil.which, names) if found), None)
-    if browser is None:
-        pytest.skip(f"no browser on PATH ({', '.join(names)})")
+    chromium()  # skips before anything is run
     older, newer = with_photos(demo)[:2]
     said = demo.types(
         ".venv/bin/python -m modeling.recommend --history OLDER_KEY,NEWER_KEY --page page.html",
@@ -70,25 +65,17 @@ def test_a_cold_start_user_gets_a_photo_page_that_fits_a_phone(demo: Person, tmp
     text = page.read_text()
     assert "model: the last trained model, which the gate has not judged" in text
     assert text.count("<img ") >= 3
-    width, photos = laid_out(browser, tmp_path, page)
+    width, photos = laid_out(tmp_path, page)
     assert width == PHONE
     assert len(photos) == text.count("<img ")
     assert min(photos) > 0
 
 
-def laid_out(browser: str, folder: Path, page: Path) -> tuple[int, list[int]]:
+def laid_out(folder: Path, page: Path) -> tuple[int, list[int]]:
     """How wide the page's content is on a phone, and the width of each of its photos (0: it was not loaded)."""
     outer = folder / "frame.html"
     outer.write_text(FRAME.format(page=page.as_uri(), width=PHONE), encoding="utf-8")
-    done = subprocess.run(
-        [browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run",
-         "--disable-dev-shm-usage", "--allow-file-access-from-files", f"--user-data-dir={folder / 'browser'}",
-         "--hide-scrollbars", "--virtual-time-budget=5000", "--dump-dom", outer.as_uri()],
-        capture_output=True, text=True, timeout=120, check=True,
-    )  # fmt: skip
-    text = re.search(r'<pre id="found">(.+?)</pre>', done.stdout)
-    assert text, done.stdout[-2000:]
-    width, photos = json.loads(html.unescape(text[1]))
+    width, photos = reported(outer, folder)
     return width, photos
 
 
