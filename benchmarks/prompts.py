@@ -24,6 +24,7 @@ from features.runtime import stage
 from features.store import tables
 from pipelines import candidates, prompts
 from pipelines.prompting import render_unit
+from pipelines.prompting.config import Params, YesNoShare
 
 NUM_USERS, NUM_ITEMS = 5000, 3000
 
@@ -70,11 +71,11 @@ def write_dataset(root: Path) -> stage.Context:
     return context
 
 
-def published(templates: str | None, yes_no: float | None) -> prompts.Params:
+def published(templates: str | None, yes_no: float | None) -> Params:
     """The published way of drawing, ten examples a user."""
-    return prompts.Params(
+    return Params(
         templates=templates, sequential="last_three", direct_per_user=10, direct_variants=("published",),
-        yes_no_share=prompts.YesNoShare(sequential=None, direct=yes_no), max_history=None,
+        yes_no_share=YesNoShare(sequential=None, direct=yes_no), max_history=None,
     )  # fmt: skip
 
 
@@ -149,7 +150,7 @@ def main() -> None:
             params = published(arguments.templates, yes_no)
             job = prompts.make_job(params, context)
             tables.begin_table(job.folder(split, family))
-            units = [u for u in prompts.plan(params, job) if (u.split, u.family) == (split, family)][:2]
+            units = [u for u in prompts.plan(job) if (u.split, u.family) == (split, family)][:2]
             measure(name, job, units, arguments.repeats)
 
 

@@ -11,57 +11,10 @@ import shutil
 import sys
 import tarfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from features.runtime import stage
-from pipelines.synthetic import world
-
-
-@dataclass(frozen=True, kw_only=True)
-class Params:
-    """Size, structure and faults of the sample."""
-
-    num_users: int = 800
-    """Users with at least five purchases."""
-    items_per_cell: int = 6
-    """Items for each of the 6 categories and 8 styles."""
-    mean_interactions: float = 7.5
-    """Mean number of purchases per user, at least 5."""
-    style_fidelity: float = 0.98
-    """Probability that the next item's style is the successor of the last one's; otherwise it is uniform."""
-    taste_fidelity: float = 0.95
-    """Probability that a purchase is in one of the user's two categories; otherwise the category is uniform."""
-    popularity_skew: float = 0.5
-    """Exponent of the rank within a cell: 0 makes all items equally popular."""
-    num_rare_users: int = 20
-    """Users with fewer than five purchases, removed by the 5-core."""
-    num_rare_items: int = 12
-    """Items with one or two reviews, removed by the 5-core."""
-    num_duplicate_reviews: int = 10
-    """Additional later reviews of a user and item that already have one."""
-    photo_pixels: int = 96
-    """Width and height of a photo, in pixels."""
-    missing_photo_share: float = 0.03
-    """Share of the items without a photo."""
-    num_broken_photos: int = 6
-    """Photos that are truncated, text or empty."""
-    featureless_review_share: float = 0.8
-    """Share of the reviews that mention no feature, so that no explanation can be extracted."""
-    num_dirty_lines: int = 3
-    """Number of review lines per kind of fault."""
-
-    def __post_init__(self) -> None:
-        for name in ("style_fidelity", "taste_fidelity", "missing_photo_share", "featureless_review_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} = {getattr(self, name)} must lie between 0 and 1")
-        if self.num_users < 1 or self.items_per_cell < 1 or self.photo_pixels < 16:
-            raise ValueError("num_users and items_per_cell must be at least 1, photo_pixels at least 16")
-        if self.mean_interactions < 5:
-            raise ValueError(f"mean_interactions = {self.mean_interactions} must be at least 5")
-        if min(self.num_rare_users, self.num_rare_items, self.num_duplicate_reviews, self.num_broken_photos) < 0:
-            raise ValueError("counts must not be negative")
-
+from pipelines.synthetic.config import Params
 
 SECTIONS: tuple[str, ...] = ()
 READS: tuple[str, ...] = ()
@@ -72,13 +25,13 @@ REVIEWS, METADATA, PHOTOS = "reviews_Sample_5.json.gz", "meta_Sample.json.gz", "
 
 def run(params: Params, context: stage.Context) -> int:
     """Generate a small synthetic dump in the 2014 format, with faulty lines and drawn photos."""
-    from pipelines.synthetic import dump_files
+    from pipelines.synthetic import dump_files, world
 
     folder = context.root / "data" / "raw" / "sample"
     staging = folder.with_name(".sample.staging")
     shutil.rmtree(staging, ignore_errors=True)
     (staging / PHOTOS).parent.mkdir(parents=True)
-    made = planned(params, context.seed)
+    made = world.plan(params, context.seed)
     reviews = dump_files.review_lines(made, params.num_dirty_lines, params.featureless_review_share, context.seed)
     metadata = dump_files.metadata_lines(made, params.num_dirty_lines, context.seed)
     photos = dump_files.photos(
@@ -90,12 +43,6 @@ def run(params: Params, context: stage.Context) -> int:
     shutil.rmtree(folder, ignore_errors=True)
     staging.rename(folder)
     return len(reviews) + len(metadata) + len(photos)
-
-
-def planned(params: Params, seed: int) -> world.World:
-    """The ground truth behind the dump for these parameters and this seed: styles, tastes and purchases."""
-    names = world.Sizes.__dataclass_fields__
-    return world.plan(world.Sizes(**{k: v for k, v in asdict(params).items() if k in names}), seed)
 
 
 def write_gzip(path: Path, lines: Sequence[bytes]) -> None:

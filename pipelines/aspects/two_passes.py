@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,22 +19,19 @@ from features import schema
 from features.runtime.seeds import stable_hash
 from features.store import tables
 from pipelines.aspects import extraction
+from pipelines.aspects.config import Params
 from pipelines.aspects.extraction import Mention
 from pipelines.aspects.sentence_splitter import sentences
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """Settings shared by all units, from `Params`. `aspect_words` is None in the first pass."""
+    """Parameters and folders shared by all units. `aspect_words` is None in the first pass."""
 
+    params: Params
+    seed: int
     scratch: Path
     folder: Path
-    seed: int
-    per_review: int
-    split: Literal["interaction", "independent"]
-    min_words: int
-    max_words: int
-    min_score: float
     aspect_words: frozenset[str] | None = None
 
 
@@ -50,7 +47,7 @@ def find_mentions(job: Job, unit: int) -> dict[str, int]:
     mention_rows: list[dict[str, Any]] = []
     counts = {name: Counter[str]() for name in ("reviews", "opinions", "titles")}
     for number, review in enumerate(reviews):
-        nouns, mentions = read_review(review, job.max_words)
+        nouns, mentions = read_review(review, job.params.max_words)
         mention_rows += [{"review": number} | {f.name: getattr(m, f.name) for f in fields(Mention)} for m in mentions]
         if review["split"] == "train":
             stems = extraction.title_stems(review["title"])
@@ -118,15 +115,15 @@ def choose(mentions: Sequence[Mention], job: Job) -> list[Mention]:
         mention
         for mention in mentions
         if mention.feature in (job.aspect_words or ())
-        and mention.score >= job.min_score
-        and job.min_words <= len(mention.sentence.split()) <= job.max_words
+        and mention.score >= job.params.min_score
+        and job.params.min_words <= len(mention.sentence.split()) <= job.params.max_words
     ]
     chosen: list[Mention] = []
     for mention in sorted(allowed, key=lambda m: (-m.score, len(m.sentence), m.sentence, m.feature)):
         taken = {kept.feature for kept in chosen} | {kept.sentence for kept in chosen}
         if mention.feature not in taken and mention.sentence not in taken:
             chosen.append(mention)
-        if len(chosen) == job.per_review:
+        if len(chosen) == job.params.per_review:
             break
     return chosen
 
@@ -162,7 +159,7 @@ def write_explanations(job: Job, unit: int) -> dict[str, int]:
 
 def split_of(review: Mapping[str, Any], job: Job) -> str:
     """The split of the interaction, or an independent 8:1:1 split by a hash of the seed, user and item."""
-    if job.split == "interaction":
+    if job.params.split == "interaction":
         return str(review["split"])
     share = stable_hash(job.seed, "explanations", "split", review["user_id"], review["item_id"]) / 2**64
     return "train" if share < 0.8 else "valid" if share < 0.9 else "test"

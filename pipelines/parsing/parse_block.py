@@ -12,6 +12,7 @@ from typing import Literal
 from features import schema
 from features.store import tables
 from pipelines.parsing import amazon, p5
+from pipelines.parsing.config import Params
 from pipelines.parsing.line_blocks import Block, blocks
 
 BLOCKS_PER_FILE = 1_000_000
@@ -20,12 +21,13 @@ Kind = Literal["reviews", "items"]
 
 @dataclass(frozen=True, kw_only=True)
 class Unit:
-    """Blocks `reader`, `reader + readers_per_file`, ... of one file.
+    """Blocks `reader`, `reader + params.readers_per_file`, ... of one file.
 
     `source` is the file's name in the dump, `place` its index among all files sorted by name; `maps` is p5's
     `datamaps.json`, `pickles` are the optional files of a p5 folder.
     """
 
+    params: Params
     kind: Kind
     format: str
     source: str
@@ -34,10 +36,6 @@ class Unit:
     pickles: tuple[Path, ...]
     place: int
     reader: int
-    readers_per_file: int
-    lines_per_block: int
-    max_line_bytes: int
-    max_decompression_ratio: float
     staging: Path
     staging_rejects: Path
 
@@ -54,9 +52,10 @@ def work(unit: Unit) -> dict[str, int]:
         TableError: The disk is full or read-only.
     """
     counts: Counter[str] = Counter()
-    for block in blocks(unit.path, unit.lines_per_block, unit.max_line_bytes, unit.max_decompression_ratio):
+    params = unit.params
+    for block in blocks(unit.path, params.lines_per_block, params.max_line_bytes, params.max_decompression_ratio):
         counts["seen"] += len(block.lines)
-        if block.number % unit.readers_per_file == unit.reader:
+        if block.number % params.readers_per_file == unit.reader:
             parsed = parse(unit, block)
             counts["lines"] += len(block.lines)
             counts["kept"] += parsed.kept_lines

@@ -95,9 +95,7 @@ def _units(
             kind=kind, format=dataset.format, source=name, path=paths[name], place=places.index(name), reader=reader,
             maps=paths[dataset.reviews[1]] if is_p5 and kind == "reviews" else None,
             pickles=tuple(paths[name] for name in dataset.reviews[2:]) if is_p5 and kind == "reviews" else (),
-            readers_per_file=params.readers_per_file, lines_per_block=params.lines_per_block,
-            max_line_bytes=params.max_line_bytes, max_decompression_ratio=params.max_decompression_ratio,
-            staging=staging[kind], staging_rejects=staging["rejects"],
+            params=params, staging=staging[kind], staging_rejects=staging["rejects"],
         )
         for kind, names in kinds
         for name in names

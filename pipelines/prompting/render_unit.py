@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +23,7 @@ from features.runtime.stage import Places
 from features.store import tables
 from pipelines.negatives import candidate_lists
 from pipelines.prompting import example_sampling as draws
+from pipelines.prompting.config import Params
 from pipelines.prompting.example_sampling import Draw, PromptMix, Window
 from pipelines.prompting.sources import Sources, load_sources
 
@@ -32,32 +33,30 @@ ROWS_AT_ONCE = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """Settings shared by all units; small and picklable. Most fields are those of the stage's `Params`."""
+    """Parameters and input shared by all units; small, hashable and picklable.
 
-    root: Path
-    dataset: str
+    `places` has an absolute root, `templates` is an absolute path or None, and `input_digests` are those of the tables.
+    """
+
+    params: Params
+    places: Places
     seed: int
     num_visual_tokens: int
     input_digests: tuple[str, ...]
     templates: Path | None
-    evaluated: tuple[str, ...]
-    direct_variants: tuple[str, ...]
-    yes_no_share: tuple[tuple[str, float | None], ...]
-    sequential: Literal["all_positions", "last_three"]
-    sequential_per_user: int
-    direct_per_user: int
-    num_candidates: int
-    window: Window
-    max_title_words: int | None
-    max_users: tuple[tuple[str, int | None], ...]
+
+    @property
+    def window(self) -> Window:
+        """Truncation of histories."""
+        return Window(max_history=self.params.max_history, kept=self.params.history_kept)
 
     def sources(self) -> Sources:
         """The tables, read once per process."""
-        return load_sources(self.root, self.dataset, self.num_visual_tokens, self.max_title_words, self.input_digests)
+        return load_sources(self.places, self.num_visual_tokens, self.params.max_title_words, self.input_digests)
 
     def folder(self, split: str, family: str) -> Path:
         """The table's folder."""
-        return Places(root=self.root, dataset=self.dataset).table(f"prompts/{split}/{family}")
+        return self.places.table(f"prompts/{split}/{family}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +81,7 @@ def family_prompts(templates: Path | None, family: str) -> tuple[Prompt, ...]:
 def train_mix(job: Job, family: str) -> PromptMix:
     """The prompts that training samples from: all of the family that are not held out."""
     trained = [prompt for prompt in family_prompts(job.templates, family) if not prompt.held_out]
-    return PromptMix.of(trained, dict(job.yes_no_share).get(family))
+    return PromptMix.of(trained, getattr(job.params.yes_no_share, family, None))
 
 
 def evaluated_prompts(job: Job, split: str, family: str) -> list[Prompt]:
@@ -90,13 +89,14 @@ def evaluated_prompts(job: Job, split: str, family: str) -> list[Prompt]:
     return [
         prompt
         for prompt in family_prompts(job.templates, family)
-        if prompt.id in job.evaluated and (split == "test" or not prompt.held_out)
+        if prompt.id in job.params.evaluated and (split == "test" or not prompt.held_out)
     ]
 
 
 def evaluated_pairs(job: Job, split: str) -> list[tuple[Prompt, str]]:
     """The direct prompts of `split`, each in every variant."""
-    return [(prompt, variant) for prompt in evaluated_prompts(job, split, "direct") for variant in job.direct_variants]
+    prompts = evaluated_prompts(job, split, "direct")
+    return [(prompt, variant) for prompt in prompts for variant in job.params.direct_variants]
 
 
 @lru_cache(maxsize=2)
@@ -111,9 +111,9 @@ def rows_by_user(job: Job, split: str, family: str) -> np.ndarray:
             return counts
         return np.where(chosen, counts * len(evaluated_prompts(job, split, family)), 0)
     if split == "train" and family == "sequential":
-        return draws.num_train_positions(lengths, job.sequential, job.sequential_per_user)
+        return draws.num_train_positions(lengths, job.params.sequential, job.params.sequential_per_user)
     if split == "train":
-        return np.where(lengths >= 3, job.direct_per_user, 0)
+        return np.where(lengths >= 3, job.params.direct_per_user, 0)
     shown = evaluated_prompts(job, split, family) if family == "sequential" else evaluated_pairs(job, split)
     has_past = lengths >= (3 if split == "valid" else 2)
     return np.where(chosen & has_past, len(shown), 0)
@@ -121,7 +121,7 @@ def rows_by_user(job: Job, split: str, family: str) -> np.ndarray:
 
 def chosen_users(job: Job, split: str, num_users: int) -> np.ndarray:
     """The users in the tables of `split`, sampled by the seed; bool (num_users + 1,)."""
-    cap = dict(job.max_users).get(split)
+    cap = {"valid": job.params.max_valid_users, "test": job.params.max_test_users}.get(split)
     chosen = np.ones(num_users + 1, dtype=bool)
     if cap is not None and cap < num_users:
         chosen[:] = False
@@ -144,7 +144,7 @@ def render_rows(job: Job, unit: Unit) -> pa.Table:
     batches: list[pa.Table] = []
     example_id = unit.first_example_id
     for batch in _batches(job, unit, sources):
-        list_candidates(batch, unit.split, sources, job.num_candidates)
+        list_candidates(batch, unit.split, sources, job.params.num_candidates)
         batches.append(_columns(batch, example_id, unit, sources))
         example_id += len(batch)
     return pa.concat_tables(batches)
@@ -199,13 +199,13 @@ def list_candidates(batch: Sequence[Draw], split: str, sources: Sources, num_can
 
 def _train_draws(job: Job, unit: Unit, sources: Sources) -> Callable[[draws.User], Iterable[Draw]]:
     """The function that samples the training examples of one user."""
-    mix, by_user = train_mix(job, unit.family), sources.explanations["train"]
+    mix, by_user, params, window = train_mix(job, unit.family), sources.explanations["train"], job.params, job.window
     if unit.family == "sequential":
-        return lambda user: draws.train_sequential(user, mix, job.window, job.sequential, job.sequential_per_user)
+        return lambda user: draws.train_sequential(user, mix, window, params.sequential, params.sequential_per_user)
     if unit.family == "explanation":
         return lambda user: draws.train_explanation(user, mix, by_user[user.user_id])
-    variants, per_user = job.direct_variants, job.direct_per_user
-    return lambda user: draws.train_direct(user, mix, job.window, variants=variants, per_user=per_user)
+    variants, per_user = params.direct_variants, params.direct_per_user
+    return lambda user: draws.train_direct(user, mix, window, variants=variants, per_user=per_user)
 
 
 def _evaluation_draws(job: Job, unit: Unit, sources: Sources) -> Callable[[draws.User], Iterable[Draw]]:
@@ -213,11 +213,11 @@ def _evaluation_draws(job: Job, unit: Unit, sources: Sources) -> Callable[[draws
     shown, by_user = evaluated_prompts(job, unit.split, unit.family), sources.explanations[unit.split]
     if unit.family == "explanation":
         return lambda user: draws.evaluate_explanation(user.user_id, by_user[user.user_id], shown)
-    behind = 1 if unit.split == "test" else 2
+    window, behind = job.window, 1 if unit.split == "test" else 2
     if unit.family == "sequential":
-        return lambda user: draws.evaluate_sequential(user, len(user.items) - behind, shown, job.window)
+        return lambda user: draws.evaluate_sequential(user, len(user.items) - behind, shown, window)
     pairs = evaluated_pairs(job, unit.split)
-    return lambda user: draws.evaluate_direct(user, len(user.items) - behind, pairs, job.window)
+    return lambda user: draws.evaluate_direct(user, len(user.items) - behind, pairs, window)
 
 
 def render(draw: Draw, sources: Sources) -> tuple[str, str, rendering.Items]:

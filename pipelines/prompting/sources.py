@@ -8,7 +8,6 @@ lists of 99 negatives) and the texts of names, titles and explanations.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -134,14 +133,12 @@ def digests(places: Places) -> tuple[str, ...]:
 
 @lru_cache(maxsize=1)
 def load_sources(
-    root: Path,
-    dataset: str,
+    places: Places,
     num_visual_tokens: int,
     max_title_words: int | None,
     input_digests: tuple[str, ...],  # noqa: ARG001 - only part of the cache key, so that changed tables are read again
 ) -> Sources:
     """Reads the tables of one dataset; cached by their digests."""
-    places = Places(root=root, dataset=dataset)
     tables = {name: read_table(places.table(name), table) for name, table in TABLES.items()}
     num_users, num_items = tables["sequences/users"].num_rows, tables["sequences/items"].num_rows
     photo = rendering.photo(num_visual_tokens)

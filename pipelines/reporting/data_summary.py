@@ -6,7 +6,6 @@ keep the hashes of one pass in memory; a count may be off by one in one of a hun
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -15,9 +14,11 @@ import pyarrow as pa
 from features import schema
 from features.runtime import stage
 from features.runtime.datasets import dataset
+from features.runtime.params import build
 from features.runtime.seeds import rng
 from features.store.tables import checked_parts, read_manifest
 from pipelines.reporting import distributions as dist
+from pipelines.sequencing import config as sequences
 
 if TYPE_CHECKING:
     from pipelines.reporting.config import Params
@@ -25,15 +26,6 @@ if TYPE_CHECKING:
 
 Files = list[tuple[str, int, int]]
 _ROWS_PER_PASS = 50_000_000  # some 2 GB of hashes
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rules:
-    """Parameters of the stage `sequences` that the page shows."""
-
-    k_core: int
-    duplicate_reviews: str
-    max_interactions_per_user: int | None
 
 
 def frame(context: stage.Places, table: schema.Table) -> pl.LazyFrame:
@@ -51,7 +43,7 @@ def collect(params: "Params", context: stage.Context) -> dict[str, Any]:
     reviews, rejects = frame(context, schema.REVIEWS), frame(context, schema.REJECTS)
     items, interactions = frame(context, schema.CATALOGUE), frame(context, schema.INTERACTIONS)
     explanations, known = frame(context, schema.EXPLANATIONS), frame(context, schema.ITEMS)
-    rules = Rules(**{field.name: context.shared["sequences"][field.name] for field in fields(Rules)})
+    rules = build(sequences.Params, context.shared["sequences"], where="sequences")
     dump = dataset(context.shared, context.dataset)
     read = files(reviews, known, rejects)
     per_item = interactions.group_by("item_id").len()
@@ -89,7 +81,7 @@ def flow(
     interactions: pl.LazyFrame,
     read: Files,
     names: Sequence[str],
-    rules: Rules,
+    rules: sequences.Params,
 ) -> dist.Bars:
     """Counts per step: lines, accepted reviews, exact duplicates, later duplicates, the k-core, splits.
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from features.runtime.seeds import rng
+from pipelines.synthetic.config import Params
 
 CATEGORIES = ("Headphones", "Backpacks", "Kettles", "Guitars", "Watches", "Lamps")
 NUM_STYLES = 8
@@ -27,21 +28,6 @@ DAY_SECONDS = 86_400
 FIRST_DAY = 15_300  # days since 1970: in November 2011
 _KEY_LETTERS = np.array(list("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"))
 _CORE = 5
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sizes:
-    """Size and structure of the world; fields are those of the stage's `Params`."""
-
-    num_users: int
-    items_per_cell: int
-    mean_interactions: float
-    style_fidelity: float
-    taste_fidelity: float
-    popularity_skew: float
-    num_rare_users: int
-    num_rare_items: int
-    num_duplicate_reviews: int
 
 
 @dataclass(frozen=True)
@@ -84,7 +70,7 @@ class _Shop:
     items: tuple[Item, ...]
     successor: tuple[int, ...]
     counts: np.ndarray
-    sizes: Sizes
+    params: Params
 
 
 @dataclass(frozen=True)
@@ -97,17 +83,17 @@ class World:
     successor: tuple[int, ...]
 
 
-def plan(sizes: Sizes, seed: int) -> World:
+def plan(params: Params, seed: int) -> World:
     """Generates the world of a seed: items by cell, users, then the purchases of each user in time order."""
     successor = _cycle(seed)
-    items = _items(sizes, seed)
-    users = _users(sizes, seed)
-    shop = _Shop(items, successor, np.zeros(len(items), dtype=np.int64), sizes)
+    items = _items(params, seed)
+    users = _users(params, seed)
+    shop = _Shop(items, successor, np.zeros(len(items), dtype=np.int64), params)
     purchases: list[Purchase] = []
-    for number in range(sizes.num_users):
+    for number in range(params.num_users):
         purchases += _history(number, users[number], shop, seed)
-    purchases += _rare(sizes, items, len(users), seed)
-    purchases += _repeats(sizes, items, purchases, seed)
+    purchases += _rare(params, items, len(users), seed)
+    purchases += _repeats(params, items, purchases, seed)
     return World(items, users, tuple(purchases), successor)
 
 
@@ -125,13 +111,13 @@ def _keys(count: int, prefix: str, length: int, generator: np.random.Generator) 
     return list(keys)
 
 
-def _items(sizes: Sizes, seed: int) -> tuple[Item, ...]:
+def _items(params: Params, seed: int) -> tuple[Item, ...]:
     generator = rng(seed, "sample", "items")
-    cells = [(c, s) for c in range(len(CATEGORIES)) for s in range(NUM_STYLES)] * sizes.items_per_cell
+    cells = [(c, s) for c in range(len(CATEGORIES)) for s in range(NUM_STYLES)] * params.items_per_cell
     cells.sort()
     cells += [
         (int(generator.integers(len(CATEGORIES))), int(generator.integers(NUM_STYLES)))
-        for _ in range(sizes.num_rare_items)
+        for _ in range(params.num_rare_items)
     ]
     keys = _keys(len(cells), "B0", 8, generator)
     items = []
@@ -141,9 +127,9 @@ def _items(sizes: Sizes, seed: int) -> tuple[Item, ...]:
     return tuple(items)
 
 
-def _users(sizes: Sizes, seed: int) -> tuple[User, ...]:
+def _users(params: Params, seed: int) -> tuple[User, ...]:
     generator = rng(seed, "sample", "users")
-    keys = _keys(sizes.num_users + sizes.num_rare_users, "A", 13, generator)
+    keys = _keys(params.num_users + params.num_rare_users, "A", 13, generator)
     users = []
     for key in keys:
         first, second = (int(category) for category in generator.permutation(len(CATEGORIES))[:2])
@@ -152,30 +138,30 @@ def _users(sizes: Sizes, seed: int) -> tuple[User, ...]:
 
 
 def _history(number: int, user: User, shop: _Shop, seed: int) -> list[Purchase]:
-    generator, sizes = rng(seed, "sample", "history", number), shop.sizes
-    length = _CORE + int(generator.poisson(max(sizes.mean_interactions - _CORE, 0)))
+    generator, params = rng(seed, "sample", "history", number), shop.params
+    length = _CORE + int(generator.poisson(max(params.mean_interactions - _CORE, 0)))
     day = FIRST_DAY + int(generator.integers(700))
     style, owned, purchases = int(generator.integers(NUM_STYLES)), set[int](), []
     for _ in range(length):
-        liked = generator.random() < sizes.taste_fidelity
+        liked = generator.random() < params.taste_fidelity
         category = int(generator.choice(user.tastes)) if liked else int(generator.integers(len(CATEGORIES)))
         item = _draw(category, style, owned, shop, generator)
         owned.add(item)
         shop.counts[item] += 1
         purchases.append(Purchase(number, item, day * DAY_SECONDS, _stars(shop.items[item], generator)))
         day += 0 if generator.random() < 0.02 else 1 + int(generator.geometric(0.05))
-        follows = generator.random() < sizes.style_fidelity
+        follows = generator.random() < params.style_fidelity
         style = shop.successor[style] if follows else int(generator.integers(NUM_STYLES))
     return purchases
 
 
 def _draw(category: int, style: int, owned: set[int], shop: _Shop, generator: np.random.Generator) -> int:
     """Samples an item of the cell by popularity; items below the 5-core are three times as likely."""
-    size = shop.sizes.items_per_cell
+    size = shop.params.items_per_cell
     for step in range(len(CATEGORIES)):  # falls back to the next category if the user owns the whole cell
         first = ((category + step) % len(CATEGORIES) * NUM_STYLES + style) * size
         cell = np.arange(first, first + size)
-        weights = 1.0 / (1.0 + np.arange(size)) ** shop.sizes.popularity_skew
+        weights = 1.0 / (1.0 + np.arange(size)) ** shop.params.popularity_skew
         weights = weights * np.where(shop.counts[cell] < _CORE, 3.0, 1.0) * ~np.isin(cell, list(owned))
         if weights.sum() > 0:
             return int(generator.choice(cell, p=weights / weights.sum()))
@@ -186,25 +172,25 @@ def _stars(item: Item, generator: np.random.Generator) -> int:
     return int(np.clip(np.rint(4.1 + item.quality + generator.normal(0, 0.9)), 1, 5))
 
 
-def _rare(sizes: Sizes, items: tuple[Item, ...], num_users: int, seed: int) -> list[Purchase]:
+def _rare(params: Params, items: tuple[Item, ...], num_users: int, seed: int) -> list[Purchase]:
     """Purchases of users with one to four purchases and of items with one or two, all removed by the 5-core."""
     generator = rng(seed, "sample", "rare")
     purchases = []
-    for number in range(num_users - sizes.num_rare_users, num_users):
+    for number in range(num_users - params.num_rare_users, num_users):
         for item in generator.choice(len(items), int(generator.integers(1, _CORE)), replace=False):
             day = FIRST_DAY + int(generator.integers(1000))
             purchases.append(Purchase(number, int(item), day * DAY_SECONDS, _stars(items[int(item)], generator)))
-    for item in range(len(items) - sizes.num_rare_items, len(items)):
-        for number in generator.choice(sizes.num_users, int(generator.integers(1, 3)), replace=False):
+    for item in range(len(items) - params.num_rare_items, len(items)):
+        for number in generator.choice(params.num_users, int(generator.integers(1, 3)), replace=False):
             day = FIRST_DAY + int(generator.integers(1000))
             purchases.append(Purchase(int(number), item, day * DAY_SECONDS, _stars(items[item], generator)))
     return sorted(set(purchases), key=lambda p: (p.user, p.timestamp, p.item))
 
 
-def _repeats(sizes: Sizes, items: tuple[Item, ...], purchases: list[Purchase], seed: int) -> list[Purchase]:
+def _repeats(params: Params, items: tuple[Item, ...], purchases: list[Purchase], seed: int) -> list[Purchase]:
     """Later reviews of existing (user, item) pairs."""
     generator = rng(seed, "sample", "repeats")
-    chosen = generator.choice(len(purchases), min(sizes.num_duplicate_reviews, len(purchases)), replace=False)
+    chosen = generator.choice(len(purchases), min(params.num_duplicate_reviews, len(purchases)), replace=False)
     again = []
     for place in np.sort(chosen):
         p = purchases[int(place)]

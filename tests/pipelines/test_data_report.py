@@ -17,9 +17,10 @@ from features.runtime import stage
 from features.store.embeddings import vector_table
 from features.store.tables import Provenance, from_rows, write_table
 from pipelines import data_report, records, sequences
-from pipelines.reporting.data_summary import Rules, distinct, flow, frame, missing
+from pipelines.reporting.data_summary import distinct, flow, frame, missing
 from pipelines.reporting.distributions import concentration, gaps, histogram, months
 from pipelines.reporting.photo_gallery import neighbours
+from pipelines.sequencing.config import Params
 
 TITLE = "<script>alert('kettle')</script>"
 
@@ -254,7 +255,7 @@ def test_exact_duplicates_are_separate_from_later_ones(root, workspace, real_dat
     places = stage.Places(dataset="gift_cards")
     reviews, interactions = (frame(places, table) for table in (schema.REVIEWS, schema.INTERACTIONS))
     read = [("Gift_Cards_5.json.gz", 2972, 0)]
-    rules = Rules(k_core=5, duplicate_reviews="first", max_interactions_per_user=None)
+    rules = Params(k_core=5, duplicate_reviews="first", max_interactions_per_user=None)
     steps = flow(reviews, interactions, read, ["Gift_Cards_5.json.gz"], rules)
     assert [(step["count"], step["note"]) for step in steps[1:5]] == [
         (2972, "0 lines rejected"), (2969, "3 duplicates merged"), (2965, "4 later repeats, the first one kept"),

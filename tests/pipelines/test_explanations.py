@@ -96,7 +96,7 @@ def test_the_split_is_that_of_the_interaction(made: Context) -> None:
 
 
 def test_an_independent_split_is_seeded() -> None:
-    job = explanations.make_job(explanations.Params(split="independent"), 7, Path(), Path())
+    job = two_passes.Job(params=explanations.Params(split="independent"), seed=7, scratch=Path(), folder=Path())
     drawn = [
         two_passes.split_of({"user_id": user, "item_id": item, "split": "train"}, job)
         for user in range(100)
@@ -183,10 +183,9 @@ def test_a_missing_table_is_named_and_nothing_is_left(tmp_path: Path) -> None:
 
 
 def test_choose_prefers_evidence_then_short_sentences() -> None:
-    job = two_passes.Job(
-        scratch=Path(), folder=Path(), seed=1, per_review=2, split="interaction", min_words=2, max_words=6,
-        min_score=2.5, aspect_words=frozenset({"base", "lid"}),
-    )  # fmt: skip
+    params = explanations.Params(per_review=2, min_words=2, max_words=6, min_score=2.5)
+    words = frozenset({"base", "lid"})
+    job = two_passes.Job(params=params, seed=1, scratch=Path(), folder=Path(), aspect_words=words)
 
     def mention(feature: str, sentence: str, score: float) -> Mention:
         return Mention(feature=feature, sentence=sentence, opinion="good", polarity=0.5, score=score)

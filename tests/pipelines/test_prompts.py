@@ -19,6 +19,7 @@ from features.runtime.stage import Context
 from features.store.tables import read_manifest, read_table
 from pipelines import prompts
 from pipelines.prompting import example_sampling, render_unit
+from pipelines.prompting.config import YesNoShare
 from tests.pipelines.prompt_tables import NUM_USERS, explanation_rows, number_of, sequence_of, write_dataset
 
 
@@ -252,7 +253,7 @@ def test_ranges_bound_the_rows_of_a_part() -> None:
 
 def test_published_settings_draw_ten_training_windows_per_user(tmp_path: Path) -> None:
     context = write_dataset(tmp_path)
-    shares = prompts.YesNoShare(sequential=None, direct=None)
+    shares = YesNoShare(sequential=None, direct=None)
     params = prompts.Params(
         sequential="last_three",
         max_history=None,

@@ -44,7 +44,7 @@ def dump(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def world() -> sample_world.World:
-    return sample.planned(sample.Params(), SEED)
+    return sample_world.plan(sample.Params(), SEED)
 
 
 def photos_of(dump: Path) -> dict[str, bytes]:
