@@ -129,7 +129,7 @@ def test_packages_themselves_hold_a_docstring_only(package: str, root: Path) -> 
 
 def test_code_covers_late_imports_and_data_files_by_name() -> None:
     code = stage_graph.code_files("pipelines.prompts", ROOT)
-    assert {"pipelines/beam/dofns.py", "features/prompts/prompts.yaml", "features/prompts/templates.py"} <= set(code)
+    assert {"pipelines/beam/runner.py", "features/prompts/prompts.yaml", "features/prompts/templates.py"} <= set(code)
     assert not [path for path in code if path.startswith(("flows/", "modeling/")) or path.endswith("__init__.py")]
 
 

@@ -27,7 +27,7 @@ COMMANDS = [
     "modeling.recommend_all",
 ]
 HEAVY = ["torch", "transformers", "apache_beam", "prefect", "open_clip", "polars", "dvc", "grimp", "torchvision"]
-BEAM_WORKERS = {"pipelines.beam.dofns", "pipelines.beam.arrow_coder", "pipelines.sequencing.beam_dofns"}
+BEAM_WORKERS = {"pipelines.beam.arrow_coder", "pipelines.sequencing.beam_dofns"}
 ASK_FOR_HELP = """\
 import contextlib, importlib, io, json, sys, time
 found = {}
@@ -127,7 +127,7 @@ def test_the_worker_extra_is_what_beam_workers_import() -> None:
     """The modules that Beam workers load, with all modules they import, need the extra `worker` and nothing else."""
     imports = stage_graph.import_graph()
     starts = {
-        "pipelines.beam.dofns", "pipelines.sequencing.beam_dofns", "pipelines.parsing.parse_block",
+        "pipelines.beam.runner", "pipelines.sequencing.beam_dofns", "pipelines.parsing.parse_block",
         "pipelines.aspects.two_passes", "pipelines.prompting.render_unit",
     }  # fmt: skip
     modules = starts | {above for name in starts for above in imports.find_upstream_modules(name)}

@@ -6,19 +6,21 @@ Trade-off: a unit is thousands of rows, which hides Beam's cost per element (20 
 Workers must share the disk that holds the tables (docs/guides/beam.md).
 """
 
+import functools
 import json
 import logging
+import os
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from features import errors
 from features.errors import ParamsError, TableError
-from pipelines.beam.counts import Counts
 
 Unit = TypeVar("Unit")
+Counts = Mapping[str, int]
 
 log = logging.getLogger("vip5")
 
@@ -91,22 +93,48 @@ def _run(stage: str, units: Sequence[Unit], work: Callable[[Unit], Counts], para
     import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions
 
-    from pipelines.beam.dofns import DoUnit, WriteCounts
-
     options = PipelineOptions(["--job_name", stage, *params.options], save_main_session=False)
     pipeline = beam.Pipeline(runner=params.runner, options=options)
+    process = functools.partial(process_unit, stage, work)
     _ = (
         pipeline
         | "list units of work" >> beam.Create(list(units), reshuffle=False)  # one shuffle spreads neighbours
         | "spread units over workers" >> beam.Reshuffle()
-        | f"do {stage}" >> beam.ParDo(DoUnit(stage, work)).with_output_types(tuple[str, int])
+        | f"do {stage}" >> beam.FlatMap(process).with_output_types(tuple[str, int])
         | "sum counts by name" >> beam.CombinePerKey(sum)
         | "gather counts" >> beam.combiners.ToList()
-        | "write counts" >> beam.ParDo(WriteCounts(str(ledger)))
+        | "write counts" >> beam.Map(functools.partial(write_counts, str(ledger)))
     )
     state = pipeline.run().wait_until_finish()
     if state != "DONE":
         raise TableError(f"{stage} in the state {state} on {params.runner}", "DONE", "read the runner's log")
+
+
+def process_unit(stage: str, work: Callable[[Any], Counts], unit: Any) -> list[tuple[str, int]]:
+    """Processes one unit on a worker and updates Beam's counters; its rows are on disk when this returns.
+
+    Returns:
+        (name, count) pairs for the sums, with names as JSON lists: `["units"]` for the unit itself and
+        `["count", name]`, or, if the unit fails, only `["failed", type of the error, found, expected, action]`.
+    """
+    from apache_beam.metrics import Metrics
+
+    named: dict[tuple[str, ...], int]
+    try:
+        named = {("units",): 1} | {("count", name): count for name, count in work(unit).items()}
+    except errors.VIP5Error as error:
+        named = {("failed", type(error).__name__, error.found, error.expected, error.action): 1}
+    for (kind, *fields), count in named.items():
+        Metrics.counter(stage, fields[0] if kind == "count" else kind).inc(count)
+    return [(json.dumps(name), count) for name, count in named.items()]
+
+
+def write_counts(ledger: str, counts: Sequence[tuple[str, int]]) -> None:
+    """Writes the sums of all units to the file `ledger`, atomically; idempotent."""
+    path = Path(ledger)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(sorted(counts)), encoding="utf-8")
+    temporary.rename(path)
 
 
 def _settled(stage: str, num_units: int, totals: Mapping[tuple[str, ...], int]) -> dict[str, int]:

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +44,8 @@ def test_counters_are_there_to_watch_a_job_by() -> None:
     import apache_beam
     from apache_beam.metrics import MetricsFilter
 
-    from pipelines.beam.dofns import DoUnit
-
-    pipeline = apache_beam.Pipeline(runner="FnApiRunner")
-    _ = pipeline | apache_beam.Create([3, 4, -1]) | apache_beam.ParDo(DoUnit("numbers", even_or_odd))
+    pipeline, process = apache_beam.Pipeline(runner="FnApiRunner"), partial(beam.process_unit, "numbers", even_or_odd)
+    _ = pipeline | apache_beam.Create([3, 4, -1]) | apache_beam.FlatMap(process)
     result = pipeline.run()
     result.wait_until_finish()
     counters = result.metrics().query(MetricsFilter().with_namespace("numbers"))["counters"]
