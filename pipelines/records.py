@@ -7,11 +7,23 @@ parses every n-th block. Parts are named by block, so the tables do not depend o
 bounded by two blocks of at most 64 MB of lines each, independent of the size of the dump.
 """
 
+import dataclasses
+import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
-from features.runtime import stage
+from features import schema
+from features.errors import InputError
+from features.runtime import datasets, stage
+from features.runtime.params import build
+from features.store import tables
+from pipelines.beam.runner import BeamParams, run_units
+from pipelines.parsing import line_accounts, line_blocks, p5, parse_block
 from pipelines.parsing.config import Params
+
+TABLES = {"reviews": schema.REVIEWS, "items": schema.ITEMS, "rejects": schema.REJECTS}
 
 SECTIONS = ("datasets", "beam")
 READS = ("data/raw/${dataset}",)
@@ -24,9 +36,74 @@ WRITES = (
 
 def run(params: Params, context: stage.Context) -> int:
     """Parse, clean and validate the lines of a dump; store rejected lines with their reason."""
-    from pipelines.parsing import write_records
+    from pipelines.parsing import staged_parts
 
-    return write_records.write_records(params, context)
+    context = dataclasses.replace(context, root=context.root.resolve())  # workers may run in another folder
+    dataset = datasets.dataset(context.shared, context.dataset)
+    paths = find_files(context, dataset)
+    beam = build(BeamParams, context.shared["beam"], where="beam")
+    beam.check()
+    staging = {name: tables.begin_table(context.table(table.name)) for name, table in TABLES.items()}
+    try:
+        units = parse_block.plan_units(params, dataset, paths, staging)
+        counts, digests = parse(units, paths, beam, staging["rejects"] / "counts.json")
+        sources = sorted({unit.source for unit in units})
+        line_accounts.check_counts(counts, sources, params.readers_per_file)
+        duplicates = staged_parts.reject_duplicate_items(staging["items"], staging["rejects"])
+        accounts = line_accounts.accounts_of(counts, sources, duplicates)
+        staged = {name: staged_parts.count_rows(folder) for name, folder in staging.items()}
+        line_accounts.check_rows(staged, accounts, dataset.metadata)
+        for name, table in TABLES.items():
+            staged_parts.renumber(staging[name], table)
+        shown = {"lines_per_block": params.lines_per_block, "max_line_bytes": params.max_line_bytes}
+        provenance = tables.Provenance(stage="records", params=shown, inputs=digests, notes={"files": accounts})
+        rows = sum(tables.finish_table(context.table(table.name), table, provenance) for table in TABLES.values())
+        line_accounts.log_accounts(accounts)
+        return rows
+    finally:  # nothing is left to remove after a success
+        for folder in staging.values():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def find_files(context: stage.Context, dataset: datasets.Dataset) -> dict[str, Path]:
+    """The path of each file of the dump by name.
+
+    Raises:
+        InputError: A file is missing or not in the format that its name implies.
+    """
+    paths = {name: _found(context, name) for name in dataset.files}
+    if dataset.format == "p5":
+        p5.bundle(paths[dataset.reviews[1]], tuple(paths[name] for name in dataset.reviews[2:]))
+    return paths
+
+
+def _found(context: stage.Context, name: str) -> Path:
+    path = context.raw / name
+    if path.exists() and not path.is_file():
+        raise InputError(
+            f"{path} that is not a file", f"{name}, a file of dataset {context.dataset}", "ingest it again"
+        )
+    if not path.is_file():
+        problem = f"no file {path}" if context.raw.is_dir() else f"no folder {context.raw}"
+        ingest = f".venv/bin/python -m flows.ingest {context.dataset} --from FOLDER"
+        action = "dvc repro sample" if context.dataset == "sample" else ingest
+        raise InputError(problem, f"{name}, a file of dataset {context.dataset}", f"`{action}`")
+    line_blocks.check_gzip(path)
+    return path
+
+
+def parse(
+    units: Sequence[parse_block.Unit], paths: Mapping[str, Path], beam: BeamParams, ledger: Path
+) -> tuple[dict[str, int], dict[str, str]]:
+    """Parses all units and hashes the files in the meantime; returns the units' counts and the digest of each file.
+
+    Raises:
+        TableError: The runner lost or repeated work.
+    """
+    with ThreadPoolExecutor(1) as beside:
+        hashed = beside.map(tables.input_digest, paths.values())
+        counts = run_units("records", units, parse_block.work, beam, ledger)
+        return counts, dict(zip(paths, hashed, strict=True))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,15 +1,17 @@
-"""Parses one unit of work of `records`: the blocks of one file that belong to one reader.
+"""Units of work of `records`: the blocks of one file that belong to one reader, planned and parsed.
 
 Reads a `Unit`. Writes one part per block into the staging folders and returns line counts.
 Trade-off: units write their parts themselves; passing rows through Beam would cost 20 times as much as parsing them.
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from features import schema
+from features.runtime.datasets import Dataset
 from features.store import tables
 from pipelines.parsing import amazon, p5
 from pipelines.parsing.config import Params
@@ -38,6 +40,35 @@ class Unit:
     reader: int
     staging: Path
     staging_rejects: Path
+
+
+def plan_units(params: Params, dataset: Dataset, paths: Mapping[str, Path], staging: Mapping[str, Path]) -> list[Unit]:
+    """The units of work of a dump: one for each file and reader.
+
+    Args:
+        params: Parameters of the stage.
+        dataset: The dump's format and files.
+        paths: Absolute path of each file.
+        staging: Absolute staging folders of `reviews`, `items` and `rejects`.
+    """
+    is_p5 = dataset.format == "p5"
+    places = sorted(dataset.files)
+    kinds: list[tuple[Kind, tuple[str, ...]]] = [
+        ("reviews", dataset.reviews[:1] if is_p5 else dataset.reviews),
+        ("items", dataset.metadata),
+    ]
+    return [
+        Unit(
+            params=params, kind=kind, format=dataset.format, source=name, path=paths[name],
+            place=places.index(name), reader=reader,
+            maps=paths[dataset.reviews[1]] if is_p5 and kind == "reviews" else None,
+            pickles=tuple(paths[name] for name in dataset.reviews[2:]) if is_p5 and kind == "reviews" else (),
+            staging=staging[kind], staging_rejects=staging["rejects"],
+        )
+        for kind, names in kinds
+        for name in names
+        for reader in range(params.readers_per_file)
+    ]  # fmt: skip
 
 
 def work(unit: Unit) -> dict[str, int]:

@@ -34,8 +34,8 @@ _CONTEXT = multiprocessing.get_context("forkserver")
 _PRELOAD = [
     "apache_beam",
     "polars",
-    "pipelines.beam.dofns",
-    "pipelines.parsing.write_records",
+    "pipelines.beam.runner",
+    "pipelines.parsing.staged_parts",
     "pipelines.sequencing.write_sequences",
 ]
 

@@ -13,7 +13,7 @@ from features.errors import InputError, ParamsError, TableError
 from features.runtime.stage import Context
 from features.store import tables
 from pipelines import records, sample
-from pipelines.parsing.write_records import write_records
+from pipelines.parsing import line_accounts
 from tests.pipelines.review_2014 import GOOD, dumped
 
 
@@ -27,7 +27,7 @@ def ingest(
     context.raw.mkdir(parents=True, exist_ok=True)
     for name, data in files.items():
         (context.raw / name).write_bytes(gzip.compress(data, mtime=0) if name.endswith(".gz") else data)
-    write_records(records.Params(**params), context)
+    records.run(records.Params(**params), context)
     return context
 
 
@@ -190,7 +190,7 @@ def test_a_truncated_archive_gives_its_lines_and_one_reject(tmp_path: Path) -> N
     assert rows(context, "reviews") == rows(context, "items") == rows(context, "rejects") == []
     (context.raw / "cut.json.gz").write_bytes(whole[: len(whole) // 2])
     context.shared["datasets"]["reviews"] = ["cut.json.gz"]
-    write_records(records.Params(), context)
+    records.run(records.Params(), context)
     kept, [reject] = rows(context, "reviews"), rows(context, "rejects")
     assert 150 < len(kept) < 350
     assert (reject["line"], reject["reason"]) == (len(kept) + 1, "truncated_file")
@@ -257,12 +257,10 @@ def test_a_runner_that_loses_rows_is_refused(sample_root: Path) -> None:
 
 
 def test_lost_work_is_noticed() -> None:
-    from pipelines.parsing.write_records import check_accounts
-
     with pytest.raises(TableError, match=r"9 lines of x read by 2 readers that saw 20"):
-        check_accounts({"x:seen": 20, "x:lines": 9, "x:kept": 9}, ["x"], 2)
+        line_accounts.check_counts({"x:seen": 20, "x:lines": 9, "x:kept": 9}, ["x"], 2)
     with pytest.raises(TableError, match="8 kept, 1 rejected"):
-        check_accounts({"x:seen": 10, "x:lines": 10, "x:kept": 8, "x:rejected": 1}, ["x"], 1)
+        line_accounts.check_counts({"x:seen": 10, "x:lines": 10, "x:kept": 8, "x:rejected": 1}, ["x"], 1)
 
 
 @pytest.mark.real
@@ -278,7 +276,7 @@ def test_musical_instruments_has_its_published_counts(tmp_path: Path, real_data:
         },
     )  # fmt: skip
     shutil.copytree(real_data / "amazon2014" / "musical_instruments", context.raw)
-    write_records(records.Params(readers_per_file=2, lines_per_block=3000), context)
+    records.run(records.Params(readers_per_file=2, lines_per_block=3000), context)
     reviews, items = rows(context, "reviews"), rows(context, "items")
     assert (len(reviews), len(items), rows(context, "rejects")) == (10_261, 900, [])
     assert sum(row["text"] is None for row in reviews) == 7
@@ -292,7 +290,7 @@ def test_gift_cards_of_2018_have_their_published_counts(tmp_path: Path, real_dat
     entry = {"format": "amazon2018", "reviews": ["Gift_Cards_5.json.gz"], "metadata": ["meta_Gift_Cards.json.gz"]}
     context = Context(dataset="gift_cards", root=tmp_path, seed=1, shared={"datasets": entry, "beam": {}})
     shutil.copytree(real_data / "amazon2018" / "gift_cards", context.raw)
-    write_records(records.Params(), context)
+    records.run(records.Params(), context)
     reviews, items = rows(context, "reviews"), rows(context, "items")
     assert (len(reviews), len(items), rows(context, "rejects")) == (2972, 1547, [])
     assert {row["item_key"] for row in reviews} <= {row["item_key"] for row in items}
