@@ -107,7 +107,7 @@ def run(params: Params, context: stage.Context) -> int:
         "scheme": params.scheme, "collisions": collisions, "code_length": len(codes[0]) if codes else 0,
         "tokens": len({token for text in texts for token in text.replace("><", "> <").split()}),
     }  # fmt: skip
-    shown = {name: value for name, value in asdict(params).items() if name != "previous"}  # as in write_sequences
+    shown = {name: value for name, value in asdict(params).items() if name != "previous"}  # as in sequences
     provenance = Provenance(stage="identifiers", params=shown, inputs=inputs, notes=notes)
     return write_table(context.table("identifiers"), IDENTIFIERS, from_rows(IDENTIFIERS, rows), provenance)
 

@@ -5,11 +5,24 @@ Trade-off: keys are hashed to integers and users are bucketed, so memory grows w
 the bucket size. Interactions are spilled to disk, 36 bytes each.
 """
 
+import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+import pyarrow.parquet as pq
+
+from features import schema
 from features.runtime import stage
+from features.runtime.params import build
+from features.store import tables
+from pipelines.beam.runner import BeamParams
 from pipelines.sequencing.config import Params
+
+if TYPE_CHECKING:
+    import polars as pl
 
 SECTIONS = ("datasets", "beam")
 READS = ("data/${dataset}/records/reviews", "data/${dataset}/records/items")
@@ -20,11 +33,59 @@ WRITES = (
 )
 
 
+_EXECUTION = ("engine", "rows_per_bucket", "beam_rounds")  # parameters that do not change a row
+# The source of previous numbers is recorded in the champion's pointer, not in the manifests: otherwise the manifests
+# would change with every new champion, and all later stages, including training, would run again for the same rows.
+_PREVIOUS = ("previous_items", "previous_users")
+
+
 def run(params: Params, context: stage.Context) -> int:
     """Deduplicate, filter to the k-core, order by time, number and split the interactions."""
-    from pipelines.sequencing import write_sequences
+    import polars as pl
 
-    return write_sequences.write_sequences(params, context)
+    from pipelines.sequencing import beam_engine, frame_store, id_assignment, polars_engine
+
+    inputs = {name: context.table(name) for name in ("records/reviews", "records/items")}
+    reviews = tables.checked_parts(inputs["records/reviews"], schema.REVIEWS)
+    metadata = pl.scan_parquet(tables.checked_parts(inputs["records/items"], schema.ITEMS))
+    rows = {part: pq.read_metadata(part).num_rows for part in reviews}
+    num_buckets = max(-(-sum(rows.values()) // params.rows_per_bucket), 1)
+    work = context.table("sequences").with_name(".sequences.work")
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    staging = tables.begin_table(context.table(schema.INTERACTIONS.name))
+    try:
+        engine = beam_engine if params.engine == "beam" else polars_engine
+        in_memory = params.engine == "polars" and num_buckets == 1
+        job = polars_engine.Job(
+            rules=polars_engine.Rules(params=params, seed=context.seed),
+            num_buckets=num_buckets,
+            pieces=frame_store.Pieces(folder=None if in_memory else work.resolve()),
+            beam=build(BeamParams, context.shared["beam"], where="beam"),
+        )
+        engine.write_ordered(job, list(polars_engine.batches(rows)))
+        users, items = id_assignment.assign(params, context, job.pieces, sum(rows.values()))
+        catalogue = id_assignment.with_metadata(items, metadata)
+        engine.write_parts(job, users, items, staging.resolve())
+        return finish(params, context, inputs, users, catalogue)
+    finally:  # nothing is left to remove after a success
+        shutil.rmtree(work, ignore_errors=True)
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def finish(
+    params: Params, context: stage.Context, inputs: Mapping[str, Path], users: "pl.DataFrame", catalogue: "pl.DataFrame"
+) -> int:
+    """Writes users and items, then puts the staged interactions in place; returns the number of rows."""
+    shown = {name: value for name, value in asdict(params).items() if name not in (*_EXECUTION, *_PREVIOUS)}
+    notes = {"numbering": params.numbering}
+    provenance = tables.Provenance(stage="sequences", params=shown, inputs=inputs, notes=notes)
+    columns = ("user_id", "user_key", "name", "number", "num_interactions")
+    rows = tables.write_table(
+        context.table("sequences/users"), schema.USERS, users.select(columns).to_arrow(), provenance
+    )
+    rows += tables.write_table(context.table("sequences/items"), schema.CATALOGUE, catalogue.to_arrow(), provenance)
+    return rows + tables.finish_table(context.table("sequences/interactions"), schema.INTERACTIONS, provenance)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -8,7 +8,6 @@ count is not 0, another pipeline continues with the remaining rows. Workers shar
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,27 +17,10 @@ import pyarrow.parquet as pq
 from features.errors import TableError
 from pipelines.beam.runner import BeamParams
 from pipelines.sequencing import id_assignment, key_hashing, polars_engine
-from pipelines.sequencing.frame_store import Pieces
+from pipelines.sequencing.polars_engine import Job
 
 log = logging.getLogger("vip5")
 DROPPED, SEEN = "dropped_in_last_round", "seen_in_last_round"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """Settings and scratch storage of the pipelines."""
-
-    rules: polars_engine.Rules
-    num_buckets: int
-    pieces: Pieces
-    """Frame store in a folder that the workers can access."""
-    beam: BeamParams
-
-    @property
-    def folder(self) -> Path:
-        """The folder of the frames."""
-        assert self.pieces.folder is not None  # noqa: S101 - pieces in memory are for one process
-        return self.pieces.folder
 
 
 def write_ordered(job: Job, todo: Sequence[polars_engine.Batch]) -> None:

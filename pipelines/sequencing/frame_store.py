@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 
@@ -71,6 +72,20 @@ class Pieces:
                 del self.held[name]
             else:
                 self._path(name).unlink()
+
+    def partitions(self, prefix: str, column: str, num_values: int) -> Iterator[tuple[int, pl.DataFrame]]:
+        """Yields (value, rows of all frames) for each value of `column`, integers from 0.
+
+        Args:
+            prefix: The frames whose names begin with it; each must be sorted by `column`.
+            column: Name of the column.
+            num_values: Number of values.
+        """
+        values = np.arange(num_values + 1)
+        bounds = {name: np.searchsorted(self.read(name)[column].to_numpy(), values) for name in self.names(prefix)}
+        for value in range(num_values):
+            slices = [self.read(name)[int(at[value]) : int(at[value + 1])] for name, at in bounds.items()]
+            yield value, pl.concat(slices)
 
     def _path(self, name: str) -> Path:
         assert self.folder is not None  # noqa: S101 - checked by the callers

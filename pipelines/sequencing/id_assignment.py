@@ -5,17 +5,62 @@ interactions partitioned into the parts of their table.
 Trade-off: numbers depend on all surviving keys, so users and items (not interactions) are held in memory.
 """
 
+import logging
 from collections.abc import Iterator
 
 import polars as pl
 
+from features import schema
+from features.errors import TableError
+from features.runtime import datasets, stage
+from features.store import tables
 from features.store.tables import ROWS_PER_PART
-from pipelines.sequencing import key_hashing, polars_engine, transforms
+from pipelines.sequencing import key_hashing, transforms
 from pipelines.sequencing.config import Params
 from pipelines.sequencing.frame_store import Pieces
 
+log = logging.getLogger("vip5")
 NUMBERS = {"user": ("user", "user_id", "part"), "item": ("item", "item_id")}
 INTERACTION_COLUMNS = ("user_id", "position", "item_id", "rating", "timestamp", "split")
+
+
+def assign(
+    params: Params, context: stage.Context, pieces: Pieces, num_reviews: int
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Assigns user and item numbers; returns the results of `users` and `items`, given the tables of an earlier run.
+
+    Raises:
+        TableError: The k-core is empty.
+    """
+    in_file_order = datasets.dataset(context.shared, context.dataset).format == "p5"
+    known = _previous(params.previous_users, context, schema.USERS, ("user_key", "user_id", "number"))
+    numbered_users = users(pieces, params, context.seed, in_file_order=in_file_order, previous=known)
+    if numbered_users.height == 0:
+        raise TableError(
+            f"0 of {num_reviews} reviews in the {params.k_core}-core",
+            "users and items with enough reviews",
+            "lower sequences.k_core, or use a larger dump",
+        )
+    catalogue = _previous(params.previous_items, context, schema.CATALOGUE, ("item_id", "item_key"))
+    numbered_items = items(pieces, numbered_users, params.numbering, context.seed, catalogue)
+    log.info(
+        "sequences: %s users, %s items, %s interactions of %s reviews", numbered_users.height, numbered_items.height,
+        numbered_users["num_interactions"].sum(), num_reviews,
+    )  # fmt: skip
+    if params.numbering == "p5":
+        log.warning("sequences: numbering p5 leaks: item numbers follow complete histories, including test items")
+    return numbered_users, numbered_items
+
+
+def _previous(
+    path: str | None, context: stage.Context, table: schema.Table, columns: tuple[str, ...]
+) -> pl.DataFrame | None:
+    """Keys and numbers of the earlier run, or None."""
+    if path is None:
+        return None
+    rows = pl.from_arrow(tables.read_table(context.root / path, table, columns=columns))
+    assert isinstance(rows, pl.DataFrame)  # noqa: S101 - a table, not one column
+    return rows
 
 
 def users(
@@ -98,7 +143,7 @@ def parts(pieces: Pieces, users_of: pl.DataFrame, items_of: pl.DataFrame) -> Ite
         pieces.write(f"numbered-{name}", numbered(pieces.read(name), users_of, items_of))
         pieces.drop(name)
     num_parts = int(users_of["part"].max() or 0) + 1  # type: ignore[arg-type]
-    for part, partition in polars_engine.iter_partitions(pieces, "numbered-", "part", num_parts):
+    for part, partition in pieces.partitions("numbered-", "part", num_parts):
         rows = partition.sort("user_id", "position")
         if rows.height:
             yield part, rows.select(INTERACTION_COLUMNS)

@@ -1,7 +1,7 @@
 """Polars engine of `sequences`: from batches of reviews to ordered histories, one bucket of users at a time.
 
 Reads batches of `records/reviews`. Writes frames `ordered-<bucket>`, `user_counts-<bucket>`, `item_counts-<bucket>`
-and, per batch, `user_keys-...` and `item_keys-...`.
+and, per batch, `user_keys-...` and `item_keys-...`; then the parts of `sequences/interactions`.
 Trade-off: global state is two small integers per interaction and one count per item; everything else is done per
 bucket, so memory grows with the bucket size and the number of users and items, not with the reviews.
 """
@@ -13,10 +13,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from pipelines.sequencing import key_hashing, transforms
+from features import schema
+from features.store import tables
+from pipelines.beam.runner import BeamParams
+from pipelines.sequencing import id_assignment, key_hashing, transforms
 from pipelines.sequencing.config import LEAST_INTERACTIONS, Params
 from pipelines.sequencing.frame_store import Pieces
-from pipelines.sequencing.k_core import core_masks
 
 ROWS_PER_BATCH = 1_000_000
 
@@ -47,6 +49,22 @@ class Rules:
         with_ties = transforms.add_tie_break(core, self.params.tie_break)
         most = self.params.max_interactions_per_user
         return transforms.ordered(with_ties, most, LEAST_INTERACTIONS).drop("tie")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One run of an engine; `beam` is only for the Beam engine, whose `pieces` are in a folder that workers access."""
+
+    rules: Rules
+    num_buckets: int
+    pieces: Pieces
+    beam: BeamParams
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the frames."""
+        assert self.pieces.folder is not None  # noqa: S101 - pieces in memory are for one process
+        return self.pieces.folder
 
 
 def batches(parts: Mapping[Path, int], rows_per_batch: int = ROWS_PER_BATCH) -> Iterator[Batch]:
@@ -82,20 +100,17 @@ def by_bucket(frame: pl.DataFrame, side: transforms.Side, num_buckets: int) -> I
         yield int(bucket), parts[(bucket,)]
 
 
-def iter_partitions(pieces: Pieces, prefix: str, column: str, num_values: int) -> Iterator[tuple[int, pl.DataFrame]]:
-    """Yields (value, rows) for each value of `column` (integers from 0); every frame must be sorted by `column`."""
-    values = np.arange(num_values + 1)
-    bounds = {name: np.searchsorted(pieces.read(name)[column].to_numpy(), values) for name in pieces.names(prefix)}
-    for value in range(num_values):
-        slices = [pieces.read(name)[int(at[value]) : int(at[value + 1])] for name, at in bounds.items()]
-        yield value, pl.concat(slices)
-
-
-def write_ordered(rules: Rules, todo: Sequence[Batch], num_buckets: int, pieces: Pieces) -> None:
+def write_ordered(job: Job, todo: Sequence[Batch]) -> None:
     """Writes the frames of all batches and buckets."""
     for batch in todo:
-        write_hashed(rules, batch, read(batch), num_buckets, pieces)
-    write_cores(rules, num_buckets, pieces)
+        write_hashed(job.rules, batch, read(batch), job.num_buckets, job.pieces)
+    write_cores(job.rules, job.num_buckets, job.pieces)
+
+
+def write_parts(job: Job, users: pl.DataFrame, items: pl.DataFrame, staging: Path) -> None:
+    """Writes the parts of `sequences/interactions`."""
+    for number, rows in id_assignment.parts(job.pieces, users, items):
+        tables.write_part(staging, schema.INTERACTIONS, number, rows.to_arrow())
 
 
 def write_hashed(rules: Rules, batch: Batch, reviews: pl.DataFrame, num_buckets: int, pieces: Pieces) -> None:
@@ -106,7 +121,7 @@ def write_hashed(rules: Rules, batch: Batch, reviews: pl.DataFrame, num_buckets:
 
 def write_cores(rules: Rules, num_buckets: int, pieces: Pieces) -> None:
     """Deduplicates, filters to the k-core and writes the histories of all buckets."""
-    for bucket, rows in iter_partitions(pieces, "hashed-", "bucket", num_buckets):
+    for bucket, rows in pieces.partitions("hashed-", "bucket", num_buckets):
         pieces.write(f"deduped-{bucket:05d}", rules.deduped(rows.drop("bucket")))
     pieces.drop("hashed-")
     for bucket, mask in enumerate(_masks(rules.params.k_core, num_buckets, pieces)):
@@ -151,6 +166,6 @@ def _masks(k: int, num_buckets: int, pieces: Pieces) -> list[np.ndarray]:
         places = pieces.read(f"places-{bucket:05d}")
         return places["user"].to_numpy(), places["item"].to_numpy()
 
-    masks = core_masks(read_places, num_buckets, len(items), k)
+    masks = transforms.core_masks(read_places, num_buckets, len(items), k)
     pieces.drop("places-")
     return masks

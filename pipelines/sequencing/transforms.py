@@ -8,18 +8,19 @@ A frame of interactions has the columns `user` and `item` (hashes of the keys), 
 unless the dump states an order) and `row` (position in the dump). An ordered frame has `position` (from 1) and `num`.
 """
 
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
 import polars as pl
 
 from features.runtime.seeds import rng
-from pipelines.sequencing.k_core import core_masks
 
 TieBreak = Literal["hash", "file"]
 DuplicateReviews = Literal["first", "last", "all"]
 Numbering = Literal["random", "train_first", "p5"]
 Side = Literal["user", "item"]
+ReadPairs = Callable[[int], tuple[np.ndarray, np.ndarray]]
 TIME_ORDER = ("timestamp", "position", "tie")
 HELD_OUT = 2  # last interactions of a user: one for valid, one for test
 
@@ -60,6 +61,40 @@ def deduped(frame: pl.DataFrame, duplicate_reviews: DuplicateReviews) -> pl.Data
 def frequent(frame: pl.DataFrame, side: Side, k: int) -> pl.DataFrame:
     """The rows of users (or items) with at least `k` rows; `frame` must contain all rows of each user (or item)."""
     return frame if k <= 1 else frame.filter(pl.len().over(side) >= k)
+
+
+def core_masks(read: ReadPairs, num_buckets: int, num_items: int, k: int) -> list[np.ndarray]:
+    """Boolean masks (N,) per bucket of the largest set in which every user and item has at least `k` interactions.
+
+    Interactions are dropped in rounds until a round drops none; the result does not depend on their order. All
+    interactions of a user are in one bucket, so only item counts are shared: memory is one number per item and one byte
+    per interaction, independent of the number of buckets.
+
+    Args:
+        read: Returns the users (indices from 0 within the bucket) and items (global indices from 0) of a bucket.
+        num_buckets: Number of buckets.
+        num_items: Number of item indices.
+        k: Minimum number of interactions of each user and item.
+    """
+    masks = []
+    counts = np.zeros(num_items, np.int64)
+    for bucket in range(num_buckets):
+        users, items = read(bucket)
+        masks.append(np.ones(len(users), bool))
+        counts += np.bincount(items, minlength=num_items)
+    while True:
+        kept, dropped = np.zeros(num_items, np.int64), 0
+        for bucket, mask in enumerate(masks):
+            users, items = read(bucket)
+            num_users = int(users.max()) + 1 if len(users) else 0
+            left = mask & (counts >= k)[items]
+            left &= (np.bincount(users[left], minlength=num_users) >= k)[users]
+            dropped += int(mask.sum() - left.sum())
+            kept += np.bincount(items[left], minlength=num_items)
+            masks[bucket] = left
+        counts = kept
+        if not dropped:
+            return masks
 
 
 def k_core(frame: pl.DataFrame, k: int) -> pl.DataFrame:

@@ -36,7 +36,7 @@ _PRELOAD = [
     "polars",
     "pipelines.beam.runner",
     "pipelines.parsing.staged_parts",
-    "pipelines.sequencing.write_sequences",
+    "pipelines.sequencing.beam_engine",
 ]
 
 

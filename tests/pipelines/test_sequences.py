@@ -19,7 +19,7 @@ from pipelines import records, sample, sequences
 from pipelines.sequencing import id_assignment, key_hashing, polars_engine, transforms
 from pipelines.sequencing.config import LEAST_INTERACTIONS
 from pipelines.sequencing.frame_store import Pieces
-from pipelines.sequencing.k_core import core_masks
+from pipelines.sequencing.transforms import core_masks
 
 SEED = 2022
 REVIEW_TYPES: dict[str, Any] = {
