@@ -5,21 +5,23 @@ Trade-off: negatives are uniform over unseen items, as published, which favours 
 comparable between runs.
 """
 
+import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm import tqdm
 
+from features import schema
 from features.errors import TableError
 from features.runtime import stage
 from features.runtime.seeds import rng, stable_hash
+from features.store import tables
 from pipelines.negatives.unseen_items import unseen_items, unseen_rows
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 SPLITS = ("valid", "test")
 _USERS_AT_ONCE = 4096
@@ -44,11 +46,6 @@ WRITES = ("data/${dataset}/candidates",)
 
 def run(params: Params, context: stage.Context) -> int:
     """Draw the fixed unseen negatives of every user for validation and test."""
-    import shutil
-
-    from features import schema
-    from features.store import tables
-
     inputs = {name: context.table(name) for name in ("sequences/items", "sequences/interactions")}
     parts = tables.checked_parts(inputs["sequences/interactions"], schema.INTERACTIONS)
     num_items = tables.read_table(inputs["sequences/items"], schema.CATALOGUE, columns=["item_id"]).num_rows
@@ -66,8 +63,6 @@ def run(params: Params, context: stage.Context) -> int:
 
 def _whole_users(parts: Iterable[Path], most: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields (user_ids, item_ids) of at most `most` users at a time, from parts sorted by user."""
-    import pyarrow.parquet as pq
-
     rows = np.empty((2, 0), np.int32)
     for part in parts:
         table = pq.read_table(part, columns=["user_id", "item_id"])
@@ -80,10 +75,8 @@ def _whole_users(parts: Iterable[Path], most: int) -> Iterator[tuple[np.ndarray,
     yield rows[0], rows[1]
 
 
-def _table(users: np.ndarray, drawn: np.ndarray) -> "pa.Table":
+def _table(users: np.ndarray, drawn: np.ndarray) -> pa.Table:
     """Rows of `candidates` in key order; test sorts before valid."""
-    import pyarrow as pa
-
     num_users, count = len(users), drawn.shape[1]
     ordered = drawn.reshape(num_users, len(SPLITS), count)[:, ::-1]
     offsets = np.arange(0, drawn.size + 1, count, dtype=np.int32)
@@ -112,8 +105,6 @@ def draw(
     Raises:
         TableError: A user has fewer than K unseen items.
     """
-    from tqdm import tqdm
-
     pairs = np.unique(user_ids.astype(np.int64) * (num_items + 1) + item_ids)
     users, starts = np.unique(pairs // (num_items + 1), return_index=True)
     bounds = np.append(starts, len(pairs))

@@ -58,10 +58,7 @@ def run(params: Params, context: Context) -> int:
         else:
             empty = schema.EXPLANATIONS.arrow.empty_table()
             tables.write_part(tables.staging_of(folder), schema.EXPLANATIONS, 0, empty)
-        inputs = {
-            name.removeprefix("data/${dataset}/"): context.table(name.removeprefix("data/${dataset}/"))
-            for name in READS
-        }
+        inputs = {name: context.table(name) for name in (path.removeprefix("data/${dataset}/") for path in READS)}
         notes = {"aspects": sorted(job.aspect_words or ())}
         provenance = tables.Provenance(stage="explanations", params=params, inputs=inputs, notes=notes)
         return tables.finish_table(context.table("explanations"), schema.EXPLANATIONS, provenance)

@@ -50,24 +50,27 @@ def run(params: Params, context: Context) -> int:
         tables.begin_table(context.table(f"prompts/{split}/{family}"))
     ledger = job.folder("train", "sequential").with_name(".counts.json")
     counts = run_units("prompts", units, functools.partial(render_unit.render_unit, job), beam, ledger)
-    inputs = {
-        name.removeprefix("data/${dataset}/"): context.table(name.removeprefix("data/${dataset}/")) for name in READS
-    }
+    return sum(finish(job, context, split, family, counts.get(f"{split}_{family}", 0)) for split, family in _pairs())
+
+
+def finish(job: render_unit.Job, context: Context, split: str, family: str, num_rendered: int) -> int:
+    """Puts one table in place, empty if no unit wrote a part; returns the number of rows.
+
+    Raises:
+        RuntimeError: The table does not have `num_rendered` rows.
+    """
+    table = schema.prompts(split, family)
+    folder = context.table(table.name)
+    if not any(tables.staging_of(folder).glob("part-*.parquet")):
+        tables.write_part(tables.staging_of(folder), table, 0, table.arrow.empty_table())
+    inputs = {name: context.table(name) for name in (path.removeprefix("data/${dataset}/") for path in READS)}
     inputs["templates"] = job.templates or OWN_TEMPLATES
-    rows = 0
-    for split, family in _pairs():
-        table = schema.prompts(split, family)
-        folder = context.table(table.name)
-        planned = sum(1 for unit in units if (unit.split, unit.family) == (split, family))
-        if not planned:
-            tables.write_part(tables.staging_of(folder), table, 0, table.arrow.empty_table())
-        notes = {"given": given(job)} if family == "explanation" else {}
-        provenance = tables.Provenance(stage="prompts", params=params, inputs=inputs, notes=notes)
-        written = tables.finish_table(folder, table, provenance)
-        if written != counts.get(f"{split}_{family}", 0):
-            raise RuntimeError(f"{table.name}: {written} rows on disk, {counts.get(f'{split}_{family}', 0)} rendered")
-        rows += written
-    return rows
+    notes = {"given": given(job)} if family == "explanation" else {}
+    provenance = tables.Provenance(stage="prompts", params=job.params, inputs=inputs, notes=notes)
+    written = tables.finish_table(folder, table, provenance)
+    if written != num_rendered:
+        raise RuntimeError(f"{table.name}: {written} rows on disk, {num_rendered} rendered")
+    return written
 
 
 def check_evaluated(params: Params) -> None:
