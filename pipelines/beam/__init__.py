@@ -1,1 +1,1 @@
-"""Apache Beam: runner, DoFns and coders."""
+"""Apache Beam: the runner of units of work, and a coder of Arrow tables."""
