@@ -17,7 +17,7 @@ from pathlib import Path
 
 from features.errors import InputError, VIP5Error
 from features.runtime.stage import configure_logging
-from flows.execution.subprocesses import dvc_settings, environment, without_git
+from flows.execution.subprocesses import environment, without_git
 from flows.execution.workspace_lock import demo_lock
 from flows.installing.preflight import in_git
 from modeling import summary
@@ -56,7 +56,7 @@ def reproduce(*, borrowed: bool, root: Path = Path()) -> int:
     outputs, but refuses to do so while one of them could not be restored.
     """
     if not borrowed:
-        return _dvc(["repro"], root, dvc_settings(root))
+        return _dvc(["repro"], root, {})
     code = _dvc(["repro", *_BEFORE_IT], root, without_git(root))
     return code or _dvc(["repro", "--single-item", "--no-commit", _LAST], root, without_git(root))
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from features.errors import ParamsError, VIP5Error
 from features.runtime.params import load_yaml, nearest
+from features.runtime.profile_names import profile_names
 from features.runtime.profiles import dump_params
 from features.runtime.stage import configure_logging
 from flows.execution.workspace_lock import server_lock
@@ -90,7 +91,7 @@ def checked_names(names: Sequence[str]) -> list[str]:
     root_params = load_yaml(Path("params.yaml"))
     found = list(dict.fromkeys(names or [root_params["dataset"]]))
     for name in found:
-        known = sorted(path.stem for path in Path("profiles").glob("*.yaml"))
+        known = profile_names()
         if name != root_params["dataset"] and name not in known:
             raise ParamsError(f"profile {name!r}", nearest(name, known), f"write profiles/{name}.yaml, or choose one")
         params = dump_params(name)

@@ -9,6 +9,7 @@ from typing import Any
 
 from features.errors import ParamsError
 from features.runtime.params import load_yaml, merge, nearest
+from features.runtime.profile_names import profile_names
 
 
 def merged(names: Sequence[str], root: Path = Path()) -> dict[str, Any]:
@@ -21,8 +22,9 @@ def merged(names: Sequence[str], root: Path = Path()) -> dict[str, Any]:
     for name in names:
         path = root / "profiles" / f"{name}.yaml"
         if not path.is_file():
-            known = sorted(found.stem for found in (root / "profiles").glob("*.yaml"))
-            raise ParamsError(f"profile {name!r}", nearest(name, known), f"write {path}, or choose one that exists")
+            raise ParamsError(
+                f"profile {name!r}", nearest(name, profile_names(root)), f"write {path}, or choose one that exists"
+            )
         params = merge_profile(params, path)
     return params
 
@@ -39,7 +41,7 @@ def merge_profile(params: Mapping[str, Any], path: Path) -> dict[str, Any]:
         return merge(params, own)
     base_path = path.with_name(f"{name}.yaml")
     if not base_path.is_file():
-        known = sorted(found.stem for found in path.parent.glob("*.yaml"))
+        known = profile_names(path.parents[1])
         raise ParamsError(
             f"extends: {name} in {path}", nearest(str(name), known), f"write {base_path}, or name another"
         )

@@ -5,7 +5,6 @@ Returns exit codes; a workspace that DVC reports as busy raises `BusyError`.
 Trade-off: output is read from a pipe, so that commands show no progress bars, which need a terminal.
 """
 
-import getpass
 import logging
 import os
 import signal
@@ -17,7 +16,6 @@ from pathlib import Path
 import tenacity
 
 from features.errors import BusyError, CommandError
-from flows.installing.preflight import in_git
 from flows.orchestration.prefect_env import SAVED_NO_PROXY, with_loopback
 
 log = logging.getLogger("vip5")
@@ -27,23 +25,14 @@ _GRACE_SECONDS = 20.0
 
 
 def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment of a child: this Python first on PATH, a user name, no telemetry, unbuffered output."""
+    """The environment of a child: this Python first on PATH, no telemetry, unbuffered output."""
     # loopback bypasses proxies; other hosts follow the operator's settings
     hosts = os.environ.get(SAVED_NO_PROXY, os.environ.get("no_proxy", os.environ.get("NO_PROXY", "")))
-    return os.environ | _user_name() | dict.fromkeys(("NO_PROXY", "no_proxy"), with_loopback(hosts)) | {
+    return os.environ | dict.fromkeys(("NO_PROXY", "no_proxy"), with_loopback(hosts)) | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         "DVC_NO_ANALYTICS": "1",
         "PYTHONUNBUFFERED": "1",
     } | dict(more or {})  # fmt: skip
-
-
-def _user_name() -> dict[str, str]:
-    """LOGNAME for a user id without a name (`docker run --user 1234`), without which DVC fails with a traceback."""
-    try:
-        getpass.getuser()
-    except (KeyError, OSError):
-        return {"LOGNAME": f"user-{os.getuid()}"}
-    return {}
 
 
 def without_git(root: Path = Path()) -> dict[str, str]:
@@ -52,11 +41,6 @@ def without_git(root: Path = Path()) -> dict[str, str]:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config").write_text("[core]\n    no_scm = true\n", encoding="utf-8")
     return {"DVC_GLOBAL_CONFIG_DIR": str(folder)}
-
-
-def dvc_settings(root: Path = Path()) -> dict[str, str]:
-    """Environment variables for DVC in a root outside of Git, such as an unpacked archive; empty in a Git clone."""
-    return {} if in_git(root) else without_git(root)
 
 
 def stream(command: Sequence[str], root: Path, report: Report, more: Mapping[str, str] | None = None) -> int:
@@ -116,7 +100,7 @@ def _dvc(arguments: Sequence[str], root: Path, report: Report, more: Mapping[str
         output.append(line)
         report(line)
 
-    code = stream([sys.executable, "-m", "dvc", *arguments], root, collect, dvc_settings(root) | dict(more or {}))
+    code = stream([sys.executable, "-m", "dvc", *arguments], root, collect, more)
     if code == 0:
         return
     if any(mark in line for line in output for mark in _BUSY):

@@ -10,6 +10,8 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from features.runtime.profile_names import profile_names
+
 ENVIRONMENT_BYTES = 7_500_000_000  # .venv with its bytecode, measured: 6.9 GB
 OUTPUT_BYTES = 200_000_000  # what `make demo` writes (16 MB), with room to spare
 OUTPUTS = ("data", "models", "metrics", "reports", "plots", "work")
@@ -44,7 +46,7 @@ def check(root: Path, *, profiles: Sequence[str] | None, outputs: bool, installe
 
 def check_profiles(names: Sequence[str], root: Path) -> None:
     """Raises `Stop`, with the nearest names, if a profile does not exist."""
-    known = sorted(path.stem for path in (root / "profiles").glob("*.yaml"))
+    known = profile_names(root)
     if not names:
         raise Stop("no profile", f"one of: {', '.join(known)}", f"make run PROFILE={known[0] if known else 'NAME'}")
     for name in names:

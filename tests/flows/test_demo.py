@@ -1,13 +1,11 @@
-"""The lock of the demo, and the environment of DVC without Git and without a user name."""
+"""The lock of the demo: borrowed, returned and never lost."""
 
-import getpass
 from pathlib import Path
 
 import pytest
 
 from features.errors import BusyError
 from flows import demo
-from flows.execution import subprocesses
 
 
 @pytest.fixture(autouse=True)
@@ -73,19 +71,3 @@ def test_an_interrupted_demo_keeps_its_progress(workspace: Path) -> None:
 def test_two_demos_do_not_run_at_once(workspace: Path) -> None:
     with demo.borrowed_lock(), pytest.raises(BusyError, match="another `make demo`"):
         demo.borrowed_lock().__enter__()
-
-
-def test_git_is_asked_only_where_there_is_one(workspace: Path) -> None:
-    (workspace / ".git").rmdir()
-    (workspace / "clone" / ".git").mkdir(parents=True)
-    assert subprocesses.dvc_settings(workspace / "clone") == {}
-    (folder,) = subprocesses.dvc_settings(workspace).values()
-    assert "no_scm = true" in (Path(folder) / "config").read_text()
-
-
-def test_a_user_id_without_a_name_gets_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    def nameless() -> str:
-        raise KeyError("getpwuid(): uid not found: 1234")
-
-    monkeypatch.setattr(getpass, "getuser", nameless)
-    assert subprocesses.environment()["LOGNAME"].startswith("user-")

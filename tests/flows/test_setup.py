@@ -24,12 +24,16 @@ def test_the_range_of_pythons_is_stated_once() -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["setup", "installing/preflight", "installing/venv_start"])
+@pytest.mark.parametrize(
+    "name",
+    ["flows/setup", "flows/installing/preflight", "flows/installing/venv_start", "features/runtime/profile_names"],
+)
 def test_preinstall_modules_import_only_the_standard_library(name: str) -> None:
-    text = (ROOT / "flows" / f"{name}.py").read_text(encoding="utf-8")
+    text = (ROOT / f"{name}.py").read_text(encoding="utf-8")
     imported = set(re.findall(r"^ *(?:import|from) (\w+)", text, re.MULTILINE))
-    assert imported - {"flows"} <= sys.stdlib_module_names
-    assert set(re.findall(r"^ *from (flows\S*)", text, re.MULTILINE)) <= {"flows.installing.preflight"}
+    assert imported - {"flows", "features"} <= sys.stdlib_module_names
+    own = set(re.findall(r"^ *from ((?:flows|features)\S*)", text, re.MULTILINE))
+    assert own <= {"flows.installing.preflight", "features.runtime.profile_names"}
 
 
 def environment(folder: Path, first: str, python: str = sys.executable) -> Path:

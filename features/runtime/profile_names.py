@@ -1,0 +1,8 @@
+"""Lists the profiles of a checkout; standard library only, so that `make setup` can use it before any installation."""
+
+from pathlib import Path
+
+
+def profile_names(root: Path = Path()) -> list[str]:
+    """The sorted names of the files `profiles/NAME.yaml` in `root`."""
+    return sorted(path.stem for path in (root / "profiles").glob("*.yaml"))
