@@ -5,7 +5,7 @@ that take or return tables import it.
 Trade-off: the schema travels with each table (about 1 kB), so tables should hold thousands of rows.
 """
 
-import apache_beam as beam  # noqa: TID253 - only imported by Beam's own modules, behind their doors
+import apache_beam as beam  # noqa: TID253 - imported by modules with DoFns only
 import pyarrow as pa
 
 

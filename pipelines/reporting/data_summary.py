@@ -104,7 +104,7 @@ def flow(
     if rules.duplicate_reviews != "all":
         left = distinct(reviews, "user_key", "item_key")
         steps += [
-            ("one a user and item", left, f"{once - left:,} later repeats, the {rules.duplicate_reviews} one kept")
+            ("one per user and item", left, f"{once - left:,} later repeats, the {rules.duplicate_reviews} one kept")
         ]
     most = rules.max_interactions_per_user
     cut = "" if most is None else f" or before a user's newest {most:,}"

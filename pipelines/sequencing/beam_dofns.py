@@ -7,7 +7,7 @@ They hold no logic of their own: the steps are those of `polars_engine` and `id_
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import apache_beam as beam  # noqa: TID253 - only imported by pipelines.sequencing.beam_engine, behind its door
+import apache_beam as beam  # noqa: TID253 - imported inside functions of beam_engine only
 import polars as pl
 import pyarrow as pa
 

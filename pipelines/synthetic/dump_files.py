@@ -146,7 +146,7 @@ def photos(
 
 
 def photo_states(world: World, missing_share: float, num_broken: int, seed: int) -> list[sample_photos.State]:
-    """What becomes of the photo of each item, in the order of `world.items`."""
+    """The state of the photo of each item (ok, missing or a kind of damage), in the order of `world.items`."""
     generator = rng(seed, "sample", "photo states")
     count = len(world.items)
     num_missing = round(missing_share * count)

@@ -1,6 +1,6 @@
 """Stages in processes that can be killed: what a child runs, and the small dataset that it runs on.
 
-Children are forked from a server that has imported Beam and Polars once, so that a run costs a second less.
+Children are forked from a server that has imported Beam and Polars once, which saves a second per run.
 """
 
 import importlib
@@ -29,7 +29,7 @@ OTHER_SETTINGS = {
     "sequences": {"k_core": 4},
     "prompts": {"rounds": 1, "max_history": 1},
 }
-"""What the old tables were made with that a killed run was about to replace."""
+"""Parameters of the earlier tables that a killed run would have replaced."""
 _CONTEXT = multiprocessing.get_context("forkserver")
 _PRELOAD = [
     "apache_beam",
@@ -41,7 +41,7 @@ _PRELOAD = [
 
 
 def start(name: str, folder: Path) -> ForkServerProcess:
-    """Runs `python -m pipelines.<name>` in `folder`, as a process of its own."""
+    """Runs `python -m pipelines.<name>` in `folder`, in a separate process."""
     _CONTEXT.set_forkserver_preload([*_PRELOAD, "pipelines.prompts"])
     process = _CONTEXT.Process(target=_child, args=(name, str(folder)))
     process.start()
@@ -57,13 +57,13 @@ def _child(name: str, folder: str) -> None:
 
 
 def write_params(folder: Path, root: Path, settings: dict[str, Any]) -> None:
-    """The repository's parameters with `settings` laid over them."""
+    """Writes the repository's parameters merged with `settings`."""
     whole = merge(load_yaml(root / "params.yaml"), settings | {"seed": 7})
     (folder / "params.yaml").write_text(yaml.safe_dump(whole))
 
 
 def make_dataset(folder: Path, root: Path) -> stage.Context:
-    """All that the three stages read."""
+    """Writes the input of the three stages."""
     write_params(folder, root, SETTINGS)
     small = sample.Params(num_users=60, items_per_cell=1, num_rare_users=2, num_rare_items=2)
     entry = {"format": "amazon2014", "reviews": [sample.REVIEWS], "metadata": [sample.METADATA]}

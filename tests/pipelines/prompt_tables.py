@@ -18,12 +18,12 @@ def sequence_of(user_id: int) -> list[int]:
 
 
 def split_of(position: int, length: int) -> str:
-    """train, valid or test of a position from 1."""
+    """The split of a position, from 1."""
     return {length: "test", length - 1: "valid"}.get(position, "train")
 
 
 def explanation_rows() -> list[dict[str, Any]]:
-    """One explanation an interaction of the even users."""
+    """One explanation per interaction of the users with even ids."""
     return [
         {
             "user_id": user_id, "item_id": item_id, "rating": float(position % 5 + 1),
@@ -36,7 +36,7 @@ def explanation_rows() -> list[dict[str, Any]]:
 
 
 def number_of(user_id: int) -> int:
-    """What the prompts of these tables write for a user."""
+    """The number of a user in the prompts of these tables."""
     return 100 + NUM_USERS - user_id
 
 

@@ -33,7 +33,7 @@ def write(root: Path, table: schema.Table, rows: list[dict[str, object]], **note
 
 
 def shop(root: Path, photos: str | None = "photos", **rules: object) -> stage.Context:
-    """Two users of the catalogue's two items; one item has a photo, the other one's is refused."""
+    """Two users of the catalogue's two items; one photo is accepted, the other one rejected."""
     review = {"rating": 4.0, "timestamp": 1_400_000_000, "source": "r.gz", "position": 0}
     pairs = [("U1", "B1"), ("U1", "B2"), ("U2", "B1"), ("U2", "B2"), ("U2", "B2"), ("U3", "B9")]
     reviews = [
@@ -86,23 +86,23 @@ def pages(root: Path) -> tuple[str, str]:
 
 
 def words(page: str) -> str:
-    """The page's text, its tags and runs of blanks made one blank."""
+    """The page's text, with tags and white space replaced by single spaces."""
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page.split("<body>")[1]))
 
 
 def test_the_counts_of_every_step_are_shown(tmp_path):
     assert data_report.run(data_report.Params(), shop(tmp_path)) == 2
     text = words(pages(tmp_path)[0])
-    for told in (
+    for expected in (
         "lines of the review files 8", "accepted reviews 1 lines rejected 7",
         "distinct in user, item and time 1 duplicates merged 6",
-        "one a user and item 1 later repeats, the first one kept 5",
+        "one per user and item 1 later repeats, the first one kept 5",
         "interactions in the sequences 1 below the 2-core 4", "train split 0", "valid split 2", "test split 2",
         "accepted reviews 3 3 7", "sequences 2 2 4", "test split 2 1 2", "m.gz 1 1", "r.gz 7 1", "not_parsable 1",
         "lines of the metadata files 2 accepted lines 1 lines rejected 1", "with metadata 1 with a title 1",
         "with a photo in use 0 missing, 1 refused 1", "2014-05-13 first day",
     ):  # fmt: skip
-        assert told in text
+        assert expected in text
 
 
 def test_what_users_wrote_is_escaped(tmp_path):
@@ -195,7 +195,7 @@ def test_a_fully_rejected_review_file_is_counted(tmp_path):
 def test_duplicate_reviews_all_counts_every_review(tmp_path):
     data_report.run(data_report.Params(), shop(tmp_path, duplicate_reviews="all", max_interactions_per_user=50))
     text = words(pages(tmp_path)[0])
-    assert "one a user and item" not in text
+    assert "one per user and item" not in text
     assert "interactions in the sequences 2 below the 2-core or before a user&#39;s newest 50 4" in text
 
 

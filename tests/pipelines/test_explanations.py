@@ -124,9 +124,9 @@ def test_a_dump_without_texts_gives_an_empty_table(tmp_path: Path) -> None:
 
 
 def write_bundle(root: Path) -> Context:
-    """A published p5 folder of four users and three items, walked from bundle to `sequences`.
+    """A published p5 folder of four users and three items, processed up to `sequences`.
 
-    Every review of `exp_splits.pkl` stands in the list `train`; it has none of user 4 nor of the pair (3, 3).
+    All reviews of `exp_splits.pkl` are in its list `train`; user 4 and the pair (3, 3) have none.
     """
     entry = {"format": "p5", "reviews": ["sequential_data.txt", "datamaps.json", "exp_splits.pkl"], "metadata": []}
     shared = {"datasets": entry, "beam": {"runner": "FnApiRunner", "options": []}}

@@ -236,8 +236,8 @@ def test_a_full_disk_is_one_error_and_leaves_the_old_tables(workspace: Path, cap
 
 
 def assert_one_error(caplog: pytest.LogCaptureFixture, *words: str) -> None:
-    [told] = [record for record in caplog.records if record.levelname == "ERROR"]
-    line = told.getMessage()
+    [error] = [record for record in caplog.records if record.levelname == "ERROR"]
+    line = error.getMessage()
     assert line.startswith("records: found ")
     assert "\n" not in line
     assert all(word in line for word in words), line

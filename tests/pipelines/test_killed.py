@@ -18,7 +18,7 @@ from tests.conftest import ROOT
 from tests.pipelines.killed_stages import OTHER_SETTINGS, SETTINGS, make_dataset, start, write_params
 
 KILLS = 4
-"""That hit a running stage, for each of the three."""
+"""Number of kills that must hit the running stage, per stage."""
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def begin(name: str, context: Context) -> ForkServerProcess:
 
 
 def complete(name: str, context: Context) -> float:
-    """Runs a stage to its end in a process of its own; returns the seconds from its first staged table on."""
+    """Runs a stage in a separate process; returns the seconds from its first staged table to its end."""
     process = begin(name, context)
     started = time.monotonic()
     process.join(120)
@@ -75,7 +75,7 @@ def readable(name: str, context: Context) -> dict[str, list[object]]:
 
 
 def put_back(name: str, context: Context, kept: dict[str, bytes]) -> None:
-    """Makes the files of a stage's tables what they were."""
+    """Restores the files of a stage's tables."""
     for folder in {context.table(table).parent for table in written(name, context)}:
         shutil.rmtree(folder)
     for path, data in kept.items():

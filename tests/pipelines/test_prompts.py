@@ -138,7 +138,7 @@ def test_names_titles_and_headlines_stand_in_where_missing(made: Context) -> Non
 
 
 def test_rows_depend_on_the_seed_and_not_on_the_unit_size(tmp_path: Path) -> None:
-    """That workers change no byte is shown on three runners by test_beam.py."""
+    """`beam/test_runner.py` compares runners and numbers of workers."""
     made = []
     for rows_per_part in (7, 30, 20_000):
         context = write_dataset(tmp_path / str(rows_per_part))

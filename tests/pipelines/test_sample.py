@@ -117,7 +117,7 @@ def test_texts_do_not_depend_on_the_style() -> None:
 
 
 def test_the_photo_shows_the_style(world: sample_world.World, dump: Path) -> None:
-    """The nearest mean colour tells the style of nearly every whole photo: what a model may see."""
+    """The nearest mean colour identifies the style of nearly every intact photo."""
     states = dump_files.photo_states(world, 0.03, 6, SEED)
     photos = photos_of(dump)
     shown = [

@@ -63,7 +63,7 @@ def reviews(root: Path, pairs: list[tuple[str, str]]) -> Context:
 def test_beam_goes_on_until_the_core_is_a_fixpoint(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each further pipeline begins with what the one before has left: the reviews are read once."""
+    """Each further pipeline starts from the rows that the previous one left; the reviews are read once."""
     caplog.set_level("INFO", logger="vip5")
     batches, read = [], polars_engine.read
     monkeypatch.setattr(polars_engine, "read", lambda batch: batches.append(batch) or read(batch))

@@ -29,7 +29,7 @@ def build_wheel(root: Path, folder: Path) -> Path:
 
 
 def worker_requirements(wheel: Path) -> list[Requirement]:
-    """What the extra `worker` of a wheel asks for, from the wheel's own metadata."""
+    """Requirements of the extra `worker`, from the wheel's metadata."""
     with zipfile.ZipFile(wheel) as archive:
         [name] = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
         metadata = Parser().parsestr(archive.read(name).decode())
@@ -38,7 +38,7 @@ def worker_requirements(wheel: Path) -> list[Requirement]:
 
 
 def closure(requirements: list[Requirement]) -> set[str]:
-    """The names of the installed distributions that `requirements` ask for, directly or through others."""
+    """The names of the installed distributions that `requirements` need, directly or indirectly."""
     names: set[str] = set()
     waiting = [entry.name for entry in requirements]
     while waiting:
@@ -69,7 +69,7 @@ def make_environment(folder: Path, wheel: Path) -> Path:
 
 @contextmanager
 def serving(python: Path, *arguments: str, cwd: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Runs a server with `python` first on PATH and nothing of this process's own paths, and ends it in the end."""
+    """Runs a server with `python` first on PATH and without this process's paths; stops it at the end."""
     cwd.mkdir(parents=True, exist_ok=True)
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     environment["PATH"] = f"{python.parent}{os.pathsep}{environment['PATH']}"

@@ -51,7 +51,7 @@ def test_photo_order_follows_the_text() -> None:
 
 
 def broken(path: Path, change: Any) -> Path:
-    """The own file with `change(entries)` applied."""
+    """The built-in file with `change(entries)` applied."""
     content = yaml.safe_load(OWN_TEMPLATES.read_text(encoding="utf-8"))
     change(content["prompts"])
     path.write_text(yaml.safe_dump(content), encoding="utf-8")

@@ -71,7 +71,7 @@ def test_an_input_that_is_not_here_is_not_missed(line: Path) -> None:
 
 
 def test_tables_of_two_runs_of_one_stage_cannot_be_read(line: Path) -> None:
-    """A stage killed after the first of its tables leaves them so."""
+    """A stage killed after its first table leaves such tables."""
     reject = {"source": "r.json", "line": 2, "reason": "not_utf8", "excerpt": ""}
     write(line, schema.REJECTS, reject)
     assert tables.read_table(line / "records/rejects", schema.REJECTS).num_rows == 1
@@ -89,7 +89,7 @@ def test_an_abandoned_staging_folder_is_ignored(line: Path) -> None:
 
 
 def replace(part: Path, data: pa.Table) -> None:
-    """Puts other rows into a part, as a person with a notebook would."""
+    """Overwrites a part with other rows, as a manual edit would."""
     pq.write_table(data, part, compression="zstd")
 
 

@@ -54,12 +54,12 @@ def test_counters_are_there_to_watch_a_job_by() -> None:
 
 
 def where(unit: int) -> dict[str, int]:
-    """A unit of work that says where it was done."""
+    """A unit of work that counts itself under the id of its process."""
     return {f"{os.getpid()}": 2**unit}
 
 
 def test_neighbours_in_the_list_go_to_different_workers(tmp_path: Path) -> None:
-    """The units of one large file are adjacent; on one worker, they would leave the other idle."""
+    """The units of one large file are adjacent; on the same worker, they would leave the other one idle."""
     params = BeamParams(options=PROCESSES)
     counts = beam.run_units("numbers", list(range(6)), where, params, tmp_path / "ledger")
     assert sorted(counts.values()) == [0b010101, 0b101010]
@@ -103,7 +103,7 @@ def test_a_runner_that_loses_rows_is_refused_by_name(values: dict[str, Any], nam
 
 
 class World:
-    """The sample's dump, and the tables that three runners make of it."""
+    """A small synthetic dump, and the tables that the stages write from it."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -117,7 +117,7 @@ class World:
         return Context(dataset="sample", root=self.root, seed=7, shared=shared)
 
     def run(self, options: tuple[str, ...], runner: str = "FnApiRunner") -> dict[str, bytes]:
-        """The files of all tables of the three stages, made anew, by path."""
+        """Runs the stages again; returns the files of records, explanations and prompts by path."""
         context = self.context(options, runner)
         shutil.rmtree(context.table(""), ignore_errors=True)
         records.run(records.Params(readers_per_file=2, lines_per_block=100), context)
@@ -141,7 +141,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 @pytest.fixture(scope="module")
 def in_process(world: World) -> dict[str, bytes]:
-    """The tables by the default runner; every table has rows, and those made by several units several parts."""
+    """The tables of the default runner. Every table has rows; tables written by several units have several parts."""
     made = world.run(())
     parts = [name for name in made if name.endswith(".parquet")]
     for table in ("records/reviews", "explanations", "prompts/train/sequential", "prompts/train/direct"):
@@ -171,14 +171,14 @@ def test_several_worker_processes_write_the_same_bytes(world: World, in_process:
 
 @pytest.fixture(scope="module")
 def box(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of an environment that has what the extra `worker` asks for, and the wheel."""
+    """The Python of an environment with the wheel and its extra `worker`."""
     folder = tmp_path_factory.mktemp("box")
     return worker_box.make_environment(folder / "venv", worker_box.build_wheel(ROOT, folder / "wheel"))
 
 
 @pytest.fixture(scope="module")
 def portable(box: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, ...]]:
-    """The options that lead to a job service and, through it, to workers in that environment."""
+    """Beam options for a job service whose workers run in that environment."""
     folder = tmp_path_factory.mktemp("servers")
     with socket.socket() as free:
         free.bind(("localhost", 0))
