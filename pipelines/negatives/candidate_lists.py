@@ -9,30 +9,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from features.runtime.seeds import below, words
 from pipelines.negatives.unseen_items import unseen_items
 
 _CELLS = 1 << 24  # of the Boolean users x items table of a block, 1 byte each
 _WORDS = 1 << 20  # drawn at once
-_STEP = np.uint64(0x9E3779B97F4A7C15)
-
-
-def words(keys: np.ndarray, width: int) -> np.ndarray:
-    """Independent uniform 64-bit words, (R, width): word j of a row hashes key + j steps (SplitMix64).
-
-    Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
-    """
-    hashed: np.ndarray = keys[:, None] + np.arange(1, width + 1, dtype=np.uint64) * _STEP
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        hashed ^= hashed >> np.uint64(shift)
-        hashed *= np.uint64(factor)
-    hashed ^= hashed >> np.uint64(31)
-    return hashed
-
-
-def below(drawn: np.ndarray, bound: int) -> np.ndarray:
-    """Words as integers from 0 to bound - 1; the bias is below bound / 2^32."""
-    scaled: np.ndarray = ((drawn >> np.uint64(32)) * np.uint64(bound)) >> np.uint64(32)
-    return scaled
 
 
 def drawn_lists(

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from features.runtime.seeds import rng
+from features.runtime.seeds import mix64, rng
 
 TieBreak = Literal["hash", "file"]
 DuplicateReviews = Literal["first", "last", "all"]
@@ -33,16 +33,8 @@ def add_tie_break(frame: pl.DataFrame, tie_break: TieBreak) -> pl.DataFrame:
     """
     if tie_break == "file":
         return frame.with_columns(tie=pl.col("row").cast(pl.UInt64))
-    mixed = _mixed(frame["user"].to_numpy() ^ _mixed(frame["item"].to_numpy()))
+    mixed = mix64(frame["user"].to_numpy() ^ mix64(frame["item"].to_numpy()))
     return frame.with_columns(tie=pl.Series(mixed, dtype=pl.UInt64))
-
-
-def _mixed(values: np.ndarray) -> np.ndarray:
-    """SplitMix64 finaliser (Steele, Lea and Flood 2014): one flipped input bit flips half of the output bits."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    mixed: np.ndarray = values ^ (values >> np.uint64(31))
-    return mixed
 
 
 def deduped(frame: pl.DataFrame, duplicate_reviews: DuplicateReviews) -> pl.DataFrame:

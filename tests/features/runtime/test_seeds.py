@@ -2,10 +2,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.runtime.seeds import rng, stable_hash
+from features.runtime.seeds import below, rng, stable_hash, words
 
 
 def test_stream_is_the_same_in_another_process(root: Path) -> None:
@@ -26,3 +27,11 @@ def test_names_do_not_run_together() -> None:
 @given(st.integers(), st.integers())
 def test_other_seeds_give_other_streams(one: int, other: int) -> None:
     assert (stable_hash(one, "x") == stable_hash(other, "x")) == (one == other)
+
+
+def test_words_are_those_of_splitmix64() -> None:
+    """Seed 1234567 of the reference implementation."""
+    assert words(np.array([1234567], dtype=np.uint64), 3)[0].tolist() == [
+        6457827717110365317, 3203168211198807973, 9817491932198370423,
+    ]  # fmt: skip
+    assert below(np.array([0, 2**63, 2**64 - 1], dtype=np.uint64), 10).tolist() == [0, 5, 9]

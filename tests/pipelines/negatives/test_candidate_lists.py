@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.negatives.candidate_lists import below, drawn_lists, shuffled_lists, words
+from features.runtime.seeds import words
+from pipelines.negatives.candidate_lists import drawn_lists, shuffled_lists
 
 KEYS = words(np.array([5], dtype=np.uint64), 4000)[0]
 
@@ -62,11 +63,3 @@ def test_stored_negatives_are_shuffled_with_the_target() -> None:
     many = np.array(shuffled_lists(KEYS, np.full(len(KEYS), 50, np.int32), [stored[0]] * len(KEYS)))
     places = np.array([np.bincount(column, minlength=51)[[1, 5, 50]] for column in many.T])
     assert np.abs(places - 400).max() < 5 * 20
-
-
-def test_words_are_those_of_splitmix64() -> None:
-    """Seed 1234567 of the reference implementation."""
-    assert words(np.array([1234567], dtype=np.uint64), 3)[0].tolist() == [
-        6457827717110365317, 3203168211198807973, 9817491932198370423,
-    ]  # fmt: skip
-    assert below(np.array([0, 2**63, 2**64 - 1], dtype=np.uint64), 10).tolist() == [0, 5, 9]
