@@ -126,16 +126,17 @@ def draw(
 
 
 def _drawn(users: list[int], histories: list[np.ndarray], num_items: int, count: int, seed: int) -> np.ndarray:
-    """(U, 2, K) for a block of users: vectorised if the catalogue is large, one by one otherwise and for the rest."""
+    """(U, 2, K) for a block of users: vectorised where enough items are unseen, one by one for the other rows."""
     names = [(split, user) for user in users for split in SPLITS]
     owned = [history for history in histories for _ in SPLITS]
     lengths = np.array([len(history) for history in owned])
     drawn, done = np.zeros((len(names), count), np.int32), np.zeros(len(names), bool)
-    if num_items - lengths.max() >= 4 * count:
-        seeds = np.fromiter((stable_hash(seed, "candidates", *name) for name in names), np.uint64, len(names))
-        drawn, done = unseen_rows(
-            seeds, np.concatenate(owned), np.repeat(np.arange(len(owned)), lengths), num_items, count
-        )
+    ample = np.flatnonzero(num_items - lengths >= 4 * count)
+    if len(ample):
+        keys = np.array([stable_hash(seed, "candidates", *names[row]) for row in ample.tolist()], np.uint64)
+        excluded = np.concatenate([owned[row] for row in ample.tolist()])
+        rows = np.repeat(np.arange(len(ample)), lengths[ample])
+        drawn[ample], done[ample] = unseen_rows(keys, excluded, rows, num_items, count)
     for row in np.flatnonzero(~done).tolist():
         generator = rng(seed, "candidates", *names[row])
         drawn[row] = sorted(unseen_items(generator, set(owned[row].tolist()), num_items, count))

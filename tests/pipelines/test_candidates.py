@@ -83,6 +83,13 @@ def test_the_draw_of_a_user_does_not_depend_on_other_users() -> None:
     assert both[2:].tolist() == alone.tolist()
 
 
+def test_a_user_with_few_unseen_items_changes_no_other_user() -> None:
+    history = np.arange(1, 481)
+    both = candidates.draw(np.repeat([1, 2], [480, 3]), np.append(history, [4, 5, 6]), 500, 9, 3)[1]
+    alone = candidates.draw(np.array([2, 2, 2]), np.array([4, 5, 6]), 500, 9, 3)[1]
+    assert both[2:].tolist() == alone.tolist()
+
+
 def test_blocks_and_parts_change_no_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     context = written(tmp_path, [[1 + user, 40 + 2 * user, 2 + user] for user in range(23)], 500)
     found = []
