@@ -12,7 +12,9 @@ from typing import Any
 
 from features.runtime import stage
 from features.runtime.datasets import dataset
+from features.runtime.params import build
 from pipelines.reporting.config import Params
+from pipelines.sequencing.config import Params as SequencesParams
 
 TEMPLATES = Path(__file__).parent / "reporting" / "pages"
 
@@ -40,7 +42,13 @@ def run(params: Params, context: stage.Context) -> int:
 
     photos = dataset(context.shared, context.dataset).photos
     store = None if photos is None else PhotoStore(context.raw / photos)
-    data = data_summary.collect(params, context)
+    sequences = build(SequencesParams, context.shared["sequences"], where="sequences")
+    rules = data_summary.Rules(
+        k_core=sequences.k_core,
+        duplicate_reviews=sequences.duplicate_reviews,
+        max_interactions_per_user=sequences.max_interactions_per_user,
+    )
+    data = data_summary.collect(params, context, rules)
     sheet = photo_gallery.collect(params, context, store)
     write_page(context.report("data.html"), "data.html", {"dataset": context.dataset} | data)
     write_page(context.report("photos.html"), "photos.html", {"dataset": context.dataset} | sheet)

@@ -96,7 +96,7 @@ def test_dvc_gives_params_yaml_back_as_it_is(root: Path) -> None:
 def test_an_override_changes_one_line_and_one_section(root: Path, tmp_path: Path) -> None:
     before = (root / "params.yaml").read_text(encoding="utf-8")
     path = tmp_path / "params.yaml"
-    for key, value in (("pretrain.loop.epochs", 3), ("evaluate.ridge.penalty", 5.0), ("train.loop.max_steps", 9)):
+    for key, value in (("pretrain.schedule.epochs", 3), ("sequences.k_core", 4), ("train.compute.num_threads", 9)):
         path.write_text(before, encoding="utf-8")
         apply_overrides(path, [f"{key}={value}"])
         after = path.read_text(encoding="utf-8")

@@ -6,7 +6,7 @@ keep the hashes of one pass in memory; a count may be off by one in one of a hun
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -46,12 +46,11 @@ def frame(context: stage.Places, table: schema.Table) -> pl.LazyFrame:
     return pl.scan_parquet(parts) if parts else pl.LazyFrame(pl.from_arrow(table.arrow.empty_table()))
 
 
-def collect(params: "Params", context: stage.Context) -> dict[str, Any]:
+def collect(params: "Params", context: stage.Context, rules: Rules) -> dict[str, Any]:
     """Collects the contents of the data page."""
     reviews, rejects = frame(context, schema.REVIEWS), frame(context, schema.REJECTS)
     items, interactions = frame(context, schema.CATALOGUE), frame(context, schema.INTERACTIONS)
     explanations, known = frame(context, schema.EXPLANATIONS), frame(context, schema.ITEMS)
-    rules = Rules(**{field.name: context.shared["sequences"][field.name] for field in fields(Rules)})
     dump = dataset(context.shared, context.dataset)
     read = files(reviews, known, rejects)
     per_item = interactions.group_by("item_id").len()
