@@ -123,6 +123,22 @@ def test_every_relative_link_leads_to_a_file(page: Path) -> None:
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
+FIRST_SCREEN = (
+    "one command", "```mermaid", "make demo", "VIP5 finds the next item", "of 100 users",
+    "](docs/images/recommendations.png)",
+    "## Why believe it", "## The tree", "## Your own data", "make run PROFILE=NAME",
+)  # fmt: skip
+
+
+def test_the_first_screen_of_the_readme_holds_all_in_order() -> None:
+    screen = "\n".join((ROOT / "README.md").read_text(encoding="utf-8").splitlines()[:60])
+    places = [screen.find(part) for part in FIRST_SCREEN]
+    assert -1 not in places
+    assert places == sorted(places)
+    table = screen[screen.index("of 100 users  ") :].partition("\n```")[0].splitlines()
+    assert len(table) <= 2 + 8
+
+
 OLD_WORDS = re.compile(r"\b(riv[a]ls?|the[ ]line|from[ ]nothing|somebody[ ]new|NOT[ ]FAIR)\b", re.IGNORECASE)
 WITH_OLD_WORDS = {"CHANGELOG.md", "docs/decisions/0030-rooms.md"}
 
