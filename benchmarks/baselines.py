@@ -23,8 +23,8 @@ import torch
 from features.runtime.seeds import rng
 from features.runtime.stage import configure_logging
 from modeling.baselines.run_baselines import BaselineRanks, Content, score_baselines
+from modeling.config.model import RidgeParams
 from modeling.config.sasrec import SasRecParams
-from modeling.config.settings import RidgeParams
 from modeling.data.prompt_dataset import PhotoTable
 from modeling.data.ragged import Ragged
 from modeling.data.user_histories import UserHistories, known_before_test

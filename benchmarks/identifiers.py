@@ -85,14 +85,15 @@ def prepare(folder: Path, source: Path, params: Mapping[str, Any], scheme: str, 
     own: dict[str, Any] = {
         "identifiers": {"scheme": scheme},
         "pretrain": {
-            "loop": {"max_seconds": settings.pretrain_seconds, "checkpoint_metric": "last"},
+            "schedule": {"max_seconds": settings.pretrain_seconds},
+            "validation": {"checkpoint_metric": "last"},
             **(
                 {"item_embedding_init": "random"} if scheme == "number" else {}
             ),  # plain numbers have no tokens of their own
         },
-        "train": {"loop": {"max_seconds": settings.train_seconds, "checkpoint_metric": "last"}},
+        "train": {"schedule": {"max_seconds": settings.train_seconds}, "validation": {"checkpoint_metric": "last"}},
     }
-    if scheme == "number" and (params["backbone"]["scratch"] or {}).get("init") == "recency":  # for the same reason
+    if scheme == "number" and (params["backbone"].get("scratch") or {}).get("init") == "recency":  # for the same reason
         own["backbone"] = {"scratch": {"init": "identity"}}
     plain = json.loads(json.dumps(merge(params, own)))  # without YAML's anchors
     (folder / "params.yaml").write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
@@ -104,7 +105,7 @@ def codebook(context: stage.Context, params: Mapping[str, Any]) -> dict[str, Any
     found = {"tokens": notes["tokens"], "collisions": notes["collisions"], "code_length": notes["code_length"]}
     if notes["scheme"] in {"semantic", "collaborative"}:
         codes = np.array(read_table(context.table("identifiers"), IDENTIFIERS, columns=("code",))["code"].to_pylist())
-        size = params["identifiers"]["codebook_size"] or enough_values(len(codes), codes.shape[1] - 1)
+        size = params["identifiers"].get("codebook_size") or enough_values(len(codes), codes.shape[1] - 1)
         found["used"] = [f"{len(np.unique(column))}/{size}" for column in codes.T[:-1]]
     return found
 

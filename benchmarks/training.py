@@ -31,7 +31,17 @@ from benchmarks.arithmetic import product_rate
 from features.runtime.seeds import rng
 from features.schema import prompts
 from features.store.tables import from_rows
-from modeling.config.settings import AdapterParams, LoopParams, Scratch, VisionParams
+from modeling.config.model import AdapterParams, Scratch, VisionParams
+from modeling.config.training import (
+    Batching,
+    Checkpoint,
+    Compute,
+    LoopParams,
+    Objective,
+    Optimizer,
+    Schedule,
+    Validation,
+)
 from modeling.data.length_batching import padding_share
 from modeling.data.prompt_dataset import PhotoTable, PromptDataset
 from modeling.data.tokenizer import VIP5Tokenizer
@@ -125,7 +135,9 @@ def measure_steps(model: VIP5, corpus: PromptDataset, params: LoopParams) -> dic
     """Speed and memory of the training loop, including loading, clipping and the optimizer."""
     device = next(model.parameters()).device
     on_gpu = device.type == "cuda"
-    warm_up = replace(params, max_steps=12) if on_gpu else replace(params, max_steps=1, batch_size=2)
+    warm_up = replace(params, schedule=replace(params.schedule, max_steps=12 if on_gpu else 1))
+    if not on_gpu:
+        warm_up = replace(warm_up, batching=replace(params.batching, batch_size=2))
     started = time.monotonic()
     fit(model, corpus, None, warm_up, seed=1, stage="warm-up")
     finish(device)
@@ -133,7 +145,8 @@ def measure_steps(model: VIP5, corpus: PromptDataset, params: LoopParams) -> dic
     if on_gpu:
         torch.cuda.reset_peak_memory_stats(device)
     wall, cpu = time.monotonic(), time.process_time()
-    history = fit(model, corpus, None, replace(params, compile=False), seed=0, stage="benchmark")
+    compiled = replace(params, compute=replace(params.compute, compile=False))
+    history = fit(model, corpus, None, compiled, seed=0, stage="benchmark")
     finish(device)
     wall, cpu = time.monotonic() - wall, time.process_time() - cpu
     return {
@@ -142,8 +155,8 @@ def measure_steps(model: VIP5, corpus: PromptDataset, params: LoopParams) -> dic
         "wall_seconds": round(wall, 2),
         "source_tokens_per_wall_second": round(history.source_tokens / wall, 1),
         "product_tflop_per_wall_second": round(product_flops(model, corpus, history.examples) / wall / 1e12, 2),
-        "kernels": params.kernels,
-        "batching": params.batching,
+        "kernels": params.compute.kernels,
+        "batching": params.batching.order,
         "steps": history.steps,
         "examples": history.examples,
         "source_tokens_per_example": round(history.source_tokens / history.examples, 1),
@@ -213,18 +226,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     features = rng(0, "benchmark", "photos").standard_normal((NUM_ITEMS + 1, WIDTH)).astype(np.float32)
     photos = PhotoTable(features, np.ones(NUM_ITEMS + 1, bool))
     params = LoopParams(
-        epochs=arguments.epochs,
-        max_steps=arguments.steps or None,
-        compile=arguments.compile,
-        checkpoint_seconds=None,
-        batch_size=arguments.batch_size,
-        max_tokens_per_microbatch=arguments.tokens_per_batch,
-        batching=arguments.batching,
-        kernels="reference" if arguments.compile else arguments.kernels,
-        dtype=arguments.dtype,
-        loss_reduction="paper",
-        decay_norms=True,
-        valid_examples_per_family=0,
+        schedule=Schedule(epochs=arguments.epochs, max_steps=arguments.steps or None),
+        batching=Batching(
+            batch_size=arguments.batch_size,
+            max_tokens_per_microbatch=arguments.tokens_per_batch,
+            order=arguments.batching,
+        ),
+        optimizer=Optimizer(decay_norms=True),
+        objective=Objective(loss_reduction="paper"),
+        validation=Validation(examples_per_family=0),
+        checkpoint=Checkpoint(every_seconds=None),
+        compute=Compute(
+            compile=arguments.compile,
+            kernels="reference" if arguments.compile else arguments.kernels,
+            dtype=arguments.dtype,
+        ),
     )
     corpus, loader = measure_loader(rows, tokens, photos, params)
     device = torch.device(arguments.device)

@@ -25,7 +25,7 @@ import yaml
 
 from features.runtime.params import load_yaml
 from features.runtime.stage import load
-from modeling.config.settings import AdapterParams
+from modeling.config.model import AdapterParams
 from modeling.train import SECTIONS, Params
 from modeling.training.run_files import prompt_tables
 
@@ -48,7 +48,7 @@ def measure(path: Path, way: str, steps: int) -> dict[str, Any]:
     """Measures one method in this process."""
     import torch
 
-    from modeling.config.settings import VisionParams
+    from modeling.config.model import VisionParams
     from modeling.data.prompt_dataset import PhotoTable, PromptDataset
     from modeling.models.checkpoints import open_model
     from modeling.models.vip5 import set_trainable
@@ -58,8 +58,11 @@ def measure(path: Path, way: str, steps: int) -> dict[str, Any]:
 
     params, context = load(path, "train", Params, SECTIONS)
     tune, changes = WAYS[way]
-    loop = replace(
-        params.loop, max_steps=steps, eval_every_steps=steps, checkpoint_metric="last", num_threads=1, device="cpu"
+    params = replace(
+        params,
+        schedule=replace(params.schedule, max_steps=steps),
+        validation=replace(params.validation, every_steps=steps, checkpoint_metric="last"),
+        compute=replace(params.compute, num_threads=1, device="cpu"),
     )
     torch.set_num_threads(1)
     photos = PhotoTable.load(context.table("images/embeddings"))
@@ -67,7 +70,9 @@ def measure(path: Path, way: str, steps: int) -> dict[str, Any]:
         width=photos.width, num_visual_tokens=int(context.shared["num_visual_tokens"]), standardise=True
     )
     adapters = replace(AdapterParams(**asdict(params.adapters)), **changes)
-    model, tokens = open_model(context, adapters=adapters, vision=vision, dropout=loop.dropout, seed=context.seed)
+    model, tokens = open_model(
+        context, adapters=adapters, vision=vision, dropout=params.objective.dropout, seed=context.seed
+    )
     if model.visual is not None:
         model.visual.fit_standardisation(torch.from_numpy(photos.features[photos.present]))
     set_trainable(model, tune=tune, small_embeddings=True)  # type: ignore[arg-type]  # parts or full, above
@@ -75,14 +80,14 @@ def measure(path: Path, way: str, steps: int) -> dict[str, Any]:
     valid = PromptDataset.load(prompt_tables(context, "valid"), tokens, photos)
     rows = fixed_rows(valid, train.prompt_ids.unique().to_pylist(), 200, context.seed)
     started = time.process_time()
-    history = fit(model, train, Validator(valid, rows), loop, seed=context.seed, stage="train")
+    history = fit(model, train, Validator(valid, rows), params, seed=context.seed, stage="train")
     seconds = time.process_time() - started
     trained, whole = (sum(p.numel() for p in model.parameters() if p.requires_grad or every) for every in (False, True))
     return {
         "way": way,
         "trained": trained,
         "share": round(trained / whole, 4),
-        "cpu_seconds_an_epoch": round(seconds / steps * len(epoch_steps(train, loop, context.seed, "train", 0)), 1),
+        "cpu_seconds_an_epoch": round(seconds / steps * len(epoch_steps(train, params, context.seed, "train", 0)), 1),
         "peak_memory_gb": round(history.peak_memory_gb, 2),
         **{name: round(value, 4) for name, value in history.best.items()},
     }

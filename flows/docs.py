@@ -50,13 +50,13 @@ FAMILY_MEANINGS = {
 
 
 def pages(root: Path) -> dict[Path, str]:
-    """Generates the pages from the code and `root`/dvc.yaml; returns their text by path."""
+    """Generates the pages from the code, `root`/dvc.yaml and `root`/params.yaml; returns their text by path."""
     reference = root / "docs" / "reference"
     return {
         reference / "prompts.md": NOTICE + prompts_page(load_templates()),
         reference / "tables.md": NOTICE + tables_page(),
         reference / "data-flow.md": NOTICE + data_flow(load_yaml(root / "dvc.yaml")),
-        reference / "parameters.md": NOTICE + parameters_page(),
+        reference / "parameters.md": NOTICE + parameters_page(load_yaml(root / "params.yaml")),
     }
 
 

@@ -15,7 +15,8 @@ from features import schema
 from features.runtime import stage
 from features.runtime.params import build
 from features.runtime.stage import Context
-from modeling.config.settings import BackboneParams, LoopParams, TeacherParams
+from modeling.config.model import BackboneParams, TeacherParams
+from modeling.config.training import LoopParams
 from modeling.training.run_files import checkpoints_of, manifest_of, prompt_tables
 
 if TYPE_CHECKING:
@@ -39,11 +40,9 @@ WRITES = ("models/${dataset}/pretrain", "plots/${dataset}/pretrain.csv", "metric
 
 
 @dataclass(frozen=True, kw_only=True)
-class Params:
-    """Parameters of the stage `pretrain`."""
+class Params(LoopParams):
+    """Parameters of the stage `pretrain`; `schedule.epochs: 0` keeps the backbone and only adds the identifiers."""
 
-    loop: LoopParams = field(default_factory=LoopParams)
-    """The training run; `epochs: 0` keeps the backbone unchanged and only adds the identifiers."""
     whole_word_scale: float = 1.0
     """Standard deviation of the initial whole-word and category embeddings (1.0 in the paper)."""
     item_embedding_init: Literal["random", "spectral", "titles"] = "random"
@@ -78,9 +77,9 @@ def run(params: Params, context: Context) -> int:
     from modeling.training.validation import Validator, fixed_rows
 
     backbone = build(BackboneParams, context.shared["backbone"], where="backbone")
-    device = device_of(params.loop)
+    device = device_of(params.compute)
     tokens = make_tokens(backbone, context)
-    t5 = open_t5(backbone, vocabulary_size=tokens.size, dropout=params.loop.dropout, seed=context.seed)
+    t5 = open_t5(backbone, vocabulary_size=tokens.size, dropout=params.objective.dropout, seed=context.seed)
     with seeded(context.seed, "pretrain", "small embeddings"), torch.no_grad():
         model = VIP5(t5)
         model.whole_word.weight.mul_(params.whole_word_scale)
@@ -94,16 +93,16 @@ def run(params: Params, context: Context) -> int:
     limit = backbone.max_target_tokens
     train = PromptDataset.load(prompt_tables(context, "train"), tokens, None, max_target_tokens=limit)
     valid = PromptDataset.load(prompt_tables(context, "valid"), tokens, None, max_target_tokens=limit)
-    rows = fixed_rows(valid, train.prompt_ids.unique().to_pylist(), params.loop.valid_examples_per_family, context.seed)
+    rows = fixed_rows(valid, train.prompt_ids.unique().to_pylist(), params.validation.examples_per_family, context.seed)
     validator = Validator(valid, rows) if len(rows) else None
     weight = params.teacher.distillation_weight
     teacher = Teacher(train, *fitted, weight) if fitted is not None and weight else None
     init_tables = _INIT_TABLES["titles" if fitted is not None else params.item_embedding_init]
     made_from = manifest_of(params, context, (*_PROMPTS, *init_tables)) | {"backbone": asdict(backbone)}
-    checkpoints = checkpoints_of(context, "pretrain", params.loop, made_from)
+    checkpoints = checkpoints_of(context, "pretrain", made_from)
     with process_group(device):
         training_log = fit(
-            model.to(device), train, validator, params.loop, seed=context.seed, stage="pretrain",
+            model.to(device), train, validator, params, seed=context.seed, stage="pretrain",
             checkpoints=checkpoints, teacher=teacher,
         )  # fmt: skip
     if rank():

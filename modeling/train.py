@@ -14,7 +14,8 @@ from features import schema
 from features.errors import TableError
 from features.runtime import stage
 from features.runtime.stage import Context
-from modeling.config.settings import AdapterParams, LoopParams, VisionParams
+from modeling.config.model import AdapterParams, VisionParams
+from modeling.config.training import LoopParams
 from modeling.training.run_files import checkpoints_of, manifest_of, prompt_tables
 
 SECTIONS = ("num_visual_tokens",)
@@ -27,7 +28,7 @@ WRITES = ("models/${dataset}/train", "plots/${dataset}/train.csv", "metrics/${da
 
 
 @dataclass(frozen=True, kw_only=True)
-class Params:
+class Params(LoopParams):
     """Parameters of the stage `train`."""
 
     tune: Literal["parts", "full"] = "parts"
@@ -40,8 +41,6 @@ class Params:
     """Whether image features are standardised by the catalogue; the paper uses raw features."""
     adapters: AdapterParams = field(default_factory=AdapterParams)
     """Shape of the adapters."""
-    loop: LoopParams = field(default_factory=LoopParams)
-    """The training run."""
 
 
 def run(params: Params, context: Context) -> int:
@@ -57,7 +56,7 @@ def run(params: Params, context: Context) -> int:
     from modeling.training.loop import fit
     from modeling.training.validation import Validator, fixed_rows
 
-    device = device_of(params.loop)
+    device = device_of(params.compute)
     photos = PhotoTable.load(context.table("images/embeddings"))
     visual_tokens = int(context.shared["num_visual_tokens"])
     vision = VisionParams(
@@ -67,7 +66,7 @@ def run(params: Params, context: Context) -> int:
         standardise=params.standardise_photos,
     )
     model, tokens = open_model(
-        context, adapters=params.adapters, vision=vision, dropout=params.loop.dropout, seed=context.seed
+        context, adapters=params.adapters, vision=vision, dropout=params.objective.dropout, seed=context.seed
     )
     if model.visual is not None:
         model.visual.fit_standardisation(torch.from_numpy(photos.features[photos.present]))
@@ -80,14 +79,14 @@ def run(params: Params, context: Context) -> int:
             f"{train.num_visual_tokens} placeholders per photo in the prompts",
             f"num_visual_tokens = {visual_tokens}", "run `.venv/bin/dvc repro prompts`",
         )  # fmt: skip
-    rows = fixed_rows(valid, train.prompt_ids.unique().to_pylist(), params.loop.valid_examples_per_family, context.seed)
+    rows = fixed_rows(valid, train.prompt_ids.unique().to_pylist(), params.validation.examples_per_family, context.seed)
     validator = Validator(valid, rows) if len(rows) else None
     made_from = manifest_of(params, context, ("images/embeddings", *_PROMPTS))
     backbone = {"backbone_digest": read_manifest(context, "pretrain")["backbone_digest"], "vision": asdict(vision)}
-    checkpoints = checkpoints_of(context, "train", params.loop, made_from | backbone)
+    checkpoints = checkpoints_of(context, "train", made_from | backbone)
     with process_group(device):
         training_log = fit(
-            model.to(device), train, validator, params.loop, seed=context.seed, stage="train", checkpoints=checkpoints
+            model.to(device), train, validator, params, seed=context.seed, stage="train", checkpoints=checkpoints
         )
     if rank():
         return training_log.examples

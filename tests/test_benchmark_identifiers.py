@@ -18,10 +18,11 @@ SETTINGS = bench.Settings(pretrain_seconds=2, train_seconds=1, max_users=4, free
 
 
 def test_a_scheme_shares_the_tables_and_has_its_own_parameters(tmp_path: Path) -> None:
-    loop = {"epochs": 2, "max_seconds": None, "checkpoint_metric": "loss"}
+    schedule, validation = {"epochs": 2, "max_seconds": None}, {"checkpoint_metric": "loss"}
     params = {
-        "dataset": "tiny", "identifiers": {"scheme": "token", "levels": 3}, "pretrain": {"loop": loop},
-        "train": {"loop": loop | {"epochs": 5}},
+        "dataset": "tiny", "identifiers": {"scheme": "token", "levels": 3},
+        "pretrain": {"schedule": schedule, "validation": validation},
+        "train": {"schedule": schedule | {"epochs": 5}, "validation": validation},
     }  # fmt: skip
     source, folder = tmp_path / "source", tmp_path / "work" / "tiny" / "semantic"
     with pytest.raises(InputError, match="sequences"):
@@ -37,8 +38,9 @@ def test_a_scheme_shares_the_tables_and_has_its_own_parameters(tmp_path: Path) -
     assert (folder / "data" / "tiny" / "texts").samefile(source / "data" / "tiny" / "texts")
     own = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))
     assert own["identifiers"] == {"scheme": "semantic", "levels": 3}
-    assert own["pretrain"]["loop"] == {"epochs": 2, "max_seconds": 2, "checkpoint_metric": "last"}
-    assert own["train"]["loop"] == {"epochs": 5, "max_seconds": 1, "checkpoint_metric": "last"}
+    assert own["pretrain"]["schedule"] == {"epochs": 2, "max_seconds": 2}
+    assert own["train"]["schedule"] == {"epochs": 5, "max_seconds": 1}
+    assert own["pretrain"]["validation"] == own["train"]["validation"] == {"checkpoint_metric": "last"}
 
 
 @pytest.mark.parametrize(

@@ -17,13 +17,13 @@ from flows.pipeline import stage_graph
 
 ROOT = Path(__file__).parents[1]
 PIPELINE = load_yaml(ROOT / "dvc.yaml")
-LOOP = {"epochs": 1, "max_steps": 12, "valid_examples_per_family": 16, "num_threads": 1}
+LOOP = {"schedule": {"epochs": 1, "max_steps": 12}, "validation": {"examples_per_family": 16}}
 SMALL: dict[str, Any] = {
     "sample": {"num_users": 120, "items_per_cell": 2},
     "candidates": {"num_negatives": 30},
     "prompts": {"num_candidates": 31, "max_test_users": 12, "max_valid_users": 12},
-    "pretrain": {"loop": LOOP},
-    "train": {"loop": LOOP},
+    "pretrain": LOOP,
+    "train": LOOP,
 }
 
 pytestmark = pytest.mark.slow

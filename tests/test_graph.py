@@ -12,7 +12,7 @@ import yaml
 from dvc.utils.hydra import apply_overrides
 
 from features.errors import ParamsError
-from features.runtime.params import load_yaml
+from features.runtime.params import load_yaml, merge
 from flows import graph
 from flows.pipeline import params_form, stage_graph
 
@@ -96,7 +96,7 @@ def test_dvc_gives_params_yaml_back_as_it_is(root: Path) -> None:
 def test_an_override_changes_one_line_and_one_section(root: Path, tmp_path: Path) -> None:
     before = (root / "params.yaml").read_text(encoding="utf-8")
     path = tmp_path / "params.yaml"
-    for key, value in (("pretrain.loop.epochs", 3), ("evaluate.ridge.penalty", 5.0), ("train.loop.max_steps", 9)):
+    for key, value in (("pretrain.schedule.epochs", 3), ("sequences.k_core", 4), ("train.compute.num_threads", 9)):
         path.write_text(before, encoding="utf-8")
         apply_overrides(path, [f"{key}={value}"])
         after = path.read_text(encoding="utf-8")
@@ -110,6 +110,17 @@ def test_an_override_changes_one_line_and_one_section(root: Path, tmp_path: Path
             old = old[name]
         old.pop(names[-1])
         assert part == old
+
+
+def test_two_plus_signs_add_a_parameter_that_is_not_listed(root: Path, tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text((root / "params.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    apply_overrides(path, ["++evaluate.ridge.penalty=5.0", "++sample.num_users=100"])
+    expected = merge(
+        load_yaml(root / "params.yaml"), {"evaluate": {"ridge": {"penalty": 5.0}}, "sample": {"num_users": 100}}
+    )
+    assert load_yaml(path) == expected
+    assert params_form.as_dvc_writes(path.read_text(encoding="utf-8")) == path.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ SMALL: dict[str, Any] = {
         }
     },
     "candidates": {"num_negatives": 18}, "prompts": {"num_candidates": 10},
-    "pretrain": {"loop": {"max_steps": 4}}, "train": {"loop": {"max_steps": 4}},
+    "pretrain": {"schedule": {"max_steps": 4}}, "train": {"schedule": {"max_steps": 4}},
     "evaluate": {"bootstrap_resamples": 50, "sasrec": {"epochs": 1}},
 }  # fmt: skip
 

@@ -28,8 +28,9 @@ class Dataset:
     """Folder of `<item key>.jpg` files or of tar archives of them; null if the dump has no photos."""
     vectors: str | None = None
     """Folder of `<item key>.npy` files: precomputed image features that `images` uses instead of encoding photos."""
-    urls: dict[str, str] = field(default_factory=dict)
-    """File name to the URL from which `flows.ingest` downloads it."""
+    urls: tuple[str, ...] | dict[str, str] = ()
+    """URLs from which `flows.ingest` downloads the files: a list of URLs that end with the file names, or a mapping of
+    file name to URL."""
     sha256: dict[str, str] = field(default_factory=dict)
     """File name to the expected SHA-256 of the downloaded file, in hexadecimal."""
 
@@ -46,7 +47,7 @@ class Dataset:
                 "format p5 needs two review files, the sequences, then datamaps.json, and may have "
                 f"{' and '.join(P5_PICKLES)} after them"
             )
-        for table in (self.urls, self.sha256):
+        for table in (self.url_by_file, self.sha256):
             if unknown := sorted(set(table) - set(self.files)):
                 raise ValueError(f"urls or sha256 of {unknown}, which are not among the files {self.files}")
         repeated = sorted({name for name in self.files if self.files.count(name) > 1})
@@ -57,6 +58,13 @@ class Dataset:
     def files(self) -> tuple[str, ...]:
         """All listed file names, reviews first."""
         return (*self.reviews, *self.metadata)
+
+    @property
+    def url_by_file(self) -> dict[str, str]:
+        """File name to URL."""
+        if isinstance(self.urls, dict):
+            return dict(self.urls)
+        return {url.rsplit("/", 1)[-1]: url for url in self.urls}
 
 
 def dataset(shared: Mapping[str, Any], name: str) -> Dataset:

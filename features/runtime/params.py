@@ -40,25 +40,30 @@ def load_yaml(path: Path) -> dict[str, Any]:
     return loaded
 
 
-def merge(base: Mapping[str, Any], over: Mapping[str, Any], *, where: str = "") -> dict[str, Any]:
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Merges `over` into `base`: mappings merge key by key, everything else is replaced.
 
-    Keys that `base` lacks are rejected, because no stage would read them, except under `datasets` and in sections that
-    are null in `base` (`scratch`).
+    Sections that `base` lacks are rejected, because no stage would read them. The keys of a section are checked when
+    it becomes a dataclass (`build`), because `base` lists only those that differ from their default.
 
     Example:
         >>> merge({"train": {"epochs": 3, "seed": 1}}, {"train": {"epochs": 9}})
         {'train': {'epochs': 9, 'seed': 1}}
+
+    Raises:
+        ParamsError: A section is unknown; the message suggests known ones.
     """
+    for section in over:
+        if section not in base:
+            raise ParamsError(f"section {section} in the profile", nearest(section, base), "use one of params.yaml")
+    return _merge(base, over)
+
+
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in over.items():
-        name = f"{where}{key}"
-        if key not in base and not where.startswith("datasets."):
-            raise ParamsError(f"parameter {name} in the profile", nearest(key, base), "use a key of params.yaml")
         old = base.get(key)
-        merged[key] = (
-            merge(old, value, where=f"{name}.") if isinstance(old, dict) and isinstance(value, dict) else value
-        )
+        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
     return merged
 
 

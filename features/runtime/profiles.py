@@ -16,7 +16,7 @@ def merged(names: Sequence[str], root: Path = Path()) -> dict[str, Any]:
     """`params.yaml` with the profiles merged into it in the given order.
 
     Raises:
-        ParamsError: A profile does not exist or has a key that `params.yaml` lacks.
+        ParamsError: A profile does not exist or has a section that `params.yaml` lacks.
     """
     params = load_yaml(root / "params.yaml")
     for name in names:

@@ -1,55 +1,48 @@
 """Generates `docs/reference/parameters.md`: every parameter of `params.yaml`, from the parameter classes.
 
-Reads the dataclasses and the strings below their fields; writes one table for each section, in data order.
+Reads the dataclasses, the strings below their fields and `params.yaml`; writes one table for each section, in data
+order.
 """
 
 import ast
 import dataclasses
-import importlib
 import inspect
 import itertools
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-SECTIONS = {
-    "beam": "pipelines.beam.runner:BeamParams",
-    "sample": "pipelines.synthetic.config:Params",
-    "records": "pipelines.parsing.config:Params",
-    "sequences": "pipelines.sequencing.config:Params",
-    "explanations": "pipelines.aspects.config:Params",
-    "candidates": "pipelines.candidates:Params",
-    "clip": "features.encoders.config:ClipParams",
-    "images": "features.images:Params",
-    "texts": "features.texts:Params",
-    "identifiers": "features.identifiers:Params",
-    "prompts": "pipelines.prompting.config:Params",
-    "backbone": "modeling.config.settings:BackboneParams",
-    "pretrain": "modeling.pretrain:Params",
-    "train": "modeling.train:Params",
-    "evaluate": "modeling.config.evaluate:Params",
-    "data_report": "pipelines.reporting.config:Params",
-    "model_report": "modeling.model_report:Params",
-    "retrain": "flows.retraining.config:RetrainParams",
-}
-"""Section of params.yaml to the class that documents it."""
+from features.runtime.datasets import Dataset
+from flows.pipeline.sections import SECTIONS, class_of
+
+INTRODUCTION = """# Parameters
+
+Sections of `params.yaml` in data order. Names within a group are joined by dots: `train.schedule.epochs`. A default has
+one place, the parameter class; `params.yaml` lists what the sample sets differently (column *sample*), and a
+[profile](../guides/own-data.md) what a data set sets differently from that. An unknown key or a wrong type stops a run
+before any work.
+
+A parameter that `params.yaml` lists is changed for one run by `.venv/bin/dvc exp run -S train.schedule.epochs=20`, any
+other one with `++` before its name: `.venv/bin/dvc exp run -S ++train.optimizer.clip_norm=1.0`.
+
+Without a section of their own: `dataset` (the entry of `datasets` that the pipeline processes), `seed` (every random
+draw is named from it), `num_visual_tokens` (placeholders, and visual tokens, of a photo in a prompt) and `tokenizers`
+(folder below `data/raw` to the files of a backbone's own tokenizer).
+"""
 
 
-def parameters_page() -> str:
-    """Generates the page of parameters: type, default and meaning of each."""
-    lines = [
-        "# Parameters",
-        "",
-        "Sections of `params.yaml` in data order. Names within a group are joined by dots, as in",
-        "`.venv/bin/dvc exp run -S train.loop.epochs=20`. The default is that of the code; `params.yaml` and the",
-        "[profiles](../guides/own-data.md) may set another value. An unknown key or a wrong type stops a stage before",
-        "any work. `datasets`, `tokenizers` and `ingest` are documented in `params.yaml` itself.",
-    ]
-    for section, place in SECTIONS.items():
-        module, _, name = place.partition(":")
-        cls = getattr(importlib.import_module(module), name)
-        lines += ["", f"## {section}", "", "| parameter | type | default | meaning |", "|---|---|---|---|"]
-        lines += [f"| `{path}` | {kind} | {default} | {text} |" for path, kind, default, text in rows(cls)]
+def parameters_page(params: Mapping[str, Any]) -> str:
+    """Generates the page of parameters: type, default, value of the sample and meaning of each.
+
+    Args:
+        params: the content of `params.yaml`.
+    """
+    lines = [INTRODUCTION, "## datasets.NAME", "", "| parameter | type | default | meaning |", "|---|---|---|---|"]
+    lines += [f"| `{path}` | {kind} | {default} | {text} |" for path, kind, default, text in rows(Dataset)]
+    for section in SECTIONS:
+        lines += ["", f"## {section}", "", "| parameter | type | default | sample | meaning |", "|---|---|---|---|---|"]
+        for path, kind, default, text in rows(class_of(section)):
+            lines.append(f"| `{path}` | {kind} | {default} | {_set_value(params[section], path)} | {text} |")
     return "\n".join(lines) + "\n"
 
 
@@ -57,7 +50,8 @@ def rows(cls: Any, prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
     """Yields (name, type, default, meaning) of each field; the fields of a nested dataclass follow their group.
 
     Example:
-        a field `loop: Loop` with a field `epochs: int = 3` gives `loop`, then `loop.epochs` with default 3.
+        a field `schedule: Schedule` with a field `epochs: int = 3` gives `schedule`, then `schedule.epochs` with
+        default 3.
     """
     hints, texts = typing.get_type_hints(cls), field_docs(cls)
     for field in dataclasses.fields(cls):
@@ -69,13 +63,25 @@ def rows(cls: Any, prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
 
 
 def field_docs(cls: Any) -> dict[str, str]:
-    """Returns the string literal below each field in the source of the class, by field name."""
-    body = ast.parse(inspect.cleandoc(inspect.getsource(cls))).body[0].body  # type: ignore[attr-defined]
+    """Returns the string literal below each field in the source of the class and its bases, by field name."""
     found = {}
-    for field, text in itertools.pairwise(body):
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(text, ast.Expr):
-            found[field.target.id] = " ".join(str(ast.literal_eval(text.value)).split())
+    for base in reversed(cls.__mro__[:-1]):
+        body = ast.parse(inspect.cleandoc(inspect.getsource(base))).body[0].body  # type: ignore[attr-defined]
+        for field, text in itertools.pairwise(body):
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(text, ast.Expr):
+                found[field.target.id] = " ".join(str(ast.literal_eval(text.value)).split())
     return found
+
+
+def _set_value(values: Any, path: str) -> str:
+    """The value that `params.yaml` sets for a parameter of a section; empty if it sets none, or a group."""
+    for name in path.split("."):
+        if not isinstance(values, Mapping) or name not in values:
+            return ""
+        values = values[name]
+    if isinstance(values, Mapping):
+        return ""
+    return _cell("null" if values is None else repr(tuple(values) if isinstance(values, list) else values))
 
 
 def _type_name(hint: Any, group: Any) -> str:

@@ -65,7 +65,7 @@ def check_urls(name: str, params: Mapping[str, Any]) -> Dataset:
     if name in params["tokenizers"]:
         raise InputError(f"no --from for the tokenizer {name}", "a folder: tokenizers have no URLs", action)
     dataset = dataset_of(name, params)
-    without = [file for file in dataset.files if file not in dataset.urls]
+    without = [file for file in dataset.files if file not in dataset.url_by_file]
     if without:
         raise InputError(f"no URL for {', '.join(without)} of {name}, and no --from", "one for every file", action)
     return dataset
@@ -74,7 +74,7 @@ def check_urls(name: str, params: Mapping[str, Any]) -> Dataset:
 def fetch_files(name: str, params: Mapping[str, Any], root: Path = Path()) -> dict[str, str]:
     """Downloads the files of `name`; returns "fetched" or "unchanged" by file."""
     dataset = check_urls(name, params)
-    remotes = [Remote(name=f, url=dataset.urls[f], sha256=dataset.sha256.get(f)) for f in dataset.files]
+    remotes = [Remote(name=f, url=dataset.url_by_file[f], sha256=dataset.sha256.get(f)) for f in dataset.files]
     return download(remotes, downloads_folder(name, root), ingest_params(params))
 
 

@@ -9,7 +9,6 @@ setting instead of the user's global DVC configuration. DVC's state and cache of
 `dvc checkout` and `dvc gc -w` in the root would delete outputs of profiles from a shared state and cache.
 """
 
-import importlib
 import json
 import subprocess
 import sys
@@ -25,7 +24,8 @@ from features.runtime.params import build, load_yaml, merge, nearest
 from features.runtime.profiles import merged
 from flows.download.dump_files import check_arrived
 from flows.execution.subprocesses import environment
-from flows.pipeline.stage_graph import DATASET, modules
+from flows.pipeline.sections import with_defaults
+from flows.pipeline.stage_graph import DATASET
 from flows.registry.kept_numbers import kept_ids
 
 _HOME = Path("work/profiles")
@@ -33,8 +33,8 @@ _DVC = Path("work/dvc")
 _SYNTHETIC = "sample"
 
 
-def check(params: Mapping[str, Any], pipeline: Mapping[str, Any], root: Path = Path()) -> None:
-    """Validates the parameters of every stage and the presence of the dumps, before any stage runs.
+def check(params: Mapping[str, Any], root: Path = Path()) -> dict[str, Any]:
+    """Returns `params` with all defaults, after checking every parameter and that the dumps are present.
 
     Raises:
         ParamsError: the dataset or a stage's parameter is invalid.
@@ -50,8 +50,7 @@ def check(params: Mapping[str, Any], pipeline: Mapping[str, Any], root: Path = P
         )  # fmt: skip
     if dataset not in params["datasets"]:
         raise ParamsError(f"dataset {dataset!r}", nearest(dataset, params["datasets"]), "add it to `datasets`")
-    for stage, module in modules(pipeline).items():
-        build(importlib.import_module(module).Params, params[stage] or {}, where=stage)
+    filled = with_defaults(params)
     entry = build(Dataset, params["datasets"][dataset], where=f"datasets.{dataset}")
     if dataset != _SYNTHETIC:
         check_arrived(dataset, entry.files, root)
@@ -59,6 +58,7 @@ def check(params: Mapping[str, Any], pipeline: Mapping[str, Any], root: Path = P
         name = path.removeprefix("data/raw/").strip("/")
         if path.startswith("data/raw/") and name in params.get("tokenizers", {}):
             check_arrived(name, params["tokenizers"][name], root)
+    return filled
 
 
 def derive(
@@ -114,7 +114,7 @@ def write_pipeline(names: Sequence[str], root: Path = Path()) -> Path:
     If the dataset has a champion, overrides that keep its ids are merged over the profiles.
     """
     params, pipeline = merged(names, root), load_yaml(root / "dvc.yaml")
-    check(params, pipeline, root)
+    params = check(params, root)
     params = merge(params, kept_ids(params, root))
     folder = _HOME / str(params["dataset"])
     (root / folder).mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,7 @@ from features.runtime.profiles import merged
 from features.runtime.stage import Places
 from flows.download import sources
 from flows.execution.subprocesses import Report
+from flows.pipeline.sections import with_defaults
 from flows.registry.quality_gate import GateParams
 
 log = logging.getLogger("vip5")
@@ -69,6 +70,6 @@ def prepare(name: str, run_id: str, root: Path = Path(), report: Report = log.in
     root_params = load_yaml(root / "params.yaml")
     params = root_params if root_params["dataset"] == name else merged([name], root)
     sources.dataset_of(name, {"datasets": params["datasets"]})
-    sources.ingest_params(params)
+    params = with_defaults(params)
     config = build(RetrainParams, params.get("retrain") or {}, where="retrain")
     return Run(name=name, run_id=run_id, root=root, params=params, config=config, report=report)

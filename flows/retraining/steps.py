@@ -115,7 +115,7 @@ def ingest_files(run: Run) -> list[str]:
     dataset = sources.dataset_of(run.name, run.params)
     if run.is_root_pipeline and run.name == "sample":
         return []
-    if any(file not in dataset.urls for file in dataset.files):
+    if any(file not in dataset.url_by_file for file in dataset.files):
         dump_files.check_arrived(run.name, dataset.files, run.root)
         return []
     sources.fetch_files(run.name, run.params, run.root)

@@ -17,8 +17,8 @@ from modeling.baselines import counting as base
 from modeling.baselines.content import nearest, title_bm25
 from modeling.baselines.sasrec import Trained, train_sasrec
 from modeling.collaborative.ease import ridge_scorer
+from modeling.config.model import RidgeParams
 from modeling.config.sasrec import SasRecParams
-from modeling.config.settings import RidgeParams
 from modeling.data.prompt_dataset import PhotoTable
 from modeling.data.ragged import Ragged
 from modeling.data.title_vocabulary import items_by_word

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from modeling.config.settings import RidgeParams
+from modeling.config.model import RidgeParams
 from modeling.data.ragged import Ragged
 from modeling.data.user_histories import UserHistories
 from modeling.runtime.devices import CPU, to_device

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from modeling.config.model import RidgeParams
 from modeling.config.sasrec import SasRecParams
-from modeling.config.settings import RidgeParams
 
 
 @dataclass(frozen=True, kw_only=True)

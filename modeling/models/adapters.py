@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from features.schema import FAMILIES
-from modeling.config.settings import AdapterParams
+from modeling.config.model import AdapterParams
 
 
 class Adapter(nn.Module):

@@ -21,7 +21,7 @@ from features.errors import ModelError
 from features.runtime.params import build
 from features.runtime.stage import Places
 from features.store.tables import begin_table, file_digest, input_digest
-from modeling.config.settings import AdapterParams, VisionParams
+from modeling.config.model import AdapterParams, VisionParams
 from modeling.data.tokenizer import VIP5Tokenizer
 from modeling.kernels.fused_modules import use_fused_modules
 from modeling.models.t5 import CONFIG_FILE, WEIGHTS_FILE, load_t5, seeded

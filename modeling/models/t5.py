@@ -15,7 +15,7 @@ import torch
 
 from features.errors import InputError, ModelError
 from features.runtime.seeds import rng, stable_hash
-from modeling.config.settings import BackboneParams, Scratch
+from modeling.config.model import BackboneParams, Scratch
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 BUCKETS, FINE_BUCKETS = 32, 128  # position buckets: T5's, exact to 8 tokens; those of `init: recency`, exact to 32

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from features.errors import ModelError
-from modeling.config.settings import AdapterParams, VisionParams
+from modeling.config.model import AdapterParams, VisionParams
 from modeling.data.prompt_dataset import IGNORED, Batch
 from modeling.data.seen_item_mask import MaskedTokens, mask_seen_logits
 from modeling.data.tokenizer import CATEGORIES, WHOLE_WORDS

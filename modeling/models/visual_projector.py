@@ -8,7 +8,7 @@ Trade-off: one gather per batch, which also projects the padding of the photos.
 import torch
 from torch import Tensor, nn
 
-from modeling.config.settings import VisionParams
+from modeling.config.model import VisionParams
 
 
 class VisualProjector(nn.Module):

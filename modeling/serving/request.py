@@ -7,7 +7,7 @@ seconds for the largest dump.
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,12 @@ import pyarrow.compute as pc
 from features import schema
 from features.errors import InputError, ParamsError
 from features.prompts import rendering
+from features.prompts.config import HistoryParams
 from features.runtime.datasets import Dataset
 from features.runtime.params import build, load_yaml, nearest
 from features.runtime.stage import Places
 from features.store.tables import read_table
+from modeling.config.evaluate import Params as EvaluateParams
 from modeling.serving import promoted_model
 from modeling.serving.promoted_model import Champion
 
@@ -128,13 +130,15 @@ def _params_of(dataset: str, params: Path) -> Path:
 def _settings(params: Path, name: str, champion: Champion | None) -> PipelineSettings:
     whole = load_yaml(params)
     try:
-        prompts, entry = whole["prompts"], build(Dataset, whole["datasets"][name], where=f"datasets.{name}")
-        templates, most, kept = prompts["templates"], prompts["max_history"], prompts["history_kept"]
-        beam = whole["evaluate"]["beam"]
+        prompts = _part(whole["prompts"], [field.name for field in fields(HistoryParams)])
+        history = build(HistoryParams, prompts, where="prompts")
+        entry = build(Dataset, whole["datasets"][name], where=f"datasets.{name}")
+        beam = build(EvaluateParams, _part(whole["evaluate"], ["beam"]), where="evaluate").beam
     except KeyError as error:
         raise ParamsError(
             f"no key {error} in {params}", "the parameters of a pipeline", "name them with --params"
         ) from error
+    templates = None if history.templates is None else Path(history.templates)
     sealed = None if champion is None else champion.folder / promoted_model.TEMPLATES
     if sealed is not None and sealed.is_file():
         templates = sealed
@@ -142,11 +146,16 @@ def _settings(params: Path, name: str, champion: Champion | None) -> PipelineSet
         places=Places(dataset=name) if champion is None else champion.places,
         champion=champion,
         photos=None if entry.photos is None else Places(dataset=name).raw / entry.photos,
-        templates=None if templates is None else Path(templates),
-        max_history=most,
-        history_kept=kept,
+        templates=templates,
+        max_history=history.max_history,
+        history_kept=history.history_kept,
         beam=beam,
     )
+
+
+def _part(section: Mapping[str, Any] | None, keys: Sequence[str]) -> dict[str, Any]:
+    """The values of `keys` that a section of the parameters sets."""
+    return {key: value for key, value in (section or {}).items() if key in keys}
 
 
 def known_user(places: Places, key: str, *, held_out: bool = False) -> RequestUser:

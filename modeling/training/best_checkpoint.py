@@ -16,7 +16,7 @@ class BestCheckpoint:
     """The best validation so far and its weights.
 
     Args:
-        metric: loss, hr@10 or last, as in `LoopParams.checkpoint_metric`.
+        metric: loss, hr@10 or last, as in `Validation.checkpoint_metric`.
         patience: validations without improvement before `is_out_of_patience`; None never stops early.
     """
 

@@ -13,7 +13,7 @@ import torch
 
 from features.errors import ParamsError
 from modeling.collaborative.ease import Ridge, item_weights
-from modeling.config.settings import TeacherParams
+from modeling.config.model import TeacherParams
 from modeling.data.prompt_dataset import PromptDataset
 from modeling.data.ragged import IntArray, Ragged
 from modeling.data.tokenizer import VIP5Tokenizer

@@ -20,7 +20,7 @@ from features.errors import ParamsError, TrainingError
 from features.runtime.progress import Progress
 from features.runtime.seeds import stable_hash
 from features.schema import FAMILIES
-from modeling.config.settings import LoopParams
+from modeling.config.training import LoopParams
 from modeling.data.length_batching import slots_of
 from modeling.data.prompt_dataset import PromptDataset
 from modeling.data.seen_item_mask import SeenItemMask
@@ -60,7 +60,7 @@ def fit(
     Args:
         model: parameters with `requires_grad` are trained.
         train: the train prompts of all rounds.
-        validator: runs every `params.eval_every_steps` steps; None keeps the weights of the last step.
+        validator: runs every `params.validation.every_steps` steps; None keeps the weights of the last step.
         params: settings of the loop.
         seed: determines the batches and the dropout, together with `stage`.
         stage: "pretrain" or "train": the label of the progress bar and part of every random stream's name.
@@ -70,13 +70,13 @@ def fit(
     Raises:
         TrainingError: `train` is empty, memory runs out, or the loss is not finite.
     """
-    if params.epochs == 0:
+    if params.schedule.epochs == 0:
         return TrainingLog()
     if not len(train):
         raise TrainingError("no train prompts", "at least one", "run `.venv/bin/dvc repro prompts`")
     tune_malloc()
-    if params.span_noise_rate:
-        train = with_span_noise(train, params.span_noise_rate, seed=seed, stage=stage)
+    if params.objective.span_noise_rate:
+        train = with_span_noise(train, params.objective.span_noise_rate, seed=seed, stage=stage)
     trainer = Trainer(model, train, validator, params, seed=seed, stage=stage, checkpoints=checkpoints, teacher=teacher)
     with seeded(seed, stage, "dropout"):
         return trainer.train()
@@ -92,24 +92,26 @@ class Trainer:
         self.model, self.dataset, self.validator, self.params = model, dataset, validator, params
         self.seed, self.stage, self.checkpoints, self.teacher = seed, stage, checkpoints, teacher
         self.device = next(model.parameters()).device
-        self.seen_item_mask = SeenItemMask(dataset) if params.mask_seen_items else None
+        self.seen_item_mask = SeenItemMask(dataset) if params.objective.mask_seen_items else None
         self.trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
         self.optimizer = TransformersAdamW(
             self.trainable,
-            betas=(params.betas[0], params.betas[1]),
-            eps=params.eps,
-            weight_decay=params.weight_decay,
-            decay_norms=params.decay_norms,
+            betas=(params.optimizer.betas[0], params.optimizer.betas[1]),
+            eps=params.optimizer.eps,
+            weight_decay=params.optimizer.weight_decay,
+            decay_norms=params.optimizer.decay_norms,
         )
-        self.plans = [epoch_steps(dataset, params, seed, stage, epoch) for epoch in range(params.epochs)]
+        self.plans = [epoch_steps(dataset, params, seed, stage, epoch) for epoch in range(params.schedule.epochs)]
         planned = sum(len(plan) for plan in self.plans)
-        self.num_steps = planned if params.max_steps is None else min(planned, params.max_steps)
-        self.family_weights = [params.family_weights[family] for family in FAMILIES]
-        self.dropout_rng = use_fused_modules(model.t5) if params.kernels == "fused" and not params.compile else None
-        if params.compile:
+        self.num_steps = planned if params.schedule.max_steps is None else min(planned, params.schedule.max_steps)
+        self.family_weights = [getattr(params.objective.family_weights, family) for family in FAMILIES]
+        self.dropout_rng = (
+            use_fused_modules(model.t5) if params.compute.kernels == "fused" and not params.compute.compile else None
+        )
+        if params.compute.compile:
             model.compile(dynamic=True)
         self.training_log = TrainingLog(planned=self.num_steps)
-        self.best_checkpoint = BestCheckpoint(params.checkpoint_metric, params.patience)
+        self.best_checkpoint = BestCheckpoint(params.validation.checkpoint_metric, params.validation.patience)
         self.sums = torch.zeros(2, len(FAMILIES), device=self.device)
         self.family_losses: dict[str, float] = {}
         self.valid: dict[str, str] = {}
@@ -118,18 +120,24 @@ class Trainer:
     def train(self) -> TrainingLog:
         """Resumes from the newest state, if any, takes the remaining steps and returns the log."""
         self._resume()
-        limit = None if self.params.max_seconds is None else self.params.max_seconds - self.training_log.seconds
+        limit = (
+            None
+            if self.params.schedule.max_seconds is None
+            else self.params.schedule.max_seconds - self.training_log.seconds
+        )
         with Progress(
             self.num_steps, self.stage, "steps", done=self.training_log.steps, limit=limit,
             hidden=distributed.rank() > 0, keep=True,
         ) as bar:  # fmt: skip
             for step in ready_steps(self._steps(), self.dataset, self.params, self.device):
                 self.training_log.seconds = self._seconds()
-                rate = self.params.learning_rate * rate_share(self._progress(), self.params.warmup_share)
+                rate = self.params.optimizer.learning_rate * rate_share(
+                    self._progress(), self.params.schedule.warmup_share
+                )
                 self._step(step, rate)
                 bar.update()
                 stop_reason = self._stop_reason()
-                due = self.training_log.steps % self.params.eval_every_steps == 0 or stop_reason is not None
+                due = self.training_log.steps % self.params.validation.every_steps == 0 or stop_reason is not None
                 if due or self.training_log.steps % LOG_STEPS == 0:
                     self._record(step.epoch, rate, bar, evaluate=due)
                 if stop_reason is None and self.best_checkpoint.is_out_of_patience:
@@ -149,7 +157,9 @@ class Trainer:
     def _seconds(self) -> float:
         """Training seconds, including those before a resume; rank 0 decides where `max_seconds` is set."""
         seconds = time.monotonic() - self.started
-        return seconds if self.params.max_seconds is None else distributed.broadcast_from_rank0(lambda: seconds)
+        return (
+            seconds if self.params.schedule.max_seconds is None else distributed.broadcast_from_rank0(lambda: seconds)
+        )
 
     def _steps(self) -> Iterator[tuple[int, Rows]]:
         """Epoch and rows of every remaining step."""
@@ -162,7 +172,7 @@ class Trainer:
     def _progress(self) -> float:
         """Completed share of the run: by steps, or by time if `max_seconds` is set and the share is larger."""
         done = (self.training_log.steps + 1) / (self.num_steps + 1)
-        limit = self.params.max_seconds
+        limit = self.params.schedule.max_seconds
         return done if limit is None else min(1.0, max(done, self.training_log.seconds / limit))
 
     def _step(self, step: Step, rate: float) -> None:
@@ -173,12 +183,12 @@ class Trainer:
         if self.dropout_rng is not None:
             self.dropout_rng.seed(stable_hash(*names, "bits"))
         self.model.train()
-        loss_reduction, targets = self.params.loss_reduction, self.dataset.targets.lengths
+        loss_reduction, targets = self.params.objective.loss_reduction, self.dataset.targets.lengths
         normalizer = weight_of(targets[rows], self.dataset.families[rows], loss_reduction, self.family_weights)
         try:
             for part, batch in zip(step.microbatches, step.batches, strict=True):
                 soft = None if self.teacher is None else self.teacher.soft_targets(part, self.device)
-                with autocast(self.device, self.params.dtype):
+                with autocast(self.device, self.params.compute.dtype):
                     losses = self.model(
                         batch, soft, self.seen_item_mask.of(part, self.device) if self.seen_item_mask else None
                     )
@@ -189,7 +199,7 @@ class Trainer:
                 raise self._out_of_memory() from None
             raise
         distributed.all_reduce_gradients(self.optimizer.parameters)
-        self.optimizer.step(rate, self.params.clip_norm)
+        self.optimizer.step(rate, self.params.optimizer.clip_norm)
         self.training_log.steps += 1
         self.training_log.examples += len(rows)
         self.training_log.source_tokens += int(self.dataset.lengths[rows].sum())
@@ -201,7 +211,8 @@ class Trainer:
         return TrainingError(
             f"out of memory in step {self.training_log.steps + 1} of {self.stage}{self._saved_state()}",
             "microbatches that fit into memory",
-            f"lower {self.stage}.loop.max_tokens_per_microbatch (now {self.params.max_tokens_per_microbatch})",
+            f"lower {self.stage}.batching.max_tokens_per_microbatch "
+            f"(now {self.params.batching.max_tokens_per_microbatch})",
         )
 
     def _saved_state(self) -> str:
@@ -216,7 +227,7 @@ class Trainer:
             raise TrainingError(
                 f"a non-finite loss by step {self.training_log.steps} of {self.stage}{self._saved_state()}",
                 "a finite loss",
-                f"lower {self.stage}.loop.learning_rate (now {self.params.learning_rate})",
+                f"lower {self.stage}.optimizer.learning_rate (now {self.params.optimizer.learning_rate})",
             )
         mean = sum(sums) / sum(counts)
         self.family_losses |= {name: s / c for name, s, c in zip(FAMILIES, sums, counts, strict=True) if c}
@@ -235,7 +246,7 @@ class Trainer:
         try:
             improved = self.best_checkpoint.update(metrics, self.training_log.best, self.trainable)
         except ParamsError as error:
-            raise ParamsError(f"{self.stage}.loop.{error.found}", error.expected, error.action) from None
+            raise ParamsError(f"{self.stage}.validation.{error.found}", error.expected, error.action) from None
         if improved:
             self.training_log.best, self.training_log.best_step = metrics, self.training_log.steps
         return metrics
@@ -243,12 +254,12 @@ class Trainer:
     def _stop_reason(self) -> Stopped | None:
         """Why the run stops after this step; None if it continues."""
         if self.training_log.steps == self.num_steps:
-            return "max_steps" if self.num_steps == self.params.max_steps else "finished"
-        limit = self.params.max_seconds
+            return "max_steps" if self.num_steps == self.params.schedule.max_steps else "finished"
+        limit = self.params.schedule.max_seconds
         return "max_seconds" if limit is not None and self.training_log.seconds >= limit else None
 
     def _save_if_due(self) -> None:
-        steps, seconds = self.params.checkpoint_steps, self.params.checkpoint_seconds
+        steps, seconds = self.params.checkpoint.every_steps, self.params.checkpoint.every_seconds
         overdue = seconds is not None and distributed.broadcast_from_rank0(
             lambda: time.monotonic() - self.saved_at >= seconds
         )
@@ -281,7 +292,7 @@ class Trainer:
 
     def _resume(self) -> None:
         """Restores the newest state, if there is one."""
-        state = load_state(self.checkpoints) if self.checkpoints is not None and self.params.resume else None
+        state = load_state(self.checkpoints) if self.checkpoints is not None and self.params.checkpoint.resume else None
         if state is None:
             return
         with torch.no_grad():

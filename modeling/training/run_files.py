@@ -12,7 +12,7 @@ from features import schema
 from features.runtime.params import digest
 from features.runtime.stage import Context
 from features.store.tables import input_digest
-from modeling.config.settings import RUN_ONLY, LoopParams
+from modeling.config.training import without_run_only
 
 
 def prompt_tables(context: Context, split: str) -> list[Path]:
@@ -30,10 +30,8 @@ def manifest_of(params: object, context: Context, tables: Sequence[str]) -> dict
     }
 
 
-def checkpoints_of(context: Context, stage: str, loop: LoopParams, made_from: Mapping[str, Any]) -> Path:
+def checkpoints_of(context: Context, stage: str, made_from: Mapping[str, Any]) -> Path:
     """The folder for states of this run, named by a digest of everything that determines the trained model."""
-    run_only = {name: getattr(loop, name) for name in RUN_ONLY}
-    loop_params = {k: v for k, v in made_from["params"]["loop"].items() if k not in run_only}
-    model_params = made_from["params"] | {"loop": loop_params}
+    model_params = without_run_only(made_from["params"])
     inputs = {key: value for key, value in made_from.items() if key not in {"params", "params_digest"}}
     return context.checkpoints(digest({"stage": stage, "params": model_params, "dataset": context.dataset, **inputs}))

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from features.runtime.seeds import rng
-from modeling.config.settings import LoopParams
+from modeling.config.training import LoopParams
 from modeling.data.length_batching import plan_steps, split_into_microbatches
 from modeling.data.prompt_dataset import Batch, PromptDataset
 from modeling.runtime import distributed
@@ -28,8 +28,8 @@ def epoch_steps(train: PromptDataset, params: LoopParams, seed: int, stage: str,
     steps = plan_steps(
         train.lengths[rows],
         train.targets.lengths[rows],
-        batch_size=params.batch_size,
-        batching=params.batching,
+        batch_size=params.batching.batch_size,
+        batching=params.batching.order,
         generator=rng(seed, stage, "batches", epoch),
     )
     return [rows[step] for step in steps]
@@ -41,8 +41,8 @@ def microbatches_of(train: PromptDataset, rows: Rows, params: LoopParams) -> lis
         rows,
         train.lengths,
         train.targets.lengths,
-        batching=params.batching,
-        max_tokens_per_microbatch=params.max_tokens_per_microbatch,
+        batching=params.batching.order,
+        max_tokens_per_microbatch=params.batching.max_tokens_per_microbatch,
     )
 
 

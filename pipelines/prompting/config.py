@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+from features.prompts.config import HistoryParams
+
 
 @dataclass(frozen=True, kw_only=True)
 class YesNoShare:
@@ -20,11 +22,9 @@ class YesNoShare:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Params:
+class Params(HistoryParams):
     """Parameters of the stage `prompts`."""
 
-    templates: str | None = None
-    """YAML file of prompt templates; null for features/prompts/prompts.yaml."""
     rounds: int = 1
     """Number of independent draws of the training tables; epoch e reads round e modulo rounds."""
     evaluated: tuple[str, ...] = ("A-3", "A-9", "B-5", "B-8", "C-3", "C-12")
@@ -33,10 +33,6 @@ class Params:
     """Maximum number of users in the valid tables, sampled by the seed; null for all."""
     max_test_users: int | None = None
     """Maximum number of users in the test tables, sampled by the seed; null for all."""
-    max_history: int | None = 10
-    """Maximum number of items in a history; null for all."""
-    history_kept: Literal["newest", "oldest"] = "newest"
-    """Which end of a longer history is kept."""
     sequential: Literal["all_positions", "last_three"] = "all_positions"
     """Training targets: every training item but the first, or samples of the last three as published."""
     sequential_per_user: int = 10

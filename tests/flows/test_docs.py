@@ -1,6 +1,5 @@
 """The generated pages: complete, true to the code, and their drift is told in one line."""
 
-import importlib
 import re
 import shutil
 import subprocess
@@ -14,6 +13,7 @@ from features.prompts.templates import load_templates
 from features.runtime.params import load_yaml
 from flows import docs
 from flows.docgen import data_flow_page, parameters_page
+from flows.pipeline.sections import SECTIONS, class_of
 
 ROOT = Path(__file__).parents[2]
 GRAPH = {
@@ -70,20 +70,19 @@ def test_edges_follow_outs_and_deps_without_code_files() -> None:
 
 def test_every_parameter_has_a_meaning() -> None:
     undocumented = set()
-    for place in parameters_page.SECTIONS.values():
-        module, _, name = place.partition(":")
-        rows = parameters_page.rows(getattr(importlib.import_module(module), name))
+    for section in SECTIONS:
+        rows = parameters_page.rows(class_of(section))
         undocumented |= {path for path, _, _, text in rows if text == "-"}
     assert undocumented <= {"sasrec.num_blocks", "sasrec.num_heads", "sasrec.learning_rate"}
-    page = parameters_page.parameters_page()
-    assert "| `loop.epochs` | int | " in page
-    assert set(parameters_page.SECTIONS) <= set(load_yaml(ROOT / "params.yaml"))
+    page = parameters_page.parameters_page(load_yaml(ROOT / "params.yaml"))
+    assert "| `schedule.epochs` | int | 10 | 7 | " in page
 
 
 def test_check_passes_after_write_and_names_the_first_difference(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    shutil.copy(ROOT / "dvc.yaml", tmp_path / "dvc.yaml")
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy(ROOT / name, tmp_path / name)
     assert docs.main(["--root", str(tmp_path), "--check"]) == 3
     assert "no page" in caplog.text
     assert docs.main(["--root", str(tmp_path)]) == 0
@@ -122,6 +121,22 @@ def test_every_relative_link_leads_to_a_file(page: Path) -> None:
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     links = [link for link in re.findall(r"\]\(([^)#\s]+)", text) if "://" not in link]
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+FIRST_SCREEN = (
+    "one command", "```mermaid", "make demo", "VIP5 finds the next item", "of 100 users",
+    "](docs/images/recommendations.png)",
+    "## Why believe it", "## The tree", "## Your own data", "make run PROFILE=NAME",
+)  # fmt: skip
+
+
+def test_the_first_screen_of_the_readme_holds_all_in_order() -> None:
+    screen = "\n".join((ROOT / "README.md").read_text(encoding="utf-8").splitlines()[:60])
+    places = [screen.find(part) for part in FIRST_SCREEN]
+    assert -1 not in places
+    assert places == sorted(places)
+    table = screen[screen.index("of 100 users  ") :].partition("\n```")[0].splitlines()
+    assert len(table) <= 2 + 8
 
 
 OLD_WORDS = re.compile(r"\b(riv[a]ls?|the[ ]line|from[ ]nothing|somebody[ ]new|NOT[ ]FAIR)\b", re.IGNORECASE)

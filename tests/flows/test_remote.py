@@ -77,8 +77,8 @@ def shown(folder: Path) -> dict[str, float]:
 
 @pytest.mark.slow
 def test_experiments_run_at_once_and_from_a_queue_and_are_shown(experiments: Path) -> None:
-    tiny.dvc(experiments, "exp", "run", "-q", "-n", "at-once", "-S", "train.quality=0.3")
-    tiny.dvc(experiments, "exp", "run", "-q", "--queue", "-n", "queued", "-S", "train.quality=0.4")
+    tiny.dvc(experiments, "exp", "run", "-q", "-n", "at-once", "-S", "made.quality=0.3")
+    tiny.dvc(experiments, "exp", "run", "-q", "--queue", "-n", "queued", "-S", "made.quality=0.4")
     tiny.dvc(experiments, "queue", "start", "-q")
     tiny.dvc(experiments, "queue", "logs", "queued", "-f")
     found = shown(experiments)
@@ -91,10 +91,10 @@ def test_experiments_run_at_once_and_from_a_queue_and_are_shown(experiments: Pat
 
 @pytest.mark.slow
 def test_a_grid_is_queued_and_run_whole(experiments: Path) -> None:
-    said = tiny.dvc(experiments, "exp", "run", "--queue", "-n", "grid", "-S", "train.quality=0.5,0.6")
+    said = tiny.dvc(experiments, "exp", "run", "--queue", "-n", "grid", "-S", "made.quality=0.5,0.6")
     assert said.count("Queued experiment") == 2
     tiny.dvc(experiments, "exp", "run", "--run-all")
     found = {name: value for name, value in shown(experiments).items() if name.startswith("grid-")}
     assert sorted(found.values()) == [0.5, 0.6]
     tiny.dvc(experiments, "exp", "apply", next(name for name in found if found[name] == 0.6))
-    assert yaml.safe_load((experiments / "params.yaml").read_text())["train"]["quality"] == 0.6
+    assert yaml.safe_load((experiments / "params.yaml").read_text())["made"]["quality"] == 0.6

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.dvc
 def test_the_first_sound_model_becomes_champion(promoted: Path) -> None:
     pointer = json.loads((promoted / "models/tiny/champion.json").read_text())
     assert (promoted / "models/tiny" / pointer["folder"]).name == pointer["digest"]
-    assert pointer["about"]["params"]["train"] == {"quality": 0.1, "leaks": False, "baseline": 0.05}
+    assert pointer["about"]["params"]["made"] == {"quality": 0.1, "leaks": False, "baseline": 0.05}
     assert pointer["about"]["git"] == {"revision": tiny.git(promoted, "rev-parse", "HEAD").strip(), "dirty": False}
     assert set(pointer["about"]["data"]) == {"raw"}
     assert quality(promoted) == 0.1

@@ -23,20 +23,20 @@ params = yaml.safe_load(pathlib.Path("params.yaml").read_text())
 made = pathlib.Path("data/prepared.txt").read_text()
 folder = pathlib.Path("models/tiny/train")
 folder.mkdir(parents=True)
-(folder / "model.txt").write_text(made + str(params["train"]["quality"]))
-value = params["train"]["quality"]
+(folder / "model.txt").write_text(made + str(params["made"]["quality"]))
+value = params["made"]["quality"]
 block = {"ndcg@10": value, "hr@10": value, "num_users": 500, "ci95": {"ndcg@10": [value - 0.01, value + 0.01]},
          "slices": {"history_length": {"1-4": {"ndcg@10": value, "hr@10": value, "num_users": 300}}}}
-baseline = params["train"]["baseline"]
+baseline = params["made"]["baseline"]
 names = ("popularity", "item_knn", "title_bm25")
 gap = value - baseline
 block["differences"] = {name: {"ndcg@10": [gap, gap - 0.01, gap + 0.01]} for name in names}
 baselines = {name: {"ndcg@10": baseline, "hr@10": baseline} for name in names}
 metrics = pathlib.Path("metrics/tiny/evaluate.json")
 metrics.parent.mkdir(parents=True, exist_ok=True)
-reasons = ["7 of 500 test pairs are in train prompts"] if params["train"]["leaks"] else []
+reasons = ["7 of 500 test pairs are in train prompts"] if params["made"]["leaks"] else []
 metrics.write_text(json.dumps({"sequential": {"A-3": block}, "baselines": {"sequential": baselines}, "num_users": 500,
-                               "leakage": {"leaking": params["train"]["leaks"], "reasons": reasons}}))
+                               "leakage": {"leaking": params["made"]["leaks"], "reasons": reasons}}))
 with open("runs.txt", "a") as log:
     log.write("train\\n")
 """
@@ -56,7 +56,7 @@ PIPELINE: dict[str, Any] = {
         },
         "train": {
             "cmd": "python train.py", "deps": ["data/prepared.txt", "train.py"],
-            "params": ["train.quality", "train.leaks", "train.baseline"],
+            "params": ["made.quality", "made.leaks", "made.baseline"],
             "outs": ["models/tiny/train", "metrics/tiny/evaluate.json"],
         },
     },
@@ -73,7 +73,7 @@ def params(
         "tokenizers": {},
         "sequences": {},
         "retrain": {"recommend": False, "gate": {"may_lose_to": list(may_lose_to)}},
-        "train": {"quality": quality, "leaks": leaks, "baseline": baseline},
+        "made": {"quality": quality, "leaks": leaks, "baseline": baseline},
     }
 
 

@@ -14,9 +14,9 @@ from tests.journeys.person import Person
 
 ROOT = Path(__file__).parents[2]
 SMALL = (
-    "sample.num_users=160", "sample.items_per_cell=2", "candidates.num_negatives=30", "prompts.num_candidates=10",
-    "pretrain.loop.max_steps=20", "train.loop.max_steps=40", "evaluate.sasrec.epochs=2",
-    "evaluate.bootstrap_resamples=200",
+    "++sample.num_users=160", "++sample.items_per_cell=2", "++candidates.num_negatives=30",
+    "prompts.num_candidates=10", "++pretrain.schedule.max_steps=20", "++train.schedule.max_steps=40",
+    "++evaluate.sasrec.epochs=2", "++evaluate.bootstrap_resamples=200",
 )  # fmt: skip
 
 

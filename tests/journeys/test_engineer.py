@@ -27,8 +27,8 @@ PROFILE = """\
 dataset: mini
 num_visual_tokens: 1
 retrain: {recommend: false, gate: {may_lose_to: [popularity, item_knn, title_bm25]}}
-pretrain: {loop: {max_steps: 2}}
-train: {loop: {max_steps: 2}}
+pretrain: {schedule: {max_steps: 2}}
+train: {schedule: {max_steps: 2}}
 evaluate: {prompts: [A-3, 'B-5:history'], ablation_prompts: [A-3], sasrec: null, ridge: null, bootstrap_resamples: 20}
 """
 CURVES = {
@@ -133,7 +133,7 @@ def test_experiments_remote_and_gc_leave_the_profile_alone(engineer: Person, tmp
     profile = files_of(engineer, "mini")
     engineer.types(
         ".venv/bin/dvc exp run --queue --name NAME -S PARAMETER=VALUE",
-        NAME="queued", PARAMETER="model_report.num_users", VALUE="3",
+        NAME="queued", PARAMETER="++model_report.num_users", VALUE="3",
     )  # fmt: skip
     engineer.types(".venv/bin/dvc queue start")
     deadline = time.monotonic() + 180

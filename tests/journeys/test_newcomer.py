@@ -52,7 +52,7 @@ def downloaded(demo: Demo, folder: Path) -> Path:
     shutil.copytree(demo[0] / ".dvc/cache", folder / ".dvc/cache")
     (folder / ".venv").symlink_to(sys.prefix)
     params = (folder / "params.yaml").read_text(encoding="utf-8")
-    changed = re.sub(r"(\ndata_report:\n(?: .*\n)*?  num_users: )\d+", r"\g<1>4", params)
+    changed = params.replace("\ndata_report: {}", "\ndata_report: {num_users: 4}", 1)
     assert changed != params
     (folder / "params.yaml").write_text(changed, encoding="utf-8")
     return folder

@@ -4,6 +4,8 @@ import json
 import re
 from collections.abc import Callable
 
+from dvc.utils.hydra import apply_overrides
+
 from tests.journeys.person import Person, Said
 from tests.journeys.test_wants_recommendations import column
 
@@ -11,19 +13,17 @@ NUMBER = r"[+-]?\d\.\d{4}"
 INTERVAL = rf"\[{NUMBER}, {NUMBER}\]"
 
 
-def write_params(person: Person, old: str, new: str) -> None:
-    """Changes one line of params.yaml, as an editor does."""
-    path = person.folder / "params.yaml"
-    text = path.read_text()
-    assert len(re.findall(rf"(?m)^ *{old}.*$", text)) == 1, old
-    path.write_text(re.sub(rf"(?m)^( *){old}.*$", rf"\g<1>{new}", text))
+def write_params(person: Person, *values: str) -> None:
+    """Sets values in params.yaml, as `dvc exp run -S` writes them."""
+    apply_overrides(person.folder / "params.yaml", [f"++{value}" for value in values])
 
 
 def train_well(person: Person) -> None:
     """Lets item vectors start from titles and purchases: a model that learns the sample in seconds."""
-    write_params(person, "init: identity", "init: recency")
-    write_params(person, "item_embedding_init:", "item_embedding_init: titles")
-    write_params(person, "embedding_distillation_steps:", "embedding_distillation_steps: 100")
+    write_params(
+        person, "backbone.scratch.init=recency", "pretrain.item_embedding_init=titles",
+        "pretrain.teacher.embedding_distillation_steps=100",
+    )  # fmt: skip
 
 
 def test_weak_models_stay_out_and_champions_can_be_switched(
@@ -65,11 +65,11 @@ def decision(said: Said) -> str:
 
 def promoted_by_name(operator: Person) -> str:
     """Allows the two baselines that stood in the way, and returns the first champion's digest."""
-    write_params(operator, "may_lose_to:", "may_lose_to: [item_knn, title_bm]")
+    write_params(operator, "retrain.gate.may_lose_to=[item_knn,title_bm]")
     said = operator.types(".venv/bin/python -m flows.retrain NAME --plain", NAME="sample", ends=2, within=20)
     (message,) = said.lines
     assert message.startswith("retrain: found retrain.gate.may_lose_to[1] = 'title_bm'; expected title_bm25, ")
-    write_params(operator, "may_lose_to:", "may_lose_to: [item_knn, title_bm25]")
+    write_params(operator, "retrain.gate.may_lose_to=[item_knn,title_bm25]")
     said = operator.types(".venv/bin/python -m flows.retrain NAME --plain", NAME="sample")
     assert re.search(r"retrain: sample: promoted \(every check passed; A-3 .* loses by .* allows\)", decision(said))
     said = operator.types(".venv/bin/python -m flows.champion NAME", NAME="sample")
@@ -87,8 +87,7 @@ def promoted_by_name(operator: Person) -> str:
 
 
 def promoted_because_better(operator: Person, first: str) -> str:
-    write_params(operator, "may_lose_to:", "may_lose_to: []")
-    write_params(operator, "recommend:", "recommend: false")
+    write_params(operator, "retrain.gate.may_lose_to=[]", "retrain.recommend=false")
     train_well(operator)
     said = operator.types(".venv/bin/python -m flows.retrain NAME --plain", NAME="sample", within=300)
     assert re.search(rf"yes +A-3 ndcg@10 +\+0\.\d{{4}} {INTERVAL} on 160 users of both", said.text)

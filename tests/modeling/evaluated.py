@@ -12,10 +12,14 @@ from features.runtime.stage import Context
 from features.schema import Table
 from features.store.tables import Provenance, from_rows, read_manifest, write_table
 from modeling import pretrain, train
-from modeling.config.settings import LoopParams
+from modeling.config.training import Batching, LoopParams, Schedule, Validation
 from tests.modeling.world import MADE, NUM_ITEMS, write_world
 
-LOOP = LoopParams(epochs=1, max_steps=1, batch_size=30, valid_examples_per_family=0)
+LOOP = LoopParams(
+    schedule=Schedule(epochs=1, max_steps=1),
+    batching=Batching(batch_size=30),
+    validation=Validation(examples_per_family=0),
+)
 DATASET = {"format": "amazon2014", "reviews": ["r.json.gz"], "metadata": [], "photos": None}
 
 
@@ -62,8 +66,8 @@ def write_evaluated(
     vectors = rng(5, "titles").standard_normal((NUM_ITEMS, 4)).round(2).tolist()
     made = [{"item_id": i, "embedding": vector} for i, vector in enumerate(vectors, 1)]
     write_table(place.table("texts"), texts, from_rows(texts, made), noted)
-    pretrain.run(pretrain.Params(loop=LOOP), place)
-    train.run(train.Params(loop=LOOP), place)
+    pretrain.run(pretrain.Params(**vars(LOOP)), place)
+    train.run(train.Params(**vars(LOOP)), place)
     return place
 
 

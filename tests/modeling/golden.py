@@ -80,7 +80,7 @@ def our_name(name: str) -> str:
 
 def golden_model(names: list[str]) -> Any:
     """The tiny VIP5 of the golden README with its weights."""
-    from modeling.config.settings import AdapterParams, Scratch, VisionParams
+    from modeling.config.model import AdapterParams, Scratch, VisionParams
     from modeling.models.t5 import new_t5
     from modeling.models.vip5 import VIP5
 

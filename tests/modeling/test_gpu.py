@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from features.runtime.seeds import rng
-from modeling.config.settings import LoopParams
+from modeling.config.training import Batching, LoopParams
 from modeling.data.prompt_dataset import Batch, PhotoTable
 from modeling.data.seen_item_mask import MaskedTokens
 from modeling.decoding.constrained_search import constrained_beam_search, score_items
@@ -42,7 +42,7 @@ class Counted:
 @pytest.mark.parametrize("kind", ["cpu", "meta"])  # meta: any device that is not the CPU
 def test_prefetching_does_not_change_the_steps(kind: str) -> None:
     corpus, rows = Counted(), [np.array([0, 1]), np.array([2, 3]), np.array([4, 5])]
-    params = LoopParams(batching="length_bucketed")
+    params = LoopParams(batching=Batching(order="length_bucketed"))
     taken = []
     for step in ready_steps(enumerate(rows), corpus, params, torch.device(kind)):  # type: ignore[arg-type]
         assert len(corpus.made) <= len(taken) + 2  # one step ahead at most

@@ -12,14 +12,18 @@ from safetensors.torch import load_file
 from features.runtime.stage import Context
 from features.store.tables import file_digest, input_digest
 from modeling import pretrain
-from modeling.config.settings import LoopParams
+from modeling.config.training import Batching, LoopParams, Objective, Optimizer, Schedule, Validation
 from modeling.models.checkpoints import load_backbone_only, read_manifest
 from tests.modeling.world import NUM_ITEMS, curve, exit_code, write_world
 
 LOOP = LoopParams(
-    epochs=8, batch_size=16, learning_rate=0.02, eval_every_steps=20, checkpoint_metric="hr@10", dropout=0.0
+    schedule=Schedule(epochs=8),
+    batching=Batching(batch_size=16),
+    optimizer=Optimizer(learning_rate=0.02),
+    objective=Objective(dropout=0.0),
+    validation=Validation(every_steps=20, checkpoint_metric="hr@10"),
 )
-PARAMS = pretrain.Params(loop=LOOP)
+PARAMS = pretrain.Params(**vars(LOOP))
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +58,7 @@ def test_the_manifest_has_dataset_tables_and_parameters(place: Context) -> None:
         for split in ("train", "valid")
         for family in ("sequential", "direct", "explanation")
     }
-    assert manifest["params"]["loop"]["epochs"] == 8
+    assert manifest["params"]["schedule"]["epochs"] == 8
     assert manifest["tokens"] == {"max_source_tokens": 256, "max_target_tokens": 16, "truncate": "never"}
     assert sorted(path.name for path in folder.iterdir()) == [
         "config.json", "manifest.json", "model.safetensors", "tokenizer.json",
@@ -77,7 +81,7 @@ def test_a_second_run_writes_the_same_bytes(place: Context, tmp_path: Path) -> N
 
 def test_zero_epochs_keep_the_backbone(tmp_path: Path) -> None:
     place = write_world(tmp_path)
-    assert pretrain.run(pretrain.Params(loop=LoopParams(epochs=0)), place) == 0
+    assert pretrain.run(pretrain.Params(schedule=Schedule(epochs=0)), place) == 0
     assert curve(place, "pretrain") == []
     assert len(load_backbone_only(place)[1].identifier_ids) == NUM_ITEMS
 

@@ -24,11 +24,14 @@ def test_each_seed_trains_once_and_the_results_stay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     place = write_evaluated(tmp_path)
-    loop = {"epochs": LOOP.epochs, "max_steps": 1, "batch_size": 30, "valid_examples_per_family": 0, "num_threads": 1}
+    loop = {
+        "schedule": {"epochs": LOOP.schedule.epochs, "max_steps": 1}, "batching": {"batch_size": 30},
+        "validation": {"examples_per_family": 0}, "compute": {"num_threads": 1},
+    }  # fmt: skip
     quick = {"sasrec": {"width": 8, "epochs": 1}, "prompts": ["A-3", "B-5"], "num_threads": 1, "bootstrap_resamples": 5}
     params = {
         "dataset": "tiny", "seed": 5, "backbone": dict(BACKBONE), "num_visual_tokens": 2,
-        "pretrain": {"loop": loop}, "train": {"loop": loop}, "evaluate": quick,
+        "pretrain": loop, "train": loop, "evaluate": quick,
     }  # fmt: skip
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     monkeypatch.chdir(tmp_path)

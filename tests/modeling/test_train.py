@@ -13,22 +13,25 @@ from safetensors.torch import load_file
 from features.runtime.stage import Context
 from features.store.tables import file_digest, input_digest
 from modeling import pretrain, train
-from modeling.config.settings import AdapterParams, LoopParams, VisionParams
+from modeling.config.model import AdapterParams, VisionParams
+from modeling.config.training import Batching, LoopParams, Schedule, Validation
 from modeling.data.prompt_dataset import PhotoTable, PromptDataset
 from modeling.models.checkpoints import load_backbone_only, load_vip5, open_model, read_manifest
 from modeling.models.vip5 import PHOTO_CONSTANTS
 from modeling.training.run_files import prompt_tables
-from tests.modeling.world import WIDTH, curve, exit_code, write_world
+from tests.modeling.world import WIDTH, changed, curve, exit_code, write_world
 
-LOOP = LoopParams(epochs=2, batch_size=16, valid_examples_per_family=0)
-FROZEN = train.Params(loop=LOOP, small_embeddings="frozen")
+LOOP = LoopParams(
+    schedule=Schedule(epochs=2), batching=Batching(batch_size=16), validation=Validation(examples_per_family=0)
+)
+FROZEN = train.Params(**vars(LOOP), small_embeddings="frozen")
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Context:
     """A world with a backbone and VIP5."""
     made = write_world(tmp_path_factory.mktemp("world"))
-    assert exit_code(pretrain, pretrain.Params(loop=LOOP), made) == 0
+    assert exit_code(pretrain, pretrain.Params(**vars(LOOP)), made) == 0
     assert exit_code(train, FROZEN, made) == 0
     return made
 
@@ -70,7 +73,7 @@ def test_the_checkpoint_has_no_frozen_backbone_tensors(trained: Context) -> None
 
 def test_the_backbone_file_is_unchanged(place: Context) -> None:
     before = file_digest(place.model("pretrain") / "model.safetensors")
-    assert exit_code(train, train.Params(loop=LOOP, tune="full"), place) == 0
+    assert exit_code(train, train.Params(**vars(LOOP), tune="full"), place) == 0
     assert file_digest(place.model("pretrain") / "model.safetensors") == before
 
 
@@ -103,7 +106,7 @@ def test_a_second_run_writes_the_same_bytes(trained: Context, place: Context) ->
 
 
 def test_a_photo_changes_predictions(place: Context) -> None:
-    train.run(train.Params(loop=replace(LOOP, learning_rate=0.01), tune="full"), place)
+    train.run(train.Params(**vars(changed(LOOP, optimizer={"learning_rate": 0.01})), tune="full"), place)
     model, tokens = load_vip5(place)
     photos = PhotoTable.load(place.table("images/embeddings"))
     tables = prompt_tables(place, "test")

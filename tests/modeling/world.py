@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,9 @@ from features import schema
 from features.runtime.seeds import rng
 from features.runtime.stage import Context
 from features.store.tables import Provenance, from_rows, write_table
+from modeling.config.training import LoopParams
+
+Loop = TypeVar("Loop", bound=LoopParams)
 
 NUM_USERS, NUM_ITEMS, WIDTH = 30, 12, 8
 PHOTO = "<extra_id_0> <extra_id_0>"
@@ -34,6 +37,11 @@ def context(root: Path, **shared: Any) -> Context:
     return Context(
         dataset="tiny", root=root, seed=5, shared={"backbone": dict(BACKBONE), "num_visual_tokens": 2} | shared
     )
+
+
+def changed(params: Loop, **groups: Mapping[str, Any]) -> Loop:
+    """`params` with other values in some groups, such as `changed(LOOP, schedule={"epochs": 1})`."""
+    return replace(params, **{name: replace(getattr(params, name), **values) for name, values in groups.items()})
 
 
 def exit_code(stage: ModuleType, params: Any, place: Context) -> int:

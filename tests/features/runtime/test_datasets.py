@@ -8,7 +8,7 @@ def test_an_entry_of_params_is_a_dataset() -> None:
     entry = {"format": "amazon2014", "reviews": ["r.json.gz"], "metadata": ["m.json.gz"], "photos": "photos"}
     found = dataset({"datasets": entry}, "sample")
     assert found.files == ("r.json.gz", "m.json.gz")
-    assert (found.format, found.photos, found.urls) == ("amazon2014", "photos", {})
+    assert (found.format, found.photos, found.urls) == ("amazon2014", "photos", ())
 
 
 def test_an_unknown_format_names_the_known_ones() -> None:

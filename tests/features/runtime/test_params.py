@@ -73,9 +73,15 @@ def test_merge_lays_nested_keys_over_and_replaces_lists() -> None:
     assert base == {"train": {"epochs": 3, "tags": ["a", "b"]}, "seed": 1}
 
 
-def test_merge_rejects_unknown_keys() -> None:
-    with pytest.raises(ParamsError, match=r"found parameter train\.epoch in the profile; expected epochs"):
-        merge({"train": {"epochs": 3}}, {"train": {"epoch": 4}})
+def test_merge_rejects_unknown_sections() -> None:
+    with pytest.raises(ParamsError, match=r"found section trian in the profile; expected train \(the nearest known\)"):
+        merge({"train": {"epochs": 3}}, {"trian": {"epochs": 4}})
+
+
+def test_merge_admits_keys_that_the_base_leaves_at_their_default() -> None:
+    assert merge({"train": {}, "beam": None}, {"train": {"epochs": 4}, "beam": {"runner": "x"}}) == {
+        "train": {"epochs": 4}, "beam": {"runner": "x"},
+    }  # fmt: skip
 
 
 def test_merge_admits_new_datasets() -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from modeling.baselines import counting
 from modeling.baselines.run_baselines import Content, score_baselines
-from modeling.config.settings import RidgeParams
+from modeling.config.model import RidgeParams
 from modeling.data.prompt_dataset import PhotoTable
 from modeling.data.ragged import Ragged
 from modeling.data.user_histories import UserHistories, known_before_test

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from modeling.collaborative.ease import Ridge, item_weights, ridge_scorer
-from modeling.config.settings import RidgeParams
+from modeling.config.model import RidgeParams
 from modeling.data.ragged import Ragged
 from modeling.data.user_histories import UserHistories
 

@@ -12,7 +12,7 @@ from features.errors import InputError, TableError
 from features.runtime.seeds import rng
 from features.runtime.stage import Context
 from features.store.tables import from_rows, read_table, write_table
-from modeling.config.settings import BackboneParams, Scratch
+from modeling.config.model import BackboneParams, Scratch
 from modeling.data.length_batching import padding_share, plan_batches
 from modeling.data.prompt_dataset import PhotoTable, PromptDataset
 from modeling.data.ragged import Ragged

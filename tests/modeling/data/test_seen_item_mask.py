@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from features import schema
 from features.runtime.stage import Context
-from modeling.config.settings import Scratch
+from modeling.config.model import Scratch
 from modeling.data.prompt_dataset import PromptDataset
 from modeling.data.seen_item_mask import MaskedTokens, SeenItemMask, mask_seen_logits
 from modeling.data.tokenizer import VIP5Tokenizer

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modeling.config.settings import AdapterParams, Scratch, VisionParams
+from modeling.config.model import AdapterParams, Scratch, VisionParams
 from modeling.data.prompt_dataset import Batch
 from modeling.decoding.constrained_search import constrained_beam_search, greedy_decode, score_items
 from modeling.decoding.prefix_tree import PAD, PrefixTree, build_tree

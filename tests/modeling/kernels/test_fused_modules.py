@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from modeling.config.settings import AdapterParams, Scratch, VisionParams
+from modeling.config.model import AdapterParams, Scratch, VisionParams
 from modeling.data.prompt_dataset import Batch
 from modeling.kernels.autograd_functions import DropoutRng, threshold_of
 from modeling.kernels.fused_modules import (

@@ -5,7 +5,7 @@ from typing import Literal
 import pytest
 import torch
 
-from modeling.config.settings import AdapterParams, Scratch
+from modeling.config.model import AdapterParams, Scratch
 from modeling.data.prompt_dataset import Batch
 from modeling.kernels.fused_modules import use_fused_modules
 from modeling.models.adapters import Adapter, Route, attach_adapters, projections, sublayers

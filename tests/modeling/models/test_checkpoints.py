@@ -15,19 +15,22 @@ from features.errors import InputError, ModelError, TableError
 from features.runtime.stage import Context
 from features.store.tables import from_rows, write_table
 from modeling import pretrain, train
-from modeling.config.settings import BackboneParams, LoopParams, Scratch
+from modeling.config.model import BackboneParams, Scratch
+from modeling.config.training import Batching, LoopParams, Schedule, Validation
 from modeling.models.checkpoints import load_backbone_only, load_vip5, read_manifest
 from modeling.models.t5 import new_t5, open_t5, resize_vocabulary, tokenizer_folder
 from tests.modeling.world import BACKBONE, MADE, write_world
 
-LOOP = LoopParams(epochs=1, batch_size=45, valid_examples_per_family=0)
+LOOP = LoopParams(
+    schedule=Schedule(epochs=1), batching=Batching(batch_size=45), validation=Validation(examples_per_family=0)
+)
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Context:
     place = write_world(tmp_path_factory.mktemp("world"))
-    pretrain.run(pretrain.Params(loop=LOOP), place)
-    train.run(train.Params(loop=LOOP), place)
+    pretrain.run(pretrain.Params(**vars(LOOP)), place)
+    train.run(train.Params(**vars(LOOP)), place)
     return place
 
 
@@ -66,7 +69,7 @@ def test_a_model_of_another_dataset_is_refused(place: Context) -> None:
 
 
 def test_a_model_of_another_backbone_is_refused(place: Context) -> None:
-    pretrain.run(pretrain.Params(loop=LOOP, whole_word_scale=0.5), place)
+    pretrain.run(pretrain.Params(**vars(LOOP), whole_word_scale=0.5), place)
     with pytest.raises(ModelError, match=r"trained on backbone \w{16}; expected backbone \w{16}"):
         load_vip5(place)
     load_backbone_only(place)
@@ -101,7 +104,7 @@ def test_tensors_that_differ_from_the_manifest_are_rejected(place: Context) -> N
 
 def test_another_number_of_visual_tokens_is_refused(place: Context) -> None:
     with pytest.raises(TableError, match="2 placeholders per photo in the prompts; expected num_visual_tokens = 3"):
-        train.run(train.Params(loop=LOOP), replace(place, shared=dict(place.shared) | {"num_visual_tokens": 3}))
+        train.run(train.Params(**vars(LOOP)), replace(place, shared=dict(place.shared) | {"num_visual_tokens": 3}))
 
 
 def test_a_local_t5_is_loaded_and_its_vocabulary_resized(trained: Context, tmp_path: Path) -> None:
@@ -127,7 +130,7 @@ def test_a_local_t5_is_loaded_and_its_vocabulary_resized(trained: Context, tmp_p
 def test_pretraining_starts_from_a_local_t5_and_tokenizer(trained: Context, tmp_path: Path) -> None:
     place = write_world(tmp_path)
     shared = dict(place.shared) | {"backbone": {"name": str(trained.model("pretrain"))}}
-    pretrain.run(pretrain.Params(loop=LoopParams(epochs=0)), replace(place, shared=shared))
+    pretrain.run(pretrain.Params(schedule=Schedule(epochs=0)), replace(place, shared=shared))
     one, tokens = load_backbone_only(place)
     two, same = load_backbone_only(trained)
     assert tokens.size == same.size

@@ -9,7 +9,7 @@ import torch
 
 from features.errors import ParamsError
 from modeling.collaborative.spectral import spectral_embeddings
-from modeling.config.settings import Scratch
+from modeling.config.model import Scratch
 from modeling.data.ragged import Ragged, offsets_of
 from modeling.data.title_vocabulary import items_by_word, words_of
 from modeling.data.tokenizer import VIP5Tokenizer

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from features.errors import ModelError
-from modeling.config.settings import AdapterParams, Scratch, VisionParams
+from modeling.config.model import AdapterParams, Scratch, VisionParams
 from modeling.data.prompt_dataset import Batch
 from modeling.models.t5 import new_t5, seeded
 from modeling.models.vip5 import VIP5, set_trainable, shifted_right

@@ -12,7 +12,8 @@ import yaml
 from safetensors.torch import load_file
 
 from modeling import pretrain, train
-from modeling.config.settings import AdapterParams, LoopParams
+from modeling.config.model import AdapterParams
+from modeling.config.training import Batching, Compute, LoopParams, Objective, Optimizer, Schedule, Validation
 from modeling.data.prompt_dataset import PromptDataset
 from modeling.models.checkpoints import open_model
 from modeling.training.run_files import prompt_tables
@@ -21,16 +22,23 @@ from tests.modeling.world import curve, write_world
 
 ROOT = Path(__file__).resolve().parents[3]
 LOOP = LoopParams(
-    epochs=1, max_steps=5, batch_size=21, learning_rate=0.01, dropout=0.0, eval_every_steps=2,
-    valid_examples_per_family=5, loss_reduction="examples", num_threads=1, device="cpu",
-)  # fmt: skip
+    schedule=Schedule(epochs=1, max_steps=5),
+    batching=Batching(batch_size=21),
+    optimizer=Optimizer(learning_rate=0.01),
+    objective=Objective(dropout=0.0, loss_reduction="examples"),
+    validation=Validation(every_steps=2, examples_per_family=5),
+    compute=Compute(num_threads=1, device="cpu"),
+)
 
 
 @pytest.mark.slow
 def test_two_processes_train_what_one_trains(tmp_path: Path) -> None:
     place = write_world(tmp_path)
-    pretrain.run(pretrain.Params(loop=LoopParams(epochs=1, max_steps=1, valid_examples_per_family=0)), place)
-    params = train.Params(adapters=AdapterParams(reduction=4, init="linear"), loop=LOOP)
+    pretrain.run(
+        pretrain.Params(schedule=Schedule(epochs=1, max_steps=1), validation=Validation(examples_per_family=0)),
+        place,
+    )
+    params = train.Params(adapters=AdapterParams(reduction=4, init="linear"), **vars(LOOP))
     train.run(params, place)
     alone, losses = load_file(place.model("train") / "trained.safetensors"), curve(place, "train")
     place.plots("train.csv").unlink()
@@ -54,7 +62,7 @@ def test_two_processes_train_what_one_trains(tmp_path: Path) -> None:
 
 def test_rows_of_a_step_are_sharded_by_length(tmp_path: Path) -> None:
     place = write_world(tmp_path)
-    pretrain.run(pretrain.Params(loop=LoopParams(epochs=0)), place)
+    pretrain.run(pretrain.Params(schedule=Schedule(epochs=0)), place)
     corpus = PromptDataset.load(prompt_tables(place, "train"), open_model(place)[1], None)
     rows = np.arange(3, 60)
     parts = [shard_rows(corpus, rows, rank=rank, world=4) for rank in range(4)]

@@ -14,7 +14,8 @@ from features.errors import ParamsError
 from features.runtime.stage import Context
 from features.store.tables import from_rows, write_table
 from modeling import pretrain
-from modeling.config.settings import LoopParams, RidgeParams, TeacherParams
+from modeling.config.model import RidgeParams, TeacherParams
+from modeling.config.training import Batching, LoopParams, Objective, Optimizer, Schedule, Validation
 from modeling.data.prompt_dataset import PromptDataset
 from modeling.data.ragged import Ragged
 from modeling.data.tokenizer import VIP5Tokenizer
@@ -93,11 +94,15 @@ def test_the_distillation_loss_is_the_formula() -> None:
 
 def test_the_stage_approaches_the_teacher(place: Context) -> None:
     loop = LoopParams(
-        epochs=3, batch_size=16, learning_rate=0.02, eval_every_steps=20, dropout=0.0, valid_examples_per_family=0
+        schedule=Schedule(epochs=3),
+        batching=Batching(batch_size=16),
+        optimizer=Optimizer(learning_rate=0.02),
+        objective=Objective(dropout=0.0),
+        validation=Validation(every_steps=20, examples_per_family=0),
     )
     losses, places = {}, {}
     for share in (0.0, 0.9):
-        params = pretrain.Params(loop=loop, teacher=replace(ALWAYS, distillation_weight=share))
+        params = pretrain.Params(**vars(loop), teacher=replace(ALWAYS, distillation_weight=share))
         pretrain.run(params, place)
         losses[share] = [float(row["loss_sequential"]) for row in curve(place, "pretrain")]
         places[share] = json.loads((place.model("pretrain") / "manifest.json").read_text(encoding="utf-8"))

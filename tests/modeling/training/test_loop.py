@@ -1,6 +1,5 @@
 """The training loop stops at its limits, keeps the best weights and follows its formulas."""
 
-from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -9,7 +8,17 @@ import torch
 from features.errors import ParamsError, TrainingError
 from features.runtime.stage import Context
 from modeling import pretrain
-from modeling.config.settings import AdapterParams, LoopParams
+from modeling.config.model import AdapterParams
+from modeling.config.training import (
+    Batching,
+    Compute,
+    FamilyWeights,
+    LoopParams,
+    Objective,
+    Optimizer,
+    Schedule,
+    Validation,
+)
 from modeling.data.prompt_dataset import PromptDataset
 from modeling.models.checkpoints import open_model
 from modeling.models.token_loss import TokenLosses
@@ -20,10 +29,14 @@ from modeling.training.optimizer import TransformersAdamW, decays, rate_share
 from modeling.training.run_files import prompt_tables
 from modeling.training.step_planner import epoch_steps
 from modeling.training.validation import Validator, fixed_rows
-from tests.modeling.world import write_world
+from tests.modeling.world import changed, write_world
 
 LOOP = LoopParams(
-    epochs=8, batch_size=16, learning_rate=0.02, eval_every_steps=20, checkpoint_metric="hr@10", dropout=0.0
+    schedule=Schedule(epochs=8),
+    batching=Batching(batch_size=16),
+    optimizer=Optimizer(learning_rate=0.02),
+    objective=Objective(dropout=0.0),
+    validation=Validation(every_steps=20, checkpoint_metric="hr@10"),
 )
 
 
@@ -31,22 +44,24 @@ LOOP = LoopParams(
 def place(tmp_path_factory: pytest.TempPathFactory) -> Context:
     """A world with a trained backbone."""
     made = write_world(tmp_path_factory.mktemp("world"))
-    pretrain.run(pretrain.Params(loop=LOOP), made)
+    pretrain.run(pretrain.Params(**vars(LOOP)), made)
     return made
 
 
 def parts(place: Context, loop: LoopParams) -> tuple[PromptDataset, Validator]:
     _, tokens = open_model(place)
     corpus = PromptDataset.load(prompt_tables(place, "train"), tokens, None)
-    return corpus, Validator(corpus, fixed_rows(corpus, ["A-3", "B-5", "C-3"], loop.valid_examples_per_family, seed=5))
+    return corpus, Validator(
+        corpus, fixed_rows(corpus, ["A-3", "B-5", "C-3"], loop.validation.examples_per_family, seed=5)
+    )
 
 
 @pytest.mark.parametrize(
     ("loop", "stopped", "steps"),
     [
-        (LoopParams(epochs=3, batch_size=45, max_steps=4), "max_steps", 4),
-        (LoopParams(epochs=3, batch_size=45, max_seconds=1e-6), "max_seconds", 2),
-        (LoopParams(epochs=3, batch_size=45), "finished", 6),
+        (LoopParams(schedule=Schedule(epochs=3, max_steps=4), batching=Batching(batch_size=45)), "max_steps", 4),
+        (LoopParams(schedule=Schedule(epochs=3, max_seconds=1e-6), batching=Batching(batch_size=45)), "max_seconds", 2),
+        (LoopParams(schedule=Schedule(epochs=3), batching=Batching(batch_size=45)), "finished", 6),
     ],
 )
 def test_training_stops_at_each_limit(place: Context, loop: LoopParams, stopped: str, steps: int) -> None:
@@ -60,12 +75,22 @@ def test_training_stops_at_each_limit(place: Context, loop: LoopParams, stopped:
 
 
 def test_masks_and_span_noise_reach_the_steps(place: Context) -> None:
-    plain = LoopParams(epochs=1, batch_size=90, learning_rate=1e-9, dropout=0.0, valid_examples_per_family=0)
+    plain = LoopParams(
+        schedule=Schedule(epochs=1),
+        batching=Batching(batch_size=90),
+        optimizer=Optimizer(learning_rate=1e-9),
+        objective=Objective(dropout=0.0),
+        validation=Validation(examples_per_family=0),
+    )
     seen = {}
-    for name, changed in (("plain", {}), ("left out", {"mask_seen_items": True}), ("noise", {"span_noise_rate": 0.8})):
+    for name, objective in (
+        ("plain", {}),
+        ("left out", {"mask_seen_items": True}),
+        ("noise", {"span_noise_rate": 0.8}),
+    ):
         model, tokens = open_model(place)
         corpus = PromptDataset.load(prompt_tables(place, "train"), tokens, None)
-        seen[name] = fit(model, corpus, None, replace(plain, **changed), seed=1, stage="pretrain")
+        seen[name] = fit(model, corpus, None, changed(plain, objective=objective), seed=1, stage="pretrain")
     loss = {name: history.rows[-1]["loss_sequential"] for name, history in seen.items()}
     assert (
         loss["left out"] < loss["plain"] < loss["noise"]
@@ -93,7 +118,9 @@ def test_the_best_weights_are_restored(
 ) -> None:
     model, _ = open_model(place)
     loop = LoopParams(
-        epochs=2, batch_size=45, eval_every_steps=1, checkpoint_metric=checkpoint_metric, patience=patience
+        schedule=Schedule(epochs=2),
+        batching=Batching(batch_size=45),
+        validation=Validation(every_steps=1, checkpoint_metric=checkpoint_metric, patience=patience),
     )
     fake = FakeValidator(3.0, 1.0, 2.0, 1.5)
     history = fit(model, parts(place, loop)[0], cast("Validator", fake), loop, seed=1, stage="pretrain")
@@ -103,9 +130,11 @@ def test_the_best_weights_are_restored(
 
 def test_hr_without_one_token_identifiers_is_rejected(place: Context) -> None:
     model, _ = open_model(place)
-    loop = LoopParams(epochs=1, batch_size=45, checkpoint_metric="hr@10")
+    loop = LoopParams(
+        schedule=Schedule(epochs=1), batching=Batching(batch_size=45), validation=Validation(checkpoint_metric="hr@10")
+    )
     with pytest.raises(
-        ParamsError, match=r"pretrain\.loop\.checkpoint_metric: hr@10 with identifiers of several tokens"
+        ParamsError, match=r"pretrain\.validation\.checkpoint_metric: hr@10 with identifiers of several tokens"
     ):
         fit(model, parts(place, loop)[0], cast("Validator", FakeValidator(1.0)), loop, seed=1, stage="pretrain")
 
@@ -113,9 +142,9 @@ def test_hr_without_one_token_identifiers_is_rejected(place: Context) -> None:
 def test_a_non_finite_loss_is_a_training_error(place: Context) -> None:
     model, _ = open_model(place)
     model.t5.shared.weight.data.fill_(float("inf"))
-    loop = LoopParams(epochs=1, batch_size=45)
+    loop = LoopParams(schedule=Schedule(epochs=1), batching=Batching(batch_size=45))
     with pytest.raises(
-        TrainingError, match=r"non-finite loss by step 2 of pretrain; .* lower pretrain\.loop\.learning_rate"
+        TrainingError, match=r"non-finite loss by step 2 of pretrain; .* lower pretrain\.optimizer\.learning_rate"
     ):
         fit(model, parts(place, loop)[0], None, loop, seed=1, stage="pretrain")
 
@@ -153,8 +182,8 @@ def test_families_have_their_weights() -> None:
     assert losses.reduce("tokens", weights).item() == pytest.approx((0.5 * 4 + 3 * 5) / (0.5 * 2 + 3))
     assert losses.reduce("examples", weights).item() == pytest.approx((0.5 * 2 + 3 * 5) / 3.5)
     assert losses.reduce("paper", weights).item() == pytest.approx((0.5 * 1 + 3 * 5) / 3.5)
-    with pytest.raises(ValueError, match="family_weights must name sequential, direct, explanation"):
-        LoopParams(family_weights={"sequential": 1.0})
+    with pytest.raises(ValueError, match="family_weights must be above 0"):
+        FamilyWeights(direct=0.0)
 
 
 @pytest.mark.parametrize("loss_reduction", ["tokens", "examples", "paper"])
@@ -164,10 +193,12 @@ def test_microbatches_give_the_step_of_the_whole_batch(place: Context, loss_redu
         model, _ = open_model(place)
         set_trainable(model, tune="full", small_embeddings=True)
         loop = LoopParams(
-            batch_size=90, max_steps=1, batching=cast("Any", batching), max_tokens_per_microbatch=tokens,
-            loss_reduction=loss_reduction, dropout=0.0,
-            family_weights={"sequential": 1.0, "direct": 2.0, "explanation": 0.5},
-        )  # fmt: skip
+            schedule=Schedule(max_steps=1),
+            batching=Batching(batch_size=90, order=cast("Any", batching), max_tokens_per_microbatch=tokens),
+            objective=Objective(
+                loss_reduction=loss_reduction, dropout=0.0, family_weights=FamilyWeights(direct=2.0, explanation=0.5)
+            ),
+        )
         corpus, _ = parts(place, loop)
         history = fit(model, corpus, None, loop, seed=1, stage="pretrain")
         assert (history.steps, history.examples) == (1, 90)
@@ -200,16 +231,16 @@ def test_learning_rate_warms_up_and_decays() -> None:
 def test_a_missing_gpu_is_rejected() -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
-    assert device_of(LoopParams()).type == "cpu"
+    assert device_of(Compute()).type == "cpu"
     with pytest.raises(ParamsError, match="on a machine without a GPU"):
-        device_of(LoopParams(device="cuda"))
+        device_of(Compute(device="cuda"))
     with pytest.raises(ParamsError, match="expected auto, cpu, cuda or cuda:N"):
-        device_of(LoopParams(device="abacus"))
+        device_of(Compute(device="abacus"))
 
 
 def test_bfloat16_trains_too(place: Context) -> None:
     model, _ = open_model(place)
-    loop = LoopParams(epochs=1, batch_size=45, dtype="bfloat16")
+    loop = LoopParams(schedule=Schedule(epochs=1), batching=Batching(batch_size=45), compute=Compute(dtype="bfloat16"))
     set_trainable(model, tune="full", small_embeddings=True)
     history = fit(model, parts(place, loop)[0], None, loop, seed=1, stage="pretrain")
     assert history.steps == 2
@@ -226,7 +257,10 @@ def test_a_compiled_model_takes_the_same_steps(place: Context, monkeypatch: pyte
         model, _ = open_model(place, adapters=AdapterParams(reduction=4))
         set_trainable(model, tune="parts", small_embeddings=True)
         loop = LoopParams(
-            batch_size=45, max_steps=2, dropout=0.0, compile=flag, kernels="reference", batching="length_bucketed"
+            schedule=Schedule(max_steps=2),
+            batching=Batching(batch_size=45, order="length_bucketed"),
+            objective=Objective(dropout=0.0),
+            compute=Compute(compile=flag, kernels="reference"),
         )
         fit(model, parts(place, loop)[0], None, loop, seed=1, stage="pretrain")
         found.append(model.whole_word.weight.detach())

@@ -11,7 +11,8 @@ import torch
 from features.errors import ModelError, ParamsError, TrainingError
 from features.runtime.stage import Context
 from modeling import pretrain, train
-from modeling.config.settings import AdapterParams, LoopParams, VisionParams
+from modeling.config.model import AdapterParams, VisionParams
+from modeling.config.training import Batching, Checkpoint, LoopParams, Objective, Optimizer, Schedule, Validation
 from modeling.data.prompt_dataset import PhotoTable, PromptDataset
 from modeling.models.checkpoints import open_model
 from modeling.models.vip5 import VIP5, set_trainable
@@ -22,30 +23,38 @@ from modeling.training.resume_state import STATE_FILE, State, load_state, save_s
 from modeling.training.run_files import prompt_tables
 from modeling.training.training_log import TrainingLog
 from modeling.training.validation import Validator, fixed_rows
-from tests.modeling.world import WIDTH, write_world
+from tests.modeling.world import WIDTH, changed, write_world
 
 LOOP = LoopParams(
-    epochs=3, batch_size=20, learning_rate=0.01, dropout=0.2, eval_every_steps=4,
-    valid_examples_per_family=5, checkpoint_metric="loss",
-    checkpoint_steps=1, max_tokens_per_microbatch=300,
-)  # fmt: skip
+    schedule=Schedule(epochs=3),
+    batching=Batching(batch_size=20, max_tokens_per_microbatch=300),
+    optimizer=Optimizer(learning_rate=0.01),
+    objective=Objective(dropout=0.2),
+    validation=Validation(every_steps=4, examples_per_family=5, checkpoint_metric="loss"),
+    checkpoint=Checkpoint(every_steps=1),
+)
 NUM_STEPS = 3 * 5
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Context:
     made = write_world(tmp_path_factory.mktemp("world"))
-    pretrain.run(pretrain.Params(loop=LoopParams(epochs=1, max_steps=1, valid_examples_per_family=0)), made)
+    pretrain.run(
+        pretrain.Params(schedule=Schedule(epochs=1, max_steps=1), validation=Validation(examples_per_family=0)),
+        made,
+    )
     return made
 
 
 def start(place: Context, loop: LoopParams, folder: Path | None) -> tuple[VIP5, TrainingLog]:
     vision = VisionParams(width=WIDTH, num_visual_tokens=2)
-    model, tokens = open_model(place, adapters=AdapterParams(reduction=4), vision=vision, dropout=loop.dropout)
+    model, tokens = open_model(
+        place, adapters=AdapterParams(reduction=4), vision=vision, dropout=loop.objective.dropout
+    )
     set_trainable(model, tune="parts", small_embeddings=True)
     photos = PhotoTable.load(place.table("images/embeddings"))
     corpus = PromptDataset.load(prompt_tables(place, "train"), tokens, photos)
-    measure = Validator(corpus, fixed_rows(corpus, ["A-3", "B-5", "C-3"], loop.valid_examples_per_family, seed=5))
+    measure = Validator(corpus, fixed_rows(corpus, ["A-3", "B-5", "C-3"], loop.validation.examples_per_family, seed=5))
     return model, fit(model, corpus, measure, loop, seed=1, stage="train", checkpoints=folder)
 
 
@@ -60,7 +69,7 @@ class Killed(BaseException):
 def test_a_run_killed_at_any_step_resumes_with_the_same_losses(
     place: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kernels: Any, moments: tuple[int, ...]
 ) -> None:
-    loop = replace(LOOP, kernels=kernels)
+    loop = changed(LOOP, compute={"kernels": kernels})
     whole_model, whole = start(place, loop, None)
     assert whole.steps == NUM_STEPS
     step = TransformersAdamW.step
@@ -86,13 +95,17 @@ def test_a_run_killed_at_any_step_resumes_with_the_same_losses(
 
 
 def test_states_are_saved_when_due_and_only_the_newest_stays(place: Context, tmp_path: Path) -> None:
-    start(place, replace(LOOP, checkpoint_steps=6), tmp_path)
+    start(place, changed(LOOP, checkpoint={"every_steps": 6}), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["step-000000012"]
     state = json.loads((tmp_path / "step-000000012" / STATE_FILE).read_text(encoding="utf-8"))
     assert state["random"] == {"seed": 1, "stage": "train", "next_step": 12}
-    start(place, replace(LOOP, checkpoint_steps=None, checkpoint_seconds=1e-9, epochs=1), tmp_path / "by time")
+    start(
+        place,
+        changed(LOOP, checkpoint={"every_steps": None, "every_seconds": 1e-9}, schedule={"epochs": 1}),
+        tmp_path / "by time",
+    )
     assert [path.name for path in (tmp_path / "by time").iterdir()] == ["step-000000004"]
-    start(place, replace(LOOP, checkpoint_steps=None, checkpoint_seconds=900.0), tmp_path / "never")
+    start(place, changed(LOOP, checkpoint={"every_steps": None, "every_seconds": 900.0}), tmp_path / "never")
     assert not (tmp_path / "never").exists()
 
 
@@ -111,8 +124,8 @@ def test_an_incomplete_state_is_ignored(tmp_path: Path) -> None:
 
 
 def test_without_resume_the_run_starts_from_step_zero(place: Context, tmp_path: Path) -> None:
-    start(place, replace(LOOP, max_steps=2), tmp_path)
-    _, history = start(place, replace(LOOP, max_steps=2, resume=False), tmp_path)
+    start(place, changed(LOOP, schedule={"max_steps": 2}), tmp_path)
+    _, history = start(place, changed(LOOP, schedule={"max_steps": 2}, checkpoint={"resume": False}), tmp_path)
     assert history.rows[0]["step"] == 2
     assert history.examples == 40
 
@@ -128,8 +141,11 @@ def test_non_finite_losses_leave_a_usable_state(
 
     calls: list[int] = []
     monkeypatch.setattr(VIP5, "forward", overflowing)
-    loop = replace(
-        LOOP, checkpoint_steps=None, eval_every_steps=1000, batching="length_bucketed", max_tokens_per_microbatch=None
+    loop = changed(
+        LOOP,
+        checkpoint={"every_steps": None},
+        validation={"every_steps": 1000},
+        batching={"order": "length_bucketed", "max_tokens_per_microbatch": None},
     )
     with pytest.raises(TrainingError, match=r"non-finite loss by step 15 of train \(the previous state is in .*step-0"):
         start(place, loop, tmp_path)
@@ -152,9 +168,9 @@ def test_out_of_memory_is_an_error_that_leaves_a_state(
 
     monkeypatch.setattr(VIP5, "forward", hungry)
     with pytest.raises(TrainingError) as caught:
-        start(place, replace(LOOP, checkpoint_steps=None), tmp_path)
+        start(place, changed(LOOP, checkpoint={"every_steps": None}), tmp_path)
     assert str(caught.value).startswith("found out of memory in step ")
-    assert str(caught.value).endswith("do: lower train.loop.max_tokens_per_microbatch (now 300)")
+    assert str(caught.value).endswith("do: lower train.batching.max_tokens_per_microbatch (now 300)")
     assert "\n" not in str(caught.value)
     monkeypatch.setattr(VIP5, "forward", forward)
     model, _ = start(place, LOOP, tmp_path)
@@ -164,7 +180,7 @@ def test_out_of_memory_is_an_error_that_leaves_a_state(
 
 
 def test_a_stage_resumes_and_removes_its_states(place: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    params = train.Params(adapters=AdapterParams(reduction=4), loop=replace(LOOP, max_steps=6))
+    params = train.Params(adapters=AdapterParams(reduction=4), **vars(changed(LOOP, schedule={"max_steps": 6})))
     whole = train.run(params, place)
     expected = place.plots("train.csv").read_text(encoding="utf-8")
     step = TransformersAdamW.step
@@ -180,15 +196,15 @@ def test_a_stage_resumes_and_removes_its_states(place: Context, monkeypatch: pyt
     monkeypatch.setattr(TransformersAdamW, "step", step)
     folders = list((place.root / "work" / "checkpoints").iterdir())
     assert [path.name for path in folders[0].iterdir()] == ["step-000000003"]
-    longer = replace(params, loop=replace(params.loop, checkpoint_steps=2))  # how often is not which model
+    longer = changed(params, checkpoint={"every_steps": 2})  # how often is not which model
     assert train.run(longer, place) == whole
     assert place.plots("train.csv").read_text(encoding="utf-8") == expected
     assert not folders[0].exists()
 
 
 def test_checkpoint_intervals_out_of_range_are_rejected() -> None:
-    with pytest.raises(ValueError, match="checkpoint_steps must be at least 1"):
-        LoopParams(checkpoint_steps=0)
-    with pytest.raises(ValueError, match="checkpoint_seconds must be above 0"):
-        LoopParams(checkpoint_seconds=0.0)
+    with pytest.raises(ValueError, match="every_steps must be at least 1"):
+        Checkpoint(every_steps=0)
+    with pytest.raises(ValueError, match="every_seconds must be above 0"):
+        Checkpoint(every_seconds=0.0)
     assert issubclass(ParamsError, ValueError) is False

@@ -1,12 +1,10 @@
-"""Parameters of the model and its training, which several sections of `params.yaml` share.
+"""Parameters of the model and its teacher, which several sections of `params.yaml` share.
 
 Defines frozen dataclasses and imports no torch, so that `--help` answers quickly.
 """
 
 from dataclasses import dataclass, field
 from typing import Literal
-
-from features.schema import FAMILIES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,106 +142,6 @@ class TeacherParams:
     def is_enabled(self) -> bool:
         """Whether a teacher is used."""
         return self.distillation_weight > 0 or self.embedding_distillation_steps > 0
-
-
-RUN_ONLY = ("max_seconds", "device", "num_threads", "checkpoint_steps", "checkpoint_seconds", "resume")
-"""Settings of a loop that do not affect the trained model; changing them does not prevent resuming."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoopParams:
-    """Settings of one training run."""
-
-    epochs: int = 1
-    """Number of epochs; epoch e uses round e of the train prompts, modulo the number of rounds. 0 skips training."""
-    max_steps: int | None = None
-    """Maximum number of optimizer steps, over which the learning rate decays to 0; null for no limit."""
-    max_seconds: float | None = None
-    """Maximum training time in seconds; the step at which training stops depends on the machine. null for no limit."""
-    batch_size: int = 32
-    """Examples per optimizer step."""
-    batching: Literal["shuffled", "length_bucketed"] = "shuffled"
-    """shuffled: each step samples from the whole epoch and accumulates gradients over microbatches of similar length.
-    length_bucketed: each step is one batch of examples of similar length, which is faster for tiny models."""
-    max_tokens_per_microbatch: int | None = None
-    """Maximum number of source tokens per microbatch, including padding; null for no limit."""
-    learning_rate: float = 1e-3
-    """Maximum learning rate, reached after warm-up."""
-    warmup_share: float = 0.1
-    """Share of the steps used for linear warm-up; linear decay follows."""
-    betas: tuple[float, ...] = (0.9, 0.999)
-    """Adam's two decay rates."""
-    eps: float = 1e-6
-    """Adam's eps, added to the root of the uncorrected second moment."""
-    weight_decay: float = 0.01
-    """Decoupled weight decay, multiplied by the learning rate; biases never decay."""
-    decay_norms: bool = False
-    """Whether weight decay applies to layer norm weights, as in the paper."""
-    clip_norm: float = 5.0
-    """Maximum global norm of the gradients."""
-    dropout: float = 0.1
-    """Dropout probability in the backbone."""
-    loss_reduction: Literal["tokens", "examples", "paper"] = "tokens"
-    """tokens: mean over target tokens. examples: mean over examples of their mean token loss. paper: as examples, with
-    each example weighted by 1 / target length."""
-    family_weights: dict[str, float] = field(default_factory=lambda: dict.fromkeys(FAMILIES, 1.0))
-    """Weight of each family's examples (target tokens, with `loss_reduction: tokens`) in the mean."""
-    mask_seen_items: bool = False
-    """Whether the training softmax masks items already in the prompt, as evaluation does."""
-    span_noise_rate: float = 0.0
-    """Share of the text spans (before, between and after items) of next-item prompts that are dropped or replaced by
-    random tokens in training; improves held-out prompts."""
-    valid_examples_per_family: int = 512
-    """Valid prompts per family, sampled once by the seed, used in every validation; 0 disables validation."""
-    eval_every_steps: int = 200
-    """Steps between two validations; the last step is always validated."""
-    checkpoint_metric: Literal["loss", "hr@10", "last"] = "loss"
-    """Which checkpoint is kept: lowest valid loss, highest HR@10 (one-token identifiers only), or the last step."""
-    patience: int | None = None
-    """Validations without improvement before training stops early; null disables early stopping."""
-    device: str = "auto"
-    """auto (a GPU if available), cpu, cuda or cuda:N."""
-    num_threads: int | None = None
-    """CPU threads; null for torch's default."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Type of the forward pass (autocast); weights and optimizer stay float32."""
-    kernels: Literal["fused", "reference"] = "fused"
-    """fused: dropout, norms and attention implemented here on a CPU, torch's fused kernels on a GPU; the same function.
-    reference: the modules of the transformers library."""
-    compile: bool = False
-    """Whether to use torch.compile with the reference kernels; compiling takes minutes, so use it for long runs."""
-    checkpoint_steps: int | None = None
-    """Steps between two states in work/checkpoints; null saves by time only."""
-    checkpoint_seconds: float | None = 300.0
-    """Seconds between two states; null saves by steps only."""
-    resume: bool = True
-    """Whether to resume from the state of a killed run with the same parameters and inputs."""
-
-    def __post_init__(self) -> None:
-        ranges = {
-            "epochs must be at least 0": self.epochs >= 0,
-            "batch_size must be at least 1": self.batch_size >= 1,
-            "span_noise_rate must lie in [0, 1)": 0 <= self.span_noise_rate < 1,
-            "max_steps must be at least 1": self.max_steps is None or self.max_steps >= 1,
-            "max_seconds must be above 0": self.max_seconds is None or self.max_seconds > 0,
-            "max_tokens_per_microbatch must be at least 1": self.max_tokens_per_microbatch is None
-            or self.max_tokens_per_microbatch >= 1,
-            "learning_rate must be above 0": self.learning_rate > 0,
-            "warmup_share must lie in [0, 1]": 0 <= self.warmup_share <= 1,
-            "betas must be two numbers in [0, 1)": len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas),
-            "clip_norm must be above 0": self.clip_norm > 0,
-            "checkpoint_steps must be at least 1": self.checkpoint_steps is None or self.checkpoint_steps >= 1,
-            "checkpoint_seconds must be above 0": self.checkpoint_seconds is None or self.checkpoint_seconds > 0,
-            f"family_weights must name {', '.join(FAMILIES)}, each above 0": set(self.family_weights) == set(FAMILIES)
-            and all(weight > 0 for weight in self.family_weights.values()),
-            "dropout must lie in [0, 1)": 0 <= self.dropout < 1,
-            "valid_examples_per_family must be at least 0": self.valid_examples_per_family >= 0,
-            "eval_every_steps must be at least 1": self.eval_every_steps >= 1,
-            "patience must be at least 1": self.patience is None or self.patience >= 1,
-        }
-        for rule, holds in ranges.items():
-            if not holds:
-                raise ValueError(rule)
 
 
 @dataclass(frozen=True, kw_only=True)
