@@ -75,8 +75,8 @@ def recommend(settings: "PipelineSettings", user: "RequestUser", *, prompt: Prom
     import numpy as np
 
     from modeling.data.prompt_dataset import PhotoTable, PromptDataset
+    from modeling.decoding.catalogue import catalogue_of
     from modeling.decoding.constrained_search import constrained_beam_search
-    from modeling.evaluation.rank_prompts import catalogue_of
     from modeling.models.checkpoints import load_vip5, read_manifest
 
     photo = rendering.photo(max(1, read_manifest(settings.places, "train")["num_visual_tokens"]))
@@ -96,7 +96,9 @@ def recommend(settings: "PipelineSettings", user: "RequestUser", *, prompt: Prom
     catalogue = catalogue_of(identifiers, tokens)
     allowed = np.ones((1, catalogue.num_items), np.bool_)
     allowed[0, np.array(user.history) - 1] = False
-    ranked = constrained_beam_search(model, corpus.batch([0]), catalogue.tree, allowed, beam=settings.beam, top_k=top_k)
+    ranked = constrained_beam_search(
+        model, corpus.batch([0]), catalogue.tree, allowed, beam=settings.evaluate.beam, top_k=top_k
+    )
     kept = ranked.items[0] > 0  # fewer than top_k if the catalogue is smaller
     return Answer(
         prompt=prompt, source=source, shown=shown,

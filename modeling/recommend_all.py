@@ -38,7 +38,8 @@ _ALL_USERS = RequestUser(label="all users", user_id=0, number=0, name="", histor
 def recommend_all(settings: PipelineSettings, prompt: Prompt, *, top_k: int, batch_size: int) -> pa.Table:
     """Returns the `top_k` best unseen items per user as rows of the table `predictions`."""
     from modeling.data.prompt_dataset import PhotoTable, PromptDataset
-    from modeling.evaluation.rank_prompts import Search, catalogue_of, rank_prompt
+    from modeling.decoding.catalogue import catalogue_of
+    from modeling.evaluation.rank_prompts import rank_prompt
     from modeling.models.checkpoints import load_vip5, read_manifest
 
     model, tokens = load_vip5(settings.places)
@@ -47,12 +48,12 @@ def recommend_all(settings: PipelineSettings, prompt: Prompt, *, top_k: int, bat
     visual = max(1, read_manifest(settings.places, "train")["num_visual_tokens"])
     histories = complete_histories(settings.places)
     corpus = PromptDataset(_rows(settings, prompt, histories, identifiers, rendering.photo(visual)), tokens, photos)
-    search = Search(
-        decoding="constrained", beam=settings.beam, top_k=top_k, batch_size=batch_size, tokens_per_batch=8192
+    params = replace(
+        settings.evaluate, decoding="constrained", dtype="float32", top_k=top_k, batch_size=batch_size
     )  # fmt: skip
     ranked = rank_prompt(
         model, corpus, np.arange(histories.num_users), catalogue=catalogue_of(identifiers, tokens),
-        histories=histories, search=search, label="recommend",
+        histories=histories, params=params, label="recommend",
     )  # fmt: skip
     row, column = np.nonzero(ranked.items)
     columns = {

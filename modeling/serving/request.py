@@ -21,6 +21,7 @@ from features.runtime.datasets import Dataset
 from features.runtime.params import build, load_yaml, nearest
 from features.runtime.stage import Places
 from features.store.tables import read_table
+from modeling.config.evaluate import Params
 from modeling.serving import promoted_model
 from modeling.serving.promoted_model import Champion
 
@@ -28,6 +29,7 @@ COLD_START_NAME = "a customer"
 """Name of a cold-start user in prompts (decision 0014)."""
 _MANY_KEYS = 50_000  # above this, similar keys are searched only among those with the same first three letters
 _COLUMNS = ("item_id", "item_key", "title")
+_SEARCH = ("beam", "tokens_per_batch")  # keys read from `evaluate`; a champion may be sealed with keys unknown today
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +45,8 @@ class PipelineSettings:
     templates: Path | None
     max_history: int | None
     history_kept: str
-    beam: int
+    evaluate: Params
+    """The search of `evaluate`; all parameters that do not affect a recommendation have their defaults."""
 
     def shown_history(self, history: Sequence[int]) -> tuple[int, ...]:
         """Returns the part of `history` that a prompt shows, oldest first."""
@@ -130,7 +133,8 @@ def _settings(params: Path, name: str, champion: Champion | None) -> PipelineSet
     try:
         prompts, entry = whole["prompts"], build(Dataset, whole["datasets"][name], where=f"datasets.{name}")
         templates, most, kept = prompts["templates"], prompts["max_history"], prompts["history_kept"]
-        beam = whole["evaluate"]["beam"]
+        search = {key: value for key, value in whole["evaluate"].items() if key in _SEARCH}
+        evaluate = build(Params, search, where="evaluate")
     except KeyError as error:
         raise ParamsError(
             f"no key {error} in {params}", "the parameters of a pipeline", "name them with --params"
@@ -145,7 +149,7 @@ def _settings(params: Path, name: str, champion: Champion | None) -> PipelineSet
         templates=None if templates is None else Path(templates),
         max_history=most,
         history_kept=kept,
-        beam=beam,
+        evaluate=evaluate,
     )
 
 
