@@ -68,7 +68,7 @@ def run(params: Params, context: Context) -> int:
     shown = cards(context, photos, prompt=params.prompt, num_users=params.num_users, top=_TOP)
     parts = [
         *sections.verdict(results), *sections.head(results), *sections.tables(results, load_published()),
-        *sections.slices(results, params.prompt),
+        *sections.reference(results), *sections.slices(results, params.prompt),
         *sections.calibration(context, params.prompt), *sections.curves(context),
     ]  # fmt: skip
     if shown:

@@ -92,6 +92,12 @@ def load(params: Params, context: Context) -> tuple[list[EvaluatedModel], Inputs
     models = load_models(params, context, photos)
     inputs = load_inputs(context, models[0].dataset.tokens, photos, max_users=params.max_users)
     check_candidates(models[0], inputs)
+    if params.paper_metrics and not all(text.isdecimal() for text in inputs.catalogue.texts):
+        raise ParamsError(
+            f"evaluate.paper_metrics with identifiers such as {inputs.catalogue.texts[0]!r}",
+            "identifiers that are numbers",
+            "set identifiers.scheme to number, or evaluate.paper_metrics to false",
+        )
     return models, inputs
 
 

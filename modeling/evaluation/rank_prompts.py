@@ -53,6 +53,8 @@ class Rankings:
     """(N,) ranks of the target over the sets popular and whole; empty if the prompt lists its candidates."""
     invalid_shares: Mapping[str, float] = field(default_factory=dict)
     """Shares of invalid, repeated and seen outputs; empty under constrained decoding, which has none."""
+    strings: Sequence[Sequence[str]] = ()
+    """Generated strings per row, best first; empty under constrained decoding or without `paper_metrics`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,12 +140,13 @@ def rank_prompt(
                 else:
                     found = generate_items(model, batch, dataset.tokens, catalogue.item_of, seen, beam=params.beam)
                     part = _Part.of(dict.fromkeys(sets, found.ranked), targets[places], params.top_k)
-                    parts.append(replace(part, counts=found.counts))
+                    parts.append(replace(part, counts=found.counts, strings=found.strings))
             progress.update(len(places))
     main, *others = sets
     listed = sets[main]
     items, scores = _tops(parts, batches, params.top_k if listed is None else min(params.top_k, listed.shape[1]))
     ranks = {name: _in_row_order([part.ranks[name] for part in parts], batches) for name in sets}
+    strings = [texts for part in parts for texts in part.strings] if params.paper_metrics else []
     return Rankings(
         user_ids=dataset.user_ids[rows].astype(np.int64),
         items=items,
@@ -153,6 +156,7 @@ def rank_prompt(
         candidates=listed,
         other_candidate_sets={name: ranks[name] for name in others},
         invalid_shares={} if constrained else sum((part.counts for part in parts), StringCounts()).shares(),
+        strings=[strings[place] for place in np.argsort(np.concatenate(batches))] if strings else (),
     )
 
 
@@ -215,6 +219,7 @@ class _Part:
     top: Ranked
     ranks: Mapping[str, IntArray]
     counts: StringCounts = field(default_factory=StringCounts)
+    strings: Sequence[Sequence[str]] = ()
 
     @classmethod
     def of(cls, ranked: Mapping[str, Ranked], targets: IntArray, top_k: int) -> "_Part":

@@ -88,6 +88,17 @@ def explanation_rows(results: Block) -> list[list[str]]:
     return [row for _, row in sorted(rows, key=lambda ranked: ranked[0])]
 
 
+def reference_rows(results: Block, family: str, columns: Sequence[str]) -> list[list[str]]:
+    """Returns one row per prompt with VIP5's metrics as the reference implementation computes them; empty without."""
+    blocks = results.get("reference_implementation", {}).get(family, {})
+    digits = 2 if family == "explanation" else 4
+    return [
+        [f"VIP5 {key}", *(f"{block[name]:.{digits}f}" for name in columns)]
+        for key, block in blocks.items()
+        if columns[0] in block
+    ]
+
+
 def difference_lines(results: Block) -> list[str]:
     """Returns one line per main comparison: VIP5 against the best baseline and against VIP5 without photos."""
     lines: list[str] = []

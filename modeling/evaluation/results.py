@@ -32,6 +32,7 @@ from modeling.evaluation.summary_numbers import summary_numbers
 from modeling.evaluation.user_id_leakage import neighbour_ranks, shuffled_numbers
 from modeling.evaluation.verdict import verdict_lines
 from modeling.metrics.ranking import difference_block, hits_by_depth, ranking_block
+from modeling.metrics.reference_implementation import paper_ranking_block, paper_text_block
 from modeling.metrics.slices import Masks, own_slices, slices_by_model
 from modeling.models.checkpoints import read_manifest
 
@@ -135,7 +136,24 @@ def compare(compared: Compared, inputs: Inputs, params: Params, context: Context
     }
     results["baseline_notes"] = compared.baselines.notes
     results["leakage"] = _leakage(inputs, params, context)
+    if params.paper_metrics:
+        results["reference_implementation"] = _reference_metrics(compared.vip5, inputs.catalogue.texts)
     return results
+
+
+def _reference_metrics(scores: Scores, texts: Sequence[str]) -> dict[str, Any]:
+    """Returns metrics of VIP5 as the reference implementation computes them, by family and prompt."""
+    blocks: dict[str, Any] = {}
+    for family, cutoffs in (("sequential", (5, 10)), ("direct", (1, 5, 10))):
+        blocks[family] = {}
+        for key, rankings in getattr(scores, family).items():
+            strings = rankings.strings or [[texts[i - 1] for i in row if i] for row in rankings.items.tolist()]
+            targets = [int(texts[item - 1]) for item in rankings.targets.tolist()]
+            blocks[family][key] = paper_ranking_block(strings, targets, cutoffs)
+    explanations = scores.explanation.items()
+    return blocks | {
+        "explanation": {key: paper_text_block(each.generated, each.references) for key, each in explanations}
+    }
 
 
 def _leakage(inputs: Inputs, params: Params, context: Context) -> dict[str, Any]:

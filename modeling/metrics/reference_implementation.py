@@ -8,8 +8,49 @@ ROUGE counts distinct n-grams and weights recall by precision / recall.
 import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+
+_METRICS = {"hit": "hr", "recall": "recall", "precision": "precision", "ndcg": "ndcg", "map": "map", "mrr": "mrr"}
+
+
+def paper_ranking_block(
+    strings: Sequence[Sequence[str]], targets: Sequence[int], cutoffs: Sequence[int]
+) -> dict[str, Any]:
+    """Returns hr, recall, precision, ndcg, map and mrr at each cutoff, averaged over users, and user counts.
+
+    The reference implementation stops at a user whose strings include no integer. Here the metrics of such a user are
+    0, and `num_users_without_number` counts them.
+
+    Args:
+        strings: generated strings per user, best first.
+        targets: number of each user's test item.
+        cutoffs: the values of k.
+
+    Example: one user with strings ["12", "7", "12"] and target 12 -> "hr@1" 0.0 (7 is first), "mrr@5" 0.5.
+    """
+    scores = dict(enumerate(map(paper_scores, strings)))
+    relevant = {user: [target] for user, target in enumerate(targets) if scores[user]}
+    block: dict[str, Any] = {}
+    for k in cutoffs:
+        means = paper_mean(scores, relevant, k) if relevant else dict.fromkeys(_METRICS, 0.0)
+        share = len(relevant) / max(len(targets), 1)
+        block |= {f"{_METRICS[name]}@{k}": share * value for name, value in means.items()}
+    return block | {"num_users": len(targets), "num_users_without_number": len(targets) - len(relevant)}
+
+
+def paper_text_block(generated: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
+    """Returns BLEU-1 and BLEU-4 of characters and the nine ROUGE means, in percent; only the count without sentences.
+
+    Example: {"num_examples": 1, "bleu1": 43.5, "bleu4": 15.3, "rouge_1/f_score": 15.4, "rouge_1/r_score": ...}
+    """
+    block: dict[str, Any] = {"num_examples": len(generated)}
+    if not generated:
+        return block
+    alternatives = [[reference] for reference in references]
+    bleu = {f"bleu{n}": 100 * paper_bleu(alternatives, generated, order=n)[0] for n in (1, 4)}
+    return block | bleu | paper_rouge(generated, references)
 
 
 def paper_scores(strings: Sequence[str]) -> dict[int, int]:
