@@ -1,4 +1,4 @@
-"""Benchmarks ranking at T5-small size with random weights, in users per CPU-second, against the original's beam search.
+"""Benchmarks ranking at T5-small size with random weights, in users per CPU-second, against the reference beam search.
 
 Reads T5's tokenizer.json; prints one JSON object.
 Trade-off: synthetic users with the history lengths of the published measurement (5,000 users, 3,000 items, mean length
@@ -40,8 +40,8 @@ from modeling.kernels.fused_modules import use_fused_modules
 from modeling.models.vip5 import VIP5
 from modeling.runtime.malloc import tune_malloc
 
-# The original code on a similar machine (torch 2.13, two threads): users per CPU-second, including loading, its greedy
-# pass and 20 beams. A float32 matrix product reached about 75 GFLOP per CPU-second there.
+# The reference implementation on a similar machine (torch 2.13, two threads): users per CPU-second, including loading,
+# its greedy pass and 20 beams. A float32 matrix product reached about 75 GFLOP per CPU-second there.
 ORIGINAL, ORIGINAL_GFLOP = {"A-9": 0.6214, "B-8": 0.1417}, 75.0
 
 
@@ -104,7 +104,7 @@ def measure(
     histories: UserHistories,
     params: Params,
 ) -> dict[str, Any]:
-    """Users per CPU-second of one prompt, including loading, with the ratio to the original."""
+    """Users per CPU-second of one prompt, including loading, with the ratio to the reference implementation."""
     rows = np.flatnonzero(np.array(corpus.prompt_ids.to_pylist()) == prompt_id)
 
     def rank(chosen: np.ndarray[Any, Any]) -> Rankings:

@@ -119,7 +119,7 @@ def test_one_users_numbers_are_the_originals(golden: dict[str, Any]) -> None:
 def test_whole_evaluations_are_the_originals(golden: dict[str, Any]) -> None:
     checked = 0
     for case in golden["evaluate_all"]:
-        if case["name"] == "ties":  # the original shuffles equal scores
+        if case["name"] == "ties":  # the reference implementation shuffles equal scores
             continue
         scores = {
             user: paper_scores(info["gen_item_list"]) for user, info in enumerate(case["all_info"])
