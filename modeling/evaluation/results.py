@@ -214,12 +214,13 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 def write_predictions(folder: Path, scores: Scores, provenance: Provenance) -> int:
     """Writes the table `predictions` and returns its number of rows."""
-    parts = [_predictions(key, rankings) for key, rankings in (*scores.sequential.items(), *scores.direct.items())]
+    parts = [prediction_rows(key, rankings) for key, rankings in (*scores.sequential.items(), *scores.direct.items())]
     empty = schema.PREDICTIONS.arrow.empty_table()
     return write_table(folder, schema.PREDICTIONS, pa.concat_tables([empty, *parts]), provenance)
 
 
-def _predictions(key: str, rankings: Rankings) -> pa.Table:
+def prediction_rows(key: str, rankings: Rankings) -> pa.Table:
+    """Returns the rows of `predictions` for the rankings of prompt `key`."""
     row, column = np.nonzero(rankings.items)
     columns = {
         "user_id": rankings.user_ids[row].astype(np.int32),
