@@ -64,8 +64,9 @@ def run(params: Params, context: Context) -> int:
     photos = None if dataset.photos is None else context.raw / dataset.photos
     cards = user_gallery.cards(context, photos, prompt=params.prompt, num_users=params.num_users, top=_TOP)
     parts = [
-        *sections.verdict(results), *sections.head(results), *sections.tables(results, published_results.load_published()),
-        *sections.reference(results), *sections.slices(results, params.prompt),
+        *sections.verdict(results), *sections.head(results),
+        *sections.tables(results, published_results.load_published()), *sections.reference(results),
+        *sections.slices(results, params.prompt),
         *sections.calibration(context, params.prompt), *sections.curves(context),
     ]  # fmt: skip
     if cards:
