@@ -13,25 +13,25 @@ import json
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import torch
 
 from features.runtime.seeds import rng
-from features.runtime.stage import configure_logging
+from features.runtime.stage import Context, configure_logging
 from modeling.baselines.run_baselines import BaselineRanks, Content, score_baselines
-from modeling.config.model import RidgeParams
+from modeling.config.evaluate import Params
 from modeling.config.sasrec import SasRecParams
 from modeling.data.prompt_dataset import PhotoTable
 from modeling.data.ragged import Ragged
 from modeling.data.user_histories import UserHistories, known_before_test
 from modeling.evaluation.popularity_negatives import popular_candidates
-from modeling.evaluation.rank_prompts import Rankings, listed_candidates
 from modeling.evaluation.result_tables import aligned
-from modeling.metrics.blocks import ranking_block
+from modeling.metrics.ranking import ranking_block
 
 
 def read_folder(folder: Path, seed: int) -> tuple[pa.Table, list[str | None]]:
@@ -57,8 +57,8 @@ def read_folder(folder: Path, seed: int) -> tuple[pa.Table, list[str | None]]:
     return table, titles
 
 
-def uniform_candidates(histories: UserHistories, num_items: int, seed: int) -> Rankings:
-    """Returns the test item and 99 unseen items of every user as the candidates of a direct prompt."""
+def uniform_candidates(histories: UserHistories, num_items: int, seed: int) -> npt.NDArray[np.int64]:
+    """Returns (U, 100) the test item and 99 unseen items of every user, ascending."""
     users = np.arange(1, histories.num_users + 1)
     seen = histories.known
     listed = np.zeros((len(users), 100), np.int64)
@@ -66,11 +66,17 @@ def uniform_candidates(histories: UserHistories, num_items: int, seed: int) -> R
         own = np.append(seen.row(user), histories.targets[user])
         drawn = rng(seed, "benchmark", "negatives", user).choice(num_items, 99 + len(own), replace=False) + 1
         listed[row] = [histories.targets[user], *np.setdiff1d(drawn, own, assume_unique=False)[:99]]
-    empty = np.zeros((len(users), 1))
-    return Rankings(
-        user_ids=users, items=empty.astype(np.int64), scores=empty.astype(np.float32),
-        targets=histories.targets[users], ranks=np.zeros(len(users), np.int64), candidates=listed,
-    )  # fmt: skip
+    return np.sort(listed, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tables:
+    """The inputs of the baselines."""
+
+    interactions: pa.Table
+    histories: UserHistories
+    popular: Ragged
+    content: Content
 
 
 def measure(arguments: argparse.Namespace) -> BaselineRanks:
@@ -81,24 +87,22 @@ def measure(arguments: argparse.Namespace) -> BaselineRanks:
     counts = np.bincount(histories.train.values, minlength=num_items + 1)[1:]
     users = np.arange(1, histories.num_users + 1)
     popular = popular_candidates(histories, users, counts, num_negatives=99, seed=arguments.seed)
-    own = uniform_candidates(histories, num_items, arguments.seed)
-    return score_baselines(
-        users={"sequential": own.user_ids, "direct": own.user_ids},
-        candidates=listed_candidates([own], own.user_ids),
-        popular=Ragged.from_rows([[], *popular.tolist()]),
+    context = Context(dataset=arguments.dataset, seed=arguments.seed, shared={})
+    sasrec = None if arguments.without_sasrec else replace(SasRecParams(), max_seconds=None)
+    inputs = Tables(
         histories=histories,
         interactions=interactions,
+        popular=Ragged.from_rows([[], *popular.tolist()]),
         content=Content(
             titles=titles,
             title_vectors=np.zeros((num_items, 1), np.float32),
             photos=PhotoTable(np.zeros((num_items + 1, 1), np.float32), np.zeros(num_items + 1, bool)),
         ),
-        recent_share=0.1,
-        ridge=RidgeParams(),
-        sasrec=None if arguments.without_sasrec else replace(SasRecParams(), max_seconds=None),
-        dataset=arguments.dataset,
-        seed=arguments.seed,
     )
+    return score_baselines(
+        inputs, Params(sasrec=sasrec), context, users={"sequential": users, "direct": users},
+        candidates=uniform_candidates(histories, num_items, arguments.seed),
+    )  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""Benchmarks ranking at T5-small size with random weights, in users per CPU-second, against the original's beam search.
+"""Benchmarks ranking at T5-small size with random weights, in users per CPU-second, against the reference beam search.
 
 Reads T5's tokenizer.json; prints one JSON object.
 Trade-off: synthetic users with the history lengths of the published measurement (5,000 users, 3,000 items, mean length
@@ -28,18 +28,20 @@ from features.prompts.templates import load_templates
 from features.runtime.seeds import rng
 from features.schema import prompts
 from features.store.tables import from_rows
+from modeling.config.evaluate import Params
 from modeling.data.prompt_dataset import PhotoTable, PromptDataset
 from modeling.data.ragged import Ragged
 from modeling.data.tokenizer import VIP5Tokenizer
 from modeling.data.user_histories import UserHistories
+from modeling.decoding.catalogue import Catalogue
 from modeling.decoding.prefix_tree import build_tree
-from modeling.evaluation.rank_prompts import Catalogue, Rankings, Search, rank_prompt
+from modeling.evaluation.rank_prompts import Rankings, rank_prompt
 from modeling.kernels.fused_modules import use_fused_modules
 from modeling.models.vip5 import VIP5
 from modeling.runtime.malloc import tune_malloc
 
-# The original code on a similar machine (torch 2.13, two threads): users per CPU-second, including loading, its greedy
-# pass and 20 beams. A float32 matrix product reached about 75 GFLOP per CPU-second there.
+# The reference implementation on a similar machine (torch 2.13, two threads): users per CPU-second, including loading,
+# its greedy pass and 20 beams. A float32 matrix product reached about 75 GFLOP per CPU-second there.
 ORIGINAL, ORIGINAL_GFLOP = {"A-9": 0.6214, "B-8": 0.1417}, 75.0
 
 
@@ -100,18 +102,18 @@ def measure(
     prompt_id: str,
     catalogue: Catalogue,
     histories: UserHistories,
-    search: Search,
+    params: Params,
 ) -> dict[str, Any]:
-    """Users per CPU-second of one prompt, including loading, with the ratio to the original."""
+    """Users per CPU-second of one prompt, including loading, with the ratio to the reference implementation."""
     rows = np.flatnonzero(np.array(corpus.prompt_ids.to_pylist()) == prompt_id)
 
     def rank(chosen: np.ndarray[Any, Any]) -> Rankings:
         return rank_prompt(
-            model, corpus, chosen, catalogue=catalogue, histories=histories, search=search, label=prompt_id
+            model, corpus, chosen, catalogue=catalogue, histories=histories, params=params, label=prompt_id
         )
 
     on_gpu = next(model.parameters()).device.type == "cuda"
-    rank(rows[-2 * search.batch_size :] if on_gpu else rows[:2])
+    rank(rows[-2 * params.batch_size :] if on_gpu else rows[:2])
     before = measure_product()
     cpu, wall = time.process_time(), time.monotonic()
     rankings = rank(rows)
@@ -153,8 +155,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     corpus = made_corpus(histories, tokens, num_items=arguments.items, prompt_ids=arguments.prompts)
     model = small_vip5(tokens, 0.0).eval().to(arguments.device)
     use_fused_modules(model.t5)
-    search = Search(
-        decoding="constrained", beam=20, top_k=20, batch_size=arguments.batch_size,
+    params = Params(
+        beam=20, top_k=20, batch_size=arguments.batch_size,
         tokens_per_batch=arguments.tokens_per_batch, dtype=arguments.dtype,
     )  # fmt: skip
     results = {
@@ -163,7 +165,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "dtype": arguments.dtype,
         "identifier_tokens": catalogue.tree.depth,
         **{
-            name: measure(model, corpus, prompt_id=name, catalogue=catalogue, histories=histories, search=search)
+            name: measure(model, corpus, prompt_id=name, catalogue=catalogue, histories=histories, params=params)
             for name in arguments.prompts
         },
     }

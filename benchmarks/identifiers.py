@@ -38,12 +38,11 @@ from features.schema import IDENTIFIERS
 from features.store.tables import read_manifest, read_table
 from modeling import evaluate
 from modeling.config.evaluate import Params as EvaluateParams
-from modeling.evaluation.inputs import load_inputs, test_corpus
-from modeling.evaluation.rank_prompts import Search, rank_prompt, rows_by_prompt
+from modeling.evaluation.inputs import load, rows_by_prompt
+from modeling.evaluation.rank_prompts import rank_prompt
 from modeling.evaluation.result_tables import aligned
 from modeling.metrics.bootstrap import intervals
 from modeling.metrics.ranking import by_user
-from modeling.models.checkpoints import load_vip5
 from modeling.runtime.malloc import tune_malloc
 
 SCHEMES = ("number", "token", "semantic", "collaborative")
@@ -112,19 +111,17 @@ def codebook(context: stage.Context, params: Mapping[str, Any]) -> dict[str, Any
 
 def rank(context: stage.Context, settings: Settings, params: EvaluateParams) -> dict[str, Any]:
     """Ranks the users with VIP5; returns metrics with intervals, invalid shares and users per CPU-second."""
-    model, tokens = load_vip5(context)
-    inputs = load_inputs(context, tokens, max_users=None)
-    corpus = test_corpus(context, tokens, inputs.photos if model.visual is not None else None)
+    search = replace(
+        params, decoding="constrained", dtype="float32", device="cpu", num_threads=None, max_users=None
+    )  # fmt: skip
+    models, inputs = load(search, context)
+    model, corpus = models[0].model, models[0].dataset
     rows = rows_by_prompt(corpus, 0, inputs.users, [settings.prompt])[settings.prompt]
     rows = np.sort(rng(context.seed, "identifier comparison").permutation(rows)[: settings.max_users])
-    search = Search(
-        decoding="constrained", beam=params.beam, top_k=params.top_k, batch_size=params.batch_size,
-        tokens_per_batch=params.tokens_per_batch,
-    )  # fmt: skip
 
-    def answer(chosen: npt.NDArray[np.int64], how: Search) -> Any:
+    def answer(chosen: npt.NDArray[np.int64], how: EvaluateParams) -> Any:
         return rank_prompt(
-            model, corpus, chosen, catalogue=inputs.catalogue, histories=inputs.histories, search=how,
+            model, corpus, chosen, catalogue=inputs.catalogue, histories=inputs.histories, params=how,
             label=settings.prompt,
         )  # fmt: skip
 

@@ -2,27 +2,18 @@
 
 Reads trained models, test prompts and complete histories; writes `metrics/<dataset>/evaluate.json`, `summary.json`,
 predictions, generated explanations and hit-rate curves. Trade-off: all models are compared in one run on the same
-users with the same masking of seen items, which costs three passes over the test prompts.
+users with the same masking of seen items, which takes three passes over the test prompts.
 """
 
 import logging
 import subprocess
 import sys
 from collections.abc import Sequence
-from functools import partial
-from typing import TYPE_CHECKING
 
 from features import schema
 from features.runtime import stage
-from features.runtime.progress import Progress
 from features.runtime.stage import Context
 from modeling.config.evaluate import Params
-
-if TYPE_CHECKING:
-    from modeling.data.tokenizer import VIP5Tokenizer
-    from modeling.evaluation.comparison import Scores
-    from modeling.evaluation.inputs import Inputs
-    from modeling.models.vip5 import VIP5
 
 log = logging.getLogger("vip5")
 
@@ -50,75 +41,20 @@ WRITES = (
 def run(params: Params, context: Context) -> int:
     """Score VIP5 and the baselines on the test prompts and write metrics, predictions and explanations."""
     from modeling.baselines.run_baselines import score_baselines
-    from modeling.evaluation import comparison as ev
-    from modeling.evaluation import inputs as read
-    from modeling.evaluation import outputs as files
-    from modeling.evaluation.rank_prompts import listed_candidates, users_of
-    from modeling.evaluation.verdict import leak_line
-    from modeling.models.checkpoints import load_vip5
-    from modeling.runtime.devices import device_of
-    from modeling.runtime.malloc import tune_malloc
+    from modeling.evaluation import inputs as loading
+    from modeling.evaluation import rank_prompts, results, verdict
 
-    model, tokens = load_vip5(context, device=device_of(params))
-    inputs = read.load_inputs(context, tokens, max_users=params.max_users)
-    read.check_vision(model, inputs)
-    tune_malloc()
-    vip5, others = _scores(params, context, model, tokens, inputs)
-    users = {family: users_of(getattr(vip5, family).values()) for family in ("sequential", "direct")}
-    baselines = score_baselines(
-        users=users, candidates=listed_candidates(vip5.direct.values(), users["direct"]), popular=inputs.popular,
-        histories=inputs.histories,
-        interactions=inputs.interactions, content=inputs.content, recent_share=params.recent_share,
-        sasrec=params.sasrec, ridge=params.ridge, dataset=context.dataset, seed=context.seed,
-    )  # fmt: skip
-    compared = ev.Compared(vip5=vip5, others=others, baselines=baselines)
-    results = ev.results_of(
-        compared, inputs, context, decoding=params.decoding, resamples=params.bootstrap_resamples,
-        max_copied_share=params.max_copied_share,
-    )  # fmt: skip
-    rows = files.write_all(compared, results, context, params=params, reads=READS)
-    log.log(logging.WARNING if results["leakage"]["leaking"] else logging.INFO, "evaluate: %s", leak_line(results))
+    models, inputs = loading.load(params, context)
+    scores = rank_prompts.score_models(models, inputs, params)
+    users, candidates = rank_prompts.ranked_users(scores["vip5"])
+    baselines = score_baselines(inputs, params, context, users=users, candidates=candidates)
+    compared = results.Compared(scores=scores, baselines=baselines)
+    content = results.compare(compared, inputs, params, context)
+    rows = results.write_all(compared, content, params, context, READS)
+    log.log(
+        logging.WARNING if content["leakage"]["leaking"] else logging.INFO, "evaluate: %s", verdict.leak_line(content)
+    )
     return rows
-
-
-def _scores(
-    params: Params, context: Context, model: "VIP5", tokens: "VIP5Tokenizer", inputs: "Inputs"
-) -> "tuple[Scores, dict[str, Scores]]":
-    """Scores VIP5, VIP5 without photos and the backbone under one progress bar."""
-    from modeling.evaluation import comparison as ev
-    from modeling.evaluation.inputs import test_corpus
-    from modeling.evaluation.rank_prompts import Search
-    from modeling.models.checkpoints import load_backbone_only
-    from modeling.runtime.devices import device_of
-
-    search = Search(
-        decoding=params.decoding, beam=params.beam, top_k=params.top_k, batch_size=params.batch_size,
-        tokens_per_batch=params.tokens_per_batch, dtype=params.dtype,
-    )  # fmt: skip
-    ablations = ev.select_ablations(params.ablation_prompts, params.prompts)
-    max_tokens = params.explanation_max_tokens
-    has_vision = model.visual is not None
-    corpus = test_corpus(context, tokens, inputs.photos if has_vision else None)
-    all_families, ranking_families = (0, 1, 2), (0, 1)
-    passes: list[tuple[tuple[str, ...], tuple[int, ...]]] = [(params.prompts, all_families), (ablations, all_families)]
-    passes += [(ablations, ranking_families)] if has_vision else []
-    total = sum(ev.num_rows(corpus, inputs, prompts, families) for prompts, families in passes)
-    others = {}
-    with Progress(total, "evaluate", "test prompts") as bar:
-        score = partial(ev.score_model, inputs=inputs, search=search, bar=bar)
-        vip5 = score(model, corpus, prompts=params.prompts, explanation_tokens=max_tokens, label="VIP5")
-        ev.check_candidates(vip5.direct, inputs)
-        if has_vision:
-            corpus.photos = inputs.photos.withheld()
-            others["without_photos"] = score(
-                model, corpus, prompts=ablations, explanation_tokens=None, label="without photos"
-            )
-        backbone, tokens = load_backbone_only(context, device=device_of(params))
-        text_corpus = test_corpus(context, tokens, None)
-        others["backbone"] = score(
-            backbone, text_corpus, prompts=ablations, explanation_tokens=max_tokens, label="backbone"
-        )
-    return vip5, others
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -54,10 +54,7 @@ class Params:
 
 def run(params: Params, context: Context) -> int:
     """Write the model page and its plots."""
-    from modeling.reporting import html, sections
-    from modeling.reporting.curve_plots import write_plots
-    from modeling.reporting.published_results import load_published
-    from modeling.reporting.user_gallery import cards
+    from modeling.reporting import curve_plots, html, published_results, sections, user_gallery
 
     path = context.metrics("evaluate.json")
     if not path.is_file():
@@ -65,19 +62,20 @@ def run(params: Params, context: Context) -> int:
     results = json.loads(path.read_text(encoding="utf-8"))
     dataset = build(Dataset, context.shared["datasets"], where=f"datasets.{context.dataset}")
     photos = None if dataset.photos is None else context.raw / dataset.photos
-    shown = cards(context, photos, prompt=params.prompt, num_users=params.num_users, top=_TOP)
+    cards = user_gallery.cards(context, photos, prompt=params.prompt, num_users=params.num_users, top=_TOP)
     parts = [
-        *sections.verdict(results), *sections.head(results), *sections.tables(results, load_published()),
+        *sections.verdict(results), *sections.head(results),
+        *sections.tables(results, published_results.load_published()), *sections.reference(results),
         *sections.slices(results, params.prompt),
         *sections.calibration(context, params.prompt), *sections.curves(context),
     ]  # fmt: skip
-    if shown:
-        parts += ["<h2>Users</h2>", f'<div class="cards">{"".join(html.card(card) for card in shown)}</div>']
+    if cards:
+        parts += ["<h2>Users</h2>", f'<div class="cards">{"".join(html.card(card) for card in cards)}</div>']
     page = context.report("model.html")
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(html.page(f"VIP5 on {context.dataset}", parts), encoding="utf-8")
-    write_plots(context)
-    return len(shown)
+    curve_plots.write_plots(context)
+    return len(cards)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -10,38 +10,19 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from features import schema
 from features.errors import InputError, ParamsError, VIP5Error
-from features.prompts import rendering
 from features.prompts.templates import Prompt, load_templates
 from features.runtime.stage import configure_logging
-from features.store.tables import from_rows, read_table
 from features.vision.photo_store import PhotoStore
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
+    from modeling.serving.recommender import Answer
     from modeling.serving.request import Catalogue, PipelineSettings, RequestUser
 
 log = logging.getLogger("vip5")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """The recommendations for one user."""
-
-    prompt: Prompt
-    source: str
-    shown: tuple[int, ...]
-    """Items of the history that the prompt shows."""
-    items: tuple[int, ...]
-    """Item ids, best first, without items of the history."""
-    scores: tuple[float, ...]
-    """Log-probability per item, nats."""
 
 
 def chosen_prompt(prompts: Sequence[Prompt], user: "RequestUser", wanted: str | None) -> Prompt:
@@ -70,51 +51,7 @@ def chosen_prompt(prompts: Sequence[Prompt], user: "RequestUser", wanted: str | 
     return fitting[key]
 
 
-def recommend(settings: "PipelineSettings", user: "RequestUser", *, prompt: Prompt, top_k: int) -> Answer:
-    """Returns the `top_k` best items for `user` by constrained beam search over all items not in the history."""
-    import numpy as np
-
-    from modeling.data.prompt_dataset import PhotoTable, PromptDataset
-    from modeling.decoding.constrained_search import constrained_beam_search
-    from modeling.evaluation.rank_prompts import catalogue_of
-    from modeling.models.checkpoints import load_vip5, read_manifest
-
-    photo = rendering.photo(max(1, read_manifest(settings.places, "train")["num_visual_tokens"]))
-    model, tokens = load_vip5(settings.places)
-    identifiers = read_table(settings.places.table("identifiers"), schema.IDENTIFIERS, columns=("item_id", "text"))
-    texts = dict(zip(identifiers["item_id"].to_pylist(), identifiers["text"].to_pylist(), strict=True))
-    photos = None if model.visual is None else PhotoTable.load(settings.places.table("images/embeddings"))
-    shown = settings.shown_history(user.history)
-    slots = {
-        "user_id": str(user.number), "user_name": user.name,
-        "history": rendering.COMMA.join(
-            rendering.item_with_photo(texts[item], photo) for item in shown
-        ),
-    }  # fmt: skip
-    source = rendering.render_source(prompt, slots)
-    corpus = PromptDataset(_row(prompt, source, shown, texts[shown[-1]]), tokens, photos)
-    catalogue = catalogue_of(identifiers, tokens)
-    allowed = np.ones((1, catalogue.num_items), np.bool_)
-    allowed[0, np.array(user.history) - 1] = False
-    ranked = constrained_beam_search(model, corpus.batch([0]), catalogue.tree, allowed, beam=settings.beam, top_k=top_k)
-    kept = ranked.items[0] > 0  # fewer than top_k if the catalogue is smaller
-    return Answer(
-        prompt=prompt, source=source, shown=shown,
-        items=tuple(ranked.items[0][kept].tolist()), scores=tuple(ranked.scores[0][kept].tolist()),
-    )  # fmt: skip
-
-
-def _row(prompt: Prompt, source: str, shown: Sequence[int], target: str) -> "pa.Table":
-    """Returns a prompt table with one row for the corpus; the target is only a placeholder."""
-    row = {
-        "example_id": 0, "split": "test", "family": prompt.family, "prompt_id": prompt.id, "variant": "published",
-        "round": 0, "user_id": 1, "target_item_id": None, "image_item_ids": list(shown), "candidate_item_ids": None,
-        "source": source, "target": target,
-    }  # fmt: skip
-    return from_rows(schema.prompts("test", prompt.family), [row])
-
-
-def lines(settings: "PipelineSettings", user: "RequestUser", answer: Answer, catalogue: "Catalogue") -> list[str]:
+def lines(settings: "PipelineSettings", user: "RequestUser", answer: "Answer", catalogue: "Catalogue") -> list[str]:
     """Returns the lines to print: user, model, then rank, log-probability, key and title per item."""
     known, shown = len(user.history), len(answer.shown)
     summary = f"{known} items known, {shown} of them shown to the model, prompt {answer.prompt.id}"
@@ -127,7 +64,7 @@ def lines(settings: "PipelineSettings", user: "RequestUser", answer: Answer, cat
 
 
 def write_page(
-    path: Path, settings: "PipelineSettings", user: "RequestUser", answer: Answer, catalogue: "Catalogue"
+    path: Path, settings: "PipelineSettings", user: "RequestUser", answer: "Answer", catalogue: "Catalogue"
 ) -> None:
     """Writes the recommendations as a self-contained page, with photos if the dataset has them.
 
@@ -163,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Print the best items for one user of the dataset, or for a cold-start user."""
     arguments = _parser().parse_args(argv)
     configure_logging()
-    from modeling.serving import request
+    from modeling.serving import recommender, request
 
     try:
         settings = request.load_settings(arguments.params, arguments.dataset, challenger=arguments.challenger)
@@ -174,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             keys = [key.strip() for key in arguments.history.split(",") if key.strip()]
             user = request.cold_start_user(catalogue, keys)
         prompt = chosen_prompt(load_templates(settings.templates), user, arguments.prompt)
-        answer = recommend(settings, user, prompt=prompt, top_k=arguments.top_k)
+        answer = recommender.recommend(settings, user, prompt=prompt, top_k=arguments.top_k)
         sys.stdout.write("\n".join(lines(settings, user, answer, catalogue)) + "\n")
         if arguments.page is not None:
             write_page(arguments.page, settings, user, answer, catalogue)

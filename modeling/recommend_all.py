@@ -11,94 +11,19 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import numpy as np
-import pyarrow as pa
 
 from features import schema
 from features.errors import TableError, VIP5Error
-from features.prompts import rendering
-from features.prompts.templates import Prompt, load_templates
+from features.prompts.templates import load_templates
 from features.runtime.stage import Places, configure_logging
 from features.store.manifests import MANIFEST, file_digest
-from features.store.tables import Provenance, from_rows, read_table, write_table
+from features.store.tables import Provenance, write_table
 from modeling.recommend import add_model_arguments, chosen_prompt
 from modeling.serving.request import PipelineSettings, RequestUser, load_settings
 
-if TYPE_CHECKING:
-    from modeling.data.user_histories import UserHistories
-
 log = logging.getLogger("vip5")
-_USER_COLUMNS = ("user_id", "user_key", "name", "number")
 _NUMBERED = ("sequences/users", "sequences/items", "sequences/interactions", "identifiers")
 _ALL_USERS = RequestUser(label="all users", user_id=0, number=0, name="", history=())
-
-
-def recommend_all(settings: PipelineSettings, prompt: Prompt, *, top_k: int, batch_size: int) -> pa.Table:
-    """Returns the `top_k` best unseen items per user as rows of the table `predictions`."""
-    from modeling.data.prompt_dataset import PhotoTable, PromptDataset
-    from modeling.evaluation.rank_prompts import Search, catalogue_of, rank_prompt
-    from modeling.models.checkpoints import load_vip5, read_manifest
-
-    model, tokens = load_vip5(settings.places)
-    identifiers = read_table(settings.places.table("identifiers"), schema.IDENTIFIERS, columns=("item_id", "text"))
-    photos = None if model.visual is None else PhotoTable.load(settings.places.table("images/embeddings"))
-    visual = max(1, read_manifest(settings.places, "train")["num_visual_tokens"])
-    histories = complete_histories(settings.places)
-    corpus = PromptDataset(_rows(settings, prompt, histories, identifiers, rendering.photo(visual)), tokens, photos)
-    search = Search(
-        decoding="constrained", beam=settings.beam, top_k=top_k, batch_size=batch_size, tokens_per_batch=8192
-    )  # fmt: skip
-    ranked = rank_prompt(
-        model, corpus, np.arange(histories.num_users), catalogue=catalogue_of(identifiers, tokens),
-        histories=histories, search=search, label="recommend",
-    )  # fmt: skip
-    row, column = np.nonzero(ranked.items)
-    columns = {
-        "user_id": ranked.user_ids[row].astype(np.int32),
-        "prompt_id": pa.repeat(prompt.id, len(row)),
-        "rank": (column + 1).astype(np.int32),
-        "item_id": ranked.items[row, column].astype(np.int32),
-        "score": ranked.scores[row, column],
-    }
-    return pa.table(columns).cast(schema.PREDICTIONS.arrow)
-
-
-def complete_histories(places: Places) -> "UserHistories":
-    """Returns every user's items in time order, test item included; the ranking masks all of them."""
-    from modeling.data.ragged import Ragged, offsets_of
-    from modeling.data.user_histories import UserHistories
-
-    columns = ("user_id", "item_id")
-    rows = read_table(places.table("sequences/interactions"), schema.INTERACTIONS, columns=columns)
-    users = rows["user_id"].to_numpy().astype(np.int64)
-    lengths = np.bincount(users) if len(users) else np.zeros(1, np.int64)
-    known = Ragged(rows["item_id"].to_numpy().astype(np.int64), offsets_of(lengths))
-    return UserHistories(known=known, train=known, targets=np.zeros(len(lengths), np.int64))
-
-
-def _rows(
-    settings: PipelineSettings, prompt: Prompt, histories: "UserHistories", identifiers: pa.Table, photo: str
-) -> pa.Table:
-    """Returns one prompt per user, in the order of the users."""
-    texts = dict(zip(identifiers["item_id"].to_pylist(), identifiers["text"].to_pylist(), strict=True))
-    users = read_table(settings.places.table("sequences/users"), schema.USERS, columns=_USER_COLUMNS).to_pylist()
-    rows = []
-    for user in users:
-        shown = settings.shown_history(histories.known.row(user["user_id"]).tolist())
-        slots = {
-            "user_id": str(user["number"]),
-            "user_name": rendering.plain(user["name"] or "") or user["user_key"],
-            "history": rendering.COMMA.join(rendering.item_with_photo(texts[item], photo) for item in shown),
-        }
-        rows.append({
-            "example_id": user["user_id"] - 1, "split": "test", "family": prompt.family, "prompt_id": prompt.id,
-            "variant": "published", "round": 0, "user_id": user["user_id"], "target_item_id": None,
-            "image_item_ids": list(shown), "candidate_item_ids": None,
-            "source": rendering.render_source(prompt, slots), "target": texts[shown[-1]],
-        })  # fmt: skip
-    return from_rows(schema.prompts("test", prompt.family), rows)
 
 
 def output_folder(settings: PipelineSettings, out: Path | None) -> Path:
@@ -126,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Write the top items of every user of the dataset."""
     arguments = _parser().parse_args(argv)
     configure_logging()
+    from modeling.serving.recommender import recommend_to_all
+
     root: Path | None = arguments.root
     try:
         challenger = arguments.challenger or root is not None
@@ -136,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             log.info("recommend_all: model: %s", settings.model)
         folder = output_folder(settings, arguments.out)
         prompt = chosen_prompt(load_templates(settings.templates), _ALL_USERS, arguments.prompt)
-        predictions = recommend_all(settings, prompt, top_k=arguments.top_k, batch_size=arguments.batch_size)
+        predictions = recommend_to_all(settings, prompt, top_k=arguments.top_k, batch_size=arguments.batch_size)
         provenance = Provenance(
             stage="recommend_all", params={"prompt": prompt.id, "top_k": arguments.top_k},
             inputs={name: settings.places.table(name) for name in ("sequences/interactions", "identifiers")},

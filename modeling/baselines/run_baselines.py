@@ -7,18 +7,18 @@ and over each candidate list.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from features.runtime.stage import Context
 from modeling.baselines import counting as base
 from modeling.baselines.content import nearest, title_bm25
 from modeling.baselines.sasrec import Trained, train_sasrec
 from modeling.collaborative.ease import ridge_scorer
-from modeling.config.model import RidgeParams
-from modeling.config.sasrec import SasRecParams
+from modeling.config.evaluate import Params
 from modeling.data.prompt_dataset import PhotoTable
 from modeling.data.ragged import Ragged
 from modeling.data.title_vocabulary import items_by_word
@@ -60,54 +60,64 @@ class BaselineRanks:
         return {name: ranks[places] for name, ranks in self.ranks[task].items()}
 
 
+class BaselineInputs(Protocol):
+    """Tables that baselines read, such as the `Inputs` of an evaluation."""
+
+    @property
+    def interactions(self) -> pa.Table:
+        """`sequences/interactions`."""
+
+    @property
+    def histories(self) -> UserHistories:
+        """Known items and test items."""
+
+    @property
+    def popular(self) -> Ragged:
+        """Row u: popularity-sampled candidates of user u, the test item first."""
+
+    @property
+    def content(self) -> Content:
+        """Titles and photos."""
+
+
 def score_baselines(
-    *,
-    users: Mapping[str, IntArray],
-    candidates: IntArray,
-    popular: Ragged,
-    histories: UserHistories,
-    interactions: pa.Table,
-    content: Content,
-    recent_share: float,
-    sasrec: SasRecParams | None,
-    ridge: RidgeParams | None,
-    dataset: str,
-    seed: int,
+    inputs: BaselineInputs, params: Params, context: Context, *, users: Mapping[str, IntArray], candidates: IntArray
 ) -> BaselineRanks:
     """Ranks all baselines on the users and candidates that the prompts ranked.
 
     Args:
+        inputs: tables of the evaluation.
+        params: `recent_share`, `sasrec` and `ridge`; the ridge regression is skipped if the catalogue exceeds its
+            `max_items`.
+        context: the seed of all random draws, and the dataset's name, for the reference HR@10 of SASRec.
         users: by family (sequential, direct), the users that its prompts ranked, ascending.
         candidates: (N, C) items that the direct prompts list for the direct users, ascending, padded with 0.
-        popular: row u: popularity-sampled candidates of user u.
-        histories: known items and test items.
-        interactions: `sequences/interactions`.
-        content: titles and photos.
-        recent_share: share of the newest train interactions that recent_popularity counts.
-        sasrec: parameters of SASRec; None skips it.
-        ridge: parameters of the ridge regression; skipped if None or if the catalogue exceeds `max_items`.
-        dataset: dataset name, for the reference HR@10 of SASRec.
-        seed: seed of all random draws.
     """
+    histories, content = inputs.histories, inputs.content
     num_items = len(content.titles)
     scorers = base.plain_scorers(
-        histories, interactions, num_items=num_items, recent_share=recent_share, seed=seed
+        histories, inputs.interactions, num_items=num_items, recent_share=params.recent_share, seed=context.seed
     ) | content_scorers(histories, content)
-    if ridge is not None and ridge.allows(num_items):
-        scorers["ridge"] = ridge_scorer(histories, items_by_word(content.titles), num_items, ridge)
-    trained = None if sasrec is None else train_sasrec(histories, num_items, sasrec, seed=seed, titles=content.titles)
-    if trained is not None:
+    if params.ridge is not None and params.ridge.allows(num_items):
+        scorers["ridge"] = ridge_scorer(histories, items_by_word(content.titles), num_items, params.ridge)
+    trained = None
+    if params.sasrec is not None:
+        trained = train_sasrec(histories, num_items, params.sasrec, seed=context.seed, titles=content.titles)
         scorers["sasrec"] = trained.scorer
     lists = {
         "direct": candidates,
-        "direct_popular": popular.padded(users["direct"], fill=0).astype(np.int64),
+        "direct_popular": inputs.popular.padded(users["direct"], fill=0).astype(np.int64),
     }
     ranks: dict[str, dict[str, IntArray]] = {task: {} for task in ("sequential", *DIRECT)}
     for name, scorer in scorers.items():
         for task, task_ranks in _ranked(scorer, histories, users, lists, num_items).items():
             ranks[task][name] = task_ranks
     ranks["sequential"]["number_rule"] = base.number_rule_ranks(histories, users["sequential"])
-    notes = {} if trained is None else {"sasrec": undertraining_note(trained, dataset, ranks["sequential"]["sasrec"])}
+    notes = (
+        {}
+        if trained is None
+        else {"sasrec": undertraining_note(trained, context.dataset, ranks["sequential"]["sasrec"])}
+    )
     return BaselineRanks(sequential_users=users["sequential"], direct_users=users["direct"], ranks=ranks, notes=notes)
 
 

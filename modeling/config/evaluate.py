@@ -40,6 +40,9 @@ class Params:
     items; above it the family is reported as leaking. A copy with the same user and item is always a leak."""
     explanation_max_tokens: int = 32
     """Maximum length of a generated explanation, tokens, </s> included (the paper's saved run: 20)."""
+    paper_metrics: bool = False
+    """Whether `evaluate.json` also holds the metrics of VIP5 as the reference implementation computes them: ranks of
+    generated integers, BLEU on characters, ROUGE on distinct n-grams. Requires `identifiers.scheme: number`."""
     device: str = "auto"
     """auto (a GPU if available), cpu, cuda or cuda:N."""
     num_threads: int | None = None

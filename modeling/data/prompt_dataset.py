@@ -5,6 +5,7 @@ Trade-off: the whole dataset stays in memory as flat arrays (about 6 bytes per t
 once and a batch is a gather.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -187,6 +188,12 @@ class PromptDataset:
 
     def __len__(self) -> int:
         return len(self.sources)
+
+    def with_photos(self, photos: PhotoTable) -> "PromptDataset":
+        """Returns the dataset with the features of another photo table; both share all other arrays."""
+        view = copy.copy(self)
+        view.photos = photos
+        return view
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:

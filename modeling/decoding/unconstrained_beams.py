@@ -15,12 +15,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from modeling.decoding.constrained_search import PAD_ID, START_ID
+from modeling.decoding.constrained_search import PAD_ID, START_ID, Ranked
 from modeling.decoding.tree_decoder import TreeDecoder, start
 
 if TYPE_CHECKING:
     from modeling.data.prompt_dataset import Batch
+    from modeling.data.tokenizer import VIP5Tokenizer
     from modeling.models.vip5 import VIP5
+
+_MAX_TOKENS = 50  # of a generated string, as in the paper
 
 
 @torch.inference_mode()
@@ -99,9 +102,9 @@ class _Pool:
         return self.tokens[..., 1:].cpu().numpy(), self.scores.float().cpu().numpy()
 
 
-@dataclass
-class Parsed:
-    """Counts of the strings of an unconstrained search over all rows."""
+@dataclass(frozen=True)
+class StringCounts:
+    """Counts of the strings of an unconstrained search."""
 
     strings: int = 0
     """Number of generated strings."""
@@ -112,33 +115,75 @@ class Parsed:
     seen: int = 0
     """Distinct items that the user has already seen."""
 
+    def __add__(self, other: "StringCounts") -> "StringCounts":
+        return StringCounts(*(getattr(self, name) + getattr(other, name) for name in vars(self)))
+
     def shares(self) -> dict[str, float]:
-        """The counts of invalid, repeated and seen strings as shares of all strings."""
+        """Returns the counts of invalid, repeated and seen strings as shares of all strings."""
         whole = max(self.strings, 1)
         return {f"{name}_share": getattr(self, name) / whole for name in ("invalid", "repeated", "seen")}
 
 
 def parse_items(
-    texts: Sequence[str],
-    scores: Sequence[float],
-    item_of: Mapping[str, int],
-    seen: npt.NDArray[np.bool_],
-    counts: Parsed,
-) -> list[tuple[int, float]]:
-    """Returns (item_id, score) of the valid strings, each item once at its best rank; updates `counts`.
+    texts: Sequence[str], scores: Sequence[float], item_of: Mapping[str, int], seen: npt.NDArray[np.bool_]
+) -> tuple[list[tuple[int, float]], StringCounts]:
+    """Returns (item_id, score) of the valid strings, each item once at its best rank, and the counts of the strings.
 
     Example: ["17", "x", "17", " 4"] with items "17" -> 17 and "4" -> 4 returns items 17 and 4, with one
     invalid and one repeated string.
     """
+    items = [item_of.get("".join(text.split())) for text in texts]
     best_scores: dict[int, float] = {}
-    for text, score in zip(texts, scores, strict=True):
-        counts.strings += 1
-        item = item_of.get("".join(text.split()))
-        if item is None:
-            counts.invalid += 1
-        elif item in best_scores:
-            counts.repeated += 1
-        else:
-            best_scores[item] = float(score)
-            counts.seen += int(seen[item - 1])
-    return list(best_scores.items())
+    for item, score in zip(items, scores, strict=True):
+        if item is not None:
+            best_scores.setdefault(item, float(score))
+    invalid = items.count(None)
+    counts = StringCounts(
+        strings=len(texts),
+        invalid=invalid,
+        repeated=len(texts) - invalid - len(best_scores),
+        seen=sum(bool(seen[item - 1]) for item in best_scores),
+    )
+    return list(best_scores.items()), counts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generated:
+    """The strings that an unconstrained search generated for a batch, and the items parsed from them."""
+
+    ranked: Ranked
+    strings: list[list[str]]
+    """Generated strings per row, best first."""
+    counts: StringCounts
+
+
+def generate_items(
+    model: "VIP5",
+    batch: "Batch",
+    tokens: "VIP5Tokenizer",
+    item_of: Mapping[str, int],
+    seen: npt.NDArray[np.bool_],
+    *,
+    beam: int,
+) -> Generated:
+    """Generates `beam` strings per row by `unconstrained_beam_search` and parses items from them.
+
+    Args:
+        model: the model, in evaluation mode.
+        batch: B rows.
+        tokens: tokenizer of the model.
+        item_of: item id by identifier text.
+        seen: (B, I) whether the user knows item i + 1; seen items are counted, not removed.
+        beam: strings per row.
+    """
+    sequences, sums = unconstrained_beam_search(model, batch, beam=beam, max_tokens=_MAX_TOKENS, eos_id=tokens.eos_id)
+    items = np.zeros((len(sequences), beam), np.int64)
+    scores = np.full(items.shape, -np.inf, np.float32)
+    strings, counts = [], StringCounts()
+    for row, (beams, values) in enumerate(zip(sequences, sums, strict=True)):
+        strings.append([tokens.decode(ids.tolist()) for ids in beams])
+        parsed, row_counts = parse_items(strings[-1], values.tolist(), item_of, seen[row])
+        counts += row_counts
+        for column, (item, value) in enumerate(parsed):
+            items[row, column], scores[row, column] = item, value
+    return Generated(ranked=Ranked(items, scores), strings=strings, counts=counts)

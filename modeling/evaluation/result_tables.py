@@ -88,6 +88,17 @@ def explanation_rows(results: Block) -> list[list[str]]:
     return [row for _, row in sorted(rows, key=lambda ranked: ranked[0])]
 
 
+def reference_rows(results: Block, family: str, columns: Sequence[str]) -> list[list[str]]:
+    """Returns one row per prompt with VIP5's metrics as the reference implementation computes them; empty without."""
+    blocks = results.get("reference_implementation", {}).get(family, {})
+    digits = 2 if family == "explanation" else 4
+    return [
+        [f"VIP5 {key}", *(f"{block[name]:.{digits}f}" for name in columns)]
+        for key, block in blocks.items()
+        if columns[0] in block
+    ]
+
+
 def difference_lines(results: Block) -> list[str]:
     """Returns one line per main comparison: VIP5 against the best baseline and against VIP5 without photos."""
     lines: list[str] = []
@@ -108,7 +119,7 @@ def number_rule_line(leakage: Block) -> str:
 
     Example: "number rule (largest number in the history + 1): HR@1 0.0654, HR@10 0.0790 \N{EM DASH} LEAKS (p5)"
     """
-    verdict = "LEAKS" if leakage["numbers_leak"] else "no leak found by it"
+    verdict = "LEAKS" if leakage["numbers_leak"] else "no leak detected"
     return (
         f"number rule (largest number in the history + 1): HR@1 {leakage['number_rule_hr@1']:.4f}, "
         f"HR@10 {leakage['number_rule_hr@10']:.4f} \N{EM DASH} {verdict} ({leakage['numbering']})"
@@ -120,7 +131,7 @@ def user_numbers_line(leakage: Block) -> str:
 
     Example: "user neighbours (items of the nearest user numbers): HR@10 0.0699, by chance 0.0022 \N{EM DASH} LEAKS"
     """
-    verdict = "LEAKS" if leakage["user_numbers_leak"] else "no leak found by it"
+    verdict = "LEAKS" if leakage["user_numbers_leak"] else "no leak detected"
     return (
         f"user neighbours (items of the nearest user numbers): HR@10 {leakage['user_neighbours_hr@10']:.4f}, "
         f"by chance {leakage['user_neighbours_chance_hr@10']:.4f} \N{EM DASH} {verdict}"

@@ -1,16 +1,21 @@
-"""Ranking metrics for one relevant item per user, and the definitions of the original evaluation code.
+"""Ranking metrics for one relevant item per user, and their blocks in `evaluate.json`.
 
-Reads the rank of the relevant item (from 1; 0 if it was not ranked); returns HR@k, NDCG@k and MRR@k per user or
-averaged. With one relevant item, every metric is a function of its rank.
+Reads the rank of the relevant item (from 1; 0 if it was not ranked); returns HR@k, NDCG@k and MRR@k per user, or blocks
+of means, 95 % confidence intervals and paired differences. With one relevant item, every metric is a function of its
+rank. Differences use a paired bootstrap over users, which detects gaps that two separate intervals would hide.
 """
 
-import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from modeling.metrics.bootstrap import differences_to_all, intervals
+
 FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+CUTOFFS = (1, 5, 10)
 
 
 def ranks_of(top_items: npt.NDArray[np.integer], targets: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
@@ -56,77 +61,33 @@ def hits_by_depth(ranks: npt.NDArray[np.integer], depth: int) -> FloatArray:
     return np.cumsum(counts) / max(len(ranks), 1)
 
 
-# The definitions below are those of the original evaluation notebooks (paper section 4; VIP5 specification 6.1).
-# They differ from the ones above for several relevant items, short lists and non-numeric strings.
+def ranking_block(ranks: IntArray, *, resamples: int, seed: int) -> dict[str, Any]:
+    """Returns hr@1, hr, ndcg and mrr at 5 and 10, `num_users`, and the 95 % intervals of the metrics (`ci95`).
 
-
-def paper_scores(strings: Sequence[str]) -> dict[int, int]:
-    """Parses generated strings as the original does: {number: -position}; a repeated number keeps its last position.
-
-    Example:
-        >>> paper_scores(["12", "x", "7", "12"])
-        {12: -4, 7: -3}
+    Example (without intervals): ranks [1, 0] -> {"hr@1": 0.5, "hr@5": 0.5, "ndcg@5": 0.5, ..., "num_users": 2}
     """
-    scores: dict[int, int] = {}
-    for position, text in enumerate(strings, start=1):
-        try:
-            number = int(text)
-        except ValueError:
-            continue
-        scores[number] = -position
-    return scores
+    values = _values(ranks)
+    block: dict[str, Any] = {name: _mean(column) for name, column in values.items()}
+    block["num_users"] = len(ranks)
+    if resamples and len(ranks):
+        block["ci95"] = intervals(values, resamples=resamples, seed=seed)
+    return block
 
 
-def paper_dcg(relevance: Sequence[float], k: int, *, variant: int = 1) -> float:
-    """Returns the discounted cumulative gain with weights 1/log2(rank + 1), or 1, 1, 1/log2(3), ... for variant 0."""
-    rows = relevance[:k]
-    if variant == 1:
-        return sum(gain / math.log2(rank + 1) for rank, gain in enumerate(rows, start=1))
-    return sum(gain / (1.0 if rank == 1 else math.log2(rank)) for rank, gain in enumerate(rows, start=1))
+def difference_block(
+    ours: IntArray, others: Mapping[str, IntArray], *, resamples: int, seed: int
+) -> dict[str, dict[str, list[float]]]:
+    """Returns ours minus each of `others`, over the same users: {name: {"hr@10": [mean, low, high], ...}}."""
+    if not resamples or not len(ours):
+        return {}
+    theirs = {name: _values(ranks) for name, ranks in others.items()}
+    return differences_to_all(_values(ours), theirs, resamples=resamples, seed=seed)
 
 
-def paper_ndcg(relevance: Sequence[float], k: int, *, variant: int = 1) -> float:
-    """Returns DCG divided by the DCG of the same list in its best order (not of all relevant items)."""
-    best = paper_dcg(sorted(relevance, reverse=True), k, variant=variant)
-    return paper_dcg(relevance, k, variant=variant) / best if best else 0.0
+def _values(ranks: IntArray) -> dict[str, FloatArray]:
+    """Returns per-user metrics; at cutoff 1, NDCG and MRR equal HR and are dropped."""
+    return {name: column for name, column in by_user(ranks, CUTOFFS).items() if name not in {"ndcg@1", "mrr@1"}}
 
 
-def paper_average_precision(relevance: Sequence[float]) -> float:
-    """Returns the mean precision at the ranks of the relevant items; 0 without any."""
-    ranks = [rank for rank, gain in enumerate(relevance, start=1) if gain]
-    return sum(found / rank for found, rank in enumerate(ranks, start=1)) / len(ranks) if ranks else 0.0
-
-
-def paper_reciprocal_rank(relevance: Sequence[float]) -> float:
-    """Returns 1 / rank of the first relevant item; 0 without any."""
-    return next((1.0 / rank for rank, gain in enumerate(relevance, start=1) if gain), 0.0)
-
-
-def paper_user(ranked: Sequence[int], relevant: Collection[int]) -> dict[str, float]:
-    """Returns the original's metrics for one user's ranked list, already truncated to k items.
-
-    Raises:
-        ValueError: the list is empty (the original fails too).
-    """
-    if not ranked:
-        raise ValueError("a user without any valid prediction; the original evaluation stops here")
-    relevance = [float(item in relevant) for item in ranked]
-    return {
-        "ndcg": paper_ndcg(relevance, len(ranked)),
-        "map": paper_average_precision(relevance),
-        "recall": sum(relevance) / len(relevant),
-        "precision": sum(relevance) / len(ranked),
-        "mrr": paper_reciprocal_rank(relevance),
-        "hit": float(any(relevance)),
-    }
-
-
-def paper_mean(
-    scores: Mapping[int, Mapping[int, float]], relevant: Mapping[int, Collection[int]], k: int
-) -> dict[str, float]:
-    """Returns the original's metrics at k, averaged over users; ties keep their order (the original shuffles them)."""
-    users = []
-    for user, items in relevant.items():
-        ranked = sorted(scores[user], key=lambda item, own=scores[user]: -own[item])[:k]  # type: ignore[misc]
-        users.append(paper_user(ranked, items))
-    return {name: sum(user[name] for user in users) / len(users) for name in users[0]}
+def _mean(values: FloatArray) -> float:
+    return float(values.mean()) if len(values) else 0.0

@@ -1,11 +1,9 @@
 """Metrics of generated explanations: word BLEU-4, ROUGE, diversity and feature match.
 
 Reads generated and reference sentences; returns percentages with 95 % intervals. BLEU is from sacrebleu and ROUGE from
-rouge-score, so the numbers compare with other work. The `paper_*` functions follow the original evaluation code.
+rouge-score, so the numbers are comparable with other work.
 """
 
-import math
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -129,85 +127,3 @@ def features_named(texts: Sequence[str], features: Sequence[Sequence[str]]) -> F
 
 def _grams(words: Sequence[str], n: int) -> list[tuple[str, ...]]:
     return [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
-
-
-# The definitions below follow the original evaluation code (VIP5 specification 6.2), for comparison only.
-
-
-def paper_bleu(
-    references: Sequence[Sequence[Sequence[str]]],
-    hypotheses: Sequence[Sequence[str]],
-    *,
-    order: int = 4,
-    smooth: bool = False,
-) -> tuple[float, list[float], float, float, int, int]:
-    """Returns corpus BLEU as the original computes it: (bleu, precisions, brevity penalty, ratio, length, ref length).
-
-    Args:
-        references: alternative references per sentence. The published notebook passes plain strings, which are
-            sequences of characters, so its n-grams are character n-grams.
-        hypotheses: one token sequence per sentence.
-        order: largest n-gram order.
-        smooth: whether to add one to matches and possible matches (Lin and Och 2004).
-    """
-    matches, possible = [0] * order, [0] * order
-    for alternatives, tokens in zip(references, hypotheses, strict=True):
-        for n in range(1, order + 1):
-            allowed: Counter[tuple[str, ...]] = Counter()
-            for reference in alternatives:
-                allowed |= Counter(_grams(reference, n))
-            ngrams = Counter(_grams(tokens, n))
-            matches[n - 1] += sum((ngrams & allowed).values())
-            possible[n - 1] += sum(ngrams.values())
-    extra = int(smooth)
-    precisions = [(m + extra) / (p + extra) if p + extra else 0.0 for m, p in zip(matches, possible, strict=True)]
-    mean = math.exp(sum(math.log(p) for p in precisions) / order) if min(precisions) > 0 else 0.0
-    length = sum(len(tokens) for tokens in hypotheses)
-    expected = sum(min(len(reference) for reference in alternatives) for alternatives in references)
-    ratio = length / expected
-    penalty = 1.0 if ratio > 1 else (math.exp(1 - 1 / ratio) if ratio else 0.0)
-    return mean * penalty, precisions, penalty, ratio, length, expected
-
-
-def paper_rouge_n(hypothesis: str, reference: str, n: int) -> tuple[float, float, float]:
-    """Returns (F, precision, recall) on sets of distinct n-grams of space-separated words."""
-    generated, expected = set(_grams(hypothesis.split(" "), n)), set(_grams(reference.split(" "), n))
-    overlap = len(generated & expected)
-    precision = overlap / len(generated) if generated else 0.0
-    recall = overlap / len(expected) if expected else 0.0
-    return 2 * precision * recall / (precision + recall + 1e-8), precision, recall
-
-
-def paper_rouge_l(hypothesis: str, reference: str) -> tuple[float, float, float]:
-    """Returns (F, precision, recall) on the longest common subsequence of words, with beta = precision / recall."""
-    generated, expected = hypothesis.split(" "), reference.split(" ")
-    common = _common_subsequence(generated, expected)
-    precision, recall = common / len(generated), common / len(expected)
-    beta = precision / (recall + 1e-12)
-    score = (1 + beta**2) * recall * precision / (recall + beta**2 * precision + 1e-12)
-    return score, precision, recall
-
-
-def _common_subsequence(first: Sequence[str], second: Sequence[str]) -> int:
-    """Returns the length of the longest common subsequence; keeps one row of the dynamic-programming table."""
-    row = [0] * (len(second) + 1)
-    for word in first:
-        previous = 0
-        for column, other in enumerate(second, start=1):
-            above = row[column]
-            row[column] = previous + 1 if word == other else max(above, row[column - 1])
-            previous = above
-    return row[-1]
-
-
-def paper_rouge(generated: Sequence[str], references: Sequence[str]) -> dict[str, float]:
-    """Returns the original's nine ROUGE means, in percent, under the original's names."""
-    means: dict[str, float] = {}
-    for name in ("rouge_1", "rouge_2", "rouge_l"):
-        rows = np.array([
-            paper_rouge_l(text, reference) if name == "rouge_l" else paper_rouge_n(text, reference, int(name[-1]))
-            for text, reference in zip(generated, references, strict=True)
-        ])  # fmt: skip
-        f, precision, recall = 100 * rows.mean(0)
-        means |= {f"{name}/f_score": float(f), f"{name}/r_score": float(recall), f"{name}/p_score": float(precision)}
-    return means

@@ -105,7 +105,7 @@ def picture(title: str, curves: Mapping[str, Points], *, x_label: str) -> str:
     drawn = {name: points for name, points in curves.items() if points}
     height = _HEIGHT + _LEGEND_LINE * len(drawn)
     parts = [f'<text x="12" y="24" font-size="16">{escape(title)}</text>']
-    parts += _frame(drawn, x_label) if drawn else ['<text x="12" y="64">nothing was measured</text>']
+    parts += _frame(drawn, x_label) if drawn else ['<text x="12" y="64">no data</text>']
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{height}" viewBox="0 0 {_WIDTH} {height}" '
         f'font-family="sans-serif" font-size="13" fill="#222"><rect width="100%" height="100%" fill="#fff"/>\n'

@@ -25,6 +25,7 @@ from modeling.evaluation.result_tables import (
     family_title,
     leaks_of,
     number_rule_line,
+    reference_rows,
     undertrained_lines,
     user_numbers_line,
 )
@@ -41,6 +42,14 @@ _FAMILIES: Mapping[str, tuple[str, ...]] = {
     "direct_whole": ("hr@1", "hr@5", "ndcg@5", "hr@10", "ndcg@10"),
     "explanation": tuple(TEXT_TITLES),
 }
+_REFERENCE: Mapping[str, Mapping[str, str]] = {
+    "sequential": {name: name.upper() for name in _FAMILIES["sequential"]},
+    "direct": {name: name.upper() for name in _FAMILIES["direct"]},
+    "explanation": {
+        "bleu1": "BLEU-1", "bleu4": "BLEU-4", "rouge_1/f_score": "ROUGE-1", "rouge_2/f_score": "ROUGE-2",
+        "rouge_l/f_score": "ROUGE-L",
+    },
+}  # fmt: skip
 _PUBLISHED_CANDIDATES = 100
 _BADGES = {"good": "no weakness found", "weak": "weaknesses found", "bad": "serious weaknesses found"}
 _SLICES = {
@@ -106,6 +115,25 @@ def tables(results: Results, published: publishing.Published) -> list[str]:
     parts += [f'<p class="note">{escape(line)}.</p>' for line in undertrained_lines(results)]
     lines = [list(line.split(": ", 1)) for line in difference_lines(results)]
     return [*parts, "<h2>Differences on the same users</h2>", html.table(["", ""], lines, highlight="-")]
+
+
+def reference(results: Results) -> list[str]:
+    """Returns VIP5's metrics as the reference implementation computes them, in tables of their own; empty without."""
+    parts = []
+    for family, columns in _REFERENCE.items():
+        if rows := reference_rows(results, family, list(columns)):
+            leaks = "yes" if leaks_of(results, family) else "none found"
+            header = ["model", "leaks", *(columns[name] for name in columns)]
+            parts += [f"<h3>{family_title(results, family)}</h3>"]
+            parts += [html.table(header, [[row[0], leaks, *row[1:]] for row in rows], highlight="VIP5 ")]
+    if not parts:
+        return []
+    note = (
+        "Not comparable with the tables above. Ranks: a generated string counts if it is an integer, a repeated number "
+        "keeps its last rank, and items that the user has or that are no candidates are not removed. BLEU is computed "
+        "on characters, ROUGE on distinct n-grams."
+    )
+    return ["<h2>As the reference implementation computes it</h2>", f'<p class="note">{note}</p>', *parts]
 
 
 def _comparable(results: Results, family: str) -> bool:

@@ -89,7 +89,7 @@ def current(name: str, root: Path = Path()) -> Champion | None:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{path} that cannot be read", "a pointer to a champion", _remedy(name)) from error
     if not isinstance(champion_digest, str) or not _DIGEST.fullmatch(champion_digest) or not isinstance(about, dict):
-        raise ModelError(f"{path} that names no champion", "a digest and what is known of it", _remedy(name))
+        raise ModelError(f"{path} that has no valid digest", "the keys digest and about of a champion", _remedy(name))
     folder = home(name, root) / champion_digest
     check(folder)
     return Champion(name=name, digest=champion_digest, folder=folder, about=about)
@@ -105,14 +105,14 @@ def check(folder: Path, *, whole: bool = False) -> dict[str, Any]:
     if not folder.is_dir():
         raise ModelError(f"no folder {folder}", "the champion's sealed folder", remedy)
     if not path.is_file() or file_digest(path)[:16] != folder.name:
-        raise ModelError(f"{folder} without the manifest it is named by", "a sealed champion", remedy)
+        raise ModelError(f"{folder} with a name other than its manifest's digest", "a sealed champion", remedy)
     manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     for name, entry in manifest["files"].items():
         file = folder / name
         if not file.is_file() or file.stat().st_size != entry["bytes"]:
-            raise ModelError(f"{file} that is not as it was sealed", f"{entry['bytes']} bytes", remedy)
+            raise ModelError(f"{file} with another size than in the manifest", f"{entry['bytes']} bytes", remedy)
         if whole and file_digest(file) != entry["sha256"]:
-            raise ModelError(f"{file} with other bytes than were sealed", entry["sha256"], remedy)
+            raise ModelError(f"{file} with another checksum than in the manifest", entry["sha256"], remedy)
     return manifest
 
 

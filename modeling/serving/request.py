@@ -22,7 +22,7 @@ from features.runtime.datasets import Dataset
 from features.runtime.params import build, load_yaml, nearest
 from features.runtime.stage import Places
 from features.store.tables import read_table
-from modeling.config.evaluate import Params as EvaluateParams
+from modeling.config.evaluate import Params
 from modeling.serving import promoted_model
 from modeling.serving.promoted_model import Champion
 
@@ -30,6 +30,7 @@ COLD_START_NAME = "a customer"
 """Name of a cold-start user in prompts (decision 0014)."""
 _MANY_KEYS = 50_000  # above this, similar keys are searched only among those with the same first three letters
 _COLUMNS = ("item_id", "item_key", "title")
+_SEARCH = ("beam", "tokens_per_batch")  # keys read from `evaluate`; a champion may be sealed with keys unknown today
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +46,8 @@ class PipelineSettings:
     templates: Path | None
     max_history: int | None
     history_kept: str
-    beam: int
+    evaluate: Params
+    """The search of `evaluate`; all parameters that do not affect a recommendation have their defaults."""
 
     def shown_history(self, history: Sequence[int]) -> tuple[int, ...]:
         """Returns the part of `history` that a prompt shows, oldest first."""
@@ -133,7 +135,7 @@ def _settings(params: Path, name: str, champion: Champion | None) -> PipelineSet
         prompts = _part(whole["prompts"], [field.name for field in fields(HistoryParams)])
         history = build(HistoryParams, prompts, where="prompts")
         entry = build(Dataset, whole["datasets"][name], where=f"datasets.{name}")
-        beam = build(EvaluateParams, _part(whole["evaluate"], ["beam"]), where="evaluate").beam
+        evaluate = build(Params, _part(whole["evaluate"], _SEARCH), where="evaluate")
     except KeyError as error:
         raise ParamsError(
             f"no key {error} in {params}", "the parameters of a pipeline", "name them with --params"
@@ -149,7 +151,7 @@ def _settings(params: Path, name: str, champion: Champion | None) -> PipelineSet
         templates=templates,
         max_history=history.max_history,
         history_kept=history.history_kept,
-        beam=beam,
+        evaluate=evaluate,
     )
 
 

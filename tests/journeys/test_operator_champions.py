@@ -134,7 +134,7 @@ def damaged(operator: Person, first: str, second: str) -> None:
     assert said.lines[0].startswith(f"recommend: found models/sample/champions/{second}/models/sample/train/")
     assert said.lines[0].endswith(f"do: {remedy}")
     said = operator.types(".venv/bin/python -m flows.champion NAME", NAME="sample", ends=5)
-    assert re.search(r"    DAMAGED +models/sample/champions/.* that is not as it was sealed", said.text)
+    assert re.search(r"    DAMAGED +models/sample/champions/.* with another size than in the manifest", said.text)
     said = operator.types(".venv/bin/python -m flows.champion NAME --use DIGEST", NAME="sample", DIGEST=first)
     assert f"* {first}  the champion" in said.lines
 

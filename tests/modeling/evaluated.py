@@ -24,10 +24,15 @@ DATASET = {"format": "amazon2014", "reviews": ["r.json.gz"], "metadata": [], "ph
 
 
 def write_evaluated(
-    root: Path, *, timestamps: bool = True, numbering: str = "random", title: str = "Thing {}"
+    root: Path,
+    *,
+    timestamps: bool = True,
+    numbering: str = "random",
+    title: str = "Thing {}",
+    item: str = "<item_{}>",
 ) -> Context:
     """Writes all tables and trains models for one step; histories count up by one, so the number rule hits."""
-    place = write_world(root)
+    place = write_world(root, item=item)
     place = replace(place, shared=dict(place.shared) | {"datasets": DATASET})
     rows = pq.read_table(place.table("prompts/test/sequential")).to_pylist()
     interactions, users, candidates, explanations = [], [], [], []

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import torch
 import yaml
 
 from features import schema
@@ -21,11 +20,8 @@ from features.store.tables import read_table
 from modeling import evaluate, model_report, summary
 from modeling.config.sasrec import SasRecParams
 from modeling.decoding.constrained_search import score_items
-from modeling.evaluation.comparison import select_ablations
-from modeling.evaluation.inputs import load_inputs
-from modeling.evaluation.inputs import test_corpus as read_test_corpus
-from modeling.evaluation.rank_prompts import Search, prompt_key, rank_prompt, rows_by_prompt
-from modeling.models.checkpoints import load_vip5
+from modeling.evaluation.inputs import load, prompt_key, rows_by_prompt, select_ablations
+from modeling.evaluation.rank_prompts import rank_prompt
 from tests.modeling.evaluated import rewrite, write_evaluated
 from tests.modeling.world import NUM_ITEMS, NUM_USERS
 
@@ -193,13 +189,12 @@ def test_bfloat16_ranks_and_writes_like_float32(place: Context, evaluated: tuple
 
 
 def test_a_direct_prompt_without_a_list_has_three_candidate_sets(world: Context) -> None:
-    model, tokens = load_vip5(world, device=torch.device("cpu"))
-    inputs = load_inputs(world, tokens, max_users=None)
-    corpus = read_test_corpus(world, tokens, inputs.photos)
+    params = evaluate.Params(device="cpu", batch_size=7, tokens_per_batch=2000)
+    models, inputs = load(params, world)
+    model, corpus = models[0].model, models[0].dataset
     rows = rows_by_prompt(corpus, 1, None, ("B-5",))["B-5"]
-    search = Search(decoding="constrained", beam=20, top_k=20, batch_size=7, tokens_per_batch=2000)
     found = rank_prompt(
-        model, corpus, rows, catalogue=inputs.catalogue, histories=inputs.histories, search=search, label="",
+        model, corpus, rows, catalogue=inputs.catalogue, histories=inputs.histories, params=params, label="",
         popular=inputs.popular,
     )  # fmt: skip
     everything = np.tile(np.arange(1, NUM_ITEMS + 1), (len(rows), 1))

@@ -1,4 +1,4 @@
-"""The original's loader on the real T5 vocabulary: every id of every record."""
+"""The reference implementation's loader on the real T5 vocabulary: every id of every record."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""The original's numbers on tiny seeded weights: every stage of the forward pass, gradients, three optimizer steps.
+"""Golden numbers on tiny seeded weights: every stage of the forward pass, gradients, three optimizer steps.
 
 The tolerances are those of the golden README, which gives one digit of the largest difference seen. In double
 precision, where only the golden file's own rounding is left, a difference passes that rounds to the README's figure or

@@ -18,7 +18,7 @@ from features.store.tables import read_table
 from flows.registry import model_registry
 from flows.registry.quality_gate import Baseline
 from modeling import evaluate, recommend
-from modeling.serving import promoted_model
+from modeling.serving import promoted_model, recommender
 from modeling.serving.promoted_model import Champion
 from modeling.serving.request import COLD_START_NAME, Catalogue, RequestUser, known_user, load_settings, near
 from tests.modeling.evaluated import write_evaluated
@@ -173,7 +173,7 @@ def test_the_prompt_writes_the_users_number_and_not_the_join_key(place: Context)
     settings = load_settings(Path("params.yaml"))
     user = replace(known_user(settings.places, "U17"), number=4711)
     prompt = recommend.chosen_prompt(load_templates(Path("own.yaml")), user, None)
-    assert recommend.recommend(settings, user, prompt=prompt, top_k=1).source.startswith(
+    assert recommender.recommend(settings, user, prompt=prompt, top_k=1).source.startswith(
         "Here is what user_4711 bought"
     )
 
@@ -269,7 +269,7 @@ def test_photos_come_from_the_dump_and_are_not_missed(
     catalogue = Catalogue.load(settings.places)
     user = known_user(settings.places, "U17")
     prompt = recommend.chosen_prompt(load_templates(settings.templates), user, None)
-    answer = recommend.recommend(settings, user, prompt=prompt, top_k=2)
+    answer = recommender.recommend(settings, user, prompt=prompt, top_k=2)
     recommend.write_page(tmp_path / "page.html", settings, user, answer, catalogue)
     assert "no photo folder data/raw/tiny/photos: the page shows no photos" in caplog.text
     assert "<img" not in (tmp_path / "page.html").read_text()

@@ -12,7 +12,8 @@ from features.prompts.templates import OWN_TEMPLATES, load_templates
 from features.runtime.stage import Context
 from features.store.tables import read_table
 from flows.registry import model_registry
-from modeling import evaluate, recommend, recommend_all
+from modeling import evaluate, recommend_all
+from modeling.serving import recommender
 from modeling.serving.request import known_user, load_settings
 from tests.modeling.evaluated import DATASET, write_evaluated
 from tests.modeling.world import NUM_ITEMS
@@ -44,7 +45,7 @@ def test_the_table_names_what_each_user_would_be_told(
     prompt = next(prompt for prompt in load_templates(settings.templates) if prompt.id == "A-3")
     for user in users[:3]:
         request_user = known_user(settings.places, user["user_key"])
-        answer = recommend.recommend(settings, request_user, prompt=prompt, top_k=5)
+        answer = recommender.recommend(settings, request_user, prompt=prompt, top_k=5)
         own = [row for row in rows if row["user_id"] == user["user_id"]]
         assert [row["item_id"] for row in own] == list(answer.items)
         assert [row["score"] for row in own] == pytest.approx(list(answer.scores), abs=1e-4)

@@ -68,10 +68,10 @@ def curve(place: Context, stage: str) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-def write_world(root: Path) -> Context:
+def write_world(root: Path, *, item: str = "<item_{}>") -> Context:
     """Writes identifiers, photos (item 3 has none) and prompts in which item k + 1 follows item k."""
     place = context(root)
-    texts = [f"<item_{i}>" for i in range(1, NUM_ITEMS + 1)]
+    texts = [item.format(i) for i in range(1, NUM_ITEMS + 1)]
     rows = [{"item_id": i, "code": [i], "text": text} for i, text in enumerate(texts, 1)]
     write_table(place.table("identifiers"), schema.IDENTIFIERS, from_rows(schema.IDENTIFIERS, rows), MADE)
     photos = schema.embeddings(WIDTH)
@@ -91,12 +91,13 @@ def write_world(root: Path) -> Context:
     for split in ("train", "valid", "test"):
         for family in schema.FAMILIES:
             table = schema.prompts(split, family)
-            made = [dict(row, example_id=i, split=split, family=family) for i, row in enumerate(prompt_rows(family))]
+            rows = prompt_rows(family, item=item)
+            made = [dict(row, example_id=i, split=split, family=family) for i, row in enumerate(rows)]
             write_table(place.table(table.name), table, from_rows(table, made), prompts)
     return place
 
 
-def prompt_rows(family: str) -> list[dict[str, Any]]:
+def prompt_rows(family: str, *, item: str = "<item_{}>") -> list[dict[str, Any]]:
     """Returns one row per user of a family."""
     rows = []
     for user in range(1, NUM_USERS + 1):
@@ -111,23 +112,23 @@ def prompt_rows(family: str) -> list[dict[str, Any]]:
             "candidate_item_ids": None,
         }
         if family == "sequential":
-            history = " , ".join(f"<item_{i}> {PHOTO}" for i in items)
+            history = " , ".join(f"{item.format(i)} {PHOTO}" for i in items)
             row |= {
                 "prompt_id": "A-3", "image_item_ids": items,
                 "source": f"Here is what user_{user} bought : \n {history} \n what is next ?",
-                "target": f"<item_{target}>",
+                "target": item.format(target),
             }  # fmt: skip
         elif family == "direct":
             candidates = sorted({target, *items})
-            shown = " , ".join(f"<item_{i}> {PHOTO}" for i in candidates)
+            shown = " , ".join(f"{item.format(i)} {PHOTO}" for i in candidates)
             row |= {
                 "prompt_id": "B-5", "image_item_ids": candidates, "candidate_item_ids": candidates,
-                "source": f"Choose one for user_{user} : \n {shown}", "target": f"<item_{target}>",
+                "source": f"Choose one for user_{user} : \n {shown}", "target": item.format(target),
             }  # fmt: skip
         else:
             row |= {
                 "prompt_id": "C-3", "image_item_ids": [target], "target_item_id": None,
-                "source": f"Explain to user_{user} the 5 star item <item_{target}> {PHOTO}",
+                "source": f"Explain to user_{user} the 5 star item {item.format(target)} {PHOTO}",
                 "target": f"the colour of number {target} is good",
             }  # fmt: skip
         rows.append(row)

@@ -1,18 +1,21 @@
 """All baselines rank the same users, candidates and items; candidates sampled by popularity; slices."""
 
+from dataclasses import dataclass
+
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from features.runtime.stage import Context
 from modeling.baselines import counting
 from modeling.baselines.run_baselines import Content, score_baselines
-from modeling.config.model import RidgeParams
+from modeling.config.evaluate import Params
 from modeling.data.prompt_dataset import PhotoTable
 from modeling.data.ragged import Ragged
 from modeling.data.user_histories import UserHistories, known_before_test
 from modeling.evaluation.popularity_negatives import popular_candidates
-from modeling.evaluation.rank_prompts import Rankings, listed_candidates, users_of
 from modeling.metrics.slices import popularity_thirds, slice_masks, slices_by_model
 from tests.modeling.baselines.test_counting import NUM_ITEMS, SEQUENCES, USERS, interactions
 
@@ -22,33 +25,29 @@ def histories() -> UserHistories:
     return known_before_test(interactions(SEQUENCES))
 
 
-def ranked(users: list[int], targets: list[int], candidates: list[list[int]] | None = None) -> Rankings:
-    return Rankings(
-        user_ids=np.array(users), items=np.zeros((len(users), 1), np.int64),
-        scores=np.zeros((len(users), 1), np.float32), targets=np.array(targets), ranks=np.zeros(len(users), np.int64),
-        candidates=None if candidates is None else np.array(candidates),
-    )  # fmt: skip
+@dataclass(frozen=True, kw_only=True)
+class Tables:
+    interactions: pa.Table
+    histories: UserHistories
+    popular: Ragged
+    content: Content
 
 
 def test_all_baselines_rank_the_same_users_and_lists(histories: UserHistories) -> None:
-    direct = ranked([1, 2], [5, 6], [[5, 6], [6, 5]])
-    baselines = score_baselines(
-        users={"sequential": users_of([ranked([1, 3], [5, 4])]), "direct": users_of([direct])},
-        candidates=listed_candidates([direct], users_of([direct])),
-        popular=Ragged.from_rows([[], [5, 6], [6, 5], [4, 3]]),
-        histories=histories,
+    inputs = Tables(
         interactions=interactions(SEQUENCES, timestamps=False),
+        histories=histories,
+        popular=Ragged.from_rows([[], [5, 6], [6, 5], [4, 3]]),
         content=Content(
             titles=["a", "b", None, "a", "b", "c"],
             title_vectors=np.eye(6, dtype=np.float32),
             photos=PhotoTable(np.zeros((7, 2), np.float32), np.zeros(7, bool)),
         ),
-        recent_share=0.1,
-        sasrec=None,
-        ridge=RidgeParams(),
-        dataset="tiny",
-        seed=1,
     )
+    baselines = score_baselines(
+        inputs, Params(sasrec=None), Context(dataset="tiny", seed=1, shared={}),
+        users={"sequential": np.array([1, 3]), "direct": np.array([1, 2])}, candidates=np.array([[5, 6], [5, 6]]),
+    )  # fmt: skip
     assert baselines.sequential_users.tolist() == [1, 3]
     assert baselines.direct_users.tolist() == [1, 2]
     named = {"random", "popularity", "item_knn", "title_bm25", "title_embedding", "ridge"}

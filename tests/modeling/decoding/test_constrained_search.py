@@ -14,7 +14,7 @@ from modeling.data.prompt_dataset import Batch
 from modeling.decoding.constrained_search import constrained_beam_search, greedy_decode, score_items
 from modeling.decoding.prefix_tree import PAD, PrefixTree, build_tree
 from modeling.decoding.tree_decoder import NO_NODE, TreeDecoder, encode_unpadded, start
-from modeling.decoding.unconstrained_beams import Parsed, parse_items, unconstrained_beam_search
+from modeling.decoding.unconstrained_beams import parse_items, unconstrained_beam_search
 from modeling.kernels.unpadding import Unpadding
 from modeling.models.t5 import new_t5, seeded
 from modeling.models.vip5 import VIP5
@@ -283,11 +283,11 @@ def test_unconstrained_beams_are_distinct_and_sorted(model: VIP5, batch: Batch) 
 
 
 def test_strings_are_parsed_at_their_best_rank_and_counted() -> None:
-    counts = Parsed()
     seen = np.array([True, False, False])
-    found = parse_items(["2", "x", "2", "1", " 3"], [-1, -2, -3, -4, -5], {"1": 1, "2": 2, "3": 3}, seen, counts)
+    texts = ["2", "x", "2", "1", " 3"]
+    found, counts = parse_items(texts, [-1, -2, -3, -4, -5], {"1": 1, "2": 2, "3": 3}, seen)
     assert found == [(2, -1.0), (1, -4.0), (3, -5.0)]
-    assert counts.shares() == {"invalid_share": 0.2, "repeated_share": 0.2, "seen_share": 0.2}
+    assert (counts + counts).shares() == {"invalid_share": 0.2, "repeated_share": 0.2, "seen_share": 0.2}
 
 
 @pytest.mark.real

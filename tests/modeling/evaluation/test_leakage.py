@@ -131,7 +131,7 @@ def test_a_rule_that_hits_far_above_chance_leaks(tmp_path: Path) -> None:
 def test_a_rule_at_chance_does_not_leak(tmp_path: Path) -> None:
     found = block(tmp_path, [500, 0, 0, 7] + [0] * 196, "random")
     assert not found["leaking"]
-    assert number_rule_line(found).endswith("\N{EM DASH} no leak found by it (random)")
+    assert number_rule_line(found).endswith("\N{EM DASH} no leak detected (random)")
 
 
 def test_one_popular_successor_item_is_no_leak_of_item_numbers(tmp_path: Path) -> None:
