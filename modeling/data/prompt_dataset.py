@@ -5,6 +5,7 @@ Trade-off: the whole dataset stays in memory as flat arrays (about 6 bytes per t
 once and a batch is a gather.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,11 +17,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from features import schema
 from features.errors import TableError
 from features.store.tables import read_table
-from modeling.data.ragged import IntArray, Ragged
+from modeling.data.ragged import IntArray, Ragged, offsets_of
 from modeling.data.tokenizer import VIP5Tokenizer
 from modeling.data.truncation import without_oldest
 from modeling.runtime.devices import CPU, to_device
@@ -107,6 +109,8 @@ class Batch:
     """False if all rows have the same length, so that attention needs no mask."""
     label_positions: Tensor | None = None
     """(N,) int64: indices of `labels.flatten()` that are not padding, computed on the CPU to avoid a device sync."""
+    rows: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    """(B,) row numbers in the dataset, on the CPU; empty for a batch of no dataset."""
 
     def __post_init__(self) -> None:
         if self.label_positions is None:
@@ -118,9 +122,7 @@ class Batch:
     def to(self, device: torch.device | str) -> "Batch":
         """Copies the batch to `device`."""
         target = torch.device(device)
-        moved: dict[str, Any] = {
-            n: to_device(value, target) for n, value in vars(self).items() if isinstance(value, Tensor)
-        }
+        moved: dict[str, Any] = {n: to_device(v, target) for n, v in vars(self).items() if isinstance(v, Tensor)}
         return replace(self, **moved)
 
     @property
@@ -129,10 +131,13 @@ class Batch:
         return self.attention_mask if self.is_padded else None
 
 
-class PromptDataset:
+class PromptDataset(Dataset[Batch]):
     """Tokenised prompt tables; all attributes follow the order of the tables and their rows.
 
+    `dataset[rows]` is the batch of an array of row numbers, so that a `DataLoader` takes a sampler of such arrays.
+
     Attributes:
+        device: where `dataset[rows]` puts the batch; the CPU, or as set by `to`.
         sources, words: Ragged token ids (int32) and whole-word ids (int16).
         targets: Ragged token ids with the end of sequence.
         image_ids: Ragged item ids of the photos in text order; empty rows in a text-only dataset.
@@ -145,7 +150,7 @@ class PromptDataset:
     def __init__(
         self, rows: pa.Table, tokens: VIP5Tokenizer, photos: PhotoTable | None, *, max_target_tokens: int = 64
     ) -> None:
-        self.tokens, self.photos = tokens, photos
+        self.tokens, self.photos, self.device = tokens, photos, CPU
         self.splits, self.prompt_ids, self.variants = rows["split"], rows["prompt_id"], rows["variant"]
         self.source_texts, self.target_texts = rows["source"], rows["target"]
         self.user_ids: npt.NDArray[np.int32] = rows["user_id"].to_numpy()
@@ -188,6 +193,15 @@ class PromptDataset:
     def __len__(self) -> int:
         return len(self.sources)
 
+    def __getitem__(self, rows: IntArray) -> Batch:
+        return self.batch(rows, self.device)
+
+    def to(self, device: torch.device) -> "PromptDataset":
+        """A copy that puts its batches on `device`; the token arrays are shared."""
+        copied = copy.copy(self)
+        copied.device = device
+        return copied
+
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
         """(N,) source tokens per row, including the end of sequence."""
@@ -221,6 +235,7 @@ class PromptDataset:
             labels=torch.from_numpy(self.targets.padded(chosen, fill=IGNORED).astype(np.int64)),
             families=torch.from_numpy(self.families[chosen]),
             is_padded=bool((self.lengths[chosen] != input_ids.shape[1]).any()),
+            rows=chosen,
         )
         return batch.to(device)
 
@@ -282,7 +297,4 @@ def _lists(column: pa.ChunkedArray) -> Ragged:
     if isinstance(lists, pa.ChunkedArray):
         lists = pa.concat_arrays(lists.chunks) if lists.num_chunks else pa.array([], column.type)
     lengths = pc.list_value_length(lists).fill_null(0).to_numpy()
-    return Ragged(
-        lists.flatten().to_numpy(zero_copy_only=False).astype(np.int32),
-        np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
-    )
+    return Ragged(lists.flatten().to_numpy(zero_copy_only=False).astype(np.int32), offsets_of(lengths))

@@ -18,7 +18,6 @@ from modeling.runtime.devices import device_of
 from modeling.training.loop import fit
 from modeling.training.optimizer import TransformersAdamW, decays, rate_share
 from modeling.training.run_files import prompt_tables
-from modeling.training.step_planner import epoch_steps
 from modeling.training.validation import Validator, fixed_rows
 from tests.modeling.world import write_world
 
@@ -118,15 +117,6 @@ def test_a_non_finite_loss_is_a_training_error(place: Context) -> None:
         TrainingError, match=r"non-finite loss by step 2 of pretrain; .* lower pretrain\.loop\.learning_rate"
     ):
         fit(model, parts(place, loop)[0], None, loop, seed=1, stage="pretrain")
-
-
-def test_epochs_cycle_through_the_rounds(place: Context) -> None:
-    corpus, _ = parts(place, LOOP)
-    corpus.rounds = corpus.user_ids % 2
-    for epoch, parity in ((0, 0), (1, 1), (2, 0)):
-        batches = epoch_steps(corpus, LOOP, 1, "train", epoch)
-        rows = sorted(int(row) for batch in batches for row in batch)
-        assert rows == [row for row in range(len(corpus)) if corpus.user_ids[row] % 2 == parity]
 
 
 def test_only_one_token_targets_of_next_item_prompts_are_ranked(place: Context) -> None:
