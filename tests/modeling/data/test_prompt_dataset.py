@@ -18,7 +18,7 @@ from modeling.data.prompt_dataset import PhotoTable, PromptDataset
 from modeling.data.ragged import Ragged
 from modeling.data.tokenizer import VIP5Tokenizer
 from modeling.data.truncation import without_oldest
-from modeling.pretrain import make_tokens
+from modeling.training.backbone_init import make_tokens
 from modeling.training.run_files import prompt_tables
 from tests.modeling.world import MADE, NUM_ITEMS, NUM_USERS, WIDTH, prompt_rows, write_world
 
