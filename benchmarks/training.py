@@ -37,8 +37,9 @@ from modeling.data.length_batching import StepSampler, padding_share
 from modeling.data.prompt_dataset import PhotoTable, PromptDataset
 from modeling.data.tokenizer import VIP5Tokenizer
 from modeling.data.train_tokenizer import train_tokenizer
-from modeling.models.t5 import new_t5, seeded
+from modeling.models.t5 import new_t5
 from modeling.models.vip5 import VIP5, set_trainable
+from modeling.runtime.random_state import seeded
 from modeling.training.loop import fit
 from modeling.training.training_log import peak_memory_gb
 

@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 from torch.utils.data import Sampler
 
+from features.runtime import torchrun
 from features.runtime.seeds import rng
 from modeling.config.settings import LoopParams
 from modeling.data.prompt_dataset import PromptDataset
 from modeling.data.ragged import IntArray
-from modeling.runtime import distributed
 
 Rows = npt.NDArray[np.int64]
 Batching = Literal["shuffled", "length_bucketed"]
@@ -59,8 +59,8 @@ class StepSampler(Sampler[list[Rows]]):
         self.sources, self.targets = dataset.lengths, dataset.targets.lengths
         self.batching: Batching = params.batching
         self.batch_size, self.max_tokens = params.batch_size, params.max_tokens_per_microbatch
-        self.rank = distributed.rank() if rank is None else rank
-        self.num_replicas = distributed.world() if num_replicas is None else num_replicas
+        self.rank = torchrun.rank() if rank is None else rank
+        self.num_replicas = torchrun.world() if num_replicas is None else num_replicas
         rounds = [np.flatnonzero(dataset.rounds == number) for number in np.unique(dataset.rounds)]
         self.epochs = [
             self._plan(rounds[epoch % len(rounds)], rng(seed, stage, "batches", epoch))

@@ -22,7 +22,7 @@ from torch.utils.data import Dataset
 from features import schema
 from features.errors import TableError
 from features.store.tables import read_table
-from modeling.data.ragged import IntArray, Ragged, offsets_of
+from modeling.data.ragged import IntArray, Ragged
 from modeling.data.tokenizer import VIP5Tokenizer
 from modeling.data.truncation import without_oldest
 from modeling.runtime.devices import CPU, to_device
@@ -156,8 +156,8 @@ class PromptDataset(Dataset[Batch]):
         self.user_ids: npt.NDArray[np.int32] = rows["user_id"].to_numpy()
         self.rounds: npt.NDArray[np.int32] = rows["round"].to_numpy()
         self.target_item_ids: npt.NDArray[np.int32] = rows["target_item_id"].fill_null(0).to_numpy()
-        self.candidate_ids = _lists(rows["candidate_item_ids"])
-        self.image_ids = _lists(rows["image_item_ids"])
+        self.candidate_ids = Ragged.from_arrow(rows["candidate_item_ids"])
+        self.image_ids = Ragged.from_arrow(rows["image_item_ids"])
         codes = pc.index_in(rows["family"], pa.array(schema.FAMILIES))
         self.families: npt.NDArray[np.int64] = codes.to_numpy().astype(np.int64)
         texts = rows["source"].to_pylist()
@@ -263,8 +263,7 @@ class PromptDataset(Dataset[Batch]):
         Raises:
             TableError: a row has another number of placeholders, or a photo of an unknown item.
         """
-        before = np.concatenate([[0], np.cumsum(self.sources.values == self.tokens.photo_id)])
-        placeholders = np.diff(before[self.sources.offsets])
+        placeholders = self.sources.keep(self.sources.values == self.tokens.photo_id).lengths
         images = self.image_ids.lengths
         ratio = int((placeholders // np.maximum(images, 1)).max(initial=0))  # rows that are not truncated determine it
         exact = placeholders == images * ratio
@@ -289,12 +288,3 @@ class PromptDataset(Dataset[Batch]):
         self.sources, self.words = self.sources.keep(kept), self.words.keep(kept)
         self.image_ids = Ragged(np.zeros(0, np.int32), np.zeros(len(self.sources) + 1, np.int64))
         self.num_visual_tokens = 0
-
-
-def _lists(column: pa.ChunkedArray) -> Ragged:
-    """Converts a list column to flat arrays; null becomes an empty row."""
-    lists = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    if isinstance(lists, pa.ChunkedArray):
-        lists = pa.concat_arrays(lists.chunks) if lists.num_chunks else pa.array([], column.type)
-    lengths = pc.list_value_length(lists).fill_null(0).to_numpy()
-    return Ragged(lists.flatten().to_numpy(zero_copy_only=False).astype(np.int32), offsets_of(lengths))

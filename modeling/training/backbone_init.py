@@ -22,8 +22,9 @@ from modeling.data.user_histories import known_before_test
 from modeling.models.distill_item_embeddings import distill_item_embeddings
 from modeling.models.init_item_embeddings import init_item_embeddings
 from modeling.models.init_recency import init_recency
-from modeling.models.t5 import open_t5, seeded, tokenizer_folder
+from modeling.models.t5 import open_t5, tokenizer_folder
 from modeling.models.vip5 import VIP5, set_trainable
+from modeling.runtime.random_state import seeded
 from modeling.training.distillation import Teacher, item_token_ids, make_ridge
 from modeling.training.run_files import prompt_tables
 

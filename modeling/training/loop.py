@@ -17,6 +17,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from features.errors import ParamsError, TrainingError
+from features.runtime import torchrun
 from features.runtime.progress import Progress
 from features.runtime.seeds import stable_hash
 from features.schema import FAMILIES
@@ -26,12 +27,12 @@ from modeling.data.prompt_dataset import Batch, PromptDataset
 from modeling.data.seen_item_mask import SeenItemMask
 from modeling.data.span_noise import with_span_noise
 from modeling.kernels.fused_modules import use_fused_modules
-from modeling.models.t5 import seeded
 from modeling.models.token_loss import weight_of
 from modeling.models.vip5 import VIP5
 from modeling.runtime import distributed
 from modeling.runtime.devices import autocast
 from modeling.runtime.malloc import is_out_of_memory, tune_malloc
+from modeling.runtime.random_state import seed_torch, seeded
 from modeling.training.best_checkpoint import BestCheckpoint
 from modeling.training.distillation import Teacher
 from modeling.training.optimizer import TransformersAdamW, rate_share
@@ -122,7 +123,7 @@ class Trainer:
         limit = None if self.params.max_seconds is None else self.params.max_seconds - self.training_log.seconds
         with Progress(
             self.num_steps, self.stage, "steps", done=self.training_log.steps, limit=limit,
-            hidden=distributed.rank() > 0, keep=True,
+            hidden=torchrun.rank() > 0, keep=True,
         ) as bar:  # fmt: skip
             for (epoch, rows), batches in zip(self.sampler.steps(), loader, strict=True):
                 self.training_log.seconds = self._seconds()
@@ -141,7 +142,7 @@ class Trainer:
                 self._save_if_due()
         self.training_log.seconds = self._seconds()
         self.training_log.peak_memory_gb = peak_memory_gb(self.device)
-        if self.training_log.stopped == "max_seconds" and not distributed.rank():
+        if self.training_log.stopped == "max_seconds" and not torchrun.rank():
             log.warning("%s: %s", self.stage, self.training_log.early_stop_message())
         self.best_checkpoint.restore(self.trainable)
         self.model.eval()
@@ -160,10 +161,10 @@ class Trainer:
 
     def _step(self, rows: Rows, batches: list[Batch], rate: float) -> None:
         """One optimizer step on `rows`: sums the gradients of this process's `batches`, and of all processes."""
-        names = (self.seed, self.stage, "dropout", self.training_log.steps, distributed.rank())
-        torch.manual_seed(stable_hash(*names) % 2**63)
+        stream = (self.seed, self.stage, "dropout", self.training_log.steps, torchrun.rank())
+        seed_torch(*stream)
         if self.dropout_rng is not None:
-            self.dropout_rng.seed(stable_hash(*names, "bits"))
+            self.dropout_rng.seed(stable_hash(*stream, "bits"))
         self.model.train()
         loss_reduction, targets = self.params.loss_reduction, self.dataset.targets.lengths
         normalizer = weight_of(targets[rows], self.dataset.families[rows], loss_reduction, self.family_weights)
@@ -186,7 +187,7 @@ class Trainer:
         lengths = self.dataset.lengths
         self.training_log.source_tokens += int(lengths[rows].sum())
         padding = sum(batch.input_ids.numel() - int(lengths[batch.rows].sum()) for batch in batches)
-        self.training_log.slots += int(lengths[rows].sum()) + padding * distributed.world()
+        self.training_log.slots += int(lengths[rows].sum()) + padding * torchrun.world()
 
     def _out_of_memory(self) -> TrainingError:
         self.optimizer.adam.zero_grad(set_to_none=True)
@@ -247,13 +248,13 @@ class Trainer:
         if self.checkpoints is None or not (overdue or (steps is not None and self.training_log.steps % steps == 0)):
             return
         distributed.all_reduce_sum(self.sums)
-        if distributed.rank():
+        if torchrun.rank():
             self.sums.zero_()
         self._save()
 
     def _save(self) -> Path | None:
         """Writes the state between two steps; only rank 0 writes."""
-        if self.checkpoints is None or distributed.rank():
+        if self.checkpoints is None or torchrun.rank():
             return None
         tensors, seen = self.optimizer.moments()
         tensors |= {f"weight:{name}": parameter for name, parameter in self.trainable}
@@ -287,6 +288,6 @@ class Trainer:
         self.best_checkpoint.worse_in_a_row = state.values["worse_in_a_row"]
         self.family_losses = dict(state.values["family_losses"])
         self.started = time.monotonic() - self.training_log.seconds
-        if distributed.rank():
+        if torchrun.rank():
             self.sums.zero_()  # rank 0 holds the sums of all processes
         log.info("%s: resuming from step %d of %d", self.stage, state.step, self.num_steps)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import torch
 
+from features.runtime import torchrun
 from features.runtime.stage import Context
 from modeling.config.settings import AdapterParams, LoopParams, VisionParams
 from modeling.data.prompt_dataset import PhotoTable, PromptDataset
@@ -19,7 +20,7 @@ from modeling.data.tokenizer import VIP5Tokenizer
 from modeling.models.checkpoints import adapters_and_vision, open_model, read_manifest, save_backbone, save_trained
 from modeling.models.vip5 import VIP5, set_trainable
 from modeling.runtime.devices import device_of
-from modeling.runtime.distributed import process_group, rank
+from modeling.runtime.distributed import process_group
 from modeling.training.curves import write_curve, write_metrics
 from modeling.training.distillation import Teacher
 from modeling.training.loop import fit
@@ -97,7 +98,7 @@ def write_backbone(
     context: Context, model: VIP5, tokens: VIP5Tokenizer, manifest: Mapping[str, Any], training_log: TrainingLog
 ) -> None:
     """Writes the trained backbone, its curve and its metrics."""
-    if rank():
+    if torchrun.rank():
         return
     save_backbone(context, model, tokens, {**manifest, "training": training_log.ending()})
     write_curve(context, "pretrain", training_log)
@@ -109,7 +110,7 @@ def write_vip5(
     training_log: TrainingLog,
 ) -> None:  # fmt: skip
     """Writes the trained parameters of VIP5, its curve and its metrics."""
-    if rank():
+    if torchrun.rank():
         return
     shape = adapters_and_vision(adapters, vision)
     save_trained(context, model, {**manifest, **shape, "training": training_log.ending()})
@@ -122,5 +123,5 @@ def write_vip5(
 
 def remove_states(checkpoints: Path) -> None:
     """Removes the states of a run whose results are written."""
-    if not rank():
+    if not torchrun.rank():
         shutil.rmtree(checkpoints, ignore_errors=True)

@@ -12,9 +12,10 @@ from modeling.data.prompt_dataset import PromptDataset
 from modeling.data.seen_item_mask import MaskedTokens, SeenItemMask, mask_seen_logits
 from modeling.data.tokenizer import VIP5Tokenizer
 from modeling.data.train_tokenizer import train_tokenizer
-from modeling.models.t5 import new_t5, seeded
+from modeling.models.t5 import new_t5
 from modeling.models.vip5 import VIP5
 from modeling.runtime.devices import CPU
+from modeling.runtime.random_state import seeded
 from tests.modeling.world import NUM_ITEMS, NUM_USERS, write_world
 
 

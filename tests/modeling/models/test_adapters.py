@@ -9,8 +9,9 @@ from modeling.config.settings import AdapterParams, Scratch
 from modeling.data.prompt_dataset import Batch
 from modeling.kernels.fused_modules import use_fused_modules
 from modeling.models.adapters import Adapter, Route, attach_adapters, projections, sublayers
-from modeling.models.t5 import new_t5, seeded
+from modeling.models.t5 import new_t5
 from modeling.models.vip5 import VIP5, set_trainable
+from modeling.runtime.random_state import seeded
 
 TINY = Scratch(d_model=8, d_ff=16, num_heads=2, d_kv=4, num_layers=1, num_decoder_layers=1)
 

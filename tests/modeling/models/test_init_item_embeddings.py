@@ -16,7 +16,8 @@ from modeling.data.tokenizer import VIP5Tokenizer
 from modeling.data.train_tokenizer import train_tokenizer
 from modeling.models.init_item_embeddings import init_item_embeddings
 from modeling.models.init_recency import init_recency
-from modeling.models.t5 import new_t5, seeded
+from modeling.models.t5 import new_t5
+from modeling.runtime.random_state import seeded
 
 SIZE = Scratch(d_model=16, d_ff=32, num_heads=2, d_kv=8, num_layers=2, num_decoder_layers=2, init="identity")
 TEXTS = ["Which thing does the user with number 7 buy next, of all there are?", "Say it in one short sentence."]

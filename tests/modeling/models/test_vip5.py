@@ -8,9 +8,10 @@ import torch
 from features.errors import ModelError
 from modeling.config.settings import AdapterParams, Scratch, VisionParams
 from modeling.data.prompt_dataset import Batch
-from modeling.models.t5 import new_t5, seeded
+from modeling.models.t5 import new_t5
 from modeling.models.vip5 import VIP5, set_trainable, shifted_right
 from modeling.models.visual_projector import VisualProjector, insert_visual_tokens
+from modeling.runtime.random_state import seeded
 
 TINY = Scratch(d_model=16, d_ff=32, num_heads=2, d_kv=8, num_layers=2, num_decoder_layers=2)
 VOCABULARY, WIDTH = 60, 5
