@@ -246,8 +246,8 @@ class PromptDataset(Dataset[Batch]):
         long = [int(row) for row in sequential if len(texts[row].encode()) >= self.tokens.max_source_tokens]
         kept = np.ones(len(self.image_ids.values), bool)
         for row in long:
-            texts[row], gone = without_oldest(texts[row], self.tokens.fits)
-            kept[self.image_ids.offsets[row] + np.array(gone, np.int64)] = False
+            texts[row], dropped = without_oldest(texts[row], self.tokens.fits)
+            kept[self.image_ids.offsets[row] + np.array(dropped, np.int64)] = False
         self.image_ids = self.image_ids.keep(kept)
         if long:
             self.source_texts = pa.chunked_array([pa.array(texts, pa.string())])

@@ -60,6 +60,6 @@ def test_the_model_masks_seen_items(corpus: PromptDataset) -> None:
     hook = model.t5.lm_head.register_forward_hook(lambda _module, _inputs, output: logits.append(output))
     whole, fewer = (model(batch, None, given).values for given in (None, masked_tokens))
     hook.remove()
-    assert fewer[0] < whole[0]  # the same likelihood among fewer tokens
+    assert fewer[0] < whole[0]  # the same logit, normalised over fewer tokens
     torch.testing.assert_close(fewer[1:], whole[1:])
     assert (logits[1][0, masked_tokens.tokens] < -9e3).all()

@@ -79,7 +79,7 @@ def test_near_identity_adapters_change_nothing_at_the_start() -> None:
         plain = tiny_model().encode(text_batch())
         adapted = tiny_model(AdapterParams(reduction=4)).encode(text_batch())
         drawn = tiny_model(AdapterParams(reduction=4, init="linear")).encode(text_batch())
-    # The small embeddings are drawn before the adapters, so they are the same.
+    # The small embeddings are drawn before the adapters, so both models have the same.
     assert torch.equal(plain, adapted)
     assert not torch.allclose(plain, drawn)
 

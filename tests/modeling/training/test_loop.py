@@ -68,7 +68,7 @@ def test_masks_and_span_noise_reach_the_steps(place: Context) -> None:
     loss = {name: history.rows[-1]["loss_sequential"] for name, history in seen.items()}
     assert (
         loss["left out"] < loss["plain"] < loss["noise"]
-    )  # fewer wrong answers are possible; words that it knew are gone
+    )  # the mask removes wrong answers; the noise removes known text
     assert seen["left out"].source_tokens == seen["plain"].source_tokens > seen["noise"].source_tokens
 
 
@@ -139,7 +139,7 @@ def test_loss_reductions_are_the_formulas() -> None:
 
 def test_families_have_their_weights() -> None:
     losses = TokenLosses(torch.tensor([1.0, 3.0, 5.0]), torch.tensor([0, 0, 1]), torch.tensor([2, 0]))
-    weights = [3.0, 1.0, 0.5]  # of the sequential row 3, of the explanation 0.5
+    weights = [3.0, 1.0, 0.5]  # 3 for the sequential row, 0.5 for the explanation
     assert losses.reduce("tokens", weights).item() == pytest.approx((0.5 * 4 + 3 * 5) / (0.5 * 2 + 3))
     assert losses.reduce("examples", weights).item() == pytest.approx((0.5 * 2 + 3 * 5) / 3.5)
     assert losses.reduce("paper", weights).item() == pytest.approx((0.5 * 1 + 3 * 5) / 3.5)
@@ -208,7 +208,7 @@ def test_bfloat16_trains_too(place: Context) -> None:
 
 @pytest.mark.slow
 def test_a_compiled_model_takes_the_same_steps(place: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Torch traces the model and runs the graph by itself: all of compiling but the machine code."""
+    """The backend `eager` traces the model and runs the graph without generating machine code."""
     compiled = torch.nn.Module.compile
     monkeypatch.setattr(VIP5, "compile", lambda self, **how: compiled(self, backend="eager", **how))
     found = []
