@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
@@ -152,6 +153,13 @@ def test_ragged_rows_survive_taking_keeping_and_padding() -> None:
     kept = rows.keep(rows.values % 2 == 1)
     assert [kept.row(i).tolist() for i in range(3)] == [[5], [], [7, 9]]
     assert len(Ragged.concatenate([rows, kept])) == 6
+
+
+def test_null_lists_become_empty_ragged_rows() -> None:
+    lists = pa.chunked_array([[[5, 6], None], [[], [7]]], pa.list_(pa.int32()))
+    rows = Ragged.from_arrow(lists)
+    assert [rows.row(i).tolist() for i in range(len(rows))] == [[5, 6], [], [], [7]]
+    assert len(Ragged.from_arrow(lists.slice(0, 0))) == 0
 
 
 def test_truncation_drops_oldest_items_and_keeps_the_question(
