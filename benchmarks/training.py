@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
+from torch.utils.data import DataLoader
 
 from benchmarks.arithmetic import product_rate
 from features.runtime.seeds import rng
@@ -42,14 +43,14 @@ from modeling.config.training import (
     Schedule,
     Validation,
 )
-from modeling.data.length_batching import padding_share
+from modeling.data.length_batching import StepSampler, padding_share
 from modeling.data.prompt_dataset import PhotoTable, PromptDataset
 from modeling.data.tokenizer import VIP5Tokenizer
 from modeling.data.train_tokenizer import train_tokenizer
-from modeling.models.t5 import new_t5, seeded
+from modeling.models.t5 import new_t5
 from modeling.models.vip5 import VIP5, set_trainable
+from modeling.runtime.random_state import seeded
 from modeling.training.loop import fit
-from modeling.training.step_planner import epoch_steps, microbatches_of
 from modeling.training.training_log import peak_memory_gb
 
 NUM_USERS, NUM_ITEMS, WIDTH, PHOTO = 5000, 3000, 512, "<extra_id_0> <extra_id_0>"
@@ -102,13 +103,10 @@ def measure_loader(
     corpus = PromptDataset(rows, tokens, photos)
     tokenised = time.process_time() - started
     started = time.process_time()
-    passes = [
-        part
-        for step in epoch_steps(corpus, params, 0, "benchmark", 0)
-        for part in microbatches_of(corpus, step, params)
-    ]
-    for part in passes:
-        corpus.batch(part)
+    sampler = StepSampler(
+        corpus, replace(params, schedule=replace(params.schedule, epochs=1)), seed=0, stage="benchmark"
+    )
+    passes = [batch.rows for step in DataLoader(corpus, batch_sampler=sampler, collate_fn=list) for batch in step]
     batched = time.process_time() - started
     return corpus, {
         "examples": len(corpus),

@@ -49,11 +49,11 @@ def measure(path: Path, way: str, steps: int) -> dict[str, Any]:
     import torch
 
     from modeling.config.model import VisionParams
+    from modeling.data.length_batching import StepSampler
     from modeling.data.prompt_dataset import PhotoTable, PromptDataset
     from modeling.models.checkpoints import open_model
     from modeling.models.vip5 import set_trainable
     from modeling.training.loop import fit
-    from modeling.training.step_planner import epoch_steps
     from modeling.training.validation import Validator, fixed_rows
 
     params, context = load(path, "train", Params, SECTIONS)
@@ -82,12 +82,17 @@ def measure(path: Path, way: str, steps: int) -> dict[str, Any]:
     started = time.process_time()
     history = fit(model, train, Validator(valid, rows), params, seed=context.seed, stage="train")
     seconds = time.process_time() - started
+    num_steps = len(
+        StepSampler(
+            train, replace(params, schedule=replace(params.schedule, epochs=1)), seed=context.seed, stage="train"
+        )
+    )
     trained, whole = (sum(p.numel() for p in model.parameters() if p.requires_grad or every) for every in (False, True))
     return {
         "way": way,
         "trained": trained,
         "share": round(trained / whole, 4),
-        "cpu_seconds_an_epoch": round(seconds / steps * len(epoch_steps(train, params, context.seed, "train", 0)), 1),
+        "cpu_seconds_an_epoch": round(seconds / steps * num_steps, 1),
         "peak_memory_gb": round(history.peak_memory_gb, 2),
         **{name: round(value, 4) for name, value in history.best.items()},
     }

@@ -4,7 +4,6 @@ Reads prompts (train, valid), image embeddings and the backbone of `pretrain`. W
 Trade-off: with a frozen backbone, a few percent of the parameters are trained and stored; `tune: full` trains all.
 """
 
-import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -16,7 +15,7 @@ from features.runtime import stage
 from features.runtime.stage import Context
 from modeling.config.model import AdapterParams, VisionParams
 from modeling.config.training import LoopParams
-from modeling.training.run_files import checkpoints_of, manifest_of, prompt_tables
+from modeling.training.run_files import checkpoints_of, manifest_of
 
 SECTIONS = ("num_visual_tokens",)
 _PROMPTS = tuple(f"prompts/{split}/{family}" for split in ("train", "valid") for family in schema.FAMILIES)
@@ -45,60 +44,47 @@ class Params(LoopParams):
 
 def run(params: Params, context: Context) -> int:
     """Train the parts that VIP5 adds to the backbone on every train prompt and save them."""
-    import torch
+    from modeling.training import recipe
 
-    from modeling.data.prompt_dataset import PhotoTable, PromptDataset
-    from modeling.models.checkpoints import adapters_and_vision, open_model, read_manifest, save_trained
-    from modeling.models.vip5 import set_trainable
-    from modeling.runtime.devices import device_of
-    from modeling.runtime.distributed import process_group, rank
-    from modeling.training.curves import write_curve, write_metrics
-    from modeling.training.loop import fit
-    from modeling.training.validation import Validator, fixed_rows
-
-    device = device_of(params.compute)
-    photos = PhotoTable.load(context.table("images/embeddings"))
-    visual_tokens = int(context.shared["num_visual_tokens"])
+    device = recipe.select_device(params)
+    backbone = recipe.read_backbone_manifest(context)
+    photos = recipe.read_photos(context)
     vision = VisionParams(
         width=photos.width,
-        num_visual_tokens=visual_tokens,
+        num_visual_tokens=int(context.shared["num_visual_tokens"]),
         missing_photo=params.missing_photo,
         standardise=params.standardise_photos,
     )
-    model, tokens = open_model(
-        context, adapters=params.adapters, vision=vision, dropout=params.objective.dropout, seed=context.seed
-    )
-    if model.visual is not None:
-        model.visual.fit_standardisation(torch.from_numpy(photos.features[photos.present]))
-    set_trainable(model, tune=params.tune, small_embeddings=params.small_embeddings == "trained")
-    limit = read_manifest(context, "pretrain")["tokens"]["max_target_tokens"]
-    train = PromptDataset.load(prompt_tables(context, "train"), tokens, photos, max_target_tokens=limit)
-    valid = PromptDataset.load(prompt_tables(context, "valid"), tokens, photos, max_target_tokens=limit)
-    if train.num_visual_tokens not in {0, visual_tokens}:
-        raise TableError(
-            f"{train.num_visual_tokens} placeholders per photo in the prompts",
-            f"num_visual_tokens = {visual_tokens}", "run `.venv/bin/dvc repro prompts`",
-        )  # fmt: skip
-    rows = fixed_rows(valid, train.prompt_ids.unique().to_pylist(), params.validation.examples_per_family, context.seed)
-    validator = Validator(valid, rows) if len(rows) else None
+    model, tokens = recipe.new_vip5(
+        context, photos, params.adapters, vision, dropout=params.objective.dropout, tune=params.tune,
+        small_embeddings=params.small_embeddings == "trained",
+    )  # fmt: skip
+    prompts = recipe.read_prompts(context, tokens, photos, max_target_tokens=backbone["tokens"]["max_target_tokens"])
+    _check_placeholders(prompts.train.num_visual_tokens, vision.num_visual_tokens)
+
     made_from = manifest_of(params, context, ("images/embeddings", *_PROMPTS))
-    backbone = {"backbone_digest": read_manifest(context, "pretrain")["backbone_digest"], "vision": asdict(vision)}
-    checkpoints = checkpoints_of(context, "train", made_from | backbone)
-    with process_group(device):
-        training_log = fit(
-            model.to(device), train, validator, params, seed=context.seed, stage="train", checkpoints=checkpoints
-        )
-    if rank():
-        return training_log.examples
-    save_trained(
-        context, model, made_from | adapters_and_vision(params.adapters, vision) | {"training": training_log.ending()}
+    inputs = made_from | {"backbone_digest": backbone["backbone_digest"], "vision": asdict(vision)}
+    checkpoints = checkpoints_of(context, "train", inputs)
+    training_log = recipe.train_model(
+        model, prompts, params, seed=context.seed, stage="train", device=device, checkpoints=checkpoints
     )
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    total = sum(p.numel() for p in model.parameters())
-    write_curve(context, "train", training_log)
-    write_metrics(context, "train", training_log, num_parameters=total, num_trained_parameters=trained)
-    shutil.rmtree(checkpoints, ignore_errors=True)
+
+    recipe.write_vip5(context, model, params.adapters, vision, manifest=made_from, training_log=training_log)
+    recipe.remove_states(checkpoints)
     return training_log.examples
+
+
+def _check_placeholders(found: int, expected: int) -> None:
+    """Compares the placeholders per photo of the prompts with the visual tokens of the model.
+
+    Raises:
+        TableError: the prompts have photos with another number of placeholders.
+    """
+    if found not in {0, expected}:
+        raise TableError(
+            f"{found} placeholders per photo in the prompts", f"num_visual_tokens = {expected}",
+            "run `.venv/bin/dvc repro prompts`",
+        )  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:

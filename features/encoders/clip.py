@@ -17,6 +17,7 @@ import numpy as np
 from features.encoders.config import ClipParams
 from features.encoders.registry import ALIASES, is_untrained, resolve, weights
 from features.errors import InputError, TrainingError
+from features.runtime import torchrun
 from features.store.embeddings import unit_rows
 from features.vision.preprocessing import Fit, fit_of, normalised
 
@@ -164,13 +165,7 @@ def load_encoder(params: ClipParams) -> Encoder:
 
 def placement(params: ClipParams) -> tuple[str, str]:
     """The device and the precision to which `params` resolve on this machine."""
-    import torch
-
-    device = params.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda":  # LOCAL_RANK is set by torchrun
-        device = f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % max(1, torch.cuda.device_count())}"
+    device = torchrun.resolve_device(params.device)
     precision = params.precision
     if precision == "auto":
         precision = "fp16" if device.startswith("cuda") else "fp32"
@@ -180,7 +175,7 @@ def placement(params: ClipParams) -> tuple[str, str]:
 def cores() -> int:
     """Cores available to this process: its CPU affinity divided by the number of local torchrun processes."""
     num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, num_cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return max(1, num_cores // torchrun.local_world())
 
 
 def feature_width(params: ClipParams) -> int:

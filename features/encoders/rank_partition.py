@@ -1,16 +1,16 @@
 """Partitions photos and titles among processes by digest.
 
-Reads the environment that torchrun sets (RANK, WORLD_SIZE). Returns a `Share`.
+Reads the environment of torchrun. Returns a `Share`.
 Trade-off: processes do not communicate; they meet in the shard folder, on one machine or several. A share does not
 depend on start order, but no process takes over the rest of a slow one.
 """
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from features.errors import InputError, ParamsError
+from features.runtime import torchrun
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class Share:
 
 def share() -> Share:
     """The share of this process, from torchrun's environment variables; all of the work if they are not set."""
-    return Share(rank=int(os.environ.get("RANK", "0")), world=int(os.environ.get("WORLD_SIZE", "1")))
+    return Share(rank=torchrun.rank(), world=torchrun.world())
 
 
 def wait_until_none(

@@ -86,6 +86,14 @@ def staging_of(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.staging")
 
 
+def replace_folder(folder: Path) -> None:
+    """Moves the staging folder of `folder` into its place, then deletes the previous one."""
+    if folder.exists():
+        folder.rename(_retired(folder))
+    staging_of(folder).rename(folder)
+    shutil.rmtree(_retired(folder), ignore_errors=True)
+
+
 def _retired(folder: Path) -> Path:
     """The folder to which the previous table is moved before it is deleted."""
     return folder.with_name(f".{folder.name}.old")
@@ -174,10 +182,7 @@ def finish_table(folder: Path, table: Table, provenance: Provenance) -> int:
         for stray in staging.glob("*.tmp"):
             stray.unlink()
         (staging / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        if folder.exists():
-            folder.rename(_retired(folder))
-        staging.rename(folder)
-        shutil.rmtree(_retired(folder), ignore_errors=True)
+        replace_folder(folder)
     return int(manifest["rows"])
 
 

@@ -27,7 +27,7 @@ from modeling.data.ragged import Ragged
 from modeling.data.title_vocabulary import items_by_word
 from modeling.data.user_histories import UserHistories
 from modeling.metrics.ranking import by_user
-from modeling.models.t5 import seeded
+from modeling.runtime.random_state import seeded
 
 log = logging.getLogger("vip5")
 _BLOCK = 256  # users per ranking block

@@ -1,25 +1,96 @@
 """Groups rows into optimizer steps, and the rows of a step into microbatches of similar length.
 
-Reads source and target lengths; returns arrays of row numbers.
+Reads source and target lengths; returns arrays of row numbers. `StepSampler` is the batch sampler of a training run.
 Trade-off: both kinds of batching limit padding. `shuffled` draws the rows of a step from the whole epoch, so that every
 step has the epoch's mix of families, and accumulates gradients over several microbatches. `length_bucketed` sorts rows
 within shuffled windows, so that a step is one batch of similar length and often of one family; it is faster for models
 so small that the overhead of a forward pass exceeds its computation.
 """
 
-from itertools import pairwise
+from collections.abc import Iterator
+from itertools import islice, pairwise
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from torch.utils.data import Sampler
 
+from features.runtime import torchrun
+from features.runtime.seeds import rng
+from modeling.config.training import LoopParams
+from modeling.data.prompt_dataset import PromptDataset
 from modeling.data.ragged import IntArray
 
+Rows = npt.NDArray[np.int64]
 Batching = Literal["shuffled", "length_bucketed"]
 WINDOW_BATCHES = 64  # batches per window whose rows are sorted together
 SHORTEST, GROWTH = 16, 1.5  # source tokens of the first length class, and the growth factor of the next
 LONG, RUN_TOKENS = 256, 16_384  # rows of equal length >= LONG with RUN_TOKENS in total form microbatches of their own
 TARGET_CLASSES = (4, 16)  # largest target length of the first and the second class; the third is open
+
+
+class StepSampler(Sampler[list[Rows]]):
+    """Batch sampler of a training run: yields the rows of each microbatch of one optimizer step after another.
+
+    Epoch e takes each row of round e, modulo the number of rounds, once. Seed, stage and epoch determine the steps, so
+    that all processes plan the same steps and a resumed run continues with those that remain.
+
+    Args:
+        dataset: the train prompts of all rounds.
+        params: epochs and batching of the loop.
+        seed: determines the order, together with `stage`.
+        stage: such as "train".
+        rank: number of this process; it takes every `num_replicas`-th row of a step, sorted by length, so that all
+            processes have similar work.
+        num_replicas: number of processes.
+
+    Attributes:
+        epochs: the rows of each step, by epoch.
+        start: number of steps to skip.
+
+    Example:
+        DataLoader(dataset, batch_sampler=StepSampler(...), collate_fn=list) yields one list of batches per step.
+    """
+
+    def __init__(
+        self, dataset: PromptDataset, params: LoopParams, *, seed: int, stage: str,
+        rank: int | None = None, num_replicas: int | None = None,
+    ) -> None:  # fmt: skip
+        self.sources, self.targets = dataset.lengths, dataset.targets.lengths
+        self.batching: Batching = params.batching.order
+        self.batch_size, self.max_tokens = params.batching.batch_size, params.batching.max_tokens_per_microbatch
+        self.rank = torchrun.rank() if rank is None else rank
+        self.num_replicas = torchrun.world() if num_replicas is None else num_replicas
+        rounds = [np.flatnonzero(dataset.rounds == number) for number in np.unique(dataset.rounds)]
+        self.epochs = [
+            self._plan(rounds[epoch % len(rounds)], rng(seed, stage, "batches", epoch))
+            for epoch in range(params.schedule.epochs)
+        ]
+        self.start = 0
+
+    def __len__(self) -> int:
+        return sum(len(steps) for steps in self.epochs) - self.start
+
+    def __iter__(self) -> Iterator[list[Rows]]:
+        return (self._microbatches(rows) for _, rows in self.steps())
+
+    def steps(self) -> Iterator[tuple[int, Rows]]:
+        """Epoch and rows, of all processes, of each step from `start` on."""
+        return islice(((epoch, rows) for epoch, steps in enumerate(self.epochs) for rows in steps), self.start, None)
+
+    def _plan(self, rows: Rows, generator: np.random.Generator) -> list[Rows]:
+        steps = plan_steps(
+            self.sources[rows], self.targets[rows], batch_size=self.batch_size, batching=self.batching,
+            generator=generator,
+        )  # fmt: skip
+        return [rows[step] for step in steps]
+
+    def _microbatches(self, rows: Rows) -> list[Rows]:
+        if self.num_replicas > 1:
+            rows = rows[np.argsort(self.sources[rows], kind="stable")][self.rank :: self.num_replicas]
+        return split_into_microbatches(
+            rows, self.sources, self.targets, batching=self.batching, max_tokens_per_microbatch=self.max_tokens
+        )
 
 
 def plan_steps(
@@ -29,7 +100,7 @@ def plan_steps(
     batch_size: int,
     batching: Batching,
     generator: np.random.Generator,
-) -> list[npt.NDArray[np.int64]]:
+) -> list[Rows]:
     """Plans steps of `batch_size` rows that contain every row exactly once; the last step may be smaller.
 
     Args:
@@ -46,13 +117,13 @@ def plan_steps(
 
 
 def split_into_microbatches(
-    rows: npt.NDArray[np.int64],
+    rows: Rows,
     source_lengths: IntArray,
     target_lengths: IntArray,
     *,
     batching: Batching,
     max_tokens_per_microbatch: int | None,
-) -> list[npt.NDArray[np.int64]]:
+) -> list[Rows]:
     """Splits the `rows` of one step into microbatches of similar length, shortest first.
 
     Args:
@@ -85,7 +156,7 @@ def plan_batches(
     batch_size: int,
     tokens_per_batch: int | None = None,
     generator: np.random.Generator | None = None,
-) -> list[npt.NDArray[np.int64]]:
+) -> list[Rows]:
     """Plans batches of rows of similar length that contain every row exactly once.
 
     Args:
@@ -100,7 +171,7 @@ def plan_batches(
     """
     rows = np.arange(len(source_lengths)) if generator is None else generator.permutation(len(source_lengths))
     window = len(rows) if generator is None else batch_size * WINDOW_BATCHES
-    batches: list[npt.NDArray[np.int64]] = []
+    batches: list[Rows] = []
     for start in range(0, len(rows), max(1, window)):
         chosen = rows[start : start + window]
         chosen = chosen[np.lexsort((target_lengths[chosen], source_lengths[chosen]))]
@@ -118,19 +189,17 @@ def _edges_of_runs(lengths: IntArray) -> list[int]:
     return sorted({edge for run in long_runs for edge in run} - {0, len(lengths)})
 
 
-def padding_share(batches: list[npt.NDArray[np.int64]], lengths: IntArray) -> float:
+def padding_share(batches: list[Rows], lengths: IntArray) -> float:
     """Padding as a share of the source positions, between 0 and 1."""
     return 1 - sum(int(lengths[batch].sum()) for batch in batches) / max(1, slots_of(batches, lengths))
 
 
-def slots_of(batches: list[npt.NDArray[np.int64]], lengths: IntArray) -> int:
+def slots_of(batches: list[Rows], lengths: IntArray) -> int:
     """Source positions of the batches, including padding."""
     return sum(len(batch) * int(lengths[batch].max()) for batch in batches)
 
 
-def _cut(
-    rows: npt.NDArray[np.int64], lengths: IntArray, batch_size: int, tokens_per_batch: int | None
-) -> list[npt.NDArray[np.int64]]:
+def _cut(rows: Rows, lengths: IntArray, batch_size: int, tokens_per_batch: int | None) -> list[Rows]:
     """Splits `rows`, sorted by `lengths`, into batches."""
     batches, start = [], 0
     while start < len(rows):

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from features import schema
 from features.errors import TableError
@@ -108,6 +109,8 @@ class Batch:
     """False if all rows have the same length, so that attention needs no mask."""
     label_positions: Tensor | None = None
     """(N,) int64: indices of `labels.flatten()` that are not padding, computed on the CPU to avoid a device sync."""
+    rows: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    """(B,) row numbers in the dataset, on the CPU; empty for a batch of no dataset."""
 
     def __post_init__(self) -> None:
         if self.label_positions is None:
@@ -119,9 +122,7 @@ class Batch:
     def to(self, device: torch.device | str) -> "Batch":
         """Copies the batch to `device`."""
         target = torch.device(device)
-        moved: dict[str, Any] = {
-            n: to_device(value, target) for n, value in vars(self).items() if isinstance(value, Tensor)
-        }
+        moved: dict[str, Any] = {n: to_device(v, target) for n, v in vars(self).items() if isinstance(v, Tensor)}
         return replace(self, **moved)
 
     @property
@@ -130,10 +131,13 @@ class Batch:
         return self.attention_mask if self.is_padded else None
 
 
-class PromptDataset:
+class PromptDataset(Dataset[Batch]):
     """Tokenised prompt tables; all attributes follow the order of the tables and their rows.
 
+    `dataset[rows]` is the batch of an array of row numbers, so that a `DataLoader` takes a sampler of such arrays.
+
     Attributes:
+        device: where `dataset[rows]` puts the batch; the CPU, or as set by `to`.
         sources, words: Ragged token ids (int32) and whole-word ids (int16).
         targets: Ragged token ids with the end of sequence.
         image_ids: Ragged item ids of the photos in text order; empty rows in a text-only dataset.
@@ -146,14 +150,14 @@ class PromptDataset:
     def __init__(
         self, rows: pa.Table, tokens: VIP5Tokenizer, photos: PhotoTable | None, *, max_target_tokens: int = 64
     ) -> None:
-        self.tokens, self.photos = tokens, photos
+        self.tokens, self.photos, self.device = tokens, photos, CPU
         self.splits, self.prompt_ids, self.variants = rows["split"], rows["prompt_id"], rows["variant"]
         self.source_texts, self.target_texts = rows["source"], rows["target"]
         self.user_ids: npt.NDArray[np.int32] = rows["user_id"].to_numpy()
         self.rounds: npt.NDArray[np.int32] = rows["round"].to_numpy()
         self.target_item_ids: npt.NDArray[np.int32] = rows["target_item_id"].fill_null(0).to_numpy()
-        self.candidate_ids = _lists(rows["candidate_item_ids"])
-        self.image_ids = _lists(rows["image_item_ids"])
+        self.candidate_ids = Ragged.from_arrow(rows["candidate_item_ids"])
+        self.image_ids = Ragged.from_arrow(rows["image_item_ids"])
         codes = pc.index_in(rows["family"], pa.array(schema.FAMILIES))
         self.families: npt.NDArray[np.int64] = codes.to_numpy().astype(np.int64)
         texts = rows["source"].to_pylist()
@@ -195,6 +199,15 @@ class PromptDataset:
         view.photos = photos
         return view
 
+    def __getitem__(self, rows: IntArray) -> Batch:
+        return self.batch(rows, self.device)
+
+    def to(self, device: torch.device) -> "PromptDataset":
+        """A copy that puts its batches on `device`; the token arrays are shared."""
+        copied = copy.copy(self)
+        copied.device = device
+        return copied
+
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
         """(N,) source tokens per row, including the end of sequence."""
@@ -228,6 +241,7 @@ class PromptDataset:
             labels=torch.from_numpy(self.targets.padded(chosen, fill=IGNORED).astype(np.int64)),
             families=torch.from_numpy(self.families[chosen]),
             is_padded=bool((self.lengths[chosen] != input_ids.shape[1]).any()),
+            rows=chosen,
         )
         return batch.to(device)
 
@@ -238,8 +252,8 @@ class PromptDataset:
         long = [int(row) for row in sequential if len(texts[row].encode()) >= self.tokens.max_source_tokens]
         kept = np.ones(len(self.image_ids.values), bool)
         for row in long:
-            texts[row], gone = without_oldest(texts[row], self.tokens.fits)
-            kept[self.image_ids.offsets[row] + np.array(gone, np.int64)] = False
+            texts[row], dropped = without_oldest(texts[row], self.tokens.fits)
+            kept[self.image_ids.offsets[row] + np.array(dropped, np.int64)] = False
         self.image_ids = self.image_ids.keep(kept)
         if long:
             self.source_texts = pa.chunked_array([pa.array(texts, pa.string())])
@@ -255,8 +269,7 @@ class PromptDataset:
         Raises:
             TableError: a row has another number of placeholders, or a photo of an unknown item.
         """
-        before = np.concatenate([[0], np.cumsum(self.sources.values == self.tokens.photo_id)])
-        placeholders = np.diff(before[self.sources.offsets])
+        placeholders = self.sources.keep(self.sources.values == self.tokens.photo_id).lengths
         images = self.image_ids.lengths
         ratio = int((placeholders // np.maximum(images, 1)).max(initial=0))  # rows that are not truncated determine it
         exact = placeholders == images * ratio
@@ -281,15 +294,3 @@ class PromptDataset:
         self.sources, self.words = self.sources.keep(kept), self.words.keep(kept)
         self.image_ids = Ragged(np.zeros(0, np.int32), np.zeros(len(self.sources) + 1, np.int64))
         self.num_visual_tokens = 0
-
-
-def _lists(column: pa.ChunkedArray) -> Ragged:
-    """Converts a list column to flat arrays; null becomes an empty row."""
-    lists = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    if isinstance(lists, pa.ChunkedArray):
-        lists = pa.concat_arrays(lists.chunks) if lists.num_chunks else pa.array([], column.type)
-    lengths = pc.list_value_length(lists).fill_null(0).to_numpy()
-    return Ragged(
-        lists.flatten().to_numpy(zero_copy_only=False).astype(np.int32),
-        np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
-    )

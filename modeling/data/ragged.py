@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 IntArray = npt.NDArray[np.integer[Any]]
 
@@ -34,6 +36,12 @@ class Ragged:
         lengths = np.fromiter((len(row) for row in rows), np.int64, len(rows))
         values = np.concatenate([np.asarray(row, dtype) for row in rows]) if len(rows) else np.zeros(0, dtype)
         return cls(values.astype(dtype, copy=False), offsets_of(lengths))
+
+    @classmethod
+    def from_arrow(cls, column: pa.ChunkedArray | pa.Array, dtype: npt.DTypeLike = np.int32) -> "Ragged":
+        """Creates a ragged array from a list column; null becomes an empty row."""
+        lengths = pc.list_value_length(column).fill_null(0).to_numpy()
+        return cls(pc.list_flatten(column).to_numpy().astype(dtype), offsets_of(lengths))
 
     @classmethod
     def concatenate(cls, parts: Sequence["Ragged"]) -> "Ragged":
@@ -63,8 +71,7 @@ class Ragged:
 
     def keep(self, mask: npt.NDArray[np.bool_]) -> "Ragged":
         """Drops the values where `mask` is False."""
-        kept = np.concatenate([[0], np.cumsum(mask)])
-        return Ragged(self.values[mask], kept[self.offsets])
+        return Ragged(self.values[mask], offsets_of(mask)[self.offsets])
 
     @property
     def owners(self) -> npt.NDArray[np.int64]:
@@ -90,6 +97,6 @@ class Ragged:
         return rectangle
 
 
-def offsets_of(lengths: IntArray) -> npt.NDArray[np.int64]:
+def offsets_of(lengths: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
     """Start of each row for the given row lengths, and the end of the last."""
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from features.errors import TableError
+from modeling.data.ragged import offsets_of
 
 IntArray = npt.NDArray[np.int64]
 PAD = -1
@@ -104,7 +105,7 @@ def _build(tokens: IntArray) -> PrefixTree:
     source, token, target = np.concatenate(edges, axis=1)
     item = np.zeros(num_nodes, np.int64)
     item[parent] = np.arange(1, num_items + 1)
-    first_edge = np.concatenate([[0], np.cumsum(np.bincount(source, minlength=num_nodes))])
+    first_edge = offsets_of(np.bincount(source, minlength=num_nodes))
     return PrefixTree(tokens=tokens, paths=paths, first_edge=first_edge, edge_token=token, edge_node=target, item=item)
 
 

@@ -8,7 +8,6 @@ are needed and checked together.
 
 import json
 import platform
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
@@ -20,12 +19,13 @@ import torch
 from features.errors import ModelError
 from features.runtime.params import build
 from features.runtime.stage import Places
-from features.store.tables import begin_table, file_digest, input_digest
+from features.store.tables import begin_table, file_digest, input_digest, replace_folder
 from modeling.config.model import AdapterParams, VisionParams
 from modeling.data.tokenizer import VIP5Tokenizer
 from modeling.kernels.fused_modules import use_fused_modules
-from modeling.models.t5 import CONFIG_FILE, WEIGHTS_FILE, load_t5, seeded
+from modeling.models.t5 import CONFIG_FILE, WEIGHTS_FILE, load_t5
 from modeling.models.vip5 import PHOTO_CONSTANTS, VIP5
+from modeling.runtime.random_state import seeded
 
 MANIFEST_FILE, TRAINED_FILE = "manifest.json", "trained.safetensors"
 _LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pyarrow")
@@ -187,7 +187,5 @@ def _finish(folder: Path, staging: Path, places: Places, manifest: Mapping[str, 
         **manifest,
     }
     (staging / MANIFEST_FILE).write_text(json.dumps(whole, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    if folder.exists():
-        shutil.rmtree(folder)
-    staging.rename(folder)
+    replace_folder(folder)
     return folder

@@ -5,8 +5,6 @@ Trade-off: new rows of the vocabulary are drawn by the seed, with the mean and s
 because the library's resizing is not seeded.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +12,12 @@ import numpy as np
 import torch
 
 from features.errors import InputError, ModelError
-from features.runtime.seeds import rng, stable_hash
+from features.runtime.seeds import rng
 from modeling.config.model import BackboneParams, Scratch
+from modeling.runtime.random_state import seeded
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 BUCKETS, FINE_BUCKETS = 32, 128  # position buckets: T5's, exact to 8 tokens; those of `init: recency`, exact to 32
-
-
-@contextmanager
-def seeded(seed: int, *names: object) -> Iterator[None]:
-    """Seeds torch's generators by the named stream inside the context and restores their state afterwards."""
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        torch.manual_seed(stable_hash(seed, *names) % 2**63)
-        yield
 
 
 def new_t5(scratch: Scratch, *, vocabulary_size: int, dropout: float) -> Any:

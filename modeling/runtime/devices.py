@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from features.errors import ParamsError
-from modeling.runtime import distributed
+from features.runtime.torchrun import resolve_device
 
 CPU = torch.device("cpu")
 
@@ -35,10 +35,8 @@ def device_of(params: OnDevice) -> torch.device:
     """
     if params.num_threads is not None:
         torch.set_num_threads(params.num_threads)
-    if params.device == "auto":
-        return torch.device(distributed.local_gpu() if torch.cuda.is_available() else "cpu")
     try:
-        device = torch.device(params.device)
+        device = torch.device(resolve_device(params.device))
     except RuntimeError as error:
         raise ParamsError(f"device {params.device!r}", "auto, cpu, cuda or cuda:N", "change it") from error
     if device.type == "cuda" and not torch.cuda.is_available():

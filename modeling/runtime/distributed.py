@@ -1,11 +1,10 @@
 """Data-parallel training in several processes: `torchrun --nproc-per-node N -m modeling.train`.
 
-Reads the environment variables of torchrun; gives every process the same gradients and decisions.
+Gives every process of `features.runtime.torchrun` the same gradients and decisions.
 Trade-off: one all-reduce of all gradients after the last microbatch of a step instead of DistributedDataParallel,
 because few parameters train and gradient accumulation needs no special handling.
 """
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
@@ -14,22 +13,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from features.runtime.torchrun import rank, world
+
 T = TypeVar("T")
-
-
-def world() -> int:
-    """Number of processes."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def rank() -> int:
-    """Rank of this process, from 0; only rank 0 validates and writes."""
-    return int(os.environ.get("RANK", "0"))
-
-
-def local_gpu() -> str:
-    """Device name of the GPU of this process."""
-    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
 
 
 @contextmanager

@@ -8,35 +8,35 @@ loss is therefore detected up to 20 steps late.
 
 import logging
 import time
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.data import DataLoader
 
 from features.errors import ParamsError, TrainingError
+from features.runtime import torchrun
 from features.runtime.progress import Progress
 from features.runtime.seeds import stable_hash
 from features.schema import FAMILIES
 from modeling.config.training import LoopParams
-from modeling.data.length_batching import slots_of
-from modeling.data.prompt_dataset import PromptDataset
+from modeling.data.length_batching import Rows, StepSampler
+from modeling.data.prompt_dataset import Batch, PromptDataset
 from modeling.data.seen_item_mask import SeenItemMask
 from modeling.data.span_noise import with_span_noise
 from modeling.kernels.fused_modules import use_fused_modules
-from modeling.models.t5 import seeded
 from modeling.models.token_loss import weight_of
 from modeling.models.vip5 import VIP5
 from modeling.runtime import distributed
 from modeling.runtime.devices import autocast
 from modeling.runtime.malloc import is_out_of_memory, tune_malloc
+from modeling.runtime.random_state import seed_torch, seeded
 from modeling.training.best_checkpoint import BestCheckpoint
 from modeling.training.distillation import Teacher
 from modeling.training.optimizer import TransformersAdamW, rate_share
 from modeling.training.resume_state import State, load_state, save_state
-from modeling.training.step_planner import Rows, Step, epoch_steps, ready_steps
 from modeling.training.training_log import Stopped, TrainingLog, peak_memory_gb, progress_fields
 from modeling.training.validation import Validator
 
@@ -89,9 +89,11 @@ class Trainer:
         self, model: VIP5, dataset: PromptDataset, validator: Validator | None, params: LoopParams, *, seed: int,
         stage: str, checkpoints: Path | None, teacher: Teacher | None,
     ) -> None:  # fmt: skip
-        self.model, self.dataset, self.validator, self.params = model, dataset, validator, params
+        self.model, self.validator, self.params = model, validator, params
         self.seed, self.stage, self.checkpoints, self.teacher = seed, stage, checkpoints, teacher
         self.device = next(model.parameters()).device
+        self.dataset = dataset.to(self.device)
+        self.sampler = StepSampler(dataset, params, seed=seed, stage=stage)
         self.seen_item_mask = SeenItemMask(dataset) if params.objective.mask_seen_items else None
         self.trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
         self.optimizer = TransformersAdamW(
@@ -101,9 +103,7 @@ class Trainer:
             weight_decay=params.optimizer.weight_decay,
             decay_norms=params.optimizer.decay_norms,
         )
-        self.plans = [epoch_steps(dataset, params, seed, stage, epoch) for epoch in range(params.schedule.epochs)]
-        planned = sum(len(plan) for plan in self.plans)
-        self.num_steps = planned if params.schedule.max_steps is None else min(planned, params.schedule.max_steps)
+        self.num_steps = min(len(self.sampler), params.schedule.max_steps or len(self.sampler))
         self.family_weights = [getattr(params.objective.family_weights, family) for family in FAMILIES]
         self.dropout_rng = (
             use_fused_modules(model.t5) if params.compute.kernels == "fused" and not params.compute.compile else None
@@ -120,6 +120,8 @@ class Trainer:
     def train(self) -> TrainingLog:
         """Resumes from the newest state, if any, takes the remaining steps and returns the log."""
         self._resume()
+        self.sampler.start = self.training_log.steps
+        loader = DataLoader(self.dataset, batch_sampler=self.sampler, collate_fn=list)
         limit = (
             None
             if self.params.schedule.max_seconds is None
@@ -127,19 +129,19 @@ class Trainer:
         )
         with Progress(
             self.num_steps, self.stage, "steps", done=self.training_log.steps, limit=limit,
-            hidden=distributed.rank() > 0, keep=True,
+            hidden=torchrun.rank() > 0, keep=True,
         ) as bar:  # fmt: skip
-            for step in ready_steps(self._steps(), self.dataset, self.params, self.device):
+            for (epoch, rows), batches in zip(self.sampler.steps(), loader, strict=True):
                 self.training_log.seconds = self._seconds()
                 rate = self.params.optimizer.learning_rate * rate_share(
                     self._progress(), self.params.schedule.warmup_share
                 )
-                self._step(step, rate)
+                self._step(rows, batches, rate)
                 bar.update()
                 stop_reason = self._stop_reason()
                 due = self.training_log.steps % self.params.validation.every_steps == 0 or stop_reason is not None
                 if due or self.training_log.steps % LOG_STEPS == 0:
-                    self._record(step.epoch, rate, bar, evaluate=due)
+                    self._record(epoch, rate, bar, evaluate=due)
                 if stop_reason is None and self.best_checkpoint.is_out_of_patience:
                     stop_reason = "patience"
                 if stop_reason is not None:
@@ -148,7 +150,7 @@ class Trainer:
                 self._save_if_due()
         self.training_log.seconds = self._seconds()
         self.training_log.peak_memory_gb = peak_memory_gb(self.device)
-        if self.training_log.stopped == "max_seconds" and not distributed.rank():
+        if self.training_log.stopped == "max_seconds" and not torchrun.rank():
             log.warning("%s: %s", self.stage, self.training_log.early_stop_message())
         self.best_checkpoint.restore(self.trainable)
         self.model.eval()
@@ -161,37 +163,27 @@ class Trainer:
             seconds if self.params.schedule.max_seconds is None else distributed.broadcast_from_rank0(lambda: seconds)
         )
 
-    def _steps(self) -> Iterator[tuple[int, Rows]]:
-        """Epoch and rows of every remaining step."""
-        done = self.training_log.steps
-        for epoch, plan in enumerate(self.plans):
-            for rows in plan[done:]:
-                yield epoch, rows
-            done = max(0, done - len(plan))
-
     def _progress(self) -> float:
         """Completed share of the run: by steps, or by time if `max_seconds` is set and the share is larger."""
         done = (self.training_log.steps + 1) / (self.num_steps + 1)
         limit = self.params.schedule.max_seconds
         return done if limit is None else min(1.0, max(done, self.training_log.seconds / limit))
 
-    def _step(self, step: Step, rate: float) -> None:
-        """One optimizer step: sums the gradients of all microbatches and processes."""
-        rows = step.rows
-        names = (self.seed, self.stage, "dropout", self.training_log.steps, distributed.rank())
-        torch.manual_seed(stable_hash(*names) % 2**63)
+    def _step(self, rows: Rows, batches: list[Batch], rate: float) -> None:
+        """One optimizer step on `rows`: sums the gradients of this process's `batches`, and of all processes."""
+        stream = (self.seed, self.stage, "dropout", self.training_log.steps, torchrun.rank())
+        seed_torch(*stream)
         if self.dropout_rng is not None:
-            self.dropout_rng.seed(stable_hash(*names, "bits"))
+            self.dropout_rng.seed(stable_hash(*stream, "bits"))
         self.model.train()
         loss_reduction, targets = self.params.objective.loss_reduction, self.dataset.targets.lengths
         normalizer = weight_of(targets[rows], self.dataset.families[rows], loss_reduction, self.family_weights)
         try:
-            for part, batch in zip(step.microbatches, step.batches, strict=True):
-                soft = None if self.teacher is None else self.teacher.soft_targets(part, self.device)
+            for batch in batches:
+                soft = self.teacher.soft_targets(batch.rows, self.device) if self.teacher else None
+                masked = self.seen_item_mask.of(batch.rows, self.device) if self.seen_item_mask else None
                 with autocast(self.device, self.params.compute.dtype):
-                    losses = self.model(
-                        batch, soft, self.seen_item_mask.of(part, self.device) if self.seen_item_mask else None
-                    )
+                    losses = self.model(batch, soft, masked)
                 (losses.total(loss_reduction, self.family_weights) / normalizer).backward()
                 self.sums += torch.stack(losses.by_family())
         except (RuntimeError, MemoryError) as error:
@@ -202,9 +194,10 @@ class Trainer:
         self.optimizer.step(rate, self.params.optimizer.clip_norm)
         self.training_log.steps += 1
         self.training_log.examples += len(rows)
-        self.training_log.source_tokens += int(self.dataset.lengths[rows].sum())
-        padding = slots_of(step.microbatches, self.dataset.lengths) - int(self.dataset.lengths[step.local_rows].sum())
-        self.training_log.slots += int(self.dataset.lengths[rows].sum()) + padding * distributed.world()
+        lengths = self.dataset.lengths
+        self.training_log.source_tokens += int(lengths[rows].sum())
+        padding = sum(batch.input_ids.numel() - int(lengths[batch.rows].sum()) for batch in batches)
+        self.training_log.slots += int(lengths[rows].sum()) + padding * torchrun.world()
 
     def _out_of_memory(self) -> TrainingError:
         self.optimizer.adam.zero_grad(set_to_none=True)
@@ -266,13 +259,13 @@ class Trainer:
         if self.checkpoints is None or not (overdue or (steps is not None and self.training_log.steps % steps == 0)):
             return
         distributed.all_reduce_sum(self.sums)
-        if distributed.rank():
+        if torchrun.rank():
             self.sums.zero_()
         self._save()
 
     def _save(self) -> Path | None:
         """Writes the state between two steps; only rank 0 writes."""
-        if self.checkpoints is None or distributed.rank():
+        if self.checkpoints is None or torchrun.rank():
             return None
         tensors, seen = self.optimizer.moments()
         tensors |= {f"weight:{name}": parameter for name, parameter in self.trainable}
@@ -306,6 +299,6 @@ class Trainer:
         self.best_checkpoint.worse_in_a_row = state.values["worse_in_a_row"]
         self.family_losses = dict(state.values["family_losses"])
         self.started = time.monotonic() - self.training_log.seconds
-        if distributed.rank():
+        if torchrun.rank():
             self.sums.zero_()  # rank 0 holds the sums of all processes
         log.info("%s: resuming from step %d of %d", self.stage, state.step, self.num_steps)

@@ -1,14 +1,12 @@
-"""A GPU computes the same results as the CPU; the prefetching tests need no GPU."""
+"""A GPU computes the same results as the CPU."""
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from features.runtime.seeds import rng
-from modeling.config.training import Batching, LoopParams
 from modeling.data.prompt_dataset import Batch, PhotoTable
 from modeling.data.seen_item_mask import MaskedTokens
 from modeling.decoding.constrained_search import constrained_beam_search, score_items
@@ -18,46 +16,10 @@ from modeling.models.distill_item_embeddings import distill_item_embeddings
 from modeling.models.targets import SoftTargets
 from modeling.runtime.devices import autocast
 from modeling.training.distillation import make_ridge
-from modeling.training.step_planner import ready_steps
 from tests.modeling.kernels.test_fused_modules import batch, model
 from tests.modeling.training.test_distillation import ALWAYS, TEXTS, TRAIN
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
-
-
-class Counted:
-    """A corpus that counts the batches asked of it."""
-
-    lengths = np.full(8, 5)
-    targets = type("Targets", (), {"lengths": np.full(8, 2)})
-
-    def __init__(self) -> None:
-        self.made: list[list[int]] = []
-
-    def batch(self, rows: np.ndarray[Any, Any], device: torch.device) -> list[int]:
-        self.made.append(rows.tolist())
-        return self.made[-1]
-
-
-@pytest.mark.parametrize("kind", ["cpu", "meta"])  # meta: any device that is not the CPU
-def test_prefetching_does_not_change_the_steps(kind: str) -> None:
-    corpus, rows = Counted(), [np.array([0, 1]), np.array([2, 3]), np.array([4, 5])]
-    params = LoopParams(batching=Batching(order="length_bucketed"))
-    taken = []
-    for step in ready_steps(enumerate(rows), corpus, params, torch.device(kind)):  # type: ignore[arg-type]
-        assert len(corpus.made) <= len(taken) + 2  # one step ahead at most
-        taken.append((step.epoch, *step.batches))
-    assert taken == [(0, [0, 1]), (1, [2, 3]), (2, [4, 5])]
-
-
-def test_an_error_in_prefetching_reaches_the_loop() -> None:
-    class Broken(Counted):
-        def batch(self, rows: np.ndarray[Any, Any], device: torch.device) -> list[int]:
-            raise ValueError("a bad row")
-
-    steps = ready_steps([(0, np.array([0]))], Broken(), LoopParams(), torch.device("meta"))  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="a bad row"):
-        next(steps)
 
 
 def test_photos_on_another_device_have_the_cpus_shapes() -> None:

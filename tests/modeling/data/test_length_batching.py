@@ -31,7 +31,7 @@ def test_shuffled_steps_have_the_mix_and_little_padding() -> None:
     steps = plan_steps(sources, targets, batch_size=36, batching="shuffled", generator=rng(1, "plan"))
     shares = np.array([[np.mean(kinds[step] == kind) for kind in range(4)] for step in steps])
     np.testing.assert_allclose(shares.mean(0), [0.41, 0.23, 0.17, 0.19], atol=0.02)
-    assert shares.std(0).max() < 0.1  # a draw of 36, not a step of one kind
+    assert shares.std(0).max() < 0.1  # steps mix the kinds
     microbatches = [
         part
         for step in steps

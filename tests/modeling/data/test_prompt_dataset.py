@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
@@ -18,7 +19,7 @@ from modeling.data.prompt_dataset import PhotoTable, PromptDataset
 from modeling.data.ragged import Ragged
 from modeling.data.tokenizer import VIP5Tokenizer
 from modeling.data.truncation import without_oldest
-from modeling.pretrain import make_tokens
+from modeling.training.backbone_init import make_tokens
 from modeling.training.run_files import prompt_tables
 from tests.modeling.world import MADE, NUM_ITEMS, NUM_USERS, WIDTH, prompt_rows, write_world
 
@@ -83,7 +84,7 @@ def test_a_row_is_the_same_alone_and_among_others(corpus: PromptDataset, tokens:
         assert alone.category_ids[0].tolist() == expected.category_ids.tolist()
 
 
-def test_photos_stand_in_text_order(corpus: PromptDataset, photos: PhotoTable) -> None:
+def test_photos_are_in_text_order(corpus: PromptDataset, photos: PhotoTable) -> None:
     batch = corpus.batch([0, 60])  # user 1 bought items 3, 4 and 5; item 3 has no photo
     assert batch.image_features.shape == (2, 3, WIDTH)
     assert batch.image_present.tolist() == [[False, True, True], [True, False, False]]
@@ -116,7 +117,7 @@ def test_placeholders_that_do_not_match_photos_are_rejected(
         PromptDataset.load([tmp_path / "train" / "sequential"], tokens, photos)
 
 
-def test_a_photo_of_an_unknown_item_is_refused(place: Context, tokens: VIP5Tokenizer, photos: PhotoTable) -> None:
+def test_a_photo_of_an_unknown_item_is_rejected(place: Context, tokens: VIP5Tokenizer, photos: PhotoTable) -> None:
     fewer = replace(photos, features=photos.features[:5], present=photos.present[:5])
     with pytest.raises(TableError, match=r"photos of item 12; expected items up to 4"):
         PromptDataset.load(prompt_tables(place, "train"), tokens, fewer)
@@ -154,6 +155,13 @@ def test_ragged_rows_survive_taking_keeping_and_padding() -> None:
     assert len(Ragged.concatenate([rows, kept])) == 6
 
 
+def test_null_lists_become_empty_ragged_rows() -> None:
+    lists = pa.chunked_array([[[5, 6], None], [[], [7]]], pa.list_(pa.int32()))
+    rows = Ragged.from_arrow(lists)
+    assert [rows.row(i).tolist() for i in range(len(rows))] == [[5, 6], [], [], [7]]
+    assert len(Ragged.from_arrow(lists.slice(0, 0))) == 0
+
+
 def test_truncation_drops_oldest_items_and_keeps_the_question(
     place: Context, tokens: VIP5Tokenizer, photos: PhotoTable
 ) -> None:
@@ -175,11 +183,11 @@ def test_truncation_drops_oldest_items_and_keeps_the_question(
     assert shorter.lengths[0] <= limit
     features = shorter.batch([0]).image_features[0]
     assert torch.equal(features, torch.from_numpy(photos.features[items[1:]]))
-    # The published cut: the oldest item stays, the question goes.
+    # `end`, as in the paper: keeps the oldest item and cuts off the question.
     cut = loaded("end", limit - 8)
     assert tokens.decode(cut.sources.row(0)[:-1]).endswith("is next ?") is False
     assert len(cut.image_ids.row(0)) == 4
-    # What is not a history is an error still, and so is a question that alone is too long.
+    # Other prompts that are too long, and questions that are too long by themselves, are errors.
     with pytest.raises(InputError, match=r"backbone\.truncate to oldest"):
         loaded("oldest", 8)
     assert torch.equal(loaded("oldest", 200).batch([0]).input_ids, whole.batch([row]).input_ids)

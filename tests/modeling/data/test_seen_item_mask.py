@@ -12,9 +12,10 @@ from modeling.data.prompt_dataset import PromptDataset
 from modeling.data.seen_item_mask import MaskedTokens, SeenItemMask, mask_seen_logits
 from modeling.data.tokenizer import VIP5Tokenizer
 from modeling.data.train_tokenizer import train_tokenizer
-from modeling.models.t5 import new_t5, seeded
+from modeling.models.t5 import new_t5
 from modeling.models.vip5 import VIP5
 from modeling.runtime.devices import CPU
+from modeling.runtime.random_state import seeded
 from tests.modeling.world import NUM_ITEMS, NUM_USERS, write_world
 
 
@@ -59,6 +60,6 @@ def test_the_model_masks_seen_items(corpus: PromptDataset) -> None:
     hook = model.t5.lm_head.register_forward_hook(lambda _module, _inputs, output: logits.append(output))
     whole, fewer = (model(batch, None, given).values for given in (None, masked_tokens))
     hook.remove()
-    assert fewer[0] < whole[0]  # the same likelihood among fewer tokens
+    assert fewer[0] < whole[0]  # the same logit, normalised over fewer tokens
     torch.testing.assert_close(fewer[1:], whole[1:])
     assert (logits[1][0, masked_tokens.tokens] < -9e3).all()

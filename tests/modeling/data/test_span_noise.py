@@ -10,7 +10,7 @@ from tests.modeling.world import NUM_USERS
 
 
 def spans(corpus: PromptDataset, row: int) -> list[list[int]]:
-    """The words before, between and behind items; the end of sequence is no word."""
+    """Token ids of the text before, between and after items, without the end of sequence."""
     found: list[list[int]] = [[]]
     for token in corpus.sources.row(row)[:-1].tolist():
         if token in corpus.tokens.identifier_ids:
@@ -26,7 +26,7 @@ def test_whole_spans_change_at_the_given_rate(corpus: PromptDataset, share: floa
     gone, other = [], []
     for row in range(NUM_USERS):  # the sequential rows
         before, after = spans(corpus, row), spans(noisy, row)
-        assert len(before) == len(after)  # no item went
+        assert len(before) == len(after)  # no item is dropped
         for old, new in zip(before, after, strict=True):
             if old:
                 gone.append(not new)
@@ -44,10 +44,10 @@ def test_whole_spans_change_at_the_given_rate(corpus: PromptDataset, share: floa
 
 def test_other_prompts_are_unchanged_and_the_seed_decides(corpus: PromptDataset) -> None:
     noisy = with_span_noise(corpus, 0.9, seed=1, stage="train")
-    for row in range(NUM_USERS, len(corpus)):  # lists to choose from, and explanations
+    for row in range(NUM_USERS, len(corpus)):  # direct prompts and explanations
         np.testing.assert_array_equal(noisy.sources.row(row), corpus.sources.row(row))
     again = with_span_noise(corpus, 0.9, seed=1, stage="train")
     np.testing.assert_array_equal(again.sources.values, noisy.sources.values)
     other = with_span_noise(corpus, 0.9, seed=2, stage="train")
     assert other.sources.values.tolist() != noisy.sources.values.tolist()
-    assert corpus.sources.lengths.sum() > noisy.sources.lengths.sum()  # the corpus itself is as it was
+    assert corpus.sources.lengths.sum() > noisy.sources.lengths.sum()  # the corpus itself is unchanged

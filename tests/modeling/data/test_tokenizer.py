@@ -15,7 +15,7 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz_:,?0123456789"
 
 @pytest.fixture
 def tokens() -> VIP5Tokenizer:
-    """Ids: 3 is the bare word mark, 4 on are single letters, then four words; 100 sentinels; five identifiers."""
+    """Ids: 3 is the word mark, single letters from 4, then four words, 100 sentinels and five identifiers."""
     words = [f"{MARK}{word}" for word in ("buy", "next", "user_", ",")]
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), (MARK, -2.0)]
     pieces += [(letter, -5.0) for letter in LETTERS] + [(word, -1.0) for word in words]
@@ -108,7 +108,7 @@ def corpus_texts() -> list[str]:
     return [f"user_{i} likes the {adjectives[i % 4]} {nouns[i % 3]} <item_{i}> , <extra_id_0>" for i in range(60)]
 
 
-def test_a_trained_tokenizer_is_the_same_whatever_the_order() -> None:
+def test_a_trained_tokenizer_does_not_depend_on_the_order() -> None:
     one: Any = train_tokenizer(corpus_texts(), 120)
     two: Any = train_tokenizer(reversed(corpus_texts()), 120)
     assert one.to_str() == two.to_str()

@@ -16,8 +16,9 @@ from modeling.decoding.prefix_tree import PAD, PrefixTree, build_tree
 from modeling.decoding.tree_decoder import NO_NODE, TreeDecoder, encode_unpadded, start
 from modeling.decoding.unconstrained_beams import parse_items, unconstrained_beam_search
 from modeling.kernels.unpadding import Unpadding
-from modeling.models.t5 import new_t5, seeded
+from modeling.models.t5 import new_t5
 from modeling.models.vip5 import VIP5
+from modeling.runtime.random_state import seeded
 from tests.modeling.golden import GOLDEN, golden_model, need
 
 EOS, VOCABULARY = 1, 12

@@ -19,8 +19,9 @@ from modeling.kernels.fused_modules import (
     fused_bias,
     use_fused_modules,
 )
-from modeling.models.t5 import new_t5, seeded
+from modeling.models.t5 import new_t5
 from modeling.models.vip5 import VIP5, set_trainable
+from modeling.runtime.random_state import seeded
 
 WIDTH = 5
 

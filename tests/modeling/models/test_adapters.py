@@ -1,4 +1,4 @@
-"""Adapters: every sub-layer has one, and a row's own family chooses its route."""
+"""Adapters: every sub-layer has one, selected for each row by its family."""
 
 from typing import Literal
 
@@ -9,8 +9,9 @@ from modeling.config.model import AdapterParams, Scratch
 from modeling.data.prompt_dataset import Batch
 from modeling.kernels.fused_modules import use_fused_modules
 from modeling.models.adapters import Adapter, Route, attach_adapters, projections, sublayers
-from modeling.models.t5 import new_t5, seeded
+from modeling.models.t5 import new_t5
 from modeling.models.vip5 import VIP5, set_trainable
+from modeling.runtime.random_state import seeded
 
 TINY = Scratch(d_model=8, d_ff=16, num_heads=2, d_kv=4, num_layers=1, num_decoder_layers=1)
 
@@ -49,7 +50,7 @@ def test_a_near_identity_adapter_starts_as_identity_and_learns() -> None:
     assert adapter.up_weight.grad.flatten(1).norm(dim=1).gt(0).tolist() == [True, False, True]
 
 
-def test_rows_of_one_batch_take_their_own_routes() -> None:
+def test_rows_of_one_batch_use_their_familys_adapter() -> None:
     adapter = Adapter(4, 2, num_routes=3, near_identity=False)
     states = torch.randn(5, 3, 4)
     families = torch.tensor([2, 0, 1, 2, 0])
@@ -106,7 +107,7 @@ def test_lora_starts_as_the_backbone_and_updates_projections() -> None:
     with torch.no_grad():
         for update in tuned.adapters.values():
             update.up_weight.normal_()
-    for row, family in ((0, 0), (1, 2)):  # each row as if its family's update were in the weights
+    for row, family in ((0, 0), (1, 2)):  # equals weights that include the update of the row's family
         merged = lora()[0]
         with torch.no_grad():
             for (name, linear), (_, theirs) in zip(projections(merged.t5), projections(tuned.t5), strict=True):

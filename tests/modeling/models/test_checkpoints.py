@@ -36,12 +36,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Context:
 
 @pytest.fixture
 def place(trained: Context, tmp_path: Path) -> Context:
-    """A copy that a test may spoil."""
+    """A copy that a test may modify."""
     shutil.copytree(trained.root, tmp_path / "copy")
     return replace(trained, root=tmp_path / "copy")
 
 
-def test_manifests_say_what_the_models_belong_to(trained: Context) -> None:
+def test_manifests_name_the_inputs_of_the_models(trained: Context) -> None:
     backbone, vip5 = read_manifest(trained, "pretrain"), read_manifest(trained, "train")
     assert (backbone["dataset"], backbone["stage"], vip5["stage"]) == ("tiny", "pretrain", "train")
     assert backbone["backbone_digest"] == vip5["backbone_digest"]
@@ -60,7 +60,7 @@ def test_the_backbone_folder_is_a_stock_t5(trained: Context) -> None:
         assert torch.equal(stock.state_dict()[name], tensor)
 
 
-def test_a_model_of_another_dataset_is_refused(place: Context) -> None:
+def test_a_model_of_another_dataset_is_rejected(place: Context) -> None:
     shutil.copytree(place.root / "models" / "tiny", place.root / "models" / "toys")
     with pytest.raises(
         ModelError, match=r"of dataset 'tiny'; expected dataset 'toys'; do: run `.venv/bin/dvc repro train`"
@@ -68,14 +68,14 @@ def test_a_model_of_another_dataset_is_refused(place: Context) -> None:
         load_vip5(replace(place, dataset="toys"))
 
 
-def test_a_model_of_another_backbone_is_refused(place: Context) -> None:
+def test_a_model_of_another_backbone_is_rejected(place: Context) -> None:
     pretrain.run(pretrain.Params(**vars(LOOP), whole_word_scale=0.5), place)
     with pytest.raises(ModelError, match=r"trained on backbone \w{16}; expected backbone \w{16}"):
         load_vip5(place)
     load_backbone_only(place)
 
 
-def test_a_model_of_other_identifiers_is_refused(place: Context) -> None:
+def test_a_model_of_other_identifiers_is_rejected(place: Context) -> None:
     rows = [{"item_id": 1, "code": [1], "text": "<item_1>"}]
     write_table(place.table("identifiers"), schema.IDENTIFIERS, from_rows(schema.IDENTIFIERS, rows), MADE)
     with pytest.raises(ModelError, match="trained with identifiers"):
@@ -102,13 +102,13 @@ def test_tensors_that_differ_from_the_manifest_are_rejected(place: Context) -> N
         load_vip5(place)
 
 
-def test_another_number_of_visual_tokens_is_refused(place: Context) -> None:
+def test_another_number_of_visual_tokens_is_rejected(place: Context) -> None:
     with pytest.raises(TableError, match="2 placeholders per photo in the prompts; expected num_visual_tokens = 3"):
         train.run(train.Params(**vars(LOOP)), replace(place, shared=dict(place.shared) | {"num_visual_tokens": 3}))
 
 
 def test_a_local_t5_is_loaded_and_its_vocabulary_resized(trained: Context, tmp_path: Path) -> None:
-    """Its own rows stay, surplus rows (as the 28 of T5's 32,128) go, identifiers get rows after them."""
+    """Keeps the tokenizer's rows, drops surplus ones (such as 28 of T5's 32,128) and adds rows for identifiers."""
     folder = tmp_path / "t5"
     tiny = Scratch(d_model=16, d_ff=32, num_heads=2, d_kv=8, num_layers=1, num_decoder_layers=1)
     t5 = new_t5(tiny, vocabulary_size=40, dropout=0.1)

@@ -16,7 +16,8 @@ from modeling.data.tokenizer import VIP5Tokenizer
 from modeling.data.train_tokenizer import train_tokenizer
 from modeling.models.init_item_embeddings import init_item_embeddings
 from modeling.models.init_recency import init_recency
-from modeling.models.t5 import new_t5, seeded
+from modeling.models.t5 import new_t5
+from modeling.runtime.random_state import seeded
 
 SIZE = Scratch(d_model=16, d_ff=32, num_heads=2, d_kv=8, num_layers=2, num_decoder_layers=2, init="identity")
 TEXTS = ["Which thing does the user with number 7 buy next, of all there are?", "Say it in one short sentence."]
@@ -60,9 +61,9 @@ def test_a_scratch_t5_has_default_init_unless_configured() -> None:
 
 
 def test_items_with_common_users_have_similar_embeddings() -> None:
-    texts = [f"<item_{i}>" for i in (3, 1, 4, 10, 5, 9)]  # written numbers are not the item_ids
+    texts = [f"<item_{i}>" for i in (3, 1, 4, 10, 5, 9)]  # numbers in identifiers differ from item_ids
     own = tokens(texts)
-    table = torch.full((own.size, 2), 7.0)  # the two directions that tell the groups apart
+    table = torch.full((own.size, 2), 7.0)  # the two directions that separate the groups
     assert init_item_embeddings(table, own, texts, GROUPS, rms=0.25, seed=3) == 6
     ids = [own.tokenizer.token_to_id(text) for text in texts]
     rows = table[ids]
@@ -107,12 +108,12 @@ def test_title_words_relate_items_without_common_users() -> None:
         [4, 5, 6],
     ]  # red, train, puzzle
     vectors = spectral_embeddings(bought([1, 4], [2, 3]), 120, 4, seed=1, words=words)
-    likeness = vectors[3] @ vectors.T  # of item 4, which shares a word with item 5 and buyers with item 1
+    likeness = vectors[3] @ vectors.T  # to item 4, which shares a word with item 5 and users with item 1
     assert likeness[4] > 0.4 > likeness[[1, 2, 5]].max()
 
 
 def recency_t5(texts: list[str], lengths: Sequence[float] = (1.0,), kind: str = "relu") -> tuple[Any, VIP5Tokenizer]:
-    """A T5 that starts from the items that a prompt names, whose items point in directions of their own."""
+    """A T5 with recency initialisation and orthogonal item embeddings."""
     own = tokens(texts)
     with seeded(1, "test"):
         t5 = new_t5(

@@ -8,9 +8,10 @@ import torch
 from features.errors import ModelError
 from modeling.config.model import AdapterParams, Scratch, VisionParams
 from modeling.data.prompt_dataset import Batch
-from modeling.models.t5 import new_t5, seeded
+from modeling.models.t5 import new_t5
 from modeling.models.vip5 import VIP5, set_trainable, shifted_right
 from modeling.models.visual_projector import VisualProjector, insert_visual_tokens
+from modeling.runtime.random_state import seeded
 
 TINY = Scratch(d_model=16, d_ff=32, num_heads=2, d_kv=8, num_layers=2, num_decoder_layers=2)
 VOCABULARY, WIDTH = 60, 5
@@ -78,7 +79,7 @@ def test_near_identity_adapters_change_nothing_at_the_start() -> None:
         plain = tiny_model().encode(text_batch())
         adapted = tiny_model(AdapterParams(reduction=4)).encode(text_batch())
         drawn = tiny_model(AdapterParams(reduction=4, init="linear")).encode(text_batch())
-    # The small embeddings are drawn before the adapters, so they are the same.
+    # The small embeddings are drawn before the adapters, so both models have the same.
     assert torch.equal(plain, adapted)
     assert not torch.allclose(plain, drawn)
 

@@ -14,10 +14,6 @@ from safetensors.torch import load_file
 from modeling import pretrain, train
 from modeling.config.model import AdapterParams
 from modeling.config.training import Batching, Compute, LoopParams, Objective, Optimizer, Schedule, Validation
-from modeling.data.prompt_dataset import PromptDataset
-from modeling.models.checkpoints import open_model
-from modeling.training.run_files import prompt_tables
-from modeling.training.step_planner import shard_rows
 from tests.modeling.world import curve, write_world
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -58,16 +54,3 @@ def test_two_processes_train_what_one_trains(tmp_path: Path) -> None:
     for one, two in zip(losses, curve(place, "train"), strict=True):
         for column in ("loss", "loss_sequential", "loss_direct", "loss_explanation", "valid_loss"):
             assert float(two[column]) == pytest.approx(float(one[column]), abs=1e-5)
-
-
-def test_rows_of_a_step_are_sharded_by_length(tmp_path: Path) -> None:
-    place = write_world(tmp_path)
-    pretrain.run(pretrain.Params(schedule=Schedule(epochs=0)), place)
-    corpus = PromptDataset.load(prompt_tables(place, "train"), open_model(place)[1], None)
-    rows = np.arange(3, 60)
-    parts = [shard_rows(corpus, rows, rank=rank, world=4) for rank in range(4)]
-    assert sorted(np.concatenate(parts).tolist()) == rows.tolist()
-    tokens = [int(corpus.lengths[part].sum()) for part in parts]
-    assert max(tokens) - min(tokens) < 2 * corpus.lengths.max()
-    assert shard_rows(corpus, rows[:2], rank=3, world=4).tolist() == []
-    assert shard_rows(corpus, rows, rank=0, world=1).tolist() == rows.tolist()

@@ -33,7 +33,7 @@ ALWAYS = TeacherParams(distillation_weight=0.5, ridge=RidgeParams(penalty=1.0, w
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Context:
-    """The world with purchases and titles, which only a teacher (or a start) reads."""
+    """The world with the interactions and titles that the teacher and the item embeddings read."""
     made = write_world(tmp_path_factory.mktemp("world"))
     users, positions, items = [], [], []
     for user in range(1, NUM_USERS + 1):
@@ -89,7 +89,7 @@ def test_the_distillation_loss_is_the_formula() -> None:
     log_probs = logits[0].log_softmax(-1)
     taught = -(0.75 * log_probs[3] + 0.25 * log_probs[6])
     torch.testing.assert_close(found[0], 0.6 * plain[0] + 0.4 * taught)
-    torch.testing.assert_close(found[1:], plain[1:])  # other tokens, other rows, and a row it has nothing to say on
+    torch.testing.assert_close(found[1:], plain[1:])  # other tokens, other rows, and a row without soft targets
 
 
 def test_the_stage_approaches_the_teacher(place: Context) -> None:

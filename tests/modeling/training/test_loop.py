@@ -27,7 +27,6 @@ from modeling.runtime.devices import device_of
 from modeling.training.loop import fit
 from modeling.training.optimizer import TransformersAdamW, decays, rate_share
 from modeling.training.run_files import prompt_tables
-from modeling.training.step_planner import epoch_steps
 from modeling.training.validation import Validator, fixed_rows
 from tests.modeling.world import changed, write_world
 
@@ -94,7 +93,7 @@ def test_masks_and_span_noise_reach_the_steps(place: Context) -> None:
     loss = {name: history.rows[-1]["loss_sequential"] for name, history in seen.items()}
     assert (
         loss["left out"] < loss["plain"] < loss["noise"]
-    )  # fewer wrong answers are possible; words that it knew are gone
+    )  # the mask removes wrong answers; the noise removes known text
     assert seen["left out"].source_tokens == seen["plain"].source_tokens > seen["noise"].source_tokens
 
 
@@ -149,15 +148,6 @@ def test_a_non_finite_loss_is_a_training_error(place: Context) -> None:
         fit(model, parts(place, loop)[0], None, loop, seed=1, stage="pretrain")
 
 
-def test_epochs_cycle_through_the_rounds(place: Context) -> None:
-    corpus, _ = parts(place, LOOP)
-    corpus.rounds = corpus.user_ids % 2
-    for epoch, parity in ((0, 0), (1, 1), (2, 0)):
-        batches = epoch_steps(corpus, LOOP, 1, "train", epoch)
-        rows = sorted(int(row) for batch in batches for row in batch)
-        assert rows == [row for row in range(len(corpus)) if corpus.user_ids[row] % 2 == parity]
-
-
 def test_only_one_token_targets_of_next_item_prompts_are_ranked(place: Context) -> None:
     corpus, measure = parts(place, LOOP)
     rows = fixed_rows(corpus, ["A-3", "B-5", "C-3"], 7, seed=5)
@@ -178,7 +168,7 @@ def test_loss_reductions_are_the_formulas() -> None:
 
 def test_families_have_their_weights() -> None:
     losses = TokenLosses(torch.tensor([1.0, 3.0, 5.0]), torch.tensor([0, 0, 1]), torch.tensor([2, 0]))
-    weights = [3.0, 1.0, 0.5]  # of the sequential row 3, of the explanation 0.5
+    weights = [3.0, 1.0, 0.5]  # 3 for the sequential row, 0.5 for the explanation
     assert losses.reduce("tokens", weights).item() == pytest.approx((0.5 * 4 + 3 * 5) / (0.5 * 2 + 3))
     assert losses.reduce("examples", weights).item() == pytest.approx((0.5 * 2 + 3 * 5) / 3.5)
     assert losses.reduce("paper", weights).item() == pytest.approx((0.5 * 1 + 3 * 5) / 3.5)
@@ -249,7 +239,7 @@ def test_bfloat16_trains_too(place: Context) -> None:
 
 @pytest.mark.slow
 def test_a_compiled_model_takes_the_same_steps(place: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Torch traces the model and runs the graph by itself: all of compiling but the machine code."""
+    """The backend `eager` traces the model and runs the graph without generating machine code."""
     compiled = torch.nn.Module.compile
     monkeypatch.setattr(VIP5, "compile", lambda self, **how: compiled(self, backend="eager", **how))
     found = []

@@ -59,11 +59,11 @@ def start(place: Context, loop: LoopParams, folder: Path | None) -> tuple[VIP5, 
 
 
 class Killed(BaseException):
-    """As a signal that nothing catches."""
+    """Stands for a signal, which no code catches."""
 
 
 @pytest.mark.parametrize(
-    ("kernels", "moments"),  # before any state, at a measurement, between, in the last step
+    ("kernels", "moments"),  # before any state, at a validation, between two states, in the last step
     [("fused", (1, 4, 9, NUM_STEPS)), ("reference", (9,))],
 )
 def test_a_run_killed_at_any_step_resumes_with_the_same_losses(
@@ -196,7 +196,7 @@ def test_a_stage_resumes_and_removes_its_states(place: Context, monkeypatch: pyt
     monkeypatch.setattr(TransformersAdamW, "step", step)
     folders = list((place.root / "work" / "checkpoints").iterdir())
     assert [path.name for path in folders[0].iterdir()] == ["step-000000003"]
-    longer = changed(params, checkpoint={"every_steps": 2})  # how often is not which model
+    longer = changed(params, checkpoint={"every_steps": 2})  # the interval does not affect the model
     assert train.run(longer, place) == whole
     assert place.plots("train.csv").read_text(encoding="utf-8") == expected
     assert not folders[0].exists()
