@@ -1,0 +1,17 @@
+"""Type checks of calls in the tests: types, and dtypes and shapes of tensors and arrays, as annotated.
+
+`check_annotations` makes every function of `CHECKED_ROOMS` check its arguments and its result in this process;
+without it, annotations have no effect. It must be called before these rooms are imported.
+"""
+
+from jaxtyping import install_import_hook
+
+CHECKED_ROOMS = (
+    "modeling.data",
+)
+# As for mypy, an int may stand for a float.
+_CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
+
+
+def check_annotations() -> None:
+    install_import_hook(CHECKED_ROOMS, _CHECKER)
