@@ -8,6 +8,7 @@ from jaxtyping import install_import_hook
 
 CHECKED_ROOMS = (
     "modeling.data",
+    "modeling.metrics",
 )
 # As for mypy, an int may stand for a float.
 _CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"

@@ -8,16 +8,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+from jaxtyping import Float64, Int
 
 from modeling.metrics.bootstrap import differences_to_all, intervals
 from modeling.metrics.ranking import by_user
 
-IntArray = npt.NDArray[np.int64]
 CUTOFFS = (1, 5, 10)
 
 
-def ranking_block(ranks: IntArray, *, resamples: int, seed: int) -> dict[str, Any]:
+def ranking_block(ranks: Int[np.ndarray, "N"], *, resamples: int, seed: int) -> dict[str, Any]:
     """Returns hr@1, hr, ndcg and mrr at 5 and 10, `num_users`, and the 95 % intervals of the metrics (`ci95`).
 
     Example (without intervals): ranks [1, 0] -> {"hr@1": 0.5, "hr@5": 0.5, "ndcg@5": 0.5, ..., "num_users": 2}
@@ -31,7 +30,7 @@ def ranking_block(ranks: IntArray, *, resamples: int, seed: int) -> dict[str, An
 
 
 def difference_block(
-    ours: IntArray, others: Mapping[str, IntArray], *, resamples: int, seed: int
+    ours: Int[np.ndarray, "N"], others: Mapping[str, Int[np.ndarray, "N"]], *, resamples: int, seed: int
 ) -> dict[str, dict[str, list[float]]]:
     """Ours minus each of `others`: {name: {"hr@10": [mean, low, high], ...}}. Users are in the same order."""
     if not resamples or not len(ours):
@@ -40,10 +39,10 @@ def difference_block(
     return differences_to_all(_values(ours), theirs, resamples=resamples, seed=seed)
 
 
-def _values(ranks: IntArray) -> dict[str, npt.NDArray[np.float64]]:
+def _values(ranks: Int[np.ndarray, "N"]) -> dict[str, Float64[np.ndarray, "N"]]:
     """Returns per-user metrics; at cutoff 1, NDCG and MRR equal HR and are dropped."""
     return {name: column for name, column in by_user(ranks, CUTOFFS).items() if name not in {"ndcg@1", "mrr@1"}}
 
 
-def _mean(values: npt.NDArray[np.float64]) -> float:
+def _mean(values: Float64[np.ndarray, "N"]) -> float:
     return float(values.mean()) if len(values) else 0.0

@@ -8,17 +8,15 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
-
-FloatArray = npt.NDArray[np.float64]
+from jaxtyping import Float64, Int, Int64
 
 
-def ranks_of(top_items: npt.NDArray[np.integer], targets: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
+def ranks_of(top_items: Int[np.ndarray, "N K"], targets: Int[np.ndarray, "N"]) -> Int64[np.ndarray, "N"]:
     """Returns the rank of each target in its row, from 1; 0 if the row does not contain it.
 
     Args:
-        top_items: (N, K) ranked item ids, best first, padded with 0.
-        targets: (N,) item ids.
+        top_items: ranked item ids, best first, padded with 0.
+        targets: item ids.
 
     Example:
         >>> ranks_of(np.array([[4, 2], [3, 1]]), np.array([2, 9])).tolist()
@@ -28,8 +26,8 @@ def ranks_of(top_items: npt.NDArray[np.integer], targets: npt.NDArray[np.integer
     return np.where(matches.any(1), matches.argmax(1) + 1, 0).astype(np.int64)
 
 
-def by_user(ranks: npt.NDArray[np.integer], cutoffs: Sequence[int]) -> dict[str, FloatArray]:
-    """Returns hr@k, ndcg@k and mrr@k per user: (N,) each.
+def by_user(ranks: Int[np.ndarray, "N"], cutoffs: Sequence[int]) -> dict[str, Float64[np.ndarray, "N"]]:
+    """Returns hr@k, ndcg@k and mrr@k per user.
 
     For rank <= k, HR@k is 1, NDCG@k is 1 / log2(rank + 1) and MRR@k is 1 / rank; for a larger rank all are 0.
 
@@ -38,14 +36,14 @@ def by_user(ranks: npt.NDArray[np.integer], cutoffs: Sequence[int]) -> dict[str,
         {'hr@2': [1.0, 0.0, 0.0], 'ndcg@2': [1.0, 0.0, 0.0], 'mrr@2': [1.0, 0.0, 0.0]}
     """
     positive_ranks = np.maximum(ranks, 1).astype(np.float64)
-    values: dict[str, FloatArray] = {}
+    values: dict[str, Float64[np.ndarray, "N"]] = {}
     for k in cutoffs:
         hit = ((ranks > 0) & (ranks <= k)).astype(np.float64)
         values |= {f"hr@{k}": hit, f"ndcg@{k}": hit / np.log2(positive_ranks + 1), f"mrr@{k}": hit / positive_ranks}
     return values
 
 
-def hits_by_depth(ranks: npt.NDArray[np.integer], depth: int) -> FloatArray:
+def hits_by_depth(ranks: Int[np.ndarray, "N"], depth: int) -> Float64[np.ndarray, "K"]:
     """Returns HR@1 to HR@depth as one array: the curve of `plots/<dataset>/ranks.csv`.
 
     Example:
