@@ -9,6 +9,7 @@ from jaxtyping import install_import_hook
 CHECKED_ROOMS = (
     "modeling.collaborative",
     "modeling.data",
+    "modeling.kernels",
     "modeling.metrics",
 )
 # As for mypy, an int may stand for a float.
