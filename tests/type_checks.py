@@ -11,6 +11,7 @@ CHECKED_ROOMS = (
     "modeling.data",
     "modeling.kernels",
     "modeling.metrics",
+    "modeling.models",
 )
 # As for mypy, an int may stand for a float.
 _CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
