@@ -9,6 +9,7 @@ from jaxtyping import install_import_hook
 CHECKED_ROOMS = (
     "modeling.collaborative",
     "modeling.data",
+    "modeling.decoding",
     "modeling.kernels",
     "modeling.metrics",
     "modeling.models",

@@ -8,26 +8,23 @@ unconstrained`); constrained search is the default.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import torch
+from jaxtyping import Bool, Float32, Int64
 from torch import Tensor
 
+from modeling.data.prompt_dataset import Batch
 from modeling.decoding.constrained_search import PAD_ID, START_ID
 from modeling.decoding.tree_decoder import TreeDecoder, start
-
-if TYPE_CHECKING:
-    from modeling.data.prompt_dataset import Batch
-    from modeling.models.vip5 import VIP5
+from modeling.models.vip5 import VIP5
 
 
 @torch.inference_mode()
 def unconstrained_beam_search(
-    model: "VIP5", batch: "Batch", *, beam: int, max_tokens: int, eos_id: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """Returns the `beam` best sequences of every row: tokens (B, beam, T) without the start token, and scores.
+    model: VIP5, batch: Batch, *, beam: int, max_tokens: int, eos_id: int
+) -> tuple[Int64[np.ndarray, "B {beam} T"], Float32[np.ndarray, "B {beam}"]]:
+    """Returns the `beam` best sequences of every row: tokens without the start token, and scores.
 
     A score is the sum of log-probabilities divided by the number of generated tokens, both including </s>. A row is
     finished when `beam` sequences have ended; a sequence may end only if it is among the `beam` best continuations of a
@@ -63,8 +60,8 @@ def unconstrained_beam_search(
     return pool.result()
 
 
-def _rows(values: Tensor, index: Tensor) -> Tensor:
-    """Gathers `values` (B, N, L) along the second axis by `index` (B, K); returns (B, K, L)."""
+def _rows(values: Int64[Tensor, "B N L"], index: Int64[Tensor, "B K"]) -> Int64[Tensor, "B K L"]:
+    """Gathers `values` along the second axis by `index`."""
     return values.gather(1, index[..., None].expand(-1, -1, values.shape[2]))
 
 
@@ -72,9 +69,9 @@ def _rows(values: Tensor, index: Tensor) -> Tensor:
 class _Pool:
     """The best finished sequences of every row."""
 
-    tokens: Tensor
-    scores: Tensor
-    added: Tensor
+    tokens: Int64[Tensor, "B K T"]
+    scores: Float32[Tensor, "B K"]
+    added: Int64[Tensor, "B"]
 
     @classmethod
     def empty(cls, num_rows: int, beam: int, max_tokens: int, device: torch.device) -> "_Pool":
@@ -83,10 +80,10 @@ class _Pool:
         return cls(tokens, scores, torch.zeros(num_rows, dtype=torch.long, device=device))
 
     @property
-    def full(self) -> Tensor:
+    def full(self) -> Bool[Tensor, "B"]:
         return self.added >= self.scores.shape[1]
 
-    def add(self, tokens: Tensor, scores: Tensor) -> None:
+    def add(self, tokens: Int64[Tensor, "B N L"], scores: Float32[Tensor, "B N"]) -> None:
         beam = self.scores.shape[1]
         self.added = self.added + (scores > -torch.inf).sum(1)
         padded = torch.nn.functional.pad(tokens, (0, self.tokens.shape[-1] - tokens.shape[-1]), value=PAD_ID)
@@ -95,7 +92,7 @@ class _Pool:
         both = torch.cat([self.tokens, padded], 1)
         self.tokens = both.gather(1, order[..., None].expand(-1, -1, both.shape[-1]))
 
-    def result(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    def result(self) -> tuple[Int64[np.ndarray, "B K T"], Float32[np.ndarray, "B K"]]:
         return self.tokens[..., 1:].cpu().numpy(), self.scores.float().cpu().numpy()
 
 
@@ -122,7 +119,7 @@ def parse_items(
     texts: Sequence[str],
     scores: Sequence[float],
     item_of: Mapping[str, int],
-    seen: npt.NDArray[np.bool_],
+    seen: Bool[np.ndarray, "I"],
     counts: Parsed,
 ) -> list[tuple[int, float]]:
     """Returns (item_id, score) of the valid strings, each item once at its best rank; updates `counts`.
