@@ -7,6 +7,7 @@ without it, annotations have no effect. It must be called before these rooms are
 from jaxtyping import install_import_hook
 
 CHECKED_ROOMS = (
+    "modeling.baselines",
     "modeling.collaborative",
     "modeling.data",
     "modeling.decoding",
