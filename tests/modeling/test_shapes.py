@@ -10,14 +10,15 @@ import torch
 
 from modeling.models.token_loss import TokenLosses
 from modeling.models.visual_projector import insert_visual_tokens
-from tests.type_checks import CHECKED_ROOMS
+from tests.type_checks import CHECKED
 
 ROOT = Path(__file__).parents[2]
 PLANS = "length_batching.py"  # only lists of row numbers, whose one axis has no name to share
+PLACES = [ROOT / name.replace(".", "/") for name in CHECKED]
 FILES = [
     path
-    for room in CHECKED_ROOMS
-    for path in sorted((ROOT / room.replace(".", "/")).glob("*.py"))
+    for place in PLACES
+    for path in (sorted(place.glob("*.py")) if place.is_dir() else [place.with_suffix(".py")])
     if path.name != PLANS
 ]
 
@@ -46,8 +47,12 @@ def annotations(node: ast.FunctionDef | ast.AnnAssign) -> Iterator[ast.expr]:
 
 def without_axes(annotation: ast.expr) -> list[str]:
     """Returns the tensors and arrays of an annotation that no type of jaxtyping wraps."""
-    if isinstance(annotation, ast.Subscript) and hasattr(jaxtyping, ast.unparse(annotation.value)):
-        return []
+    if isinstance(annotation, ast.Subscript):
+        name = ast.unparse(annotation.value)
+        if name == "Literal" or hasattr(jaxtyping, name):
+            return []
+    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
+        return without_axes(ast.parse(annotation.value, mode="eval").body)
     if isinstance(annotation, ast.Name | ast.Attribute):
         name = ast.unparse(annotation).rpartition(".")[2]
         return [name] if name == "Tensor" or name.lower().endswith("array") else []
