@@ -18,12 +18,8 @@ reporting      the model page and the plots
 serving        one recommendation request and the promoted model
 
 Annotations such as `Float[Tensor, "B S D"]` name the type of the values and the axes of a tensor or an array. A name
-has one size within a call; `#B` is B or 1. The tests check them (tests/type_checks.py). Axes:
-
-B  rows of a batch           V  vocabulary                   I  items
-S  source tokens             D  width of the model           U  users
-T  target tokens             H  heads                        K  ranked items of a row
-P  photos of a row           W  width of a head              C  candidates of a row
-F  width of a feature        E  edges of a prefix tree       L  nodes of a path
-R  rows of a ragged array    Q  queries of attention        N, M  anything else
+has one size within a call; `#B` is B or 1. The tests check them (tests/type_checks.py).
+Axes: B rows of a batch, S source tokens, T target tokens, P photos of a row, F width of a feature, V vocabulary,
+D width of the model, H heads, W width of a head, Q queries of attention, I items, U users, K ranked items of a row,
+C candidates of a row, E edges of a prefix tree, L nodes of a path, R rows of a ragged array, N and M anything else.
 """

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any, cast
 
+import jaxtyping
 import pytest
 import torch
 
@@ -217,8 +218,10 @@ def test_bfloat16_trains_too(place: Context) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # where torch cuts the graph
 def test_a_compiled_model_takes_the_same_steps(place: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     """Torch traces the model and runs the graph by itself: all of compiling but the machine code."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # torch cannot trace the checks of annotations
     compiled = torch.nn.Module.compile
     monkeypatch.setattr(VIP5, "compile", lambda self, **how: compiled(self, backend="eager", **how))
     found = []
