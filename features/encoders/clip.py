@@ -24,6 +24,9 @@ from features.vision.preprocessing import Fit, fit_of, normalised
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
+    from torch import Tensor
+else:
+    Tensor = Any  # torch is imported late; the tests check dtypes and shapes all the same
 
 log = logging.getLogger("vip5")
 
@@ -38,7 +41,7 @@ class Encoder:
 
     model: Any
     fit: Fit
-    tokenize: "Callable[[list[str]], Int[torch.Tensor, 'N L']]"
+    tokenize: Callable[[list[str]], Int[Tensor, "N L"]]
     width: int
     device: str
     dtype: "torch.dtype"
@@ -63,7 +66,7 @@ class Encoder:
         with torch.inference_mode(), _room_on(self.device):
             return self._checked(self.model.encode_text(self.tokenize(list(texts)).to(self.device)).float().cpu())
 
-    def start(self, pixels: "UInt8[torch.Tensor, 'N H W 3']") -> Callable[[], Float32[np.ndarray, "N D"]]:
+    def start(self, pixels: UInt8[Tensor, "N H W 3"]) -> Callable[[], Float32[np.ndarray, "N D"]]:
         """Starts encoding `pixels`; calling the returned function gives their features.
 
         On a GPU all work is queued without waiting: pinned `pixels` are copied on the side stream while the previous
@@ -92,11 +95,11 @@ class Encoder:
 
         return result
 
-    def _encode(self, pixels: "UInt8[torch.Tensor, 'N H W 3']") -> "Float32[torch.Tensor, 'N D']":
-        features: torch.Tensor = self.model.encode_image(normalised(pixels, self.fit).to(self.dtype)).float()
+    def _encode(self, pixels: UInt8[Tensor, "N H W 3"]) -> Float32[Tensor, "N D"]:
+        features: Float32[Tensor, "N D"] = self.model.encode_image(normalised(pixels, self.fit).to(self.dtype)).float()
         return features
 
-    def _checked(self, features: "Float32[torch.Tensor, 'N D']") -> Float32[np.ndarray, "N D"]:
+    def _checked(self, features: Float32[Tensor, "N D"]) -> Float32[np.ndarray, "N D"]:
         rows: np.ndarray = features.numpy()
         if rows.shape[1] != self.width or not np.isfinite(rows).all():
             raise TrainingError(

@@ -15,6 +15,9 @@ from jaxtyping import Float32, UInt8
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image, Resampling
+    from torch import Tensor
+else:
+    Tensor = Any  # torch is imported late; the tests check dtypes and shapes all the same
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +97,7 @@ def fit_of(config: dict[str, Any]) -> Fit:
     )
 
 
-def normalised(pixels: "UInt8[torch.Tensor, 'N H W 3']", fit: Fit) -> "Float32[torch.Tensor, 'N 3 H W']":
+def normalised(pixels: UInt8[Tensor, "N H W 3"], fit: Fit) -> Float32[Tensor, "N 3 H W"]:
     """The second half: pixels to the model's input, on the pixels' device."""
     import torch
 
@@ -103,7 +106,7 @@ def normalised(pixels: "UInt8[torch.Tensor, 'N H W 3']", fit: Fit) -> "Float32[t
 
 
 @lru_cache(maxsize=64)
-def _by_channel(values: tuple[float, ...], device: "torch.device") -> "Float32[torch.Tensor, '3 1 1']":
+def _by_channel(values: tuple[float, ...], device: "torch.device") -> Float32[Tensor, "3 1 1"]:
     """`values` on `device`, cached: copying it for each batch would synchronise the host with the GPU."""
     import torch
 
