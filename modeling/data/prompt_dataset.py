@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
-from jaxtyping import Bool, Float32, Int, Int32, Int64
+from jaxtyping import Bool, Float, Float32, Int, Int32, Int64
 from torch import Tensor
 
 from features import schema
@@ -96,7 +96,7 @@ class Batch:
     """1 at the positions of visual tokens."""
     attention_mask: Bool[Tensor, "B S"]
     """False on padding."""
-    image_features: Float32[Tensor, "B P F"]
+    image_features: Float[Tensor, "B P F"]
     """In the order of the placeholders; P is 0 in a text-only dataset."""
     image_present: Bool[Tensor, "B P"]
     """False for padding and for items without a usable photo."""
