@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.type_checks import check_annotations
+
 ROOT = Path(__file__).parents[1]
+check_annotations()
 
 
 @pytest.fixture(scope="session")

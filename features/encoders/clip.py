@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jaxtyping import Float32, Int, UInt8
 
 from features.encoders.config import ClipParams
 from features.encoders.registry import ALIASES, is_untrained, resolve, weights
@@ -24,6 +25,9 @@ from features.vision.preprocessing import Fit, fit_of, normalised
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
+    from torch import Tensor
+else:
+    Tensor = Any  # torch is imported late; the tests check dtypes and shapes all the same
 
 log = logging.getLogger("vip5")
 
@@ -38,7 +42,7 @@ class Encoder:
 
     model: Any
     fit: Fit
-    tokenize: Callable[[list[str]], "torch.Tensor"]
+    tokenize: Callable[[list[str]], Int[Tensor, "N L"]]
     width: int
     device: str
     dtype: "torch.dtype"
@@ -46,16 +50,16 @@ class Encoder:
     description: dict[str, Any]
     copies: "torch.cuda.Stream | None" = None
 
-    def encode_images(self, images: Sequence["Image"]) -> np.ndarray:
-        """Encodes N RGB images into features (N, D) float32, in order."""
+    def encode_images(self, images: Sequence["Image"]) -> Float32[np.ndarray, "N D"]:
+        """Encodes RGB images into features, in order."""
         if not images:
             return np.zeros((0, self.width), np.float32)
         import torch
 
         return self.start(torch.from_numpy(np.stack([self.fit(image) for image in images])))()
 
-    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Encodes N texts into features (N, D) float32, in order; texts are truncated to the model's context."""
+    def encode_texts(self, texts: Sequence[str]) -> Float32[np.ndarray, "N D"]:
+        """Encodes texts into features, in order; texts are truncated to the model's context."""
         if not texts:
             return np.zeros((0, self.width), np.float32)
         import torch
@@ -63,8 +67,8 @@ class Encoder:
         with torch.inference_mode(), _room_on(self.device):
             return self._checked(self.model.encode_text(self.tokenize(list(texts)).to(self.device)).float().cpu())
 
-    def start(self, pixels: "torch.Tensor") -> Callable[[], np.ndarray]:
-        """Starts encoding pixels (N, H, W, 3) uint8; calling the returned function gives (N, D) float32.
+    def start(self, pixels: UInt8[Tensor, "N H W 3"]) -> Callable[[], Float32[np.ndarray, "N D"]]:
+        """Starts encoding `pixels`; calling the returned function gives their features.
 
         On a GPU all work is queued without waiting: pinned `pixels` are copied on the side stream while the previous
         batch is encoded. They must not be modified until the returned function has returned.
@@ -86,17 +90,17 @@ class Encoder:
             done = torch.cuda.Event()  # type: ignore[no-untyped-call]
             done.record(compute)
 
-        def result() -> np.ndarray:
+        def result() -> Float32[np.ndarray, "N D"]:
             done.synchronize()
             return self._checked(host)
 
         return result
 
-    def _encode(self, pixels: "torch.Tensor") -> "torch.Tensor":
-        features: torch.Tensor = self.model.encode_image(normalised(pixels, self.fit).to(self.dtype)).float()
-        return features  # (N, D)
+    def _encode(self, pixels: UInt8[Tensor, "N H W 3"]) -> Float32[Tensor, "N D"]:
+        features: Float32[Tensor, "N D"] = self.model.encode_image(normalised(pixels, self.fit).to(self.dtype)).float()
+        return features
 
-    def _checked(self, features: "torch.Tensor") -> np.ndarray:
+    def _checked(self, features: Float32[Tensor, "N D"]) -> Float32[np.ndarray, "N D"]:
         rows: np.ndarray = features.numpy()
         if rows.shape[1] != self.width or not np.isfinite(rows).all():
             raise TrainingError(

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from jaxtyping import Float32
 
 from features.errors import TableError
 from features.vision.image_decoding import Rejection
@@ -48,12 +49,12 @@ class Shards:
                     self._digests[path.name] = digests["digest"].to_pylist()
         return {digest for digests in self._digests.values() for digest in digests}
 
-    def add(self, outcomes: Sequence[Outcome], vectors: np.ndarray) -> Path:
+    def add(self, outcomes: Sequence[Outcome], vectors: Float32[np.ndarray, "N D"]) -> Path:
         """Writes one shard atomically and syncs it to disk.
 
         Args:
             outcomes: One per photo or title.
-            vectors: (N, D) float32 in the same order; rows of rejects are ignored when read.
+            vectors: in the same order; rows of rejects are ignored when read.
         """
         digests = [outcome.digest for outcome in outcomes]
         name = f"shard-{sha256(' '.join(digests).encode()).hexdigest()[:20]}.parquet"
@@ -109,7 +110,9 @@ class Shards:
             )  # fmt: skip
         return Found(rows=rows, outcomes=[one for outcomes in taken for one in outcomes or ()], vectors=vectors)
 
-    def _take(self, vectors: np.ndarray, name: str, start: int, chosen: list[int]) -> list[Outcome] | None:
+    def _take(
+        self, vectors: Float32[np.ndarray, "N D"], name: str, start: int, chosen: list[int]
+    ) -> list[Outcome] | None:
         """Copies rows of a shard into `vectors` at `start`; returns their outcomes, or None if the shard is corrupt."""
         table = self._read(self.folder / name, None)
         if table is None:

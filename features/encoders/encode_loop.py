@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float32
 
 from features.encoders.clip import Encoder, describe
 from features.encoders.config import ClipParams
@@ -47,9 +48,9 @@ class CacheWriter:
     shards: Shards
     per_shard: int
     outcomes: list[Outcome] = field(default_factory=list)
-    vectors: list[np.ndarray] = field(default_factory=list)
+    vectors: list[Float32[np.ndarray, "_ D"]] = field(default_factory=list)
 
-    def add(self, outcomes: Sequence[Outcome], vectors: np.ndarray) -> None:
+    def add(self, outcomes: Sequence[Outcome], vectors: Float32[np.ndarray, "N D"]) -> None:
         """Adds a batch, without its padding rows."""
         self.outcomes += outcomes
         self.vectors.append(vectors[: len(outcomes)])
@@ -94,7 +95,7 @@ def encode_photos(
     from tqdm import tqdm
 
     began, waited, photos = time.monotonic(), feeder.waited_seconds, 0
-    pending: tuple[list[Outcome], Callable[[], np.ndarray]] | None = None
+    pending: tuple[list[Outcome], Callable[[], Float32[np.ndarray, "N D"]]] | None = None
     with (
         tqdm(total=at_most(), desc="images", unit=" images", mininterval=1.0, disable=None) as bar,
         closing(feeder.batches(jobs)) as batches,

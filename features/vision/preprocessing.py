@@ -10,10 +10,14 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jaxtyping import Float32, UInt8
 
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image, Resampling
+    from torch import Tensor
+else:
+    Tensor = Any  # torch is imported late; the tests check dtypes and shapes all the same
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +35,8 @@ class Fit:
     description: str
     """Textual description of the preprocessing."""
 
-    def __call__(self, image: "Image", whole: tuple[float, float] | None = None) -> np.ndarray:
-        """The pixels (H, W, 3) uint8 of an RGB image.
+    def __call__(self, image: "Image", whole: tuple[float, float] | None = None) -> UInt8[np.ndarray, "H W 3"]:
+        """The pixels of an RGB image.
 
         Args:
             image: Upright RGB image.
@@ -93,8 +97,8 @@ def fit_of(config: dict[str, Any]) -> Fit:
     )
 
 
-def normalised(pixels: "torch.Tensor", fit: Fit) -> "torch.Tensor":
-    """The second half: pixels (N, H, W, 3) uint8 to the model's input (N, 3, H, W) float32, on the pixels' device."""
+def normalised(pixels: UInt8[Tensor, "N H W 3"], fit: Fit) -> Float32[Tensor, "N 3 H W"]:
+    """The second half: pixels to the model's input, on the pixels' device."""
     import torch
 
     scaled = pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format).div_(255)
@@ -102,8 +106,8 @@ def normalised(pixels: "torch.Tensor", fit: Fit) -> "torch.Tensor":
 
 
 @lru_cache(maxsize=64)
-def _by_channel(values: tuple[float, ...], device: "torch.device") -> "torch.Tensor":
-    """(3, 1, 1) on `device`, cached: copying it for each batch would synchronise the host with the GPU."""
+def _by_channel(values: tuple[float, ...], device: "torch.device") -> Float32[Tensor, "3 1 1"]:
+    """`values` on `device`, cached: copying it for each batch would synchronise the host with the GPU."""
     import torch
 
     return torch.tensor(values, device=device)[:, None, None]

@@ -7,9 +7,9 @@ not used. BM25 runs on flat NumPy postings and takes 0.2 ms per user.
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
+from jaxtyping import Bool, Float32, Int64
 
-from modeling.baselines.counting import FloatArray, IntArray, Scorer
+from modeling.baselines.counting import Scorer
 from modeling.data.ragged import Ragged, offsets_of
 from modeling.data.title_vocabulary import words_of
 from modeling.data.user_histories import UserHistories
@@ -43,20 +43,22 @@ def title_bm25(histories: UserHistories, titles: Sequence[str | None]) -> Scorer
     weights = Ragged(idf * frequency * (_K1 + 1) / (frequency + _K1 * (1 - _B + _B * relative)), postings.offsets)
     newest = histories.known.newest(NEWEST)
 
-    def score(user_ids: IntArray) -> FloatArray:
+    def score(user_ids: Int64[np.ndarray, "B"]) -> Float32[np.ndarray, "B I"]:
         known = newest.take(user_ids)
         asked = words.take(known.values - 1)
         row = np.repeat(known.owners, asked.lengths)
         listed = postings.take(asked.values)
         place = np.repeat(row, listed.lengths) * num_items + listed.values
         total = np.bincount(place, weights.take(asked.values).values, minlength=len(user_ids) * num_items)
-        scores: FloatArray = total.reshape(len(user_ids), num_items).astype(np.float32)
+        scores: Float32[np.ndarray, "B I"] = total.reshape(len(user_ids), num_items).astype(np.float32)
         return scores
 
     return score
 
 
-def nearest(histories: UserHistories, vectors: FloatArray, present: npt.NDArray[np.bool_]) -> Scorer | None:
+def nearest(
+    histories: UserHistories, vectors: Float32[np.ndarray, "I F"], present: Bool[np.ndarray, "I"]
+) -> Scorer | None:
     """Returns a scorer by cosine similarity to the mean of the user's 10 newest items; None if no item has a vector.
 
     Vectors are centred on the catalogue mean, which removes the component that all embeddings share. Items without a
@@ -64,8 +66,8 @@ def nearest(histories: UserHistories, vectors: FloatArray, present: npt.NDArray[
 
     Args:
         histories: known items per user.
-        vectors: (I, F) embeddings of items 1 to I.
-        present: (I,) whether an item has an embedding.
+        vectors: embeddings of items 1 to I.
+        present: whether an item has an embedding.
     """
     if not present.any():
         return None
@@ -73,11 +75,11 @@ def nearest(histories: UserHistories, vectors: FloatArray, present: npt.NDArray[
     centred /= np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)
     newest = histories.known.newest(NEWEST)
 
-    def score(user_ids: IntArray) -> FloatArray:
+    def score(user_ids: Int64[np.ndarray, "B"]) -> Float32[np.ndarray, "B I"]:
         known = newest.take(user_ids)
         sums = np.zeros((len(user_ids), centred.shape[1]), np.float32)
         np.add.at(sums, known.owners, centred[known.values - 1])
-        scores: FloatArray = sums @ centred.T
+        scores: Float32[np.ndarray, "B I"] = sums @ centred.T
         scores[:, ~present] = -np.finfo(np.float32).max
         return scores
 

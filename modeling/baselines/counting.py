@@ -11,33 +11,33 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from jaxtyping import Float32, Float64, Int64
 
 from features.runtime.seeds import rng
 from modeling.data.ragged import Ragged, offsets_of
 from modeling.data.user_histories import UserHistories
 
-FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
-Scorer = Callable[[IntArray], FloatArray]
-"""Maps user ids (B,) to scores (B, I) of items 1 to I; higher is better."""
+Scorer = Callable[[Int64[np.ndarray, "B"]], Float32[np.ndarray, "B I"]]
+"""Maps user ids to scores of items 1 to I; higher is better."""
 
 BLOCK = 256  # users per block of scores
 _LONGEST = 500  # newest train items of a user that form co-occurrence pairs; bounds memory for long histories
 
 
-def popularity(counts: IntArray) -> Scorer:
-    """Returns a scorer that gives every user the same scores: the interactions of each item (I,)."""
+def popularity(counts: Int64[np.ndarray, "I"]) -> Scorer:
+    """Returns a scorer that gives every user the same scores: the interactions of each item."""
     scores = counts.astype(np.float32)
     return lambda user_ids: np.repeat(scores[None], len(user_ids), axis=0)
 
 
-def train_counts(histories: UserHistories, num_items: int) -> IntArray:
-    """Returns (I,) train interactions of items 1 to I."""
+def train_counts(histories: UserHistories, num_items: int) -> Int64[np.ndarray, "{num_items}"]:
+    """Returns the train interactions of items 1 to I."""
     return np.bincount(histories.train.values, minlength=num_items + 1)[1:].astype(np.int64)
 
 
-def recent_counts(interactions: pa.Table, num_items: int, share: float) -> IntArray | None:
-    """Returns (I,) interactions among the newest `share` of all train interactions; None without timestamps."""
+def recent_counts(interactions: pa.Table, num_items: int, share: float) -> Int64[np.ndarray, "{num_items}"] | None:
+    """Returns each item's interactions among the newest `share` of all train interactions; None without timestamps."""
     train = interactions.filter(pc.equal(interactions["split"], "train"))
     if train["timestamp"].null_count or not train.num_rows:
         return None
@@ -49,7 +49,7 @@ def recent_counts(interactions: pa.Table, num_items: int, share: float) -> IntAr
 def random_scores(num_items: int, seed: int) -> Scorer:
     """Returns a scorer with uniform random scores, seeded per user, so that they do not depend on the blocks."""
 
-    def score(user_ids: IntArray) -> FloatArray:
+    def score(user_ids: Int64[np.ndarray, "B"]) -> Float32[np.ndarray, "B I"]:
         rows = [rng(seed, "baseline", "random", int(user)).random(num_items, np.float32) for user in user_ids]
         return np.stack(rows)
 
@@ -66,20 +66,20 @@ def item_knn(histories: UserHistories, num_items: int) -> Scorer:
     counts = train_counts(histories, num_items)
     popular = (counts / max(int(counts.max(initial=0)), 1)).astype(np.float32) * 1e-4
 
-    def score(user_ids: IntArray) -> FloatArray:
+    def score(user_ids: Int64[np.ndarray, "B"]) -> Float32[np.ndarray, "B I"]:
         known = histories.known.take(user_ids)
         user_row = known.owners
         near = neighbours.take(known.values)
         weights = Ragged(cosines, neighbours.offsets).take(known.values).values
         cell = np.repeat(user_row, near.lengths) * num_items + near.values - 1
         total = np.bincount(cell, weights, minlength=len(user_ids) * num_items)
-        scores: FloatArray = total.reshape(len(user_ids), num_items).astype(np.float32) + popular
+        scores: Float32[np.ndarray, "B I"] = total.reshape(len(user_ids), num_items).astype(np.float32) + popular
         return scores
 
     return score
 
 
-def _co_occurrence(train: Ragged, num_items: int) -> tuple[Ragged, npt.NDArray[np.float64]]:
+def _co_occurrence(train: Ragged, num_items: int) -> tuple[Ragged, Float64[np.ndarray, "N"]]:
     """Returns in row i the items that share a user with item i, ascending, and the cosine with each."""
     keys = []
     base = num_items + 1
@@ -95,8 +95,10 @@ def _co_occurrence(train: Ragged, num_items: int) -> tuple[Ragged, npt.NDArray[n
     return Ragged(right, offsets_of(np.bincount(left, minlength=base))), cosines
 
 
-def ranks_among_unseen(scorer: Scorer, histories: UserHistories, user_ids: IntArray, num_items: int) -> IntArray:
-    """Returns (N,) rank of each user's test item among all items the user has not seen.
+def ranks_among_unseen(
+    scorer: Scorer, histories: UserHistories, user_ids: Int64[np.ndarray, "N"], num_items: int
+) -> Int64[np.ndarray, "N"]:
+    """Returns the rank of each user's test item among all items the user has not seen.
 
     Ties are broken by a fixed permutation of the item numbers, so that no numbering is favoured.
     """
@@ -112,9 +114,13 @@ def ranks_among_unseen(scorer: Scorer, histories: UserHistories, user_ids: IntAr
 
 
 def ranks_among(
-    scorer: Scorer, user_ids: IntArray, targets: IntArray, candidates: IntArray, num_items: int
-) -> IntArray:
-    """Returns (N,) rank of each target among its row of candidates (N, C), padded with 0."""
+    scorer: Scorer,
+    user_ids: Int64[np.ndarray, "N"],
+    targets: Int64[np.ndarray, "N"],
+    candidates: Int64[np.ndarray, "N C"],
+    num_items: int,
+) -> Int64[np.ndarray, "N"]:
+    """Returns the rank of each target among its row of candidates, padded with 0."""
     ranks = []
     scramble = _scramble(num_items)
     for start in range(0, len(user_ids), BLOCK):
@@ -128,8 +134,8 @@ def ranks_among(
     return np.concatenate(ranks) if ranks else np.zeros(0, np.int64)
 
 
-def number_rule_ranks(histories: UserHistories, user_ids: IntArray) -> IntArray:
-    """Returns (N,) rank of the test item under the rule "largest number in the history + 1, then + 2, ..."; 0 for none.
+def number_rule_ranks(histories: UserHistories, user_ids: Int64[np.ndarray, "N"]) -> Int64[np.ndarray, "N"]:
+    """Returns the rank of the test item under the rule "largest number in the history + 1, then + 2, ..."; 0 for none.
 
     The rule learns nothing. If it hits, items were numbered along complete sequences and their numbers leak the target.
 
@@ -138,7 +144,7 @@ def number_rule_ranks(histories: UserHistories, user_ids: IntArray) -> IntArray:
     known = histories.known.take(user_ids)
     largest = np.zeros(len(user_ids), np.int64)
     np.maximum.at(largest, known.owners, known.values)
-    ranks: IntArray = np.maximum(histories.targets[user_ids] - largest, 0)
+    ranks: Int64[np.ndarray, "N"] = np.maximum(histories.targets[user_ids] - largest, 0)
     return ranks
 
 
@@ -157,12 +163,17 @@ def plain_scorers(
     return scorers
 
 
-def _scramble(num_items: int) -> IntArray:
+def _scramble(num_items: int) -> Int64[np.ndarray, "{num_items}"]:
     return rng(0, "baseline", "ties").permutation(num_items).astype(np.int64)
 
 
-def _rank(scores: FloatArray, order: IntArray, target: FloatArray, target_order: IntArray) -> IntArray:
+def _rank(
+    scores: Float32[np.ndarray, "N C"],
+    order: Int64[np.ndarray, "#N C"],
+    target: Float32[np.ndarray, "N 1"],
+    target_order: Int64[np.ndarray, "N 1"],
+) -> Int64[np.ndarray, "N"]:
     """Returns 1 + the number of candidates with a higher score, or an equal score and an earlier tie-break position."""
     ahead = (scores > target) | ((scores == target) & (order < target_order) & np.isfinite(scores))
-    ranks: IntArray = (1 + ahead.sum(1)).astype(np.int64)
+    ranks: Int64[np.ndarray, "N"] = (1 + ahead.sum(1)).astype(np.int64)
     return ranks

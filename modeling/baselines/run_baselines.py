@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
+from jaxtyping import Float32, Int64
 
 from features.runtime.stage import Context
 from modeling.baselines import counting as base
@@ -25,7 +25,6 @@ from modeling.data.title_vocabulary import items_by_word
 from modeling.data.user_histories import UserHistories
 from modeling.metrics.ranking import by_user
 
-IntArray = npt.NDArray[np.int64]
 DIRECT = ("direct", "direct_popular", "direct_whole")
 REFERENCE_HR10 = {"toys": 0.090, "beauty": 0.085}
 """HR@10 that a fully trained SASRec reaches at least (published: .0970 on Toys, .0921 on Beauty)."""
@@ -37,8 +36,8 @@ class Content:
 
     titles: list[str | None]
     """Titles of items 1 to I."""
-    title_vectors: base.FloatArray
-    """(I, F) title embeddings."""
+    title_vectors: Float32[np.ndarray, "I F"]
+    """Title embeddings of items 1 to I."""
     photos: PhotoTable
 
 
@@ -46,14 +45,14 @@ class Content:
 class BaselineRanks:
     """Ranks of every baseline, and the users they belong to, ascending."""
 
-    sequential_users: IntArray
-    direct_users: IntArray
-    ranks: Mapping[str, Mapping[str, IntArray]]
+    sequential_users: Int64[np.ndarray, "N"]
+    direct_users: Int64[np.ndarray, "M"]
+    ranks: Mapping[str, Mapping[str, Int64[np.ndarray, "_"]]]
     """Ranks by task (sequential, direct, direct_popular, direct_whole) and baseline."""
     notes: Mapping[str, Any]
     """Training notes by baseline: whether it is undertrained (`fair` is false), and why."""
 
-    def aligned(self, task: str, user_ids: IntArray) -> dict[str, IntArray]:
+    def aligned(self, task: str, user_ids: Int64[np.ndarray, "U"]) -> dict[str, Int64[np.ndarray, "U"]]:
         """Returns ranks by baseline in the order of `user_ids`."""
         users = self.sequential_users if task == "sequential" else self.direct_users
         places = np.searchsorted(users, user_ids)
@@ -81,7 +80,12 @@ class BaselineInputs(Protocol):
 
 
 def score_baselines(
-    inputs: BaselineInputs, params: Params, context: Context, *, users: Mapping[str, IntArray], candidates: IntArray
+    inputs: BaselineInputs,
+    params: Params,
+    context: Context,
+    *,
+    users: Mapping[str, Int64[np.ndarray, "_"]],
+    candidates: Int64[np.ndarray, "U C"],
 ) -> BaselineRanks:
     """Ranks all baselines on the users and candidates that the prompts ranked.
 
@@ -91,7 +95,7 @@ def score_baselines(
             `max_items`.
         context: the seed of all random draws, and the dataset's name, for the reference HR@10 of SASRec.
         users: by family (sequential, direct), the users that its prompts ranked, ascending.
-        candidates: (N, C) items that the direct prompts list for the direct users, ascending, padded with 0.
+        candidates: items that the direct prompts list for the direct users, ascending, padded with 0.
     """
     histories, content = inputs.histories, inputs.content
     num_items = len(content.titles)
@@ -108,7 +112,7 @@ def score_baselines(
         "direct": candidates,
         "direct_popular": inputs.popular.padded(users["direct"], fill=0).astype(np.int64),
     }
-    ranks: dict[str, dict[str, IntArray]] = {task: {} for task in ("sequential", *DIRECT)}
+    ranks: dict[str, dict[str, Int64[np.ndarray, "_"]]] = {task: {} for task in ("sequential", *DIRECT)}
     for name, scorer in scorers.items():
         for task, task_ranks in _ranked(scorer, histories, users, lists, num_items).items():
             ranks[task][name] = task_ranks
@@ -136,10 +140,10 @@ def content_scorers(histories: UserHistories, content: Content) -> dict[str, bas
 def _ranked(
     scorer: base.Scorer,
     histories: UserHistories,
-    users: Mapping[str, IntArray],
-    lists: Mapping[str, IntArray],
+    users: Mapping[str, Int64[np.ndarray, "_"]],
+    lists: Mapping[str, Int64[np.ndarray, "U _"]],
     num_items: int,
-) -> dict[str, IntArray]:
+) -> dict[str, Int64[np.ndarray, "_"]]:
     """Returns ranks by task; each user is scored once."""
     all_users = np.union1d(users["sequential"], users["direct"])
     rows_of = {name: np.searchsorted(users["direct"], all_users) for name in lists}
@@ -168,7 +172,7 @@ def _ranked(
     }
 
 
-def undertraining_note(trained: Trained, dataset: str, ranks: IntArray) -> dict[str, Any]:
+def undertraining_note(trained: Trained, dataset: str, ranks: Int64[np.ndarray, "N"]) -> dict[str, Any]:
     """Returns whether SASRec is undertrained, and why.
 
     SASRec is fully trained (`fair`) if early stopping on the valid split ended its training and, on a dataset in

@@ -15,11 +15,12 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Float32, Int64
 from torch import Tensor, nn
 
 from features.runtime.progress import Progress
 from features.runtime.seeds import rng
-from modeling.baselines.counting import FloatArray, IntArray, Scorer
+from modeling.baselines.counting import Scorer
 from modeling.collaborative.spectral import spectral_embeddings
 from modeling.config.sasrec import SasRecParams
 from modeling.data.length_batching import plan_batches
@@ -34,7 +35,7 @@ _BLOCK = 256  # users per ranking block
 
 
 class SasRec(nn.Module):
-    """Causal transformer over item ids (B, T), oldest first, padded with 0 on the right."""
+    """Causal transformer over item ids, oldest first, padded with 0 on the right."""
 
     def __init__(self, params: SasRecParams, num_items: int) -> None:
         super().__init__()
@@ -46,16 +47,16 @@ class SasRec(nn.Module):
         self.dropout = nn.Dropout(params.embedding_dropout)
         nn.init.normal_(self.items.weight, std=params.width**-0.5)
 
-    def forward(self, histories: Tensor) -> Tensor:
-        """Returns (B, T, D) unit vectors that predict the item after each position."""
+    def forward(self, histories: Int64[Tensor, "B T"]) -> Float[Tensor, "B T D"]:
+        """Returns unit vectors that predict the item after each position."""
         vectors = self.items(histories) + self.places[: histories.shape[1]]
         hidden = self.dropout(vectors * self.params.width**0.5)
         for block in self.blocks:
             hidden = block(hidden)
         return F.normalize(self.norm(hidden), dim=-1)
 
-    def directions(self, item_ids: Tensor) -> Tensor:
-        """Returns (N, D) unit item embeddings divided by the temperature."""
+    def directions(self, item_ids: Int64[Tensor, "N"]) -> Float[Tensor, "N D"]:
+        """Returns unit item embeddings divided by the temperature."""
         return F.normalize(self.items(item_ids), dim=-1) / self.params.temperature
 
 
@@ -73,8 +74,8 @@ class _Block(nn.Module):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        """Maps (B, T, D) to (B, T, D)."""
+    def forward(self, hidden: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
+        """Applies attention and the feed-forward layer."""
         rows, length, width = hidden.shape
         projected = self.project(self.before_attention(hidden)).view(rows, length, 3, self.num_heads, -1)
         query, keys, values = projected.permute(2, 0, 3, 1, 4)  # (B, H, T, W) each
@@ -148,13 +149,13 @@ def scorer_of(model: SasRec, known: Ragged, num_items: int) -> Scorer:
     everything = torch.arange(1, num_items + 1)
 
     @torch.inference_mode()
-    def score(user_ids: IntArray) -> FloatArray:
+    def score(user_ids: Int64[np.ndarray, "B"]) -> Float32[np.ndarray, "B I"]:
         model.eval()
         last = torch.from_numpy(np.maximum(windows.lengths[user_ids], 1) - 1)
         width = max(1, int(windows.lengths[user_ids].max(initial=0)))
         rows = torch.from_numpy(windows.padded(user_ids, fill=0, width=width).astype(np.int64))
         expected = model(rows)[torch.arange(len(rows)), last]
-        scores: FloatArray = (expected @ model.directions(everything).T).numpy()
+        scores: Float32[np.ndarray, "B I"] = (expected @ model.directions(everything).T).numpy()
         return scores
 
     return score
@@ -192,8 +193,14 @@ def _epoch(
     return float(total / max(int((lengths - 1).sum()), 1))
 
 
-def _loss(model: SasRec, expected: Tensor, targets: Tensor, num_items: int, generator: np.random.Generator) -> Tensor:
-    """Returns the mean cross-entropy of `targets` (N,) over all items, or over sampled negatives, given (N, D)."""
+def _loss(
+    model: SasRec,
+    expected: Float[Tensor, "N D"],
+    targets: Int64[Tensor, "N"],
+    num_items: int,
+    generator: np.random.Generator,
+) -> Float[Tensor, ""]:
+    """Returns the mean cross-entropy of `targets` over all items, or over sampled negatives."""
     count = model.params.num_negatives
     if count is None or count >= num_items:
         return F.cross_entropy(expected @ model.directions(torch.arange(1, num_items + 1)).T, targets - 1)
@@ -203,14 +210,16 @@ def _loss(model: SasRec, expected: Tensor, targets: Tensor, num_items: int, gene
     return F.cross_entropy(torch.cat([target_scores, others], 1), torch.zeros_like(targets))
 
 
-def _valid_users(histories: UserHistories, params: SasRecParams, seed: int) -> IntArray:
+def _valid_users(histories: UserHistories, params: SasRecParams, seed: int) -> Int64[np.ndarray, "U"]:
     users = np.flatnonzero(histories.known.lengths > histories.train.lengths)
     users = users[histories.train.lengths[users] > 0]
     sampled = rng(seed, "sasrec", "valid users").permutation(users)[: params.valid_users]
     return np.sort(sampled).astype(np.int64)
 
 
-def _validated(model: SasRec, histories: UserHistories, users: IntArray, num_items: int) -> dict[str, float]:
+def _validated(
+    model: SasRec, histories: UserHistories, users: Int64[np.ndarray, "U"], num_items: int
+) -> dict[str, float]:
     """Returns hr@10 and ndcg@10 of the valid items of `users`, with train items masked."""
     scorer = scorer_of(model, histories.train, num_items)
     ranks = []

@@ -9,9 +9,9 @@ memorised, which makes the model suitable as a teacher.
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Float32, Int, Int64
 from torch import Tensor
 
 from modeling.config.model import RidgeParams
@@ -20,14 +20,12 @@ from modeling.data.user_histories import UserHistories
 from modeling.runtime.devices import CPU, to_device
 
 _ENTRIES = 2048  # entries of the user-item matrix per block
-IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float32]
 
 
 def item_weights(
     train: Ragged, words: Ragged | None, num_items: int, params: RidgeParams, device: torch.device = CPU
-) -> Tensor:
-    """(I, I) float32 weights from item i to item j, with a zero diagonal.
+) -> Float32[Tensor, "I I"]:
+    """Weights from item i to item j, with a zero diagonal.
 
     With P = (X' X + w W' W + penalty)^-1 of users X and words W, weight ij is -P_ij / P_jj.
 
@@ -48,8 +46,8 @@ def item_weights(
     return weights.fill_diagonal_(0.0)
 
 
-def _shared(rows: Ragged, num_items: int) -> Tensor:
-    """(I, I) number of rows that contain items i and j; repeated items count once per row."""
+def _shared(rows: Ragged, num_items: int) -> Float32[Tensor, "I I"]:
+    """Number of rows that contain items i and j; repeated items count once per row."""
     shared = torch.zeros(num_items, num_items)
     start = 0
     while start < len(rows):
@@ -64,8 +62,8 @@ def _shared(rows: Ragged, num_items: int) -> Tensor:
     return shared
 
 
-def decayed_sums(vectors: Tensor, histories: Ragged, decay: float) -> Tensor:
-    """(B, D) sums of the item vectors (I, D) of each history, with weights that decay with age."""
+def decayed_sums(vectors: Float[Tensor, "I D"], histories: Ragged, decay: float) -> Float[Tensor, "B D"]:
+    """Sums of the item vectors of each history, with weights that decay with age."""
     weights = (decay**histories.from_the_end).astype(np.float32)
     return F.embedding_bag(
         to_device(torch.from_numpy(histories.values.astype(np.int64) - 1), vectors.device),
@@ -79,16 +77,16 @@ def decayed_sums(vectors: Tensor, histories: Ragged, decay: float) -> Tensor:
 class Ridge:
     """A fitted regression that scores items for histories."""
 
-    def __init__(self, weights: Tensor, params: RidgeParams) -> None:
+    def __init__(self, weights: Float32[Tensor, "I I"], params: RidgeParams) -> None:
         self.weights, self.params = weights, params
 
-    def scores(self, histories: Ragged, rows: IntArray) -> Tensor:
-        """(B, I) scores of all items for the histories `rows`, newest item last; higher is better."""
+    def scores(self, histories: Ragged, rows: Int[np.ndarray, "B"]) -> Float32[Tensor, "B I"]:
+        """Scores of all items for the histories `rows`, newest item last; higher is better."""
         selected = histories.take(rows)
         return decayed_sums(self.weights, selected, self.params.decay)
 
-    def probabilities(self, histories: Ragged, rows: IntArray) -> Tensor:
-        """(B, I) probabilities of unseen items: normalised powers of the positive scores; zeros if there are none."""
+    def probabilities(self, histories: Ragged, rows: Int[np.ndarray, "B"]) -> Float32[Tensor, "B I"]:
+        """Probabilities of unseen items: normalised powers of the positive scores; zeros if there are none."""
         selected = histories.take(rows)
         scores = self.scores(histories, rows).clamp_(min=0)
         scores[torch.from_numpy(selected.owners), torch.from_numpy(selected.values.astype(np.int64) - 1)] = 0
@@ -98,12 +96,12 @@ class Ridge:
 
 def ridge_scorer(
     histories: UserHistories, words: Ragged | None, num_items: int, params: RidgeParams
-) -> Callable[[IntArray], FloatArray]:
+) -> Callable[[Int64[np.ndarray, "B"]], Float32[np.ndarray, "B I"]]:
     """Creates the baseline: a function that scores all items for users by their known items."""
     ridge = Ridge(item_weights(histories.train, words, num_items, params), params)
 
-    def score(user_ids: IntArray) -> FloatArray:
-        scores: FloatArray = ridge.scores(histories.known, user_ids).numpy()
+    def score(user_ids: Int64[np.ndarray, "B"]) -> Float32[np.ndarray, "B I"]:
+        scores: Float32[np.ndarray, "B I"] = ridge.scores(histories.known, user_ids).numpy()
         return scores
 
     return score

@@ -6,21 +6,20 @@ depend on SciPy; width 128 for 12,000 items and 19,000 users takes 5 CPU-seconds
 """
 
 import numpy as np
-import numpy.typing as npt
 import torch
+from jaxtyping import Float32, Int64
 
 from features.runtime.seeds import rng
 from modeling.data.ragged import Ragged
 
-FloatArray = npt.NDArray[np.float32]
 _OVERSAMPLING = 16  # oversampling, so that the last requested vectors converge
 _ITERATIONS = 6
 
 
 def spectral_embeddings(
     train: Ragged, num_items: int, width: int, *, seed: int, words: Ragged | None = None
-) -> FloatArray:
-    """(num_items, width) unit vectors of items 1 to I; items without users (and title words) get random vectors.
+) -> Float32[np.ndarray, "{num_items} {width}"]:
+    """Unit vectors of items 1 to I; items without users (and title words) get random vectors.
 
     An entry of the matrix is 1 / sqrt(users of the item x items of the user). All singular directions have equal weight
     (whitening), which predicted the next item better than weighting by singular values.
@@ -44,13 +43,13 @@ def spectral_embeddings(
     vectors[:, :rank] = basis @ rotation[:, ::-1][:, :rank]
     unseen = np.bincount(train.values, minlength=num_items + 1)[1:] == 0
     vectors[unseen] = generator.standard_normal((int(unseen.sum()), width))
-    unit: FloatArray = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    unit: Float32[np.ndarray, "I D"] = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     return unit.astype(np.float32)
 
 
-def _orthonormal(columns: FloatArray) -> FloatArray:
-    """An orthonormal basis of `columns` (I, K), computed by torch, which respects the configured number of threads."""
-    basis: FloatArray = torch.linalg.qr(torch.from_numpy(columns))[0].numpy()
+def _orthonormal(columns: Float32[np.ndarray, "I K"]) -> Float32[np.ndarray, "I K"]:
+    """An orthonormal basis of `columns`, computed by torch, which respects the configured number of threads."""
+    basis: Float32[np.ndarray, "I K"] = torch.linalg.qr(torch.from_numpy(columns))[0].numpy()
     return basis
 
 
@@ -66,8 +65,8 @@ class _Matrix:
         self.user_starts, self.buying = _starts(self.users)
         self.item_starts, self.bought = _starts(self.items[self.by_item])
 
-    def squared(self, right: FloatArray) -> FloatArray:
-        """A' A times `right` (I, K)."""
+    def squared(self, right: Float32[np.ndarray, "I K"]) -> Float32[np.ndarray, "I K"]:
+        """A' A times `right`."""
         result = np.zeros_like(right)
         if len(self.items):
             middle = np.add.reduceat(right[self.items] * self.weights, self.user_starts)  # (users with items, K)
@@ -76,7 +75,7 @@ class _Matrix:
         return result
 
 
-def _starts(ascending: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _starts(ascending: Int64[np.ndarray, "N"]) -> tuple[Int64[np.ndarray, "M"], Int64[np.ndarray, "M"]]:
     """Start of each distinct value in `ascending`, and the values."""
     values, starts = np.unique(ascending, return_index=True)
     return starts, values

@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
+from jaxtyping import Bool, Float, Float32, Int, Int32, Int64
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from features import schema
 from features.errors import TableError
 from features.store.tables import read_table
-from modeling.data.ragged import IntArray, Ragged
+from modeling.data.ragged import Ragged
 from modeling.data.tokenizer import VIP5Tokenizer
 from modeling.data.truncation import without_oldest
 from modeling.runtime.devices import CPU, to_device
@@ -38,10 +38,10 @@ _COLUMNS = (
 class PhotoTable:
     """Image features of the whole catalogue (24 MB for 12,000 items of width 512)."""
 
-    features: npt.NDArray[np.float32]
-    """(I + 1, F), indexed by item_id; row 0 and items without a usable photo are zeros."""
-    present: npt.NDArray[np.bool_]
-    """(I + 1,): whether the item has a usable photo."""
+    features: Float32[np.ndarray, "N F"]
+    """Indexed by item_id; row 0 and items without a usable photo are zeros."""
+    present: Bool[np.ndarray, "N"]
+    """Indexed by item_id: whether the item has a usable photo."""
     _copies: dict[torch.device, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -67,8 +67,10 @@ class PhotoTable:
         """A copy of the table in which no item has a photo, for the ablation without photos."""
         return PhotoTable(np.zeros_like(self.features), np.zeros_like(self.present))
 
-    def of(self, item_ids: IntArray, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Features (..., F) and presence (...) of `item_ids`, on `device`.
+    def of(
+        self, item_ids: Int[np.ndarray, "*shape"], device: torch.device
+    ) -> tuple[Float32[Tensor, "*shape F"], Bool[Tensor, "*shape"]]:
+        """Features and presence of `item_ids`, on `device`.
 
         A GPU keeps a copy of the table, so that only item ids are transferred per batch; the features of a hundred
         candidates take 200 kB per row.
@@ -87,30 +89,29 @@ class PhotoTable:
 
 @dataclass(frozen=True)
 class Batch:
-    """A padded batch of B rows of any families: S source tokens, M photos of width F, T target tokens."""
+    """A padded batch of B rows of any families: S source tokens, P photos of width F, T target tokens."""
 
-    input_ids: Tensor
-    """(B, S) int64, padded with 0."""
-    whole_word_ids: Tensor
-    """(B, S) int64."""
-    category_ids: Tensor
-    """(B, S) int64: 1 at the positions of visual tokens."""
-    attention_mask: Tensor
-    """(B, S) bool: False on padding."""
-    image_features: Tensor
-    """(B, M, F) float32, in the order of the placeholders; M is 0 in a text-only dataset."""
-    image_present: Tensor
-    """(B, M) bool: False for padding and for items without a usable photo."""
-    labels: Tensor
-    """(B, T) int64, padded with -100."""
-    families: Tensor
-    """(B,) int64: 0 sequential, 1 direct, 2 explanation."""
+    input_ids: Int64[Tensor, "B S"]
+    """Padded with 0."""
+    whole_word_ids: Int64[Tensor, "B S"]
+    category_ids: Int64[Tensor, "B S"]
+    """1 at the positions of visual tokens."""
+    attention_mask: Bool[Tensor, "B S"]
+    """False on padding."""
+    image_features: Float[Tensor, "B P F"]
+    """In the order of the placeholders; P is 0 in a text-only dataset."""
+    image_present: Bool[Tensor, "B P"]
+    """False for padding and for items without a usable photo."""
+    labels: Int64[Tensor, "B T"]
+    """Padded with -100."""
+    families: Int64[Tensor, "B"]
+    """0 sequential, 1 direct, 2 explanation."""
     is_padded: bool = True
     """False if all rows have the same length, so that attention needs no mask."""
-    label_positions: Tensor | None = None
-    """(N,) int64: indices of `labels.flatten()` that are not padding, computed on the CPU to avoid a device sync."""
-    rows: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-    """(B,) row numbers in the dataset, on the CPU; empty for a batch of no dataset."""
+    label_positions: Int64[Tensor, "N"] | None = None
+    """Indices of `labels.flatten()` that are not padding, computed on the CPU to avoid a device sync."""
+    rows: Int64[np.ndarray, "R"] = field(default_factory=lambda: np.zeros(0, np.int64))
+    """Row numbers in the dataset, on the CPU, one per row; empty for a batch of no dataset."""
 
     def __post_init__(self) -> None:
         if self.label_positions is None:
@@ -126,7 +127,7 @@ class Batch:
         return replace(self, **moved)
 
     @property
-    def mask(self) -> Tensor | None:
+    def mask(self) -> Bool[Tensor, "B S"] | None:
         """`attention_mask`, or None if the batch has no padding."""
         return self.attention_mask if self.is_padded else None
 
@@ -153,13 +154,13 @@ class PromptDataset(Dataset[Batch]):
         self.tokens, self.photos, self.device = tokens, photos, CPU
         self.splits, self.prompt_ids, self.variants = rows["split"], rows["prompt_id"], rows["variant"]
         self.source_texts, self.target_texts = rows["source"], rows["target"]
-        self.user_ids: npt.NDArray[np.int32] = rows["user_id"].to_numpy()
-        self.rounds: npt.NDArray[np.int32] = rows["round"].to_numpy()
-        self.target_item_ids: npt.NDArray[np.int32] = rows["target_item_id"].fill_null(0).to_numpy()
+        self.user_ids: Int32[np.ndarray, "N"] = rows["user_id"].to_numpy()
+        self.rounds: Int32[np.ndarray, "N"] = rows["round"].to_numpy()
+        self.target_item_ids: Int32[np.ndarray, "N"] = rows["target_item_id"].fill_null(0).to_numpy()
         self.candidate_ids = Ragged.from_arrow(rows["candidate_item_ids"])
         self.image_ids = Ragged.from_arrow(rows["image_item_ids"])
         codes = pc.index_in(rows["family"], pa.array(schema.FAMILIES))
-        self.families: npt.NDArray[np.int64] = codes.to_numpy().astype(np.int64)
+        self.families: Int64[np.ndarray, "N"] = codes.to_numpy().astype(np.int64)
         texts = rows["source"].to_pylist()
         if tokens.truncate == "oldest":
             self._shorten(texts)
@@ -199,7 +200,7 @@ class PromptDataset(Dataset[Batch]):
         view.photos = photos
         return view
 
-    def __getitem__(self, rows: IntArray) -> Batch:
+    def __getitem__(self, rows: Int[np.ndarray, "B"]) -> Batch:
         return self.batch(rows, self.device)
 
     def to(self, device: torch.device) -> "PromptDataset":
@@ -209,23 +210,23 @@ class PromptDataset(Dataset[Batch]):
         return copied
 
     @property
-    def lengths(self) -> npt.NDArray[np.int64]:
-        """(N,) source tokens per row, including the end of sequence."""
+    def lengths(self) -> Int64[np.ndarray, "N"]:
+        """Source tokens per row, including the end of sequence."""
         return self.sources.lengths
 
-    def is_single_item(self, indices: IntArray) -> npt.NDArray[np.bool_]:
-        """(len(indices),) whether the target of each row is one identifier token and the end of sequence."""
+    def is_single_item(self, indices: Int[np.ndarray, "B"]) -> Bool[np.ndarray, "B"]:
+        """Whether the target of each row is one identifier token and the end of sequence."""
         first = self.targets.values[self.targets.offsets[indices]]
         is_identifier = np.isin(first, self.tokens.identifier_ids)
-        single: npt.NDArray[np.bool_] = is_identifier & (self.targets.lengths[indices] == 2)
+        single: Bool[np.ndarray, "B"] = is_identifier & (self.targets.lengths[indices] == 2)
         return single
 
-    def next_item_rows(self, rows: IntArray) -> IntArray:
+    def next_item_rows(self, rows: Int[np.ndarray, "N"]) -> Int[np.ndarray, "M"]:
         """The next-item rows among `rows` whose target is a single identifier token."""
-        next_item: IntArray = rows[self.is_single_item(rows) & (self.families[rows] == 0)]
+        next_item: Int[np.ndarray, "M"] = rows[self.is_single_item(rows) & (self.families[rows] == 0)]
         return next_item
 
-    def batch(self, indices: IntArray | Sequence[int], device: torch.device = CPU) -> Batch:
+    def batch(self, indices: Int[np.ndarray, "B"] | Sequence[int], device: torch.device = CPU) -> Batch:
         """The batch of rows `indices`, padded to the longest row, on `device`."""
         chosen = np.asarray(indices, np.int64)
         input_ids = self.sources.padded(chosen, fill=self.tokens.pad_id).astype(np.int64)
@@ -258,7 +259,9 @@ class PromptDataset(Dataset[Batch]):
         if long:
             self.source_texts = pa.chunked_array([pa.array(texts, pa.string())])
 
-    def _photos_of(self, image_ids: IntArray, device: torch.device) -> tuple[Tensor, Tensor]:
+    def _photos_of(
+        self, image_ids: Int[np.ndarray, "B P"], device: torch.device
+    ) -> tuple[Float32[Tensor, "B P F"], Bool[Tensor, "B P"]]:
         if self.photos is None:
             return torch.zeros(*image_ids.shape, 1), torch.zeros(image_ids.shape, dtype=torch.bool)
         return self.photos.of(image_ids, device)

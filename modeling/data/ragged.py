@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from jaxtyping import Bool, Int, Int64, Shaped
 
-IntArray = npt.NDArray[np.integer[Any]]
+IntArray = npt.NDArray[np.integer]
 
 
 @dataclass(frozen=True)
@@ -25,10 +26,10 @@ class Ragged:
         [[7, 0], [5, 6]]
     """
 
-    values: npt.NDArray[Any]
+    values: Shaped[np.ndarray, "N"]
     """All rows, one after the other."""
-    offsets: npt.NDArray[np.int64]
-    """(rows + 1,) start of each row, and the end of the last."""
+    offsets: Int64[np.ndarray, "starts"]
+    """Start of each row, and the end of the last."""
 
     @classmethod
     def from_rows(cls, rows: Sequence[Any], dtype: npt.DTypeLike = np.int32) -> "Ragged":
@@ -54,32 +55,32 @@ class Ragged:
         return len(self.offsets) - 1
 
     @property
-    def lengths(self) -> npt.NDArray[np.int64]:
+    def lengths(self) -> Int64[np.ndarray, "R"]:
         """Number of values in each row."""
         return np.diff(self.offsets)
 
-    def row(self, index: int) -> npt.NDArray[Any]:
+    def row(self, index: int) -> Shaped[np.ndarray, "N"]:
         """Row `index`, as a view."""
         return self.values[self.offsets[index] : self.offsets[index + 1]]
 
-    def take(self, indices: IntArray) -> "Ragged":
+    def take(self, indices: Int[np.ndarray, "B"]) -> "Ragged":
         """The rows `indices`, in the given order."""
         lengths = self.lengths[indices]
         offsets = offsets_of(lengths)
         shift = np.repeat(self.offsets[indices] - offsets[:-1], lengths)
         return Ragged(self.values[np.arange(offsets[-1]) + shift], offsets)
 
-    def keep(self, mask: npt.NDArray[np.bool_]) -> "Ragged":
+    def keep(self, mask: Bool[np.ndarray, "N"]) -> "Ragged":
         """Drops the values where `mask` is False."""
         return Ragged(self.values[mask], offsets_of(mask)[self.offsets])
 
     @property
-    def owners(self) -> npt.NDArray[np.int64]:
+    def owners(self) -> Int64[np.ndarray, "N"]:
         """Row number of each value."""
         return np.repeat(np.arange(len(self)), self.lengths)
 
     @property
-    def from_the_end(self) -> npt.NDArray[np.int64]:
+    def from_the_end(self) -> Int64[np.ndarray, "N"]:
         """Distance of each value from the end of its row; 0 for the last, the newest of a history."""
         return np.repeat(self.offsets[1:], self.lengths) - 1 - np.arange(len(self.values))
 
@@ -87,8 +88,10 @@ class Ragged:
         """The last `count` values of every row."""
         return Ragged(self.values[self.from_the_end < count], offsets_of(np.minimum(self.lengths, count)))
 
-    def padded(self, indices: IntArray, *, fill: int, width: int | None = None) -> npt.NDArray[Any]:
-        """The rows `indices` as an array (len(indices), longest), right-padded with `fill`."""
+    def padded(
+        self, indices: Int[np.ndarray, "B"], *, fill: int, width: int | None = None
+    ) -> Shaped[np.ndarray, "B S"]:
+        """The rows `indices` as an array as wide as `width` or the longest row, right-padded with `fill`."""
         lengths = self.lengths[indices]
         columns = np.arange(int(lengths.max(initial=0)) if width is None else width)
         mask = columns < lengths[:, None]
@@ -97,6 +100,6 @@ class Ragged:
         return rectangle
 
 
-def offsets_of(lengths: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+def offsets_of(lengths: Shaped[np.ndarray, "R"]) -> Int64[np.ndarray, "R+1"]:
     """Start of each row for the given row lengths, and the end of the last."""
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])

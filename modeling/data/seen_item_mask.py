@@ -11,8 +11,8 @@ Without the mask, training first pushes these embeddings apart and destroys the 
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from modeling.data.prompt_dataset import PromptDataset
@@ -26,19 +26,19 @@ FAR_BELOW = -1e4  # probability 0, but finite, so that its product with 0 is 0
 class MaskedTokens:
     """Tokens to mask in the first decoder step, as pairs of row and token."""
 
-    rows: Tensor
-    """(M,) int64: positions in the batch, ascending."""
-    tokens: Tensor
-    """(M,) int64: token ids to mask."""
+    rows: Int64[Tensor, "N"]
+    """Positions in the batch, ascending."""
+    tokens: Int64[Tensor, "N"]
+    """Token ids to mask."""
 
 
-def targets_unseen_item(corpus: PromptDataset) -> npt.NDArray[np.bool_]:
-    """(N,) whether the target of each row is a single identifier token that its source does not contain."""
+def targets_unseen_item(corpus: PromptDataset) -> Bool[np.ndarray, "N"]:
+    """Whether the target of each row is a single identifier token that its source does not contain."""
     sources, targets = corpus.sources, corpus.targets
     first = targets.values[targets.offsets[:-1]]
     is_seen = np.zeros(len(sources), bool)
     is_seen[sources.owners[sources.values == np.repeat(first, sources.lengths)]] = True
-    unseen: npt.NDArray[np.bool_] = corpus.is_single_item(np.arange(len(corpus))) & ~is_seen
+    unseen: Bool[np.ndarray, "N"] = corpus.is_single_item(np.arange(len(corpus))) & ~is_seen
     return unseen
 
 
@@ -50,7 +50,7 @@ class SeenItemMask:
         seen = np.isin(sources.values, corpus.tokens.identifier_ids)
         self._seen = sources.keep(seen & targets_unseen_item(corpus)[sources.owners])
 
-    def of(self, rows: npt.NDArray[np.int64], device: torch.device) -> MaskedTokens | None:
+    def of(self, rows: Int64[np.ndarray, "B"], device: torch.device) -> MaskedTokens | None:
         """The tokens to mask for a batch of `rows`; None if there are none."""
         seen: Ragged = self._seen.take(rows)
         if not len(seen.values):
@@ -59,8 +59,10 @@ class SeenItemMask:
         return MaskedTokens(to_device(owners, device), to_device(tokens, device))
 
 
-def mask_seen_logits(logits: Tensor, rows: Tensor, masked_tokens: MaskedTokens) -> Tensor:
-    """Masks `logits` (N, V) in place at the first target token of each row; `rows` (N,) ascends."""
+def mask_seen_logits(
+    logits: Float[Tensor, "N V"], rows: Int64[Tensor, "N"], masked_tokens: MaskedTokens
+) -> Float[Tensor, "N V"]:
+    """Masks `logits` in place at the first target token of each row; `rows` ascends."""
     return logits.index_put_(
         (torch.searchsorted(rows, masked_tokens.rows), masked_tokens.tokens), logits.new_full((), FAR_BELOW)
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+from jaxtyping import Int, Int32
 
 from features.errors import InputError, ModelError
 from modeling.data.ragged import Ragged, offsets_of
@@ -28,17 +28,15 @@ IDENTIFIER = re.compile(r"<[a-z]+_\d+>")
 _CUT = re.compile(r"(<extra_id_\d+>|<[a-z]+_\d+>)")
 _CHUNK = 20_000  # texts encoded at a time
 
-Int32Array = npt.NDArray[np.int32]
-
 
 @dataclass(frozen=True)
 class Encoded:
     """An encoded text: three arrays of the same length, including the end of sequence."""
 
-    input_ids: Int32Array
-    whole_word_ids: Int32Array
+    input_ids: Int32[np.ndarray, "S"]
+    whole_word_ids: Int32[np.ndarray, "S"]
     """Number of the word of each token, from 1; 0 for the end of sequence."""
-    category_ids: Int32Array
+    category_ids: Int32[np.ndarray, "S"]
     """1 for photo placeholders, else 0."""
 
 
@@ -64,10 +62,10 @@ class VIP5Tokenizer:
         vocabulary = tokenizer.get_vocab(with_added_tokens=True)
         self._specials = {text: token for text, token in vocabulary.items() if _CUT.fullmatch(text)}
         identifiers = [token for text, token in vocabulary.items() if IDENTIFIER.fullmatch(text)]
-        self.identifier_ids: Int32Array = np.sort(np.array(identifiers, np.int32))
+        self.identifier_ids: Int32[np.ndarray, "N"] = np.sort(np.array(identifiers, np.int32))
         """Ids of all item identifier tokens, ascending."""
         apart = {self.pad_id, self.eos_id, self.unk_id, *self._specials.values()}
-        self.word_ids: Int32Array = np.array(sorted(set(vocabulary.values()) - apart), np.int32)
+        self.word_ids: Int32[np.ndarray, "N"] = np.array(sorted(set(vocabulary.values()) - apart), np.int32)
         """Ids of all tokens of plain text, ascending."""
         self._is_identifier = np.zeros(self.size, bool)
         self._is_identifier[self.identifier_ids] = True
@@ -151,7 +149,7 @@ class VIP5Tokenizer:
         """Returns whether `text` has at most `max_source_tokens` tokens, including the end of sequence."""
         return len(self._flat([text]).values) + 1 <= self.max_source_tokens
 
-    def encode_targets(self, texts: Sequence[str], max_tokens: int) -> list[Int32Array]:
+    def encode_targets(self, texts: Sequence[str], max_tokens: int) -> list[Int32[np.ndarray, "_"]]:
         """Encodes targets, truncated to `max_tokens` including the end of sequence."""
         flat = self.encode_target_rows(texts, max_tokens)
         return [flat.row(i) for i in range(len(texts))]
@@ -161,7 +159,7 @@ class VIP5Tokenizer:
         parts = [self._flat(texts[start : start + _CHUNK]) for start in range(0, len(texts), _CHUNK)]
         return self._ended(Ragged.concatenate(parts) if parts else Ragged.from_rows([]), max_tokens, self.eos_id)
 
-    def decode(self, ids: Iterable[int]) -> str:
+    def decode(self, ids: Iterable[int] | Int[np.ndarray, "T"]) -> str:
         """Decodes `ids` up to the first end of sequence, skipping padding and sentinels."""
         tokens: list[int] = []
         for token in ids:

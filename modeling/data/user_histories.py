@@ -6,11 +6,11 @@ Reads `sequences/interactions`; returns ragged arrays, so that seen items are ma
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from jaxtyping import Bool, Int, Int64
 
-from modeling.data.ragged import IntArray, Ragged, offsets_of
+from modeling.data.ragged import Ragged, offsets_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,16 +21,16 @@ class UserHistories:
     """Row u holds all train and valid items of user u, oldest first; prompts may contain fewer."""
     train: Ragged
     """Row u holds the train items of user u, oldest first."""
-    targets: npt.NDArray[np.int64]
-    """(U + 1,) test item of user u; 0 if there is none."""
+    targets: Int64[np.ndarray, "N"]
+    """Test item of user u; 0 if there is none."""
 
     @property
     def num_users(self) -> int:
         """Number of users."""
         return len(self.targets) - 1
 
-    def seen(self, user_ids: IntArray, num_items: int) -> npt.NDArray[np.bool_]:
-        """(B, I) whether each user knows item i + 1."""
+    def seen(self, user_ids: Int[np.ndarray, "B"], num_items: int) -> Bool[np.ndarray, "B {num_items}"]:
+        """Whether each user knows item i + 1."""
         rows = self.known.take(user_ids)
         mask = np.zeros((len(user_ids), num_items), np.bool_)
         mask[rows.owners, rows.values - 1] = True
@@ -47,7 +47,7 @@ def known_before_test(interactions: pa.Table) -> UserHistories:
     targets = np.zeros(num_users + 1, np.int64)
     targets[users[test]] = items[test]
 
-    def rows(mask: npt.NDArray[np.bool_]) -> Ragged:
+    def rows(mask: Bool[np.ndarray, "N"]) -> Ragged:
         return Ragged(items[mask], offsets_of(np.bincount(users[mask], minlength=num_users + 1)))
 
     return UserHistories(known=rows(~test), train=rows(train), targets=targets)

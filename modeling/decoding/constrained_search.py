@@ -13,20 +13,18 @@ catalogue sum to at most 1.
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from jaxtyping import Bool, Float, Float32, Int, Int64
 from torch import Tensor
 
+from modeling.data.prompt_dataset import Batch
 from modeling.decoding.prefix_tree import ROOT, PrefixTree, prefixes_of
 from modeling.decoding.tree_decoder import TreeDecoder, start
-
-if TYPE_CHECKING:
-    from modeling.data.prompt_dataset import Batch
-    from modeling.models.vip5 import VIP5
+from modeling.models.vip5 import VIP5
 
 START_ID = 0  # T5 starts every target with its padding token
 PAD_ID = 0
@@ -39,20 +37,22 @@ _DEAD = -torch.inf
 class Ranked:
     """The best items of every row."""
 
-    items: npt.NDArray[np.int64]
-    """(B, K) item ids, best first, padded with 0."""
-    scores: npt.NDArray[np.float32]
-    """(B, K) log-probabilities in nats, padded with minus infinity."""
+    items: Int64[np.ndarray, "B K"]
+    """Item ids, best first, padded with 0."""
+    scores: Float32[np.ndarray, "B K"]
+    """Log-probabilities in nats, padded with minus infinity."""
 
 
-def token_log_probs(output: Any, states: Tensor, owner: Tensor, token: Tensor) -> Tensor:
-    """(E,) log-probabilities, under the whole vocabulary, of the allowed next tokens of prefixes.
+def token_log_probs(
+    output: Any, states: Float[Tensor, "N D"], owner: Int64[Tensor, "E"], token: Int64[Tensor, "E"]
+) -> Float32[Tensor, "E"]:
+    """Log-probabilities, under the whole vocabulary, of the allowed next tokens of prefixes.
 
     Args:
         output: the output layer.
-        states: (N, D) decoder states of the prefixes.
-        owner: (E,) the prefix that each token follows.
-        token: (E,) the token.
+        states: decoder states of the prefixes.
+        owner: the prefix that each token follows.
+        token: the token.
     """
     size, step = len(output.weight), _block(len(states), states.device)
     token, order = token.sort()
@@ -73,7 +73,7 @@ def _block(num_prefixes: int, device: torch.device) -> int:
 
 @torch.inference_mode()
 def constrained_beam_search(
-    model: "VIP5", batch: "Batch", tree: PrefixTree, allowed: npt.NDArray[np.bool_], *, beam: int, top_k: int
+    model: VIP5, batch: Batch, tree: PrefixTree, allowed: Bool[np.ndarray, "B I"], *, beam: int, top_k: int
 ) -> Ranked:
     """Returns the `top_k` best distinct allowed items of every row with their exact log-probabilities, best first.
 
@@ -81,7 +81,7 @@ def constrained_beam_search(
         model: the model; encodes the batch once.
         batch: B rows of any families.
         tree: the identifiers of items 1 to I.
-        allowed: (B, I), whether item i + 1 may be returned; False for seen items.
+        allowed: whether item i + 1 may be returned; False for seen items.
         beam: prefixes kept per step, at least `top_k`; with a beam as wide as the tree the search is exhaustive.
         top_k: number of items per row; fewer if fewer are allowed.
     """
@@ -90,7 +90,7 @@ def constrained_beam_search(
 
 @torch.inference_mode()
 def rank_catalogue(
-    decoder: TreeDecoder, tree: PrefixTree, allowed: npt.NDArray[np.bool_], *, beam: int, top_k: int
+    decoder: TreeDecoder, tree: PrefixTree, allowed: Bool[np.ndarray, "B I"], *, beam: int, top_k: int
 ) -> Ranked:
     """As `constrained_beam_search`, for encoded rows; the decoder must hold no nodes."""
     permitted = torch.from_numpy(allowed).to(decoder.device)
@@ -102,8 +102,8 @@ def rank_catalogue(
     return _search(decoder, output, _TreeOn(tree, permitted), beam=max(beam, top_k), top_k=top_k)
 
 
-def _first_step(decoder: TreeDecoder, output: Any, tree: PrefixTree) -> Tensor:
-    """(B, I) log-probabilities of all items with one-token identifiers."""
+def _first_step(decoder: TreeDecoder, output: Any, tree: PrefixTree) -> Float32[Tensor, "B I"]:
+    """Log-probabilities of all items with one-token identifiers."""
     states, _ = start(decoder, START_ID)
     states = states[:, 0]
     blocks = output.weight.split(_block(len(states), states.device))
@@ -115,7 +115,7 @@ def _first_step(decoder: TreeDecoder, output: Any, tree: PrefixTree) -> Tensor:
 class _TreeOn:
     """A prefix tree on the device, with the nodes that lead to an allowed item of each row."""
 
-    def __init__(self, tree: PrefixTree, permitted: Tensor) -> None:
+    def __init__(self, tree: PrefixTree, permitted: Bool[Tensor, "B I"]) -> None:
         device = permitted.device
         self.first_edge = torch.from_numpy(tree.first_edge).to(device)
         self.edge_token = torch.from_numpy(tree.edge_token).to(device)
@@ -129,8 +129,8 @@ class _TreeOn:
             nodes = paths[inside, level].expand(len(permitted), -1)
             self.open.scatter_add_(1, nodes, permitted[:, inside].int())
 
-    def children(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
-        """(owner, edge) of every child of `nodes` (N,), ordered by owner."""
+    def children(self, nodes: Int64[Tensor, "N"]) -> tuple[Int64[Tensor, "E"], Int64[Tensor, "E"]]:
+        """(owner, edge) of every child of `nodes`, ordered by owner."""
         starts = self.first_edge[nodes]
         counts = self.first_edge[nodes + 1] - starts
         owner = torch.repeat_interleave(torch.arange(len(nodes), device=nodes.device), counts)
@@ -142,12 +142,12 @@ class _TreeOn:
 class _Beams:
     """The active prefixes of all rows, ordered by row, and their positions in the decoder's output."""
 
-    row: Tensor
-    position: Tensor
+    row: Int64[Tensor, "N"]
+    position: Int64[Tensor, "N"]
     """Position within the row, in the order of the decoder."""
-    node: Tensor
+    node: Int64[Tensor, "N"]
     """Node of the prefix tree."""
-    score: Tensor
+    score: Float32[Tensor, "N"]
 
 
 def _search(decoder: TreeDecoder, output: Any, tree: _TreeOn, *, beam: int, top_k: int) -> Ranked:
@@ -186,9 +186,15 @@ def _search(decoder: TreeDecoder, output: Any, tree: _TreeOn, *, beam: int, top_
 
 
 def _deeper(
-    decoder: TreeDecoder, paths: Tensor, *, scores: Tensor, nodes: Tensor, tokens: Tensor, parents: Tensor
-) -> tuple[_Beams, Tensor, Tensor]:
-    """Decodes the chosen prefixes (B, beam) and returns the new beams, their states and paths."""
+    decoder: TreeDecoder,
+    paths: Int64[Tensor, "B N L"],
+    *,
+    scores: Float32[Tensor, "B K"],
+    nodes: Int64[Tensor, "B K"],
+    tokens: Int64[Tensor, "B K"],
+    parents: Int64[Tensor, "B K"],
+) -> tuple[_Beams, Float[Tensor, "B K D"], Int64[Tensor, "B K L+1"]]:
+    """Decodes the chosen prefixes and returns the new beams, their states and paths."""
     length = paths.shape[2]
     nodes_added = torch.arange(scores.shape[1], device=scores.device).expand_as(scores) + decoder.num_nodes
     above = paths.gather(1, parents[..., None].expand(-1, -1, length))
@@ -198,8 +204,10 @@ def _deeper(
     return _Beams(row, position, nodes[row, position], scores[row, position]), states, paths
 
 
-def _best_per_row(row: Tensor, value: Tensor, num_rows: int, k: int) -> tuple[Tensor, Tensor]:
-    """(B, K) best values of each row and their indices in `value`; `row` ascends and K is at most k."""
+def _best_per_row(
+    row: Int64[Tensor, "N"], value: Float32[Tensor, "N"], num_rows: int, k: int
+) -> tuple[Float32[Tensor, "B K"], Int64[Tensor, "B K"]]:
+    """Best values of each row and their indices in `value`; `row` ascends and K is at most k."""
     counts = torch.bincount(row, minlength=num_rows)
     width = max(int(counts.max()) if len(row) else 0, 1)
     within = torch.arange(len(row), device=row.device) - (counts.cumsum(0) - counts)[row]
@@ -211,16 +219,16 @@ def _best_per_row(row: Tensor, value: Tensor, num_rows: int, k: int) -> tuple[Te
     return best, index.gather(1, order)
 
 
-def _ranked(items: Tensor, scores: Tensor) -> Ranked:
+def _ranked(items: Int64[Tensor, "B K"], scores: Float[Tensor, "B K"]) -> Ranked:
     kept = items.masked_fill(scores == _DEAD, 0)
     return Ranked(kept.cpu().numpy(), scores.float().cpu().numpy())
 
 
 @torch.inference_mode()
 def score_items(
-    model: "VIP5", batch: "Batch", tree: PrefixTree, candidates: npt.NDArray[np.integer]
-) -> npt.NDArray[np.float32]:
-    """Exact log-probabilities (B, C) of the given items, in one decoder pass.
+    model: VIP5, batch: Batch, tree: PrefixTree, candidates: Int[np.ndarray, "B C"]
+) -> Float32[np.ndarray, "B C"]:
+    """Exact log-probabilities of the given items, in one decoder pass.
 
     Prefixes shared by candidates of a row are decoded once, as nodes of one tree per row.
 
@@ -228,15 +236,15 @@ def score_items(
         model: the model; encodes the batch once.
         batch: B rows.
         tree: the identifiers of items 1 to I.
-        candidates: (B, C) item ids, padded with 0, which scores minus infinity.
+        candidates: item ids, padded with 0, which scores minus infinity.
     """
     return score_candidates(TreeDecoder(model, batch), tree, candidates)
 
 
 @torch.inference_mode()
 def score_candidates(
-    decoder: TreeDecoder, tree: PrefixTree, candidates: npt.NDArray[np.integer]
-) -> npt.NDArray[np.float32]:
+    decoder: TreeDecoder, tree: PrefixTree, candidates: Int[np.ndarray, "B C"]
+) -> Float32[np.ndarray, "B C"]:
     """As `score_items`, for encoded rows; the decoder must hold no nodes."""
     output, device = decoder.model.t5.lm_head, decoder.device
     empty = torch.from_numpy(candidates == 0).to(device)
@@ -261,8 +269,8 @@ def score_candidates(
 
 
 @torch.inference_mode()
-def greedy_decode(model: "VIP5", batch: "Batch", *, max_tokens: int, eos_id: int) -> npt.NDArray[np.int64]:
-    """(B, T) most likely token at every step, T at most `max_tokens`; padding (0) follows </s>."""
+def greedy_decode(model: VIP5, batch: Batch, *, max_tokens: int, eos_id: int) -> Int64[np.ndarray, "B T"]:
+    """Most likely token at every step, T at most `max_tokens`; padding (0) follows </s>."""
     decoder = TreeDecoder(model, batch)
     states, paths = start(decoder, START_ID)
     ended = torch.zeros(decoder.num_rows, dtype=torch.bool, device=decoder.device)

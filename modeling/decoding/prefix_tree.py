@@ -9,12 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
+from jaxtyping import Int, Int64
 
 from features.errors import TableError
 from modeling.data.ragged import offsets_of
 
-IntArray = npt.NDArray[np.int64]
 PAD = -1
 ROOT = 0
 
@@ -27,18 +26,18 @@ class PrefixTree:
     three below those, one per item.
     """
 
-    tokens: IntArray
-    """(I, depth) tokens of each identifier, padded with -1; </s> ends identifiers that are prefixes of others."""
-    paths: IntArray
-    """(I, depth) node reached after each token, padded with -1."""
-    first_edge: IntArray
-    """(nodes + 1,) node n has the edges first_edge[n] to first_edge[n + 1] - 1."""
-    edge_token: IntArray
-    """(edges,) token of each edge."""
-    edge_node: IntArray
-    """(edges,) child node of each edge."""
-    item: IntArray
-    """(nodes,) item_id of a complete identifier, else 0; nodes of complete identifiers have no edges."""
+    tokens: Int64[np.ndarray, "I depth"]
+    """Tokens of each identifier, padded with -1; </s> ends identifiers that are prefixes of others."""
+    paths: Int64[np.ndarray, "I depth"]
+    """Node reached after each token, padded with -1."""
+    first_edge: Int64[np.ndarray, "starts"]
+    """Node n has the edges first_edge[n] to first_edge[n + 1] - 1."""
+    edge_token: Int64[np.ndarray, "E"]
+    """Token of each edge."""
+    edge_node: Int64[np.ndarray, "E"]
+    """Child node of each edge."""
+    item: Int64[np.ndarray, "starts-1"]
+    """By node: item_id of a complete identifier, else 0; nodes of complete identifiers have no edges."""
 
     @property
     def num_items(self) -> int:
@@ -81,19 +80,19 @@ def build_tree(sequences: Sequence[Sequence[int]], *, eos_id: int) -> PrefixTree
     return _build(_padded(ended))
 
 
-def _padded(sequences: Sequence[Sequence[int]]) -> IntArray:
+def _padded(sequences: Sequence[Sequence[int]]) -> Int64[np.ndarray, "I depth"]:
     lengths = np.array([len(sequence) for sequence in sequences])
     tokens = np.full((len(sequences), lengths.max()), PAD, np.int64)
     tokens[np.arange(lengths.max()) < lengths[:, None]] = np.concatenate([np.asarray(s, np.int64) for s in sequences])
     return tokens
 
 
-def _build(tokens: IntArray) -> PrefixTree:
+def _build(tokens: Int64[np.ndarray, "I depth"]) -> PrefixTree:
     num_items, depth = tokens.shape
     base = int(tokens.max()) + 1
     parent = np.zeros(num_items, np.int64)
     paths = np.full((num_items, depth), PAD, np.int64)
-    edges: list[IntArray] = []
+    edges: list[Int64[np.ndarray, "3 N"]] = []
     num_nodes = 1
     for level in range(depth):
         active = tokens[:, level] != PAD
@@ -129,24 +128,24 @@ class Prefixes:
     Example: items written (7, 8) and (7, 9) need two prefixes, the start and (7), and four edges.
     """
 
-    tokens: IntArray
-    """(B, N) last token of each prefix; the start token comes first."""
-    paths: IntArray
-    """(B, N, L) ancestors of each prefix from the start, including itself, padded with -1."""
-    row: IntArray
-    """(P,) row of each prefix that is not padding, ascending."""
-    position: IntArray
-    """(P,) position of each prefix within its row."""
-    edge_owner: IntArray
-    """(E,) index of the prefix, of P, before each token, ascending."""
-    edge_token: IntArray
-    """(E,) the token."""
-    edge_candidate: IntArray
-    """(E,) index of the token's candidate in the flattened candidates."""
+    tokens: Int64[np.ndarray, "B N"]
+    """Last token of each prefix; the start token comes first."""
+    paths: Int64[np.ndarray, "B N L"]
+    """Ancestors of each prefix from the start, including itself, padded with -1."""
+    row: Int64[np.ndarray, "M"]
+    """Row of each prefix that is not padding, ascending."""
+    position: Int64[np.ndarray, "M"]
+    """Position of each prefix within its row."""
+    edge_owner: Int64[np.ndarray, "E"]
+    """Index, among `row` and `position`, of the prefix before each token, ascending."""
+    edge_token: Int64[np.ndarray, "E"]
+    """The token."""
+    edge_candidate: Int64[np.ndarray, "E"]
+    """Index of the token's candidate in the flattened candidates."""
 
 
-def prefixes_of(tree: PrefixTree, candidates: npt.NDArray[np.integer], *, start_id: int) -> Prefixes:
-    """Collects the prefixes of the items `candidates` (B, C) and the edges below them.
+def prefixes_of(tree: PrefixTree, candidates: Int[np.ndarray, "B C"], *, start_id: int) -> Prefixes:
+    """Collects the prefixes of the items `candidates` and the edges below them.
 
     Args:
         tree: the identifiers.

@@ -9,30 +9,29 @@ a cache per beam. The backbone's modules compute everything except attention, so
 
 import copy
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
+from modeling.data.prompt_dataset import Batch
 from modeling.kernels.fused_modules import fused_bias
 from modeling.kernels.unpadding import Unpadding
-
-if TYPE_CHECKING:
-    from modeling.data.prompt_dataset import Batch
-    from modeling.models.vip5 import VIP5
+from modeling.models.vip5 import VIP5
 
 NO_NODE = -1
 
 
 @dataclass
 class _Layer:
-    """Keys and values of one decoder block, each (B, H, positions, head width)."""
+    """Keys and values of one decoder block."""
 
-    cross_keys: Tensor
-    cross_values: Tensor
-    keys: Tensor
-    values: Tensor
+    cross_keys: Float[Tensor, "B H S W"]
+    cross_values: Float[Tensor, "B H S W"]
+    keys: Float[Tensor, "B H N W"]
+    values: Float[Tensor, "B H N W"]
 
 
 class TreeDecoder:
@@ -47,7 +46,7 @@ class TreeDecoder:
     """
 
     @torch.inference_mode()
-    def __init__(self, model: "VIP5", batch: "Batch") -> None:
+    def __init__(self, model: VIP5, batch: Batch) -> None:
         self.model, self.families = model, batch.families
         t5: Any = model.t5
         unpadding = Unpadding.of(batch.attention_mask, batch.families)
@@ -85,12 +84,12 @@ class TreeDecoder:
         return self.families.device
 
     @torch.inference_mode()
-    def decode_nodes(self, tokens: Tensor, paths: Tensor) -> Tensor:
-        """Adds N nodes to every row and returns their decoder states (B, N, D), scaled for the output layer.
+    def decode_nodes(self, tokens: Int64[Tensor, "B N"], paths: Int64[Tensor, "B N L"]) -> Float[Tensor, "B N D"]:
+        """Adds N nodes to every row and returns their decoder states, scaled for the output layer.
 
         Args:
-            tokens: (B, N) int64, last token of each new prefix; new nodes are numbered from `num_nodes`.
-            paths: (B, N, L) int64, nodes from the start to the new node itself, padded with -1.
+            tokens: last token of each new prefix; new nodes are numbered from `num_nodes`.
+            paths: nodes from the start to the new node itself, padded with -1.
         """
         self.model.route(self._routes)
         t5: Any = self.model.t5
@@ -105,7 +104,9 @@ class TreeDecoder:
         scaled: Tensor = hidden * t5.model_dim**-0.5 if t5.config.scale_decoder_outputs else hidden
         return scaled
 
-    def _self_attention(self, part: Any, layer: _Layer, hidden: Tensor, bias: Tensor) -> Tensor:
+    def _self_attention(
+        self, part: Any, layer: _Layer, hidden: Float[Tensor, "B N D"], bias: Float[Tensor, "B H N M"]
+    ) -> Float[Tensor, "B N D"]:
         attention, normed = part.SelfAttention, part.layer_norm(hidden)
         query, keys, values = (
             _heads(project(normed), self._width) for project in (attention.q, attention.k, attention.v)
@@ -114,14 +115,14 @@ class TreeDecoder:
         output: Tensor = attention.o(_mixed(query, layer.keys, layer.values, bias))
         return output
 
-    def _cross_attention(self, part: Any, layer: _Layer, hidden: Tensor) -> Tensor:
+    def _cross_attention(self, part: Any, layer: _Layer, hidden: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
         attention = part.EncDecAttention
         query = _heads(attention.q(part.layer_norm(hidden)), self._width)
         output: Tensor = attention.o(_mixed(query, layer.cross_keys, layer.cross_values, self._padding))
         return output
 
-    def _bias(self, paths: Tensor, num_nodes: int) -> Tensor:
-        """(B, H, N, num_nodes): T5's relative position bias for ancestors, minus infinity for other nodes."""
+    def _bias(self, paths: Int64[Tensor, "B N L"], num_nodes: int) -> Float[Tensor, "B H N {num_nodes}"]:
+        """T5's relative position bias for ancestors, minus infinity for other nodes."""
         length = paths.shape[2]
         attention: Any = self.model.t5.decoder.block[0].layer[0].SelfAttention
         by_distance = attention.compute_bias(1, length, device=paths.device, past_seen_tokens=length - 1)
@@ -135,7 +136,7 @@ class TreeDecoder:
         return bias[..., :num_nodes]
 
 
-def encode_unpadded(model: "VIP5", batch: "Batch", unpadding: Unpadding) -> Tensor:
+def encode_unpadded(model: VIP5, batch: Batch, unpadding: Unpadding) -> Float[Tensor, "_ N D"]:
     """Encoder states as from `model.encode`, unpadded; all layers share one sum of position bias and padding mask."""
     model.route(unpadding.families)
     encoder: Any = model.t5.encoder
@@ -160,20 +161,25 @@ def encode_unpadded(model: "VIP5", batch: "Batch", unpadding: Unpadding) -> Tens
     return states
 
 
-def _heads(states: Tensor, width: int) -> Tensor:
-    """(B, N, H x W) to (B, H, N, W)."""
+def _heads(states: Float[Tensor, "B N _"], width: int) -> Float[Tensor, "B H N {width}"]:
+    """Splits the last axis into heads of `width`."""
     return states.reshape(*states.shape[:2], -1, width).transpose(1, 2)
 
 
-def _mixed(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
-    """Attention without scaling, as in T5; returns (B, N, H x W)."""
+def _mixed(
+    query: Float[Tensor, "B H N W"],
+    keys: Float[Tensor, "B H M W"],
+    values: Float[Tensor, "B H M W"],
+    mask: Shaped[Tensor, "#B #H #N M"] | None,
+) -> Float[Tensor, "B N H*W"]:
+    """Attention without scaling, as in T5."""
     if mask is not None and mask.dtype != torch.bool:
         mask = mask.to(query.dtype)  # under autocast, states are float32 and the query is bfloat16
     return F.scaled_dot_product_attention(query, keys, values, attn_mask=mask, scale=1.0).transpose(1, 2).flatten(2)
 
 
-def start(decoder: TreeDecoder, start_id: int) -> tuple[Tensor, Tensor]:
-    """Decodes the start node of every row; returns its states (B, 1, D) and its path (B, 1, 1)."""
+def start(decoder: TreeDecoder, start_id: int) -> tuple[Float[Tensor, "B 1 D"], Int64[Tensor, "B 1 1"]]:
+    """Decodes the start node of every row; returns its states and its path."""
     first = torch.full((decoder.num_rows, 1), start_id, dtype=torch.long, device=decoder.device)
     paths = torch.zeros_like(first)[..., None]
     return decoder.decode_nodes(first, paths), paths

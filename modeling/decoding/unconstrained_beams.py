@@ -8,29 +8,26 @@ unconstrained`); constrained search is the default.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import torch
+from jaxtyping import Bool, Float32, Int64
 from torch import Tensor
 
+from modeling.data.prompt_dataset import Batch
+from modeling.data.tokenizer import VIP5Tokenizer
 from modeling.decoding.constrained_search import PAD_ID, START_ID, Ranked
 from modeling.decoding.tree_decoder import TreeDecoder, start
-
-if TYPE_CHECKING:
-    from modeling.data.prompt_dataset import Batch
-    from modeling.data.tokenizer import VIP5Tokenizer
-    from modeling.models.vip5 import VIP5
+from modeling.models.vip5 import VIP5
 
 _MAX_TOKENS = 50  # of a generated string, as in the paper
 
 
 @torch.inference_mode()
 def unconstrained_beam_search(
-    model: "VIP5", batch: "Batch", *, beam: int, max_tokens: int, eos_id: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """Returns the `beam` best sequences of every row: tokens (B, beam, T) without the start token, and scores.
+    model: VIP5, batch: Batch, *, beam: int, max_tokens: int, eos_id: int
+) -> tuple[Int64[np.ndarray, "B {beam} T"], Float32[np.ndarray, "B {beam}"]]:
+    """Returns the `beam` best sequences of every row: tokens without the start token, and scores.
 
     A score is the sum of log-probabilities divided by the number of generated tokens, both including </s>. A row is
     finished when `beam` sequences have ended; a sequence may end only if it is among the `beam` best continuations of a
@@ -66,8 +63,8 @@ def unconstrained_beam_search(
     return pool.result()
 
 
-def _rows(values: Tensor, index: Tensor) -> Tensor:
-    """Gathers `values` (B, N, L) along the second axis by `index` (B, K); returns (B, K, L)."""
+def _rows(values: Int64[Tensor, "B N L"], index: Int64[Tensor, "B K"]) -> Int64[Tensor, "B K L"]:
+    """Gathers `values` along the second axis by `index`."""
     return values.gather(1, index[..., None].expand(-1, -1, values.shape[2]))
 
 
@@ -75,9 +72,9 @@ def _rows(values: Tensor, index: Tensor) -> Tensor:
 class _Pool:
     """The best finished sequences of every row."""
 
-    tokens: Tensor
-    scores: Tensor
-    added: Tensor
+    tokens: Int64[Tensor, "B K T"]
+    scores: Float32[Tensor, "B K"]
+    added: Int64[Tensor, "B"]
 
     @classmethod
     def empty(cls, num_rows: int, beam: int, max_tokens: int, device: torch.device) -> "_Pool":
@@ -86,10 +83,10 @@ class _Pool:
         return cls(tokens, scores, torch.zeros(num_rows, dtype=torch.long, device=device))
 
     @property
-    def full(self) -> Tensor:
+    def full(self) -> Bool[Tensor, "B"]:
         return self.added >= self.scores.shape[1]
 
-    def add(self, tokens: Tensor, scores: Tensor) -> None:
+    def add(self, tokens: Int64[Tensor, "B N L"], scores: Float32[Tensor, "B N"]) -> None:
         beam = self.scores.shape[1]
         self.added = self.added + (scores > -torch.inf).sum(1)
         padded = torch.nn.functional.pad(tokens, (0, self.tokens.shape[-1] - tokens.shape[-1]), value=PAD_ID)
@@ -98,7 +95,7 @@ class _Pool:
         both = torch.cat([self.tokens, padded], 1)
         self.tokens = both.gather(1, order[..., None].expand(-1, -1, both.shape[-1]))
 
-    def result(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    def result(self) -> tuple[Int64[np.ndarray, "B K T"], Float32[np.ndarray, "B K"]]:
         return self.tokens[..., 1:].cpu().numpy(), self.scores.float().cpu().numpy()
 
 
@@ -125,7 +122,7 @@ class StringCounts:
 
 
 def parse_items(
-    texts: Sequence[str], scores: Sequence[float], item_of: Mapping[str, int], seen: npt.NDArray[np.bool_]
+    texts: Sequence[str], scores: Sequence[float], item_of: Mapping[str, int], seen: Bool[np.ndarray, "I"]
 ) -> tuple[list[tuple[int, float]], StringCounts]:
     """Returns (item_id, score) of the valid strings, each item once at its best rank, and the counts of the strings.
 
@@ -158,11 +155,11 @@ class Generated:
 
 
 def generate_items(
-    model: "VIP5",
-    batch: "Batch",
-    tokens: "VIP5Tokenizer",
+    model: VIP5,
+    batch: Batch,
+    tokens: VIP5Tokenizer,
     item_of: Mapping[str, int],
-    seen: npt.NDArray[np.bool_],
+    seen: Bool[np.ndarray, "B I"],
     *,
     beam: int,
 ) -> Generated:
@@ -173,7 +170,7 @@ def generate_items(
         batch: B rows.
         tokens: tokenizer of the model.
         item_of: item id by identifier text.
-        seen: (B, I) whether the user knows item i + 1; seen items are counted, not removed.
+        seen: whether the user knows item i + 1; seen items are counted, not removed.
         beam: strings per row.
     """
     sequences, sums = unconstrained_beam_search(model, batch, beam=beam, max_tokens=_MAX_TOKENS, eos_id=tokens.eos_id)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.autograd import Function
 
@@ -31,18 +32,18 @@ class DropoutRng:
         """Restarts the generator with `seed`."""
         self._forward = np.random.SFC64(seed)
 
-    def draw(self, like: Tensor) -> tuple[Tensor, Any]:
+    def draw(self, like: Float[Tensor, "*shape"]) -> tuple[Float[Tensor, "*shape"], Any]:
         """Draws patterns with the shape and type of `like`; returns them and the generator state for `replay`."""
         state = self._forward.state
         return self._patterns(self._forward, like), state
 
-    def replay(self, like: Tensor, state: Any) -> Tensor:
+    def replay(self, like: Float[Tensor, "*shape"], state: Any) -> Float[Tensor, "*shape"]:
         """Regenerates the patterns that `draw` returned with `state`."""
         self._replay.state = state
         return self._patterns(self._replay, like)
 
     @staticmethod
-    def _patterns(source: np.random.SFC64, like: Tensor) -> Tensor:
+    def _patterns(source: np.random.SFC64, like: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         count, each = like.numel(), 64 // _BITS[like.dtype]
         raw = np.asarray(source.random_raw((count + each - 1) // each))
         return torch.from_numpy(raw.view(np.int64)).view(like.dtype)[:count].view(like.shape)
@@ -61,7 +62,7 @@ def threshold_of(share: float, dtype: torch.dtype = torch.float32) -> float:
     return -value if below else value
 
 
-def _dropped(values: Tensor, drawn: Tensor, share: float) -> Tensor:
+def _dropped(values: Float[Tensor, "*shape"], drawn: Float[Tensor, "*shape"], share: float) -> Float[Tensor, "*shape"]:
     """`values` where `drawn` exceeds the threshold, else 0; not rescaled."""
     kept: Tensor = _select(values, drawn, threshold_of(share, values.dtype))
     return kept
@@ -71,13 +72,15 @@ class DropoutFunction(Function):
     """Dropout with probability `share`."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, share: float, dropout_rng: DropoutRng) -> Tensor:
+    def forward(
+        ctx: Any, values: Float[Tensor, "*shape"], share: float, dropout_rng: DropoutRng
+    ) -> Float[Tensor, "*shape"]:
         drawn, ctx.state = dropout_rng.draw(values)
         ctx.share, ctx.dropout_rng = share, dropout_rng
         return _dropped(values, drawn, share).mul_(1 / (1 - share))
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *gradients: Float[Tensor, "*shape"]) -> tuple[Float[Tensor, "*shape"], None, None]:
         (gradient,) = gradients
         drawn = ctx.dropout_rng.replay(gradient, ctx.state)
         return _dropped(gradient, drawn, ctx.share).mul_(1 / (1 - ctx.share)), None, None
@@ -87,7 +90,9 @@ class ReluDropoutFunction(Function):
     """ReLU followed by dropout."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, share: float, dropout_rng: DropoutRng) -> Tensor:
+    def forward(
+        ctx: Any, values: Float[Tensor, "*shape"], share: float, dropout_rng: DropoutRng
+    ) -> Float[Tensor, "*shape"]:
         output = torch.relu(values)
         if share:
             drawn, _ = dropout_rng.draw(values)
@@ -97,7 +102,7 @@ class ReluDropoutFunction(Function):
         return output
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *gradients: Float[Tensor, "*shape"]) -> tuple[Float[Tensor, "*shape"], None, None]:
         (output,) = ctx.saved_tensors  # 0 exactly where ReLU or dropout zeroed the value
         gradient = _select(gradients[0], output, 0.0)
         return gradient.mul_(1 / (1 - ctx.share)) if ctx.share else gradient, None, None
@@ -107,13 +112,17 @@ class RootMeanSquare(Function):
     """Root mean square norm with a weight."""
 
     @staticmethod
-    def forward(ctx: Any, states: Tensor, weight: Tensor, eps: float) -> Tensor:
+    def forward(
+        ctx: Any, states: Float[Tensor, "*shape D"], weight: Float[Tensor, "D"], eps: float
+    ) -> Float[Tensor, "*shape D"]:
         inverse = states.square().mean(-1, keepdim=True).add_(eps).rsqrt_()
         ctx.save_for_backward(states, weight, inverse)
         return torch.mul(states, inverse).mul_(weight)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(
+        ctx: Any, *gradients: Float[Tensor, "*shape D"]
+    ) -> tuple[Float[Tensor, "*shape D"] | None, Float[Tensor, "D"] | None, None]:
         states, weight, inverse = ctx.saved_tensors
         width = states.shape[-1]
         product = torch.mul(gradients[0], states).view(-1, width)
@@ -127,16 +136,19 @@ class RootMeanSquare(Function):
 
 
 class AttentionFunction(Function):
-    """dropout(softmax(q k^T + bias + mask)) v, a few heads at a time, so that the weights stay in the cache.
-
-    Shapes: query (B, H, Q, d), key and value (B, H, K, d), bias (1, H, Q, K), mask (B, 1, Q, K); returns (B, Q, H, d).
-    """
+    """dropout(softmax(q k^T + bias + mask)) v, a few heads at a time, so that the weights stay in the cache."""
 
     @staticmethod
     def forward(  # noqa: PLR0917  # autograd functions take positional arguments only
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, mask: Tensor | None, share: float,
+        ctx: Any,
+        query: Float[Tensor, "B H Q W"],
+        key: Float[Tensor, "B H N W"],
+        value: Float[Tensor, "B H N W"],
+        bias: Float[Tensor, "1 H Q N"] | None,
+        mask: Float[Tensor, "B 1 Q N"] | None,
+        share: float,
         dropout_rng: DropoutRng,
-    ) -> Tensor:  # fmt: skip
+    ) -> Float[Tensor, "B Q H W"]:
         rows, heads, length, width = query.shape
         query, key, value = (x.transpose(0, 1).contiguous().flatten(0, 1) for x in (query, key, value))  # (H x B, ...)
         weights = query.new_empty(heads * rows, length, key.shape[1])
@@ -164,7 +176,7 @@ class AttentionFunction(Function):
         return output
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: Float[Tensor, "B Q H W"]) -> tuple[Float[Tensor, "..."] | None, ...]:
         query, key, value, weights, output = ctx.saved_tensors
         heads, rows, length, width = ctx.shape
         pull = (gradients[0] * output).sum(-1).permute(2, 0, 1).reshape(heads * rows, length, 1)
@@ -189,7 +201,7 @@ class AttentionFunction(Function):
         return *gradients_of_inputs, of_bias, None, None, None
 
 
-def _some_heads(heads: int, rows: int, weights: Tensor) -> Iterator[tuple[slice, slice]]:
+def _some_heads(heads: int, rows: int, weights: Float[Tensor, "HB Q N"]) -> Iterator[tuple[slice, slice]]:
     """Slices of heads, and of (heads x rows), with about a million attention weights each."""
     size = max(1, min(heads, CACHED_WEIGHTS // max(1, rows * weights.shape[1] * weights.shape[2])))
     for start in range(0, heads, size):

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from modeling.kernels.autograd_functions import (
@@ -26,7 +27,7 @@ from modeling.kernels.autograd_functions import (
 ATTENTION = "vip5_fused"  # key in the library's registry of attention functions
 
 
-def _has_fused_kernel(values: Tensor) -> bool:
+def _has_fused_kernel(values: Float[Tensor, "..."]) -> bool:
     return values.device.type == "cpu" and values.dtype in {torch.float32, torch.bfloat16}
 
 
@@ -37,8 +38,8 @@ class FusedDropout(nn.Module):
         super().__init__()
         self.share, self.dropout_rng = share, dropout_rng
 
-    def forward(self, values: Tensor) -> Tensor:
-        """Applies dropout to `values` of any shape; kept values are divided by 1 - share."""
+    def forward(self, values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Applies dropout to `values`; kept values are divided by 1 - share."""
         if not self.training or not self.share:
             return values
         if not _has_fused_kernel(values):
@@ -50,8 +51,8 @@ class FusedDropout(nn.Module):
 class FusedReluDropout(FusedDropout):
     """ReLU followed by dropout."""
 
-    def forward(self, values: Tensor) -> Tensor:
-        """Applies ReLU and dropout to `values` of any shape."""
+    def forward(self, values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Applies ReLU and dropout to `values`."""
         share = self.share if self.training else 0.0
         if not _has_fused_kernel(values):
             return F.dropout(F.relu(values), share)
@@ -66,8 +67,8 @@ class FusedRMSNorm(nn.Module):
         super().__init__()
         self.weight, self.eps = weight, eps
 
-    def forward(self, states: Tensor) -> Tensor:
-        """Divides `states` (..., D) by their root mean square and multiplies by the weight."""
+    def forward(self, states: Float[Tensor, "*shape D"]) -> Float[Tensor, "*shape D"]:
+        """Divides `states` by their root mean square and multiplies by the weight."""
         kind, wide = states.device.type, states.to(torch.promote_types(states.dtype, self.weight.dtype))
         if _has_fused_kernel(wide):
             normed: Tensor = RootMeanSquare.apply(wide, self.weight, self.eps)
@@ -95,10 +96,15 @@ class FusedCrossAttention(nn.Module):
         self._reference = (reference,)  # in a tuple, so that its parameters are not registered twice
 
     def forward(
-        self, hidden_states: Tensor, mask: Tensor | None = None, key_value_states: Tensor | None = None,
-        position_bias: Tensor | None = None, past_key_values: Any = None, **more: Any,
-    ) -> tuple[Tensor, Tensor | None, None]:  # fmt: skip
-        """Attends from decoder states (B, T, D) to encoder states (B, S, D); returns (B, T, D)."""
+        self,
+        hidden_states: Float[Tensor, "B T D"],
+        mask: Shaped[Tensor, "#B #H #T S"] | None = None,
+        key_value_states: Float[Tensor, "B S D"] | None = None,
+        position_bias: Float[Tensor, "#B H T S"] | None = None,
+        past_key_values: Any = None,
+        **more: Any,
+    ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "#B H T S"] | None, None]:
+        """Attends from decoder states to encoder states."""
         rows, length, _ = hidden_states.shape
         short = 2 * length * self.heads <= self.k.weight.shape[1] and past_key_values is None
         hookless = not any(projection._forward_hooks for projection in (self.k, self.v))  # noqa: SLF001  # LoRA
@@ -110,7 +116,7 @@ class FusedCrossAttention(nn.Module):
             or not _has_fused_kernel(hidden_states)
         ):
             self._reference[0].train(self.training)
-            output_and_bias: tuple[Tensor, Tensor | None, None] = self._reference[0](
+            output_and_bias: tuple[Float[Tensor, "B T D"], Float[Tensor, "#B H T S"] | None, None] = self._reference[0](
                 hidden_states, mask=mask, key_value_states=key_value_states, position_bias=position_bias,
                 past_key_values=past_key_values, **more,
             )  # fmt: skip
@@ -128,7 +134,7 @@ class FusedCrossAttention(nn.Module):
         return self.o(output.reshape(rows, length, heads * width)), position_bias, None
 
 
-def _feed_forward(module: Any, states: Tensor) -> Tensor:
+def _feed_forward(module: Any, states: Float[Tensor, "B S D"]) -> Float[Tensor, "B S D"]:
     """The library's sub-layer without conversions to the type of the weight and back."""
     output: Tensor = module.wo(module.dropout(module.act(module.wi(states))))
     return output
@@ -160,10 +166,17 @@ def use_fused_modules(t5: Any) -> DropoutRng:
 
 
 def fused_attention(  # noqa: PLR0917  # the registry's signature
-    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, dropout: float = 0.0,
-    scaling: float | None = None, position_bias: Tensor | None = None, **_: Any,
-) -> tuple[Tensor, None]:  # fmt: skip
-    """T5's attention for the library's registry: query (B, H, Q, d), key and value (B, H, K, d) to (B, Q, H, d)."""
+    module: Any,
+    query: Float[Tensor, "B H Q W"],
+    key: Float[Tensor, "B H N W"],
+    value: Float[Tensor, "B H N W"],
+    attention_mask: Shaped[Tensor, "#B #H #Q N"] | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    position_bias: Float[Tensor, "#B #H Q N"] | None = None,
+    **_: Any,
+) -> tuple[Float[Tensor, "B Q H W"], None]:
+    """T5's attention for the library's registry of attention functions."""
     if scaling != 1.0:
         raise ValueError(f"attention with scaling {scaling}; T5 uses 1.0")
     if _has_fused_kernel(query):
@@ -176,13 +189,15 @@ def fused_attention(  # noqa: PLR0917  # the registry's signature
     return output.transpose(1, 2).contiguous(), None
 
 
-def fused_bias(terms: Sequence[Tensor], query: Tensor, columns: int) -> Tensor | None:
+def fused_bias(
+    terms: Sequence[Shaped[Tensor, "#B #H #Q {columns}"]], query: Float[Tensor, "B H Q W"], columns: int
+) -> Float[Tensor, "B H Q {columns}"] | None:
     """The sum of `terms` in the memory layout of fused attention on a GPU: rows aligned to multiples of eight.
 
     Args:
-        terms: (B or 1, H or 1, Q, K) each; a term that all rows of the batch share is stored once.
-        query: (B, H, Q, d), which determines shape and type.
-        columns: K.
+        terms: summands; a term that all rows of the batch share is stored once.
+        query: determines shape and type.
+        columns: number of keys.
     """
     if not terms:
         return None

@@ -8,6 +8,7 @@ weights by row; so do batches with little padding.
 
 from dataclasses import dataclass
 
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 MIN_PADDING_SHARE = 0.03  # below it, the copies in every layer cost more than computing the padding
@@ -24,14 +25,14 @@ class Unpadding:
     """B."""
     length: int
     """S."""
-    indices: Tensor | None
-    """(N,) indices of the B x S positions, ascending; None leaves states padded."""
-    families: Tensor
-    """Families for the adapters: (1,) if all rows have the same family, else (B,)."""
+    indices: Int64[Tensor, "N"] | None
+    """Indices of the B x S positions, ascending; None leaves states padded."""
+    families: Int64[Tensor, "B"]
+    """Families for the adapters: one if all rows have the same family, else one per row."""
 
     @classmethod
-    def of(cls, mask: Tensor, families: Tensor) -> "Unpadding":
-        """The unpadding of a batch with `mask` (B, S) and `families` (B,)."""
+    def of(cls, mask: Bool[Tensor, "B S"], families: Int64[Tensor, "B"]) -> "Unpadding":
+        """The unpadding of a batch with `mask` and `families`."""
         rows, length = mask.shape
         if bool((families != families[0]).any()):
             return cls(rows, length, None, families)
@@ -39,12 +40,12 @@ class Unpadding:
         worthwhile = len(indices) < (1 - MIN_PADDING_SHARE) * rows * length
         return cls(rows, length, indices if worthwhile else None, families[:1])
 
-    def unpad(self, states: Tensor) -> Tensor:
-        """`states` (B, S, D) without padding, as (1, N, D)."""
+    def unpad(self, states: Float[Tensor, "B S D"]) -> Float[Tensor, "#B N D"]:
+        """`states` without padding, as one row of N tokens; unchanged if states stay padded."""
         return states if self.indices is None else states.flatten(0, 1)[self.indices][None]
 
-    def pad(self, states: Tensor) -> Tensor:
-        """Unpadded `states` as (B, S, D), with zeros as padding."""
+    def pad(self, states: Float[Tensor, "_ N D"]) -> Float[Tensor, "{self.rows} {self.length} D"]:
+        """Unpadded `states` as a batch, with zeros as padding."""
         if self.indices is None:
             return states
         full = states.new_zeros(self.rows * self.length, states.shape[2])

@@ -1,6 +1,6 @@
 """Paired bootstrap confidence intervals over users (Efron and Tibshirani 1993).
 
-Reads (N, M) values, one row per user and one column per metric; returns (resamples, M) means. The 2.5th and 97.5th
+Reads (U, M) values, one row per user and one column per metric; returns (resamples, M) means. The 2.5th and 97.5th
 percentiles of these means are the 95 % interval. Each resample is a vector of user weights, so all resamples are one
 matrix product: 1,000 resamples of 20,000 users take less than a second.
 """
@@ -9,20 +9,21 @@ from collections.abc import Hashable, Mapping
 from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
+from jaxtyping import Float64
 
 from features.runtime.seeds import rng
 
-FloatArray = npt.NDArray[np.float64]
 Key = TypeVar("Key", bound=Hashable)
 _BLOCK = 50
 
 
-def resampled_means(values: FloatArray, *, resamples: int, seed: int) -> FloatArray:
-    """Returns column means over users sampled with replacement: (resamples, M).
+def resampled_means(
+    values: Float64[np.ndarray, "U M"], *, resamples: int, seed: int
+) -> Float64[np.ndarray, "{resamples} M"]:
+    """Returns column means over users sampled with replacement.
 
-    The sample depends only on `seed` and N. Two models evaluated on the same users get the same resamples, so the
-    difference of their results is a paired bootstrap.
+    The sample depends only on `seed` and the number of users U. Two models evaluated on the same users get the same
+    resamples, so the difference of their results is a paired bootstrap.
     """
     num_users = len(values)
     if num_users == 0:
@@ -37,13 +38,13 @@ def resampled_means(values: FloatArray, *, resamples: int, seed: int) -> FloatAr
     return np.concatenate(means)
 
 
-def interval(means: FloatArray) -> list[float]:
+def interval(means: Float64[np.ndarray, "N ..."]) -> list[float]:
     """Returns the 2.5th and 97.5th percentiles of bootstrap means as [low, high]."""
     low, high = np.percentile(means, [2.5, 97.5])
     return [float(low), float(high)]
 
 
-def intervals(values: Mapping[Key, FloatArray], *, resamples: int, seed: int) -> dict[Key, list[float]]:
+def intervals(values: Mapping[Key, Float64[np.ndarray, "U"]], *, resamples: int, seed: int) -> dict[Key, list[float]]:
     """Returns the 95 % interval of the mean of each metric; all metrics share the same resamples.
 
     Example:
@@ -57,7 +58,11 @@ def intervals(values: Mapping[Key, FloatArray], *, resamples: int, seed: int) ->
 
 
 def differences(
-    ours: Mapping[str, FloatArray], theirs: Mapping[str, FloatArray], *, resamples: int, seed: int
+    ours: Mapping[str, Float64[np.ndarray, "_"]],
+    theirs: Mapping[str, Float64[np.ndarray, "_"]],
+    *,
+    resamples: int,
+    seed: int,
 ) -> dict[str, list[float]]:
     """Returns [mean, low, high] of ours minus theirs per metric, over the same users in the same order.
 
@@ -68,10 +73,14 @@ def differences(
 
 
 def differences_to_all(
-    ours: Mapping[str, FloatArray], others: Mapping[str, Mapping[str, FloatArray]], *, resamples: int, seed: int
+    ours: Mapping[str, Float64[np.ndarray, "_"]],
+    others: Mapping[str, Mapping[str, Float64[np.ndarray, "_"]]],
+    *,
+    resamples: int,
+    seed: int,
 ) -> dict[str, dict[str, list[float]]]:
     """Returns `differences` to each of `others`; all share the same resamples."""
-    gaps: dict[tuple[str, str], FloatArray] = {}
+    gaps: dict[tuple[str, str], Float64[np.ndarray, "U"]] = {}
     for other, theirs in others.items():
         for name in ours:
             if name in theirs:

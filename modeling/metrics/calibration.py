@@ -11,13 +11,12 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
+from jaxtyping import Float64, Int64
 
 EDGES = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 """Edges of the probability bins: two per power of ten, because probabilities over a catalogue are small."""
 _Z = 1.96  # of a two-sided 95 % interval
-FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,21 +38,21 @@ class Bin:
 class Calibration:
     """Calibration of one prompt."""
 
-    predicted: FloatArray
-    """(K,) mean probability of the item at rank k."""
-    observed: FloatArray
-    """(K,) share of users whose held-out item is at rank k."""
+    predicted: Float64[np.ndarray, "K"]
+    """Mean probability of the item at rank k."""
+    observed: Float64[np.ndarray, "K"]
+    """Share of users whose held-out item is at rank k."""
     bins: Sequence[Bin]
     error: float
     """Expected calibration error: mean over predictions of |predicted - observed| of their bin (Guo et al. 2017)."""
 
 
-def calibration(predictions: pa.Table, targets: npt.NDArray[np.int64]) -> Calibration | None:
+def calibration(predictions: pa.Table, targets: Int64[np.ndarray, "N"]) -> Calibration | None:
     """Returns the calibration of one prompt's predictions; None if there are no predictions.
 
     Args:
         predictions: rows of `predictions` of one prompt.
-        targets: (U + 1,) held-out item by user_id, 0 for none.
+        targets: held-out item by user_id, 0 for none; the first row belongs to no user.
 
     Example:
         One user, rank-1 item with log-probability log 0.5, correct: predicted [0.5], observed [1.0], error 0.5.
@@ -71,7 +70,7 @@ def calibration(predictions: pa.Table, targets: npt.NDArray[np.int64]) -> Calibr
     return Calibration(predicted=predicted, observed=observed, bins=bins, error=error)
 
 
-def _bins(probabilities: FloatArray, correct: FloatArray) -> list[Bin]:
+def _bins(probabilities: Float64[np.ndarray, "N"], correct: Float64[np.ndarray, "N"]) -> list[Bin]:
     indices = np.digitize(probabilities, EDGES[1:-1])
     bins = []
     for index, (low, high) in enumerate(pairwise(EDGES)):

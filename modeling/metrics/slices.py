@@ -11,20 +11,19 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+from jaxtyping import Bool, Int, Int64
 
 from modeling.data.user_histories import UserHistories
 from modeling.metrics.bootstrap import intervals
 from modeling.metrics.ranking import by_user
 
-IntArray = npt.NDArray[np.int64]
-Masks = Mapping[str, Mapping[str, npt.NDArray[np.bool_]]]
+Masks = Mapping[str, Mapping[str, Bool[np.ndarray, "N"]]]
 LENGTHS = ((1, 4), (5, 9), (10, None))
 THIRDS = ("head", "middle", "tail")
 
 
-def popularity_thirds(counts: IntArray) -> IntArray:
-    """Returns (I,) 0 head, 1 middle, 2 tail, -1 cold, given train interactions (I,).
+def popularity_thirds(counts: Int64[np.ndarray, "I"]) -> Int64[np.ndarray, "I"]:
+    """Returns 0 head, 1 middle, 2 tail, -1 cold, given the train interactions of each item.
 
     Example: counts [6, 3, 2, 1, 0] (12 in all, thirds of 4) -> [0, 1, 2, 2, -1]
     """
@@ -38,26 +37,26 @@ def popularity_thirds(counts: IntArray) -> IntArray:
 
 
 def slice_masks(
-    user_ids: IntArray,
-    targets: IntArray,
+    user_ids: Int[np.ndarray, "N"],
+    targets: Int[np.ndarray, "N"],
     *,
     histories: UserHistories,
-    counts: IntArray,
-    photo_present: npt.NDArray[np.bool_],
+    counts: Int64[np.ndarray, "I"],
+    photo_present: Bool[np.ndarray, "_"],
 ) -> Masks:
-    """Returns a boolean mask (N,) of the users in each slice; empty slices are omitted.
+    """Returns a mask of the users in each slice; empty slices are omitted.
 
     Args:
-        user_ids: (N,).
-        targets: (N,) their test items.
+        user_ids: users to slice.
+        targets: their test items.
         histories: complete histories.
-        counts: (I,) train interactions of items 1 to I.
+        counts: train interactions of items 1 to I.
         photo_present: (I + 1,) by item_id.
     """
     known = histories.known.lengths[user_ids]
     third = popularity_thirds(counts)[targets - 1]
     photo = photo_present[targets]
-    masks: dict[str, dict[str, npt.NDArray[np.bool_]]] = {
+    masks: dict[str, dict[str, Bool[np.ndarray, "N"]]] = {
         "history_length": {
             f"{low}-{high}" if high else f"{low}+": (known >= low) & (known <= (high or known.max(initial=0)))
             for low, high in LENGTHS
@@ -69,7 +68,9 @@ def slice_masks(
     return {name: {label: mask for label, mask in parts.items() if mask.any()} for name, parts in masks.items()}
 
 
-def own_slices(ranks: IntArray, masks: Masks, *, resamples: int, seed: int) -> dict[str, dict[str, dict[str, Any]]]:
+def own_slices(
+    ranks: Int[np.ndarray, "N"], masks: Masks, *, resamples: int, seed: int
+) -> dict[str, dict[str, dict[str, Any]]]:
     """Returns hr@10 and ndcg@10 of one model per slice, with `num_users` and `ci95`."""
     return {
         name: {
@@ -80,7 +81,7 @@ def own_slices(ranks: IntArray, masks: Masks, *, resamples: int, seed: int) -> d
 
 
 def slices_by_model(
-    ranks: Mapping[str, IntArray], masks: Masks, *, resamples: int, seed: int
+    ranks: Mapping[str, Int[np.ndarray, "N"]], masks: Masks, *, resamples: int, seed: int
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Returns the same slices for all models: {slice: {label: {"num_users": n, "models": {name: block}}}}."""
     return {
@@ -93,7 +94,7 @@ def slices_by_model(
 
 
 def _blocks(
-    ranks: Mapping[str, IntArray], mask: npt.NDArray[np.bool_], *, resamples: int, seed: int
+    ranks: Mapping[str, Int[np.ndarray, "N"]], mask: Bool[np.ndarray, "N"], *, resamples: int, seed: int
 ) -> dict[str, dict[str, Any]]:
     """Returns one block per model; all models share the same resamples."""
     values = {

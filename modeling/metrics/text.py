@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+from jaxtyping import Float64
 
 from modeling.metrics.bootstrap import interval, resampled_means
 
-FloatArray = npt.NDArray[np.float64]
 _ROUGE = ("rouge1", "rouge2", "rougeL")
 
 
@@ -61,8 +60,8 @@ def text_metrics(
     return metrics
 
 
-def bleu_statistics(generated: Sequence[str], references: Sequence[str]) -> FloatArray:
-    """Returns (N, 10) per sentence: matched 1- to 4-grams, all 1- to 4-grams, length, reference length (words)."""
+def bleu_statistics(generated: Sequence[str], references: Sequence[str]) -> Float64[np.ndarray, "N 10"]:
+    """Returns per sentence: matched 1- to 4-grams, all 1- to 4-grams, length, reference length (words)."""
     from sacrebleu.metrics.bleu import BLEU
 
     scorer = BLEU(effective_order=True)
@@ -73,7 +72,7 @@ def bleu_statistics(generated: Sequence[str], references: Sequence[str]) -> Floa
     return np.array(rows, np.float64)
 
 
-def bleu_of(totals: FloatArray) -> float:
+def bleu_of(totals: Float64[np.ndarray, "10"]) -> float:
     """Returns corpus BLEU-4 (sacrebleu, 13a tokens, exponential smoothing) of summed `bleu_statistics`, in percent."""
     from sacrebleu.metrics.bleu import BLEU
 
@@ -83,7 +82,7 @@ def bleu_of(totals: FloatArray) -> float:
     )
 
 
-def rouge_by_sentence(generated: Sequence[str], references: Sequence[str]) -> dict[str, FloatArray]:
+def rouge_by_sentence(generated: Sequence[str], references: Sequence[str]) -> dict[str, Float64[np.ndarray, "N"]]:
     """Returns the F-measure of ROUGE-1, ROUGE-2 and ROUGE-L per sentence, in percent (rouge-score, no stemming)."""
     from rouge_score.rouge_scorer import RougeScorer
 
@@ -114,7 +113,7 @@ def feature_match(texts: Sequence[str], features: Sequence[Sequence[str]]) -> fl
     return float(named.mean()) if len(named) else 0.0
 
 
-def features_named(texts: Sequence[str], features: Sequence[Sequence[str]]) -> FloatArray:
+def features_named(texts: Sequence[str], features: Sequence[Sequence[str]]) -> Float64[np.ndarray, "N"]:
     """Returns 100 for a text with one of its feature words as a whole word, else 0; skips texts without such words."""
     matches = []
     for text, words in zip(texts, features, strict=True):

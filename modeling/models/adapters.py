@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from features.schema import FAMILIES
@@ -43,8 +44,8 @@ class Adapter(nn.Module):
             nn.init.zeros_(self.up_weight)
             nn.init.zeros_(self.up_bias)
 
-    def forward(self, states: Tensor, families: Tensor) -> Tensor:
-        """Adapts `states` (B, S, D); `families` (B,) selects the adapter of each row."""
+    def forward(self, states: Float[Tensor, "B S D"], families: Int64[Tensor, "#B"]) -> Float[Tensor, "B S D"]:
+        """Adapts `states`; `families` selects the adapter of each row, or of all rows if it has one value."""
         if self.down_weight.shape[0] == 1:
             parameters = (self.down_weight, self.down_bias, self.up_weight, self.up_bias)
             # Views, which need no copy in the backward pass.
@@ -74,20 +75,20 @@ class LowRank(nn.Module):
         self.down_weight = nn.Parameter(torch.empty(num_routes, rank, width_in).uniform_(-bound, bound))
         self.up_weight = nn.Parameter(torch.zeros(num_routes, width_out, rank))
 
-    def forward(self, inputs: Tensor, families: Tensor) -> Tensor:
-        """The update (B, S, D_out) for `inputs` (B, S, D_in)."""
+    def forward(self, inputs: Float[Tensor, "B S D_in"], families: Int64[Tensor, "#B"]) -> Float[Tensor, "B S D_out"]:
+        """The update for `inputs`; `families` as in `Adapter`."""
         routes = families if self.down_weight.shape[0] > 1 else torch.zeros_like(families[:1])
         down, up = self.down_weight[routes].mT, self.up_weight[routes].mT
         return inputs @ down @ up * self.scale
 
 
 class Route:
-    """The family of each row (B,) in the current forward pass."""
+    """The family of each row, or one for all rows, in the current forward pass."""
 
     def __init__(self) -> None:
-        self.families: Tensor | None = None
+        self.families: Int64[Tensor, "B"] | None = None
 
-    def get(self) -> Tensor:
+    def get(self) -> Int64[Tensor, "B"]:
         """Returns the families.
 
         Raises:
@@ -147,7 +148,9 @@ def attach_adapters(t5: Any, params: AdapterParams, route: Route) -> nn.ModuleDi
 
 
 def _after(adapter: Adapter, route: Route) -> Any:
-    def add_adapter(_module: nn.Module, _inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+    def add_adapter(
+        _module: nn.Module, _inputs: tuple[Any, ...], output: Float[Tensor, "B S D"]
+    ) -> Float[Tensor, "B S D"]:
         adapted: Tensor = adapter(output, route.get())
         return adapted
 
@@ -155,7 +158,9 @@ def _after(adapter: Adapter, route: Route) -> Any:
 
 
 def _beside(update: LowRank, route: Route) -> Any:
-    def add_update(_module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+    def add_update(
+        _module: nn.Module, inputs: tuple[Any, ...], output: Float[Tensor, "B S D"]
+    ) -> Float[Tensor, "B S D"]:
         added: Tensor = output + update(inputs[0], route.get())
         return added
 

@@ -9,12 +9,13 @@ cannot represent the I x I matrix, so they are fitted to the teacher's probabili
 import numpy as np
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
 from features.runtime.progress import Progress
 from features.runtime.seeds import rng
 from modeling.collaborative.ease import Ridge, decayed_sums
-from modeling.data.ragged import IntArray, Ragged
+from modeling.data.ragged import Ragged
 from modeling.runtime.devices import to_device
 
 _NEWEST = 5  # newest items of a history that are used
@@ -25,11 +26,13 @@ _SCALE = 6.0  # initial logit of a perfect match
 _MASKED = -1e4
 
 
-def distill_item_embeddings(vectors: Tensor, train: Ragged, ridge: Ridge, *, steps: int, seed: int) -> Tensor:
-    """Fits item embeddings to the teacher; returns (I, D), with lengths that act as popularity biases.
+def distill_item_embeddings(
+    vectors: Float[Tensor, "I D"], train: Ragged, ridge: Ridge, *, steps: int, seed: int
+) -> Float32[Tensor, "I D"]:
+    """Fits item embeddings to the teacher; returns embeddings with lengths that act as popularity biases.
 
     Args:
-        vectors: (I, D) initial embeddings; only their directions are used.
+        vectors: initial embeddings; only their directions are used.
         train: row u holds the train items of user u, from 1, oldest first.
         ridge: the teacher.
         steps: steps of Adam, each with 512 histories: train histories cut at random, and single items.
@@ -54,7 +57,7 @@ def distill_item_embeddings(vectors: Tensor, train: Ragged, ridge: Ridge, *, ste
         return (fitted * scale.exp()).to(vectors.device)
 
 
-def _histories(train: Ragged, users: IntArray, num_items: int, generator: np.random.Generator) -> Ragged:
+def _histories(train: Ragged, users: Int64[np.ndarray, "N"], num_items: int, generator: np.random.Generator) -> Ragged:
     """Samples train histories cut at random, newest items only, and single items."""
     chosen = generator.choice(users, _ROWS) if len(users) else users
     cuts = 1 + (generator.random(len(chosen)) * (train.lengths[chosen] - 1)).astype(np.int64)
@@ -62,7 +65,9 @@ def _histories(train: Ragged, users: IntArray, num_items: int, generator: np.ran
     return Ragged.from_rows([*rows, *generator.integers(1, num_items + 1, (_ROWS, 1))], np.int64)
 
 
-def _loss(vectors: Tensor, scale: Tensor, histories: Ragged, ridge: Ridge) -> Tensor:
+def _loss(
+    vectors: Float[Tensor, "I D"], scale: Float[Tensor, ""], histories: Ragged, ridge: Ridge
+) -> Float[Tensor, ""]:
     """Mean cross-entropy to the teacher's probabilities, with items of the history masked."""
     with torch.no_grad():
         probabilities = ridge.probabilities(histories, np.arange(len(histories)))

@@ -8,8 +8,8 @@ after the train split are not used.
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from features.errors import ParamsError
@@ -19,7 +19,7 @@ from modeling.data.tokenizer import IDENTIFIER, VIP5Tokenizer
 
 
 def init_item_embeddings(
-    table: Tensor,
+    table: Float[Tensor, "V D"],
     tokens: VIP5Tokenizer,
     texts: Sequence[str],
     train: Ragged,
@@ -33,7 +33,7 @@ def init_item_embeddings(
     A token that several items share (a code) is initialised with the normalised mean of their vectors.
 
     Args:
-        table: (V, D) token embeddings, changed in place.
+        table: token embeddings, changed in place.
         tokens: the tokenizer, including identifiers.
         texts: the identifier of item i + 1, as prompts contain it.
         train: row u holds the train items of user u, from 1.
@@ -60,7 +60,7 @@ def init_item_embeddings(
     return len(token_ids)
 
 
-def _item_tokens(tokens: VIP5Tokenizer, texts: Sequence[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _item_tokens(tokens: VIP5Tokenizer, texts: Sequence[str]) -> tuple[Int64[np.ndarray, "N"], Int64[np.ndarray, "N"]]:
     """Pairs of an item's row and a token id of its identifier."""
     pairs = [
         (row, tokens.tokenizer.token_to_id(name)) for row, text in enumerate(texts) for name in IDENTIFIER.findall(text)

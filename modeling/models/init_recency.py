@@ -13,6 +13,7 @@ minutes of training (docs/decisions/0025).
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from features.errors import ParamsError
@@ -49,7 +50,7 @@ def init_recency(t5: Any, tokens: VIP5Tokenizer) -> None:
     _end_after_items(t5.decoder.block[-1].layer[2].DenseReluDense, t5.shared.weight[tokens.eos_id])
 
 
-def _flag(table: Tensor, items: Tensor, eos_id: int) -> None:
+def _flag(table: Float[Tensor, "V D"], items: Int64[Tensor, "I"], eos_id: int) -> None:
     """Sets the flags of text tokens, of `items` and of the end of sequence."""
     text = torch.ones(len(table), dtype=torch.bool)
     text[items] = False
@@ -74,7 +75,7 @@ def _set_attention(attention: Any, config: Any, sign: float) -> None:
     torch.nn.init.eye_(attention.o.weight)
 
 
-def _end_after_items(feed_forward: Any, end: Tensor) -> None:
+def _end_after_items(feed_forward: Any, end: Float[Tensor, "D"]) -> None:
     """Makes the first unit respond to the flag "item" with the vector `end`."""
     for name, weight in feed_forward.named_parameters():
         if name.startswith("wi"):  # one matrix, or two if gated
@@ -83,8 +84,8 @@ def _end_after_items(feed_forward: Any, end: Tensor) -> None:
     feed_forward.wo.weight[:, 0] = _STOP * end / end.norm()
 
 
-def _decaying(bias: Tensor) -> Tensor:
-    """(buckets, heads) bias that decays with the distance to preceding tokens, T5's first half of the buckets."""
+def _decaying(bias: Float[Tensor, "buckets H"]) -> Float[Tensor, "buckets H"]:
+    """Bias that decays with the distance to preceding tokens, T5's first half of the buckets."""
     before = len(bias) // 2
     exact = before // 2
     steps = torch.arange(before, dtype=torch.float32)

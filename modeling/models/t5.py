@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 
 from features.errors import InputError, ModelError
 from features.runtime.seeds import rng
@@ -123,7 +124,7 @@ def tokenizer_folder(params: BackboneParams) -> Path | None:
     return folder
 
 
-def load_t5(folder: Path, *, dropout: float = 0.0) -> tuple[Any, dict[str, torch.Tensor]]:
+def load_t5(folder: Path, *, dropout: float = 0.0) -> tuple[Any, dict[str, Float[torch.Tensor, "N D"]]]:
     """Loads the T5 of `folder`; returns it and the remaining tensors (whole-word and category embeddings).
 
     Raises:

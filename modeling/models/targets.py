@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from jaxtyping import Float32, Int64
 from torch import Tensor
 
 
@@ -9,11 +10,11 @@ from torch import Tensor
 class SoftTargets:
     """Item probabilities for some rows of a batch."""
 
-    rows: Tensor
-    """(K,) int64: positions in the batch, ascending."""
-    probabilities: Tensor
-    """(K, I) float32 over items 1 to I; each row sums to 1, or to 0 if the teacher has no prediction."""
-    tokens: Tensor
-    """(I,) int64: token id of each item."""
+    rows: Int64[Tensor, "N"]
+    """Positions in the batch, ascending."""
+    probabilities: Float32[Tensor, "N I"]
+    """Over items 1 to I; each row sums to 1, or to 0 if the teacher has no prediction."""
+    tokens: Int64[Tensor, "I"]
+    """Token id of each item."""
     weight: float
     """Weight of the soft targets in the loss of a row, from 0 to 1."""

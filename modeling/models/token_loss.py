@@ -11,10 +11,10 @@ from typing import Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Float32, Int, Int64
 from torch import Tensor
 
 from features.schema import FAMILIES
-from modeling.data.ragged import IntArray
 from modeling.models.targets import SoftTargets
 from modeling.runtime.devices import to_device
 
@@ -26,27 +26,27 @@ LossReduction = Literal["tokens", "examples", "paper"]
 class TokenLosses:
     """Negative log-likelihood of every target token of B rows, without padding."""
 
-    values: Tensor
-    """(N,) nats, float32."""
-    rows: Tensor
-    """(N,) int64: row of each token."""
-    families: Tensor
-    """(B,) int64: family of each row."""
+    values: Float32[Tensor, "N"]
+    """Nats."""
+    rows: Int64[Tensor, "N"]
+    """Row of each token."""
+    families: Int64[Tensor, "B"]
+    """Family of each row."""
 
-    def by_example(self) -> tuple[Tensor, Tensor]:
-        """Mean loss (B,) and number of target tokens (B,) of each row."""
+    def by_example(self) -> tuple[Float32[Tensor, "B"], Float32[Tensor, "B"]]:
+        """Mean loss and number of target tokens of each row."""
         zeros = self.values.new_zeros(len(self.families))
         counts = zeros.index_add(0, self.rows, torch.ones_like(self.values))
         return zeros.index_add(0, self.rows, self.values) / counts, counts
 
-    def by_family(self) -> tuple[Tensor, Tensor]:
-        """Sum of the losses and number of target tokens of each family, both (3,)."""
+    def by_family(self) -> tuple[Float32[Tensor, "3"], Float32[Tensor, "3"]]:
+        """Sum of the losses and number of target tokens of each family."""
         zeros = self.values.new_zeros(len(FAMILIES))
         families = self.families[self.rows]
         sums = zeros.index_add(0, families, self.values.detach())
         return sums, zeros.index_add(0, families, torch.ones_like(self.values))
 
-    def reduce(self, loss_reduction: LossReduction, family_weights: Sequence[float] = EQUAL) -> Tensor:
+    def reduce(self, loss_reduction: LossReduction, family_weights: Sequence[float] = EQUAL) -> Float32[Tensor, ""]:
         """The scalar loss: `total` divided by `weight_of`.
 
         Args:
@@ -61,7 +61,7 @@ class TokenLosses:
         weight = weight_of(counts, self.families.numpy(force=True), loss_reduction, family_weights)
         return self.total(loss_reduction, family_weights) / weight
 
-    def total(self, loss_reduction: LossReduction, family_weights: Sequence[float] = EQUAL) -> Tensor:
+    def total(self, loss_reduction: LossReduction, family_weights: Sequence[float] = EQUAL) -> Float32[Tensor, ""]:
         """The numerator of `reduce`; totals of microbatches add up to the total of the batch."""
         weights = to_device(torch.tensor(family_weights, dtype=torch.float32), self.values.device)[self.families]
         if loss_reduction == "tokens":
@@ -71,24 +71,29 @@ class TokenLosses:
 
 
 def weight_of(
-    target_lengths: IntArray, families: IntArray, loss_reduction: LossReduction, family_weights: Sequence[float] = EQUAL
+    target_lengths: Int[np.ndarray, "B"],
+    families: Int64[np.ndarray, "B"],
+    loss_reduction: LossReduction,
+    family_weights: Sequence[float] = EQUAL,
 ) -> float:
     """The denominator of `reduce` for rows with these target lengths and families, computed without a device sync."""
     weights = np.asarray(family_weights)[families]
     return float((weights * target_lengths).sum() if loss_reduction == "tokens" else weights.sum())
 
 
-def token_losses(logits: Tensor, labels: Tensor, rows: Tensor, families: Tensor) -> TokenLosses:
-    """Cross-entropy of `logits` (N, V) with `labels` (N,), in float32."""
+def token_losses(
+    logits: Float[Tensor, "N V"], labels: Int64[Tensor, "N"], rows: Int64[Tensor, "N"], families: Int64[Tensor, "B"]
+) -> TokenLosses:
+    """Cross-entropy of `logits` with `labels`, in float32."""
     return TokenLosses(F.cross_entropy(logits.float(), labels, reduction="none"), rows, families)
 
 
-def with_soft_targets(losses: TokenLosses, logits: Tensor, soft: SoftTargets) -> TokenLosses:
+def with_soft_targets(losses: TokenLosses, logits: Float[Tensor, "N V"], soft: SoftTargets) -> TokenLosses:
     """Mixes the distillation loss into the first target token of the rows `soft.rows`, with weight `soft.weight`.
 
     Args:
         losses: losses of every target token, ordered by row.
-        logits: (N, V) logits of the same tokens.
+        logits: logits of the same tokens.
         soft: soft targets over the item tokens.
     """
     first = torch.searchsorted(losses.rows, soft.rows)

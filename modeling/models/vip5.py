@@ -8,6 +8,7 @@ and small embeddings, so that without adapters and photos the outputs equal T5's
 from typing import Any, Literal
 
 import torch
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from features.errors import ModelError
@@ -45,8 +46,8 @@ class VIP5(nn.Module):
         self._route = Route()
         self.adapters = None if adapters is None else attach_adapters(t5, adapters, self._route)
 
-    def embed(self, batch: Batch) -> Tensor:
-        """Encoder input (B, S, D): token embeddings and visual tokens plus whole-word and category embeddings."""
+    def embed(self, batch: Batch) -> Float[Tensor, "B S D"]:
+        """Encoder input: token embeddings and visual tokens plus whole-word and category embeddings."""
         embeddings: Tensor = self.t5.shared(batch.input_ids)
         if self.visual is not None:
             tokens = self.visual(batch.image_features, batch.image_present)
@@ -58,27 +59,31 @@ class VIP5(nn.Module):
         small: Tensor = self.whole_word(batch.whole_word_ids) + self.category(batch.category_ids)
         return embeddings + small
 
-    def route(self, families: Tensor) -> None:
-        """Sets the prompt family of each row (B,) for the adapters' next forward pass."""
+    def route(self, families: Int64[Tensor, "B"]) -> None:
+        """Sets the prompt family of each row, or one for all rows, for the adapters' next forward pass."""
         self._route.families = families
 
-    def encode(self, batch: Batch) -> Tensor:
-        """Encoder states (B, S, D); rows may belong to different families."""
+    def encode(self, batch: Batch) -> Float[Tensor, "B S D"]:
+        """Encoder states; rows may belong to different families."""
         self._route.families = batch.families
         output = self.t5.encoder(inputs_embeds=self.embed(batch), attention_mask=batch.mask)
         states: Tensor = output.last_hidden_state
         return states
 
     def decode(
-        self, decoder_input_ids: Tensor, states: Tensor, attention_mask: Tensor | None, families: Tensor
-    ) -> Tensor:
-        """Decoder states (B, T, D), scaled for the output layer.
+        self,
+        decoder_input_ids: Int64[Tensor, "B T"],
+        states: Float[Tensor, "B S D"],
+        attention_mask: Bool[Tensor, "B S"] | None,
+        families: Int64[Tensor, "B"],
+    ) -> Float[Tensor, "B T D"]:
+        """Decoder states, scaled for the output layer.
 
         Args:
-            decoder_input_ids: (B, T) int64, starting with 0.
-            states: (B, S, D), from `encode`.
-            attention_mask: (B, S) bool, of the source; None if it has no padding.
-            families: (B,) int64.
+            decoder_input_ids: target tokens, starting with 0.
+            states: from `encode`.
+            attention_mask: of the source; None if it has no padding.
+            families: family of each row.
         """
         self._route.families = families
         output = self.t5.decoder(
@@ -91,9 +96,13 @@ class VIP5(nn.Module):
         return hidden * self.t5.model_dim**-0.5 if self.t5.config.scale_decoder_outputs else hidden
 
     def logits(
-        self, decoder_input_ids: Tensor, states: Tensor, attention_mask: Tensor | None, families: Tensor
-    ) -> Tensor:
-        """Logits (B, T, V) of the token after each of `decoder_input_ids`; arguments as in `decode`."""
+        self,
+        decoder_input_ids: Int64[Tensor, "B T"],
+        states: Float[Tensor, "B S D"],
+        attention_mask: Bool[Tensor, "B S"] | None,
+        families: Int64[Tensor, "B"],
+    ) -> Float[Tensor, "B T V"]:
+        """Logits of the token after each of `decoder_input_ids`; arguments as in `decode`."""
         logits: Tensor = self.t5.lm_head(self.decode(decoder_input_ids, states, attention_mask, families))
         return logits
 
@@ -120,8 +129,8 @@ class VIP5(nn.Module):
         return losses if soft is None else with_soft_targets(losses, logits, soft)
 
 
-def shifted_right(labels: Tensor) -> Tensor:
-    """Decoder input for `labels` (B, T): shifted right, starting with 0; padding -100 becomes 0.
+def shifted_right(labels: Int64[Tensor, "B T"]) -> Int64[Tensor, "B T"]:
+    """Decoder input for `labels`: shifted right, starting with 0; padding -100 becomes 0.
 
     Example: [[7, 1, -100]] -> [[0, 7, 1]]
     """

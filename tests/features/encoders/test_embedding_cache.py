@@ -14,8 +14,8 @@ BAD = Outcome(digest="c", rejection=Rejection(reason="empty", detail="0 bytes"))
 
 def test_what_is_filed_is_found_by_digest(tmp_path):
     shards = Shards(tmp_path, 2)
-    shards.add(GOOD, np.array([[1, 2], [3, 4]]))
-    shards.add([BAD], np.zeros((1, 2)))
+    shards.add(GOOD, np.array([[1, 2], [3, 4]], np.float32))
+    shards.add([BAD], np.zeros((1, 2), np.float32))
     again = Shards(tmp_path, 2)
     assert again.known() == {"a", "b", "c"}
     found = again.find(["c", "b"])
@@ -29,7 +29,7 @@ def test_what_is_filed_is_found_by_digest(tmp_path):
 def test_finished_shards_of_other_processes_are_seen(tmp_path):
     here, there = Shards(tmp_path, 2), Shards(tmp_path, 2)
     assert here.known() == set()
-    there.add(GOOD, np.ones((2, 2)))
+    there.add(GOOD, np.ones((2, 2), np.float32))
     (tmp_path / ".shard-x.parquet.7.tmp").write_bytes(b"half")
     assert here.known() == {"a", "b"}
 
@@ -38,7 +38,7 @@ def test_finished_shards_of_other_processes_are_seen(tmp_path):
     "spoil", [lambda data: data[:100], lambda data: b"", lambda data: data[:60] + b"?" + data[61:]]
 )
 def test_a_corrupt_shard_is_reported_and_replaced(tmp_path, spoil, caplog):
-    path = Shards(tmp_path, 2).add(GOOD, np.ones((2, 2)))
+    path = Shards(tmp_path, 2).add(GOOD, np.ones((2, 2), np.float32))
     path.write_bytes(spoil(path.read_bytes()))
     shards = Shards(tmp_path, 2)
     known = shards.known()
@@ -52,13 +52,13 @@ def test_a_corrupt_shard_is_reported_and_replaced(tmp_path, spoil, caplog):
 
 def test_an_unknown_digest_is_an_error(tmp_path):
     shards = Shards(tmp_path, 2)
-    shards.add(GOOD, np.ones((2, 2)))
+    shards.add(GOOD, np.ones((2, 2), np.float32))
     with pytest.raises(TableError, match="1 features that"):
         shards.find(["a", "z"])
 
 
 def test_shards_of_earlier_versions_are_still_read(tmp_path):
-    path = Shards(tmp_path, 2).add(GOOD, np.array([[1, 2], [3, 4]]))
+    path = Shards(tmp_path, 2).add(GOOD, np.array([[1, 2], [3, 4]], np.float32))
     table = pq.read_table(path)
     lists = pa.FixedSizeListArray.from_arrays(pa.array([1, 2, 3, 4], pa.float32()), 2)
     pq.write_table(table.set_column(table.schema.get_field_index("vector"), "vector", lists), path)

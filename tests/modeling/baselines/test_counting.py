@@ -104,7 +104,7 @@ def test_equal_scores_rank_the_target_in_the_middle_on_average() -> None:
     users = np.arange(1, 201)
     sequences = {user: [1, 2, 3, 4 + user % 96] for user in range(1, 201)}
     histories = known_before_test(interactions(sequences))
-    ranks = counting.ranks_among_unseen(counting.popularity(np.zeros(100)), histories, users, 100)
+    ranks = counting.ranks_among_unseen(counting.popularity(np.zeros(100, np.int64)), histories, users, 100)
     assert 40 < ranks.mean() < 57
 
 

@@ -132,7 +132,7 @@ def test_item_vectors_may_start_from_titles_too(cycles: UserHistories) -> None:
     """Opposite items of the ring share a title word and no buyer."""
     titles = [f"number {item} of the series{item % 20}" for item in range(NUM_ITEMS)]
     untrained = replace(QUICK, epochs=1, learning_rate=0.0, num_negatives=8)
-    opposite = (np.array([cycles.known.row(user)[-1] - 1 for user in USERS]) + 20) % NUM_ITEMS
+    opposite = (np.array([cycles.known.row(user)[-1] - 1 for user in USERS.tolist()]) + 20) % NUM_ITEMS
     found = {}
     for start in ("spectral", "titles"):
         trained = sasrec.train_sasrec(cycles, NUM_ITEMS, replace(untrained, start=start), seed=1, titles=titles)

@@ -2,6 +2,7 @@
 
 from typing import Any, cast
 
+import jaxtyping
 import pytest
 import torch
 
@@ -238,8 +239,10 @@ def test_bfloat16_trains_too(place: Context) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # where torch cuts the graph
 def test_a_compiled_model_takes_the_same_steps(place: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     """The backend `eager` traces the model and runs the graph without generating machine code."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # torch cannot trace the checks of annotations
     compiled = torch.nn.Module.compile
     monkeypatch.setattr(VIP5, "compile", lambda self, **how: compiled(self, backend="eager", **how))
     found = []
