@@ -52,6 +52,13 @@ def test_photo_table_has_zeros_for_missing_photos(photos: PhotoTable) -> None:
     assert not photos.withheld().present.any()
 
 
+def test_a_view_with_other_photos_leaves_the_dataset_unchanged(corpus: PromptDataset, photos: PhotoTable) -> None:
+    blind = corpus.with_photos(photos.withheld())
+    assert not blind.batch([0]).image_present.any()
+    assert corpus.batch([0]).image_present.any()
+    assert blind.batch([0]).input_ids.tolist() == corpus.batch([0]).input_ids.tolist()
+
+
 def test_columns_follow_the_tables(corpus: PromptDataset) -> None:
     assert len(corpus) == 3 * NUM_USERS
     assert corpus.families.tolist() == [0] * NUM_USERS + [1] * NUM_USERS + [2] * NUM_USERS
