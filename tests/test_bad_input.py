@@ -12,6 +12,7 @@ from features import schema
 from features.runtime.params import load_yaml
 from features.store import tables
 from flows.pipeline import stage_graph
+from flows.pipeline.sections import with_defaults
 
 ROOT = Path(__file__).parents[1]
 STAGES = stage_graph.modules(load_yaml(ROOT / "dvc.yaml"))
@@ -37,7 +38,7 @@ def run_wrong(stage: str, params: dict[str, Any], caplog: pytest.LogCaptureFixtu
 
 @pytest.fixture
 def params(workspace: Path) -> dict[str, Any]:
-    return load_yaml(ROOT / "params.yaml")
+    return with_defaults(load_yaml(ROOT / "params.yaml"))
 
 
 @pytest.mark.parametrize("dataset", ["sample", "toys"])

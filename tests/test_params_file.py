@@ -18,7 +18,6 @@ PARAMS = load_yaml(ROOT / "params.yaml")
 SHOWN = {
     "sequences.k_core": "the first thing that the user of a small dump changes",
     "evaluate.max_users": "the guide's example of an experiment",
-    "retrain.gate.may_lose_to": "named by the message of a refused promotion",
 }
 """Parameters that the file shows at their default, and why; the test below holds them to that default."""
 PROFILES = [["toys"], ["beauty"], ["gift_cards"], ["musical_instruments"], ["all_users"], ["paper"], ["toys", "paper"]]

@@ -87,7 +87,7 @@ def promoted_by_name(operator: Person) -> str:
 
 
 def promoted_because_better(operator: Person, first: str) -> str:
-    write_params(operator, "retrain.gate.may_lose_to=[]", "retrain.recommend=false")
+    write_params(operator, "retrain.recommend=false", "retrain.gate.may_lose_to=[]")
     train_well(operator)
     said = operator.types(".venv/bin/python -m flows.retrain NAME --plain", NAME="sample", within=300)
     assert re.search(rf"yes +A-3 ndcg@10 +\+0\.\d{{4}} {INTERVAL} on 160 users of both", said.text)
