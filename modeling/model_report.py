@@ -70,7 +70,7 @@ def run(params: Params, context: Context) -> int:
         *sections.calibration(context, params.prompt), *sections.curves(context),
     ]  # fmt: skip
     if cards:
-        parts += ["<h2>Users</h2>", f'<div class="cards">{"".join(html.card(card) for card in cards)}</div>']
+        parts.append(html.cards(cards))
     page = context.report("model.html")
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(html.page(f"VIP5 on {context.dataset}", parts), encoding="utf-8")

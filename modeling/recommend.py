@@ -83,7 +83,7 @@ def write_page(
         data = store.bytes(catalogue.rows[item_id]["item_key"]) if store else None
         return html.Item(label=catalogue.label(item_id), photo=data)
 
-    parts = html.recommendation(
+    answered = html.recommendation(
         user=f"{user.label}, dataset {settings.places.dataset}; model: {settings.model}",
         prompt=f"{answer.prompt.id}: {answer.source}",
         history=[item(i) for i in user.history],
@@ -91,7 +91,7 @@ def write_page(
         top=[(item(i), score) for i, score in zip(answer.items, answer.scores, strict=True)],
     )
     try:
-        path.write_text(html.page("Recommendations", parts), encoding="utf-8")
+        path.write_text(html.page("Recommendations", [answered]), encoding="utf-8")
     except OSError as error:
         raise InputError(f"{path} ({error.strerror})", "a file that can be written", "choose another --page") from error
 

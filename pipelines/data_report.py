@@ -57,14 +57,9 @@ def write_page(path: Path, template: str, values: Mapping[str, Any]) -> None:
 
 def render(template: str, values: Mapping[str, Any]) -> str:
     """Renders a page to text; a value missing from `values` is an error."""
-    import jinja2
+    from features.runtime.html_pages import templates
 
-    loader = jinja2.FileSystemLoader(TEMPLATES)
-    pages = jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    pages.filters["count"] = lambda number: f"{number:,}"
-    return pages.get_template(template).render(**values)
+    return templates(TEMPLATES).get_template(template).render(**values)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

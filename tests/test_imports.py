@@ -138,7 +138,7 @@ def test_the_worker_extra_is_what_beam_workers_import() -> None:
 
 
 def test_modeling_is_imported_where_nothing_else_is_installed(light: list[str]) -> None:
-    absent = "apache_beam polars prefect dvc PIL scipy open_clip jinja2 textblob vaderSentiment duckdb grimp"
+    absent = "apache_beam polars prefect dvc PIL scipy open_clip textblob vaderSentiment duckdb grimp"
     command = [sys.executable, "-c", IMPORT_ALONE, " ".join(light), absent]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert (done.returncode, done.stderr) == (0, "")

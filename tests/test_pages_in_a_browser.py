@@ -44,8 +44,8 @@ def a_model_page(path: Path) -> Path:
     parts = [
         model_page.table(["model", *["HR@10"] * 6], [cells], highlight="VIP5"),
         model_page.line_chart("curve", {"a": [(0, 1.0), (1, 2.0)], long_word: [(0, 2.0)]}, x_label="step"),
-        f'<div class="cards">{model_page.card(card)}</div>',
-        *model_page.recommendation(
+        model_page.cards([card]),
+        model_page.recommendation(
             user=long_word, prompt="A-3: " + "<item_1> " * 40 + long_word, history=[item] * 5, num_shown=2,
             top=[(item, -1.0)] * 10,
         ),

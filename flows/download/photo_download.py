@@ -45,7 +45,6 @@ _SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png"}
 _TYPES = ("image/", "application/octet-stream", "binary/octet-stream")
 INCOMING = "incoming.tar"
 _DAY = 86_400
-_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,29 +217,14 @@ async def _body(response: aiohttp.ClientResponse, limits: PhotoLimits) -> bytes:
 
 def _suffix(data: bytes, limits: PhotoLimits) -> str:
     """The suffix for the photo's format; raises RefusedError if it is no photo or has too many pixels."""
-    kind, width, height = jpeg_header(data) or _header(data)
+    kind, width, height = _header(data)
     if width * height > limits.max_pixels:
         raise RefusedError("too_large", f"{width} x {height} pixels")
     return _SUFFIXES[kind]
 
 
-def jpeg_header(data: bytes) -> tuple[str, int, int] | None:
-    """Parses ("JPEG", width, height) from the frame header; None if the bytes are no plain JPEG (ITU T.81, B.1).
-
-    Ten times as fast as opening the photo with Pillow, which took half of the time spent on a photo.
-    """
-    offset = 2 if data[:3] == b"\xff\xd8\xff" else len(data)
-    while offset + 9 <= len(data) and data[offset] == 0xFF:
-        marker = data[offset + 1]
-        if marker in _FRAMES:
-            return "JPEG", int.from_bytes(data[offset + 7 : offset + 9]), int.from_bytes(data[offset + 5 : offset + 7])
-        if marker in {0xD8, 0xD9, 0xDA, 0xFF}:
-            return None
-        offset += 2 + int.from_bytes(data[offset + 2 : offset + 4])
-    return None
-
-
 def _header(data: bytes) -> tuple[str, int, int]:
+    """Format, width and height; raises RefusedError if the bytes are neither JPEG nor PNG."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)

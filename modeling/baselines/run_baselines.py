@@ -7,7 +7,7 @@ and over each candidate list.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
@@ -59,6 +59,7 @@ class BaselineRanks:
         return {name: ranks[places] for name, ranks in self.ranks[task].items()}
 
 
+@runtime_checkable
 class BaselineInputs(Protocol):
     """Tables that baselines read, such as the `Inputs` of an evaluation."""
 

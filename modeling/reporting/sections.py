@@ -6,7 +6,6 @@ data says so or is omitted.
 
 import csv
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -63,22 +62,17 @@ def verdict(results: Results) -> list[str]:
     """Returns the findings coloured by state, under a badge with the worst state."""
     found = findings(results)
     state = worst(found)
-    lines = "".join(f'<li class="{finding.state}">{escape(finding.text)}</li>' for finding in found)
-    return [f'<p><span class="flag {state}">{_BADGES[state]}</span></p>', f'<ul class="verdict">{lines}</ul>']
+    return [html.part("verdict", state=state, badge=_BADGES[state], findings=found)]
 
 
 def head(results: Results) -> list[str]:
     """Returns what was evaluated, whether anything leaks, and the list of leakage checks."""
     leakage = results["leakage"]
-    flag, word = ("bad", "leaking") if leakage["leaking"] else ("good", "no leak found")
+    state, word = ("bad", "leaking") if leakage["leaking"] else ("good", "no leak found")
     what = (
         f"{results['num_users']:,} users, {results['num_items']:,} items; test split, {results['decoding']} decoding."
     )
-    checks = "".join(f"<li>{escape(text)}</li>" for text in _looked_for(leakage))
-    return [
-        f'<p>{escape(what)} <span class="flag {flag}">{word}</span></p>',
-        f'<details class="note"><summary>Leakage checks</summary><ul>{checks}</ul></details>',
-    ]
+    return [html.part("head", what=what, state=state, word=word, checks=_looked_for(leakage))]
 
 
 def _looked_for(leakage: Results) -> list[str]:
@@ -107,14 +101,14 @@ def tables(results: Results, published: publishing.Published) -> list[str]:
             cited = publishing.rows(published, split, family, columns) if split and _comparable(results, family) else []
             header = ["model", "leaks", *(TEXT_TITLES.get(name, name).upper() for name in columns)]
             leaks = "yes" if reasons else "none found"
-            parts += [f"<h2>{family_title(results, family)}</h2>"]
-            parts += [f'<p><span class="flag bad">leaking</span> {escape("; ".join(reasons))}</p>'] if reasons else []
+            parts += [html.part("heading", text=family_title(results, family))]
+            parts += [html.part("leaking", reasons=reasons)] if reasons else []
             parts += [html.table(header, [[row[0], leaks, *row[1:]] for row in rows], highlight="VIP5 ", cited=cited)]
-            parts += [f'<p class="note">{escape(text)}</p>' for text in _notes(results, family)]
-    parts += _cited(published, split)
-    parts += [f'<p class="note">{escape(line)}.</p>' for line in undertrained_lines(results)]
+            parts += [html.part("notes", lines=_notes(results, family))]
+    parts += [html.part("notes", lines=[_cited(published, split), *(f"{x}." for x in undertrained_lines(results))])]
     lines = [list(line.split(": ", 1)) for line in difference_lines(results)]
-    return [*parts, "<h2>Differences on the same users</h2>", html.table(["", ""], lines, highlight="-")]
+    title = html.part("heading", text="Differences on the same users")
+    return [*parts, title, html.table(["", ""], lines, highlight="-")]
 
 
 def reference(results: Results) -> list[str]:
@@ -151,15 +145,15 @@ def _notes(results: Results, family: str) -> list[str]:
     return [f"In brackets: 95 % bootstrap intervals over users.{drawn}{masked}"]
 
 
-def _cited(published: publishing.Published, split: str | None) -> list[str]:
+def _cited(published: publishing.Published, split: str | None) -> str:
     if split is None:
-        return ['<p class="note">There are no published figures for a split with these numbers of users and items.</p>']
+        return "There are no published figures for a split with these numbers of users and items."
     text = (
         f"In italics: published figures for this split ({split}), not reproduced here; protocols differ in detail. "
         "Leaks: yes if item numbers follow the complete histories or test pairs occur in training prompts, unknown if "
         "it was not checked. Sources: "
     )
-    return [f'<p class="note">{escape(text + "; ".join(publishing.sources(published, split)))}.</p>']
+    return f"{text}{'; '.join(publishing.sources(published, split))}."
 
 
 def slices(results: Results, prompt: str) -> list[str]:
@@ -179,9 +173,9 @@ def slices(results: Results, prompt: str) -> list[str]:
             rows.append([_named(name, label), f"{users:,}", *cells])
         if rows:
             header = ["slice", "users", *(f"{key} HR@10" for key in blocks)]
-            parts += [f"<h3>{family}</h3>", html.table(header, rows, highlight="-")]
+            parts += [html.part("heading", text=family, level=3), html.table(header, rows, highlight="-")]
     parts += _by_model(results.get("slices", {}).get("sequential", {}), prompt)
-    return ["<h2>Results by slice</h2>", *parts] if parts else []
+    return [html.part("heading", text="Results by slice"), *parts] if parts else []
 
 
 def _by_model(blocks: Results, prompt: str) -> list[str]:
@@ -196,7 +190,8 @@ def _by_model(blocks: Results, prompt: str) -> list[str]:
         for name, part in parts.items()
     ]
     header = ["slice", "users", *(model.replace("_", " ") for model in models)]
-    return [f"<h3>{escape(shown)} compared with the other models, HR@10</h3>", html.table(header, rows, highlight="-")]
+    title = f"{shown} compared with the other models, HR@10"
+    return [html.part("heading", text=title, level=3), html.table(header, rows, highlight="-")]
 
 
 def _named(name: str, label: str) -> str:
@@ -230,10 +225,10 @@ def calibration(context: Context, prompt: str) -> list[str]:
     )
     header = ["probability", "predictions", "mean probability", "observed share"]
     return [
-        "<h2>Calibration of ranks</h2>",
+        html.part("heading", text="Calibration of ranks"),
         html.line_chart(f"{shown}: predicted and observed, by rank", series, x_label="rank"),
         html.table(header, calibrating.bin_rows(result), highlight="-"),
-        f'<p class="note">{escape(text)}</p>',
+        html.part("notes", lines=[text]),
     ]
 
 
@@ -250,7 +245,7 @@ def _held_out(context: Context) -> np.ndarray[Any, np.dtype[np.int64]]:
 
 def curves(context: Context) -> list[str]:
     """Returns losses and HR@10 over the training steps, and hit rates by k."""
-    parts = ["<h2>Learning curves</h2>"]
+    parts = [html.part("heading", text="Learning curves")]
     for name in ("pretrain", "train"):
         rows = _read(context.plots(f"{name}.csv"))
         series = {

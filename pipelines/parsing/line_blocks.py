@@ -6,8 +6,7 @@ keeps every n-th block. Decompression is a sixth of the work, so eight readers p
 one; beyond that, the file must be split (docs/decisions/0008).
 """
 
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate, islice
 from pathlib import Path
@@ -18,13 +17,13 @@ from isal import isal_zlib
 from features.errors import InputError
 
 _CHUNK_BYTES = 1 << 17
-_PIECE_BYTES = 1 << 20  # decompressed at once, whatever the compression ratio
+_PIECE_BYTES = 1 << 16  # decompressed at once, whatever the compression ratio; lost at most by a damaged archive
 _BLOCK_BYTES = 1 << 26
 _FREE_BYTES = 1 << 23  # exempt from the ratio check: small files are harmless
 _GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_WBITS = 31  # zlib's code for a gzip header and trailer
 _KEPT_OF_LONG_BYTES = 800
-_DAMAGED: Any = (isal_zlib.error, zlib.error, EOFError)  # isal types its error as an instance
+_DAMAGED: Any = (isal_zlib.error, EOFError)  # isal types its error as an instance
 
 
 @dataclass(frozen=True)
@@ -140,7 +139,10 @@ def _checked(lines: list[bytes], max_line_bytes: int, first_is_long: bool, *, re
 
 
 def _pieces(path: Path, max_decompression_ratio: float) -> Iterator[bytes | None]:
-    """The bytes of a file, decompressed if it is gzip; a damaged archive ends with None."""
+    """The bytes of a file, decompressed if it is gzip; a damaged archive ends with None.
+
+    A truncated archive gives all bytes before its end, one with wrong bytes or a wrong checksum up to a piece less.
+    """
     check_gzip(path)
     with path.open("rb") as stream:
         if stream.read(2) != _GZIP_MAGIC:
@@ -151,7 +153,7 @@ def _pieces(path: Path, max_decompression_ratio: float) -> Iterator[bytes | None
         stream.seek(0)
         given = 0
         try:
-            for piece in _inflated(stream, isal_zlib.decompressobj):
+            for piece in _inflated(stream):
                 given += len(piece)
                 if given > _FREE_BYTES and given > max_decompression_ratio * stream.tell():
                     raise InputError(
@@ -162,11 +164,10 @@ def _pieces(path: Path, max_decompression_ratio: float) -> Iterator[bytes | None
                     )  # fmt: skip
                 yield piece
         except _DAMAGED:
-            yield from _salvaged(stream, given)
             yield None
 
 
-def _inflated(stream: BinaryIO, inflater_of: Callable[..., Any]) -> Iterator[bytes]:
+def _inflated(stream: BinaryIO) -> Iterator[bytes]:
     """The decompressed members of a gzip file, in pieces; zeros between members are padding.
 
     Raises:
@@ -174,7 +175,7 @@ def _inflated(stream: BinaryIO, inflater_of: Callable[..., Any]) -> Iterator[byt
     """
     raw = stream.read(_CHUNK_BYTES)
     while raw:
-        inflater = inflater_of(wbits=_GZIP_WBITS)
+        inflater = isal_zlib.decompressobj(wbits=_GZIP_WBITS)
         while not inflater.eof:
             piece = inflater.decompress(raw, _PIECE_BYTES)
             raw = inflater.unconsumed_tail
@@ -187,47 +188,3 @@ def _inflated(stream: BinaryIO, inflater_of: Callable[..., Any]) -> Iterator[byt
         raw = inflater.unused_data.lstrip(b"\0")
         while not raw and (more := stream.read(_CHUNK_BYTES)):
             raw = more.lstrip(b"\0")
-
-
-def _salvaged(stream: BinaryIO, given: int) -> Iterator[bytes]:
-    """The readable bytes of a damaged archive beyond the first `given` bytes.
-
-    zlib is three times as slow, but its state can be copied: the damaged chunk is decompressed again byte by byte.
-    """
-    stream.seek(0)
-    seen = 0
-    for piece in _careful(stream):
-        seen += len(piece)
-        if seen > given:
-            yield piece[max(0, len(piece) - (seen - given)) :]
-
-
-def _careful(stream: BinaryIO) -> Iterator[bytes]:
-    inflater = zlib.decompressobj(wbits=_GZIP_WBITS)
-    while raw := stream.read(1 << 12):
-        before = inflater.copy()
-        try:
-            piece, inflater = _members(inflater, raw)
-            yield piece
-        except zlib.error:
-            for place in range(len(raw)):
-                try:
-                    piece, before = _members(before, raw[place : place + 1])
-                except zlib.error:
-                    return
-                yield piece
-            return
-
-
-def _members(inflater: "zlib._Decompress", raw: bytes) -> tuple[bytes, "zlib._Decompress"]:
-    """Decompresses a chunk across member boundaries; returns the bytes and the current inflater."""
-    pieces = []
-    while raw:
-        if inflater.eof:
-            raw = raw.lstrip(b"\0")
-            if not raw:
-                break
-            inflater = zlib.decompressobj(wbits=_GZIP_WBITS)
-        pieces.append(inflater.decompress(raw))
-        raw = inflater.unused_data if inflater.eof else b""
-    return b"".join(pieces), inflater

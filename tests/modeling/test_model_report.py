@@ -167,13 +167,14 @@ def test_parts_of_the_page_escape_what_they_are_given() -> None:
     assert "<title>&lt;i&gt;</title>" in page("<i>", [])
     assert "<td>&lt;i&gt;</td>" in table(["a"], [["<i>"]], highlight="VIP5")
     assert "&lt;i&gt;" in line_chart("t", {"<i>": [(0.0, 1.0)]}, x_label="k")
+    assert "&lt;i&gt;" in page("t", ["<i>"])
     assert line_chart("t", {}, x_label="k") == ""
 
 
 def test_a_large_photo_is_replaced_by_its_size() -> None:
     def shown(size: int) -> str:
         item = Item(label="x", photo=JPEG.ljust(size, b"0"))
-        return "".join(recommendation(user="p", prompt="A-6", history=[item], num_shown=1, top=[]))
+        return recommendation(user="p", prompt="A-6", history=[item], num_shown=1, top=[])
 
     assert "photo of 100 kB" not in shown(MOST_PHOTO_BYTES)
     assert "data:image" not in shown(MOST_PHOTO_BYTES + 1)

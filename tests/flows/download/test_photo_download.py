@@ -14,7 +14,7 @@ from features.errors import InputError
 from features.store import tables
 from flows.download import dump_files, sources, tar_shards
 from flows.download.http_client import IngestParams, PhotoLimits
-from flows.download.photo_download import PhotoRequest, fetch_photos, jpeg_header
+from flows.download.photo_download import INCOMING, PhotoRequest, fetch_photos
 from flows.download.photo_log import FILE, Outcome, append, appending, read_outcomes
 from tests.flows.download.test_tar_shards import members
 from tests.flows.web import Page, Site, serving
@@ -171,12 +171,13 @@ def test_requests_at_one_host_keep_their_rate(site: Site, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "more", [{}, {"progressive": True}, {"comment": b"x" * 500}, {"exif": b"Exif\0\0" + b"x" * 60}]
 )
-def test_the_parsed_jpeg_header_equals_that_of_pillow(more: dict[str, Any]) -> None:
+def test_a_jpeg_is_held_and_one_cut_in_its_header_refused(site: Site, tmp_path: Path, more: dict[str, Any]) -> None:
     stream = io.BytesIO()
     Image.new("RGB", (37, 21)).save(stream, "JPEG", **more)
-    assert jpeg_header(stream.getvalue()) == ("JPEG", 37, 21)
-    assert jpeg_header(photo(kind="PNG")) is None
-    assert jpeg_header(stream.getvalue()[:30]) is None
+    show(site, "B1.jpg", stream.getvalue())
+    show(site, "B2.jpg", stream.getvalue()[:30])
+    assert fetch_photos(wanted(site, "B1", "B2"), tmp_path, QUICK) == {"fetched": 1, "refused": 1}
+    assert members(tmp_path / INCOMING) == {"B1.jpg": stream.getvalue()}
 
 
 @pytest.fixture

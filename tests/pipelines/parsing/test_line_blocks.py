@@ -1,4 +1,5 @@
 import gzip
+import zlib
 from pathlib import Path
 
 import pytest
@@ -8,16 +9,30 @@ from hypothesis import strategies as st
 from features.errors import InputError
 from pipelines.parsing import line_blocks
 
+LINES = [b"%d" % n for n in range(200_000)]
 
-def test_a_damaged_archive_gives_the_lines_before_the_damage(tmp_path: Path) -> None:
-    data = b"".join(b"%d\n" % n for n in range(1000))
-    whole = bytearray(gzip.compress(data, mtime=0))
-    whole[-6] ^= 0xFF  # the checksum
-    path = tmp_path / "x.gz"
-    path.write_bytes(bytes(whole))
-    [block] = line_blocks.blocks(path, 10_000, 100)
-    assert block.lines == [*data.splitlines(), b""]
-    assert block.cut
+
+def damaged(path: Path, content: bytes) -> list[bytes]:
+    """The lines before the damage, without the last one, which is marked as cut."""
+    path.write_bytes(content)
+    found = list(line_blocks.blocks(path, 10_000, 100))
+    assert [block.cut for block in found] == [*[False] * (len(found) - 1), True]
+    return [line for block in found for line in block.lines][:-1]
+
+
+@pytest.mark.parametrize("lost", [1, 9, 100_000])
+def test_a_truncated_archive_gives_the_lines_before_its_end(tmp_path: Path, lost: int) -> None:
+    whole = gzip.compress(b"\n".join(LINES) + b"\n", mtime=0)
+    kept = zlib.decompressobj(wbits=31).decompress(whole[:-lost])
+    assert damaged(tmp_path / "x.gz", whole[:-lost]) == kept.split(b"\n")[:-1]
+
+
+@pytest.mark.parametrize(("place", "share"), [(-6, 0.9), (-200_000, 0.4)])  # the checksum, the middle
+def test_a_corrupt_archive_gives_most_lines_before_the_damage(tmp_path: Path, place: int, share: float) -> None:
+    whole = bytearray(gzip.compress(b"\n".join(LINES) + b"\n", mtime=0))
+    whole[place] ^= 0xFF
+    sound = int(share * len(LINES))
+    assert damaged(tmp_path / "x.gz", bytes(whole))[:sound] == LINES[:sound]
 
 
 def test_a_gzip_of_several_members_is_read_to_its_end(tmp_path: Path) -> None:
