@@ -12,16 +12,18 @@ from itertools import islice, pairwise
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
+from jaxtyping import Int, Int64
 from torch.utils.data import Sampler
 
 from features.runtime import torchrun
 from features.runtime.seeds import rng
 from modeling.config.training import LoopParams
 from modeling.data.prompt_dataset import PromptDataset
-from modeling.data.ragged import IntArray
 
-Rows = npt.NDArray[np.int64]
+Rows = Int64[np.ndarray, "_"]
+"""Row numbers."""
+Lengths = Int[np.ndarray, "N"]
+"""Tokens of every row of the dataset."""
 Batching = Literal["shuffled", "length_bucketed"]
 WINDOW_BATCHES = 64  # batches per window whose rows are sorted together
 SHORTEST, GROWTH = 16, 1.5  # source tokens of the first length class, and the growth factor of the next
@@ -94,8 +96,8 @@ class StepSampler(Sampler[list[Rows]]):
 
 
 def plan_steps(
-    source_lengths: IntArray,
-    target_lengths: IntArray,
+    source_lengths: Lengths,
+    target_lengths: Lengths,
     *,
     batch_size: int,
     batching: Batching,
@@ -118,8 +120,8 @@ def plan_steps(
 
 def split_into_microbatches(
     rows: Rows,
-    source_lengths: IntArray,
-    target_lengths: IntArray,
+    source_lengths: Lengths,
+    target_lengths: Lengths,
     *,
     batching: Batching,
     max_tokens_per_microbatch: int | None,
@@ -150,8 +152,8 @@ def split_into_microbatches(
 
 
 def plan_batches(
-    source_lengths: IntArray,
-    target_lengths: IntArray,
+    source_lengths: Lengths,
+    target_lengths: Lengths,
     *,
     batch_size: int,
     tokens_per_batch: int | None = None,
@@ -181,7 +183,7 @@ def plan_batches(
     return batches
 
 
-def _edges_of_runs(lengths: IntArray) -> list[int]:
+def _edges_of_runs(lengths: Lengths) -> list[int]:
     """Bounds of the long runs of equal length in ascending `lengths`."""
     bounds = [0, *(np.flatnonzero(np.diff(lengths)) + 1).tolist(), len(lengths)]
     runs = [(start, stop) for start, stop in pairwise(bounds) if stop > start]
@@ -189,17 +191,17 @@ def _edges_of_runs(lengths: IntArray) -> list[int]:
     return sorted({edge for run in long_runs for edge in run} - {0, len(lengths)})
 
 
-def padding_share(batches: list[Rows], lengths: IntArray) -> float:
+def padding_share(batches: list[Rows], lengths: Lengths) -> float:
     """Padding as a share of the source positions, between 0 and 1."""
     return 1 - sum(int(lengths[batch].sum()) for batch in batches) / max(1, slots_of(batches, lengths))
 
 
-def slots_of(batches: list[Rows], lengths: IntArray) -> int:
+def slots_of(batches: list[Rows], lengths: Lengths) -> int:
     """Source positions of the batches, including padding."""
     return sum(len(batch) * int(lengths[batch].max()) for batch in batches)
 
 
-def _cut(rows: Rows, lengths: IntArray, batch_size: int, tokens_per_batch: int | None) -> list[Rows]:
+def _cut(rows: Rows, lengths: Lengths, batch_size: int, tokens_per_batch: int | None) -> list[Rows]:
     """Splits `rows`, sorted by `lengths`, into batches."""
     batches, start = [], 0
     while start < len(rows):
