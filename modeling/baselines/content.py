@@ -4,7 +4,7 @@ Reads titles or embeddings of the catalogue and each user's known items; returns
 not used. BM25 runs on flat NumPy postings and takes 0.2 ms per user.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
@@ -19,15 +19,27 @@ _K1, _B = 1.2, 0.75
 
 
 def title_bm25(histories: UserHistories, titles: Sequence[str | None]) -> Scorer | None:
-    """Returns a scorer by Okapi BM25 (Robertson and Zaragoza 2009); None if no item has a title.
+    """Returns a scorer by Okapi BM25; None if no item has a title.
 
-    The query is the words of the titles of the user's 10 newest items. A word in n of I titles weighs
-    idf x tf x (k1 + 1) / (tf + k1 x (1 - b + b x words / mean words)) with idf = ln(1 + (I - n + 0.5) / (n + 0.5)),
-    k1 = 1.2, b = 0.75.
+    The query is the words of the titles of the user's 10 newest items.
 
     Args:
         histories: known items per user.
         titles: titles of items 1 to I.
+    """
+    index = title_index(titles)
+    if index is None:
+        return None
+    newest = histories.known.newest(NEWEST)
+    return lambda user_ids: index(newest.take(user_ids))
+
+
+def title_index(titles: Sequence[str | None]) -> Callable[[Ragged], Float32[np.ndarray, "N I"]] | None:
+    """Returns a function that scores titles by Okapi BM25 (Robertson and Zaragoza 2009); None without any title.
+
+    The function takes rows of items, whose title words are the query, and returns scores (N, I). A word in n of I
+    titles weighs idf x tf x (k1 + 1) / (tf + k1 x (1 - b + b x words / mean words)) with
+    idf = ln(1 + (I - n + 0.5) / (n + 0.5)), k1 = 1.2, b = 0.75.
     """
     words = words_of(titles)
     if not len(words.values):
@@ -41,16 +53,14 @@ def title_bm25(histories: UserHistories, titles: Sequence[str | None]) -> Scorer
     idf = np.log1p((num_items - document_frequency + 0.5) / (document_frequency + 0.5))
     relative = words.lengths[item] / max(words.lengths.mean(), 1e-9)
     weights = Ragged(idf * frequency * (_K1 + 1) / (frequency + _K1 * (1 - _B + _B * relative)), postings.offsets)
-    newest = histories.known.newest(NEWEST)
 
-    def score(user_ids: Int64[np.ndarray, "B"]) -> Float32[np.ndarray, "B I"]:
-        known = newest.take(user_ids)
-        asked = words.take(known.values - 1)
-        row = np.repeat(known.owners, asked.lengths)
+    def score(queries: Ragged) -> Float32[np.ndarray, "N I"]:
+        asked = words.take(queries.values - 1)
+        row = np.repeat(queries.owners, asked.lengths)
         listed = postings.take(asked.values)
         place = np.repeat(row, listed.lengths) * num_items + listed.values
-        total = np.bincount(place, weights.take(asked.values).values, minlength=len(user_ids) * num_items)
-        scores: Float32[np.ndarray, "B I"] = total.reshape(len(user_ids), num_items).astype(np.float32)
+        total = np.bincount(place, weights.take(asked.values).values, minlength=len(queries) * num_items)
+        scores: Float32[np.ndarray, "N I"] = total.reshape(len(queries), num_items).astype(np.float32)
         return scores
 
     return score
