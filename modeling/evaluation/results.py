@@ -183,7 +183,7 @@ def _rankings(rankings: Mapping[str, Rankings], how: Mapping[str, int]) -> dict[
 
 def _explanations(scores: Scores, inputs: Inputs, how: Mapping[str, int]) -> dict[str, Any]:
     return {
-        key: {"given": list(inputs.given[key])} | explanation_block(explanations, inputs.features, **how)
+        key: {"given": list(inputs.given[key])} | explanation_block(explanations, **how)
         for key, explanations in scores.explanation.items()
     }
 
