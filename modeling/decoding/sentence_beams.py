@@ -138,13 +138,15 @@ def _allowed_log_probs(
     model: VIP5, states: Tensor, live: _Hypotheses, vocabulary: SentenceVocabulary, *, forbid_repeated_pairs: bool
 ) -> Tensor:
     """(B, H, V) log-probabilities over the allowed tokens; minus infinity for those that no hypothesis may take."""
-    logits = model.t5.lm_head(states).float().masked_fill(~vocabulary.allowed, -torch.inf)
-    log_probs = torch.log_softmax(logits, -1)
-    log_probs = log_probs.masked_fill(live.completed[..., None] & vocabulary.continues, -torch.inf)
+    logits: Tensor = model.t5.lm_head(states).float()
+    log_probs = torch.log_softmax(logits.masked_fill_(~vocabulary.allowed, -torch.inf), -1)
+    rows, hypotheses = live.completed.nonzero(as_tuple=True)
+    if len(rows):
+        log_probs[rows, hypotheses] = log_probs[rows, hypotheses].masked_fill(vocabulary.continues, -torch.inf)
     if forbid_repeated_pairs and live.tokens.shape[2] > 1:  # a token that followed the last token before
         same = live.tokens[..., :-1] == live.tokens[..., -1:]
         followers = torch.where(same, live.tokens[..., 1:], PAD_ID)
-        log_probs = log_probs.scatter(2, followers, -torch.inf)
+        log_probs.scatter_(2, followers, -torch.inf)
     return log_probs
 
 
