@@ -10,7 +10,7 @@ collaborative  closed-form collaborative filtering: EASE, spectral embeddings
 kernels        fused modules and gradients for T5
 models         VIP5, T5, adapters, loss, initialisation, checkpoints
 training       loop, optimizer, distillation, validation, resuming
-decoding       constrained and unconstrained search for items
+decoding       constrained and unconstrained search for items, beam search for sentences
 metrics        ranking and text metrics with bootstrap intervals
 baselines      the models that VIP5 is compared with
 evaluation     rank, compare, detect leaks, write the results

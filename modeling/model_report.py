@@ -46,15 +46,18 @@ class Params:
     """Users in the gallery, sampled by the seed; up to half of them have a generated explanation."""
     prompt: str = "A-3"
     """Key of the prompt whose ranking the gallery shows; the first evaluated prompt if this one was not evaluated."""
+    num_sentences: int = 20
+    """Generated explanations shown beside their references, sampled by the seed."""
 
     def __post_init__(self) -> None:
-        if self.num_users < 0:
-            raise ValueError("num_users must be at least 0")
+        for name in ("num_users", "num_sentences"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0")
 
 
 def run(params: Params, context: Context) -> int:
     """Write the model page and its plots."""
-    from modeling.reporting import curve_plots, html, published_results, sections, user_gallery
+    from modeling.reporting import curve_plots, html, published_results, sections, sentence_examples, user_gallery
 
     path = context.metrics("evaluate.json")
     if not path.is_file():
@@ -66,7 +69,7 @@ def run(params: Params, context: Context) -> int:
     parts = [
         *sections.verdict(results), *sections.head(results),
         *sections.tables(results, published_results.load_published()), *sections.reference(results),
-        *sections.slices(results, params.prompt),
+        *sentence_examples.sentence_examples(context, params.num_sentences), *sections.slices(results, params.prompt),
         *sections.calibration(context, params.prompt), *sections.curves(context),
     ]  # fmt: skip
     if cards:

@@ -1,7 +1,8 @@
 """`python -m modeling.summary`: prints the verdict of the last evaluation, a small table and the next commands.
 
-Reads `metrics/<dataset>/evaluate.json` and keys of users and items; prints lines on standard output. The table has at
-most eight rows; all other numbers are on the model page and in `evaluate.json`.
+Reads `metrics/<dataset>/evaluate.json` and keys of users and items; prints lines on standard output. The table of
+rankings has at most eight rows, that of explanations four; all other numbers are on the model page and in
+`evaluate.json`.
 """
 
 import argparse
@@ -17,11 +18,17 @@ from typing import Any
 from features.errors import InputError, VIP5Error
 from features.runtime.params import load_yaml
 from features.runtime.stage import Places, configure_logging
+from modeling.evaluation.explanation_findings import (
+    SENTENCE_BASELINES,
+    best_sentence_baseline,
+    main_explanations,
+    score,
+    sentence_baseline_blocks,
+)
+from modeling.evaluation.finding import STATES, Finding
 from modeling.evaluation.result_tables import aligned
 from modeling.evaluation.verdict import (
     BASELINES,
-    STATES,
-    Finding,
     best_baseline,
     findings,
     main_prompt,
@@ -47,6 +54,8 @@ def summary_lines(results: Block, places: Places, *, default: str | None = None,
     lines = [what, "", *(shown(finding, coloured=coloured) for finding in findings(results)), ""]
     if rows := table_rows(results):
         lines += [*aligned(rows), "(\N{PLUS-MINUS SIGN}: half of the 95 % interval)", ""]
+    if rows := sentence_rows(results):
+        lines += [*aligned(rows), ""]
     pages = {name: path for name, path in report_files(places).items() if path.is_file()}
     lines += [f"{name:<12} {path}" for name, path in pages.items()]
     commands = recommend_commands(places, default)
@@ -81,6 +90,29 @@ def table_rows(results: Block) -> list[list[str]]:
         title = f"{'best baseline' if name in best else 'baseline'}: {BASELINES[name]}"
         rows.append([title, *(_cell(blocks[task].get(name), metrics[task]) for task in keys)])
     return [["of 100 users", *(_column(results, task) for task in keys)], *(row for row in rows if any(row[1:]))]
+
+
+def sentence_rows(results: Block) -> list[list[str]]:
+    """Returns a header and at most four rows: VIP5 and its best sentence baseline, with and without the feature."""
+    rows = []
+    for key in main_explanations(results):
+        block, best = results["explanation"][key], best_sentence_baseline(results, key)
+        rows.append([f"VIP5 {key}{', feature given' if 'feature' in block['given'] else ''}", *_sentence_cells(block)])
+        if best:
+            other = sentence_baseline_blocks(results, key)[best]
+            rows.append([f"best baseline: {SENTENCE_BASELINES[best]}", *_sentence_cells(other)])
+    header = ["explanations, percent", "BLEU-4", "ROUGE-L", "feature named", "different sentences"]
+    return [header, *rows] if rows else []
+
+
+def _sentence_cells(block: Block) -> list[str]:
+    """Example: "23 \N{PLUS-MINUS SIGN} 6"; empty for a metric that was not measured."""
+    cells = []
+    for metric in ("bleu4", "rougeL", "feature_match", "distinct_sentences"):
+        limits = block.get("ci95", {}).get(metric)
+        half = f" \N{PLUS-MINUS SIGN} {score((limits[1] - limits[0]) / 2)}" if limits and limits[0] < limits[1] else ""
+        cells.append(f"{score(block[metric])}{half}" if metric in block else "")
+    return cells
 
 
 def _column(results: Block, task: str) -> str:

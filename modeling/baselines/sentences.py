@@ -114,18 +114,22 @@ def central(sentences: Sequence[str], *, seed: int) -> str:
 
 
 def nearest_title(train: TrainSentences, titles: Sequence[str | None], item_ids: Sequence[int]) -> list[str]:
-    """The commonest train sentence of each item, or else of the item with the most similar title (BM25)."""
+    """The commonest train sentence of each item, or else of the item with the most similar title (BM25).
+
+    For an unknown item (0) it is the commonest sentence of all.
+    """
     by_item: dict[int, list[str]] = defaultdict(list)
     for sentence, item in zip(train.sentences, train.item_ids.tolist(), strict=True):
         by_item[item].append(sentence)
     known = np.array(sorted(by_item))
     index = title_index(titles)
     nearest: dict[int, int] = {item: item for item in by_item}
-    others = np.array(sorted(set(item_ids) - set(by_item)), np.int64)
+    others = np.array(sorted(set(item_ids) - {0, *by_item}), np.int64)
     for block in np.array_split(others, -(-len(others) // BLOCK) or 1):
         scores = np.zeros((len(block), len(known))) if index is None else _scores(index, block)[:, known - 1]
         nearest |= dict(zip(block.tolist(), known[scores.argmax(1)].tolist(), strict=True))
-    return [commonest(by_item[nearest[item]]) for item in item_ids]
+    sentences = {item: commonest(by_item[nearest[item]]) for item in nearest} | {0: commonest(train.sentences)}
+    return [sentences[item] for item in item_ids]
 
 
 def _scores(

@@ -8,6 +8,30 @@ from modeling.config.sasrec import SasRecParams
 
 
 @dataclass(frozen=True, kw_only=True)
+class SentenceParams:
+    """Parameters of the generation of explanations."""
+
+    beams: int = 1
+    """Beams per row, and per number of matched tokens of a required word; 1 is greedy."""
+    min_tokens: int = 1
+    """Minimum length of a sentence, tokens without </s>; the paper has no minimum (0)."""
+    max_tokens: int = 32
+    """Maximum length of a sentence, tokens, </s> included (the paper's saved run: 20)."""
+    length_exponent: float = 1.0
+    """Exponent of the length by which the log-probability of a finished sentence is divided."""
+    forbid_repeated_pairs: bool = True
+    """Whether a sentence has no pair of successive tokens twice."""
+    require_feature: bool = True
+    """Whether a sentence must contain, as a whole word, the feature word that its prompt names."""
+
+    def __post_init__(self) -> None:
+        if self.beams < 1 or self.length_exponent < 0:
+            raise ValueError("beams must be at least 1 and length_exponent at least 0")
+        if not 0 <= self.min_tokens < self.max_tokens:
+            raise ValueError("min_tokens must be at least 0 and below max_tokens")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Params:
     """Parameters of the stage `evaluate`."""
 
@@ -38,8 +62,8 @@ class Params:
     max_copied_share: float = 0.05
     """Maximum share of a family's test prompts that occur verbatim in train, as from one review pasted under several
     items; above it the family is reported as leaking. A copy with the same user and item is always a leak."""
-    explanation_max_tokens: int = 32
-    """Maximum length of a generated explanation, tokens, </s> included (the paper's saved run: 20)."""
+    explanations: SentenceParams = field(default_factory=SentenceParams)
+    """Generation of explanations."""
     paper_metrics: bool = False
     """Whether `evaluate.json` also holds the metrics of VIP5 as the reference implementation computes them: ranks of
     generated integers, BLEU on characters, ROUGE on distinct n-grams. Requires `identifiers.scheme: number`."""
@@ -51,7 +75,7 @@ class Params:
     """Precision of the forward passes; bfloat16 is faster only on hardware that supports it."""
 
     def __post_init__(self) -> None:
-        for name in ("beam", "top_k", "batch_size", "tokens_per_batch", "explanation_max_tokens"):
+        for name in ("beam", "top_k", "batch_size", "tokens_per_batch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
         if self.max_users is not None and self.max_users < 1:

@@ -26,6 +26,7 @@ WHOLE_WORDS, CATEGORIES = 1024, 16
 TOKENIZER_FILE = "tokenizer.json"
 IDENTIFIER = re.compile(r"<[a-z]+_\d+>")
 _CUT = re.compile(r"(<extra_id_\d+>|<[a-z]+_\d+>)")
+_CONTINUES = re.compile(r"[^\W_]|['\N{RIGHT SINGLE QUOTATION MARK}-]")
 _CHUNK = 20_000  # texts encoded at a time
 
 
@@ -67,6 +68,10 @@ class VIP5Tokenizer:
         apart = {self.pad_id, self.eos_id, self.unk_id, *self._specials.values()}
         self.word_ids: Int32[np.ndarray, "N"] = np.array(sorted(set(vocabulary.values()) - apart), np.int32)
         """Ids of all tokens of plain text, ascending."""
+        texts = {token: text for text, token in vocabulary.items()}
+        inside = [token for token in self.word_ids.tolist() if _CONTINUES.match(texts[token])]
+        self.continuation_ids: Int32[np.ndarray, "N"] = np.array(inside, np.int32)
+        """Ids of the tokens of plain text that continue the preceding word, ascending: "ing", "'s", "-", "2"."""
         self._is_identifier = np.zeros(self.size, bool)
         self._is_identifier[self.identifier_ids] = True
         self._starts_word = np.zeros(self.size, bool)

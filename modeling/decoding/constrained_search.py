@@ -1,7 +1,7 @@
-"""Constrained beam search, exact scoring of candidates, and greedy decoding.
+"""Constrained beam search and exact scoring of candidates.
 
 Reads a model, a batch, a prefix tree of item identifiers and the items allowed in each row; returns item ids with their
-log-probabilities, best first, or token ids. Each row is encoded once and all beams share its first step. A catalogue of
+log-probabilities, best first. Each row is encoded once and all beams share its first step. A catalogue of
 one-token identifiers is ranked exactly in that step; candidates are scored in one pass over the tree of their prefixes.
 Trade-off: logits of the whole vocabulary are computed for every prefix, although the tree allows few tokens, because
 a log-probability is normalised over the vocabulary.
@@ -266,20 +266,3 @@ def score_candidates(
     total = torch.zeros(candidates.size, device=device)
     total.index_add_(0, torch.from_numpy(prefixes.edge_candidate).to(device), picked)
     return total.view(candidates.shape).masked_fill(empty, _DEAD).cpu().numpy()
-
-
-@torch.inference_mode()
-def greedy_decode(model: VIP5, batch: Batch, *, max_tokens: int, eos_id: int) -> Int64[np.ndarray, "B T"]:
-    """Most likely token at every step, T at most `max_tokens`; padding (0) follows </s>."""
-    decoder = TreeDecoder(model, batch)
-    states, paths = start(decoder, START_ID)
-    ended = torch.zeros(decoder.num_rows, dtype=torch.bool, device=decoder.device)
-    tokens: list[Tensor] = []
-    while True:
-        following = model.t5.lm_head(states[:, -1]).argmax(-1).masked_fill(ended, PAD_ID)
-        tokens.append(following)
-        ended |= following == eos_id
-        if len(tokens) == max_tokens or bool(ended.all()):
-            return torch.stack(tokens, 1).cpu().numpy()
-        paths = torch.cat([paths, torch.full_like(paths[..., :1], decoder.num_nodes)], 2)
-        states = decoder.decode_nodes(following[:, None], paths)

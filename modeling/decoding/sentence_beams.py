@@ -15,6 +15,7 @@ from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from modeling.data.prompt_dataset import Batch
+from modeling.data.tokenizer import VIP5Tokenizer
 from modeling.decoding.constrained_search import PAD_ID, START_ID
 from modeling.decoding.tree_decoder import TreeDecoder, start
 from modeling.models.vip5 import VIP5
@@ -31,6 +32,16 @@ class SentenceVocabulary:
     continues: Bool[Tensor, "V"]
     """Tokens that continue the preceding word."""
     eos_id: int
+
+    @classmethod
+    def of(cls, tokens: VIP5Tokenizer, model: VIP5, *, words_only: bool = True) -> "SentenceVocabulary":
+        """Returns the vocabulary of a model on its device: plain text and </s>, or every token of the model."""
+        device = next(model.parameters()).device
+        allowed = torch.full((len(model.t5.lm_head.weight),), not words_only)
+        allowed[[*tokens.word_ids.tolist(), tokens.eos_id]] = True
+        continues = torch.zeros_like(allowed)
+        continues[torch.from_numpy(tokens.continuation_ids).long()] = True
+        return cls(allowed=allowed.to(device), continues=continues.to(device), eos_id=tokens.eos_id)
 
 
 @dataclass
@@ -59,6 +70,7 @@ def decode_sentences(
     min_tokens: int,
     max_tokens: int,
     length_exponent: float,
+    forbid_repeated_pairs: bool = True,
     required: Sequence[Sequence[int]] | None = None,
 ) -> Int64[np.ndarray, "B T"]:
     """Returns the best sentence of every row as tokens, T at most `max_tokens`; padding (0) follows </s>.
@@ -68,9 +80,10 @@ def decode_sentences(
         batch: B rows.
         vocabulary: the tokens that a sentence may have.
         beams: hypotheses per row (and bank).
-        min_tokens: minimum number of tokens before </s>, at least 1.
+        min_tokens: minimum number of tokens before </s>.
         max_tokens: maximum number of tokens, </s> included; larger than the longest required word.
         length_exponent: a finished hypothesis is scored by its log-probability divided by its length to this power.
+        forbid_repeated_pairs: whether no token may follow the same token twice.
         required: tokens of a word that the sentence of each row must contain as a whole word; empty for none.
     """
     decoder = TreeDecoder(model, batch)
@@ -83,9 +96,10 @@ def decode_sentences(
     best_score = torch.full((decoder.num_rows,), -torch.inf, device=decoder.device)
     finished = torch.zeros(decoder.num_rows, dtype=torch.long, device=decoder.device)
     for length in range(1, max_tokens + 1):
-        log_probs = _allowed_log_probs(model, states, live, vocabulary)
+        log_probs = _allowed_log_probs(model, states, live, vocabulary, forbid_repeated_pairs=forbid_repeated_pairs)
         ends = live.scores + log_probs[..., vocabulary.eos_id]
-        ends = ends.masked_fill((live.matched < counts[:, None]) | (length <= min_tokens), -torch.inf)
+        barred = (live.matched < counts[:, None]) | (finished >= beams)[:, None] | (length <= min_tokens)
+        ends = ends.masked_fill(barred, -torch.inf)
         log_probs[..., vocabulary.eos_id] = -torch.inf
         extended, token = _extend(live, log_probs, words, counts, beams=beams, num_banks=num_banks)
         if length < max_tokens:  # a sentence ends only if it is among the best continuations of its bank
@@ -120,15 +134,19 @@ def _first(decoder: TreeDecoder, paths: Tensor) -> _Hypotheses:
     )
 
 
-def _allowed_log_probs(model: VIP5, states: Tensor, live: _Hypotheses, vocabulary: SentenceVocabulary) -> Tensor:
+def _allowed_log_probs(
+    model: VIP5, states: Tensor, live: _Hypotheses, vocabulary: SentenceVocabulary, *, forbid_repeated_pairs: bool
+) -> Tensor:
     """(B, H, V) log-probabilities over the allowed tokens; minus infinity for those that no hypothesis may take."""
-    logits = model.t5.lm_head(states).float().masked_fill(~vocabulary.allowed, -torch.inf)
-    log_probs = torch.log_softmax(logits, -1)
-    log_probs = log_probs.masked_fill(live.completed[..., None] & vocabulary.continues, -torch.inf)
-    if live.tokens.shape[2] > 1:  # a token that followed the last token before
+    logits: Tensor = model.t5.lm_head(states).float()
+    log_probs = torch.log_softmax(logits.masked_fill_(~vocabulary.allowed, -torch.inf), -1)
+    rows, hypotheses = live.completed.nonzero(as_tuple=True)
+    if len(rows):
+        log_probs[rows, hypotheses] = log_probs[rows, hypotheses].masked_fill(vocabulary.continues, -torch.inf)
+    if forbid_repeated_pairs and live.tokens.shape[2] > 1:  # a token that followed the last token before
         same = live.tokens[..., :-1] == live.tokens[..., -1:]
         followers = torch.where(same, live.tokens[..., 1:], PAD_ID)
-        log_probs = log_probs.scatter(2, followers, -torch.inf)
+        log_probs.scatter_(2, followers, -torch.inf)
     return log_probs
 
 

@@ -1,9 +1,11 @@
 """Generates explanations for the test split and compares them with the sentences that users wrote.
 
 Reads a model, tokenised explanation prompts and the table `explanations`; returns rows of `explanations_generated` and
-their metrics. Decoding is greedy: deterministic and faster than beam search.
+their metrics. Sentences consist of words only, and contain the feature word that their prompt names. The first rule
+does not hold under unconstrained decoding, the second not with `require_feature: false`; the paper has neither.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +19,8 @@ from features.runtime.progress import Progress
 from modeling.config.evaluate import Params
 from modeling.data.length_batching import plan_batches
 from modeling.data.prompt_dataset import PromptDataset
-from modeling.decoding.constrained_search import greedy_decode
+from modeling.data.tokenizer import VIP5Tokenizer
+from modeling.decoding.sentence_beams import SentenceVocabulary, decode_sentences
 from modeling.metrics.text import text_metrics
 from modeling.models.vip5 import VIP5
 from modeling.runtime.devices import autocast
@@ -37,45 +40,116 @@ class Explanations:
     user_ids: IntArray
     item_ids: IntArray
     """The reviewed item; 0 if the prompt shows no photo of it."""
+    features: list[list[str]]
+    """All feature words of each reference."""
+    hints: list[str]
+    """The feature word that the prompt names, otherwise the first one; "" without any."""
 
 
 def features_of(explanations: pa.Table) -> Features:
-    """Returns feature words by (user, item, sentence)."""
+    """Returns feature words by (user, item, sentence); item 0 stands for any item."""
     features: Features = defaultdict(list)
     columns = [explanations[name].to_pylist() for name in ("user_id", "item_id", "sentence", "feature")]
     for user, item, sentence, feature in zip(*columns, strict=True):
-        features[user, item, sentence].append(feature)
+        for known in (item, 0):
+            features[user, known, sentence].append(feature)
     return dict(features)
 
 
 def explain_prompt(
-    model: VIP5, dataset: PromptDataset, rows: IntArray, *, params: Params, label: str, bar: Progress
+    model: VIP5,
+    dataset: PromptDataset,
+    rows: IntArray,
+    *,
+    features: Features,
+    names_feature: bool,
+    params: Params,
+    label: str,
+    bar: Progress,
 ) -> Explanations:
-    """Generates one greedy sentence of at most `explanation_max_tokens` tokens (</s> included) for each of `rows`."""
-    device, max_tokens = next(model.parameters()).device, params.explanation_max_tokens
-    generated = [""] * len(rows)
+    """Generates one sentence for each of `rows`, by the rules in `params.explanations`.
+
+    Args:
+        model: VIP5, or the backbone with a text-only dataset.
+        dataset: test prompts.
+        rows: (N,) rows of one prompt.
+        features: feature words by user, item and sentence.
+        names_feature: whether the prompt names the feature word.
+        params: decoding, batching and precision.
+        label: name of the prompt in the progress bar.
+        bar: the progress bar to advance.
+    """
+    references = dataset.target_texts.take(pa.array(rows)).to_pylist()
+    user_ids, item_ids = dataset.user_ids[rows].astype(np.int64), last_images(dataset, rows)
+    words = [features.get(key, []) for key in zip(user_ids.tolist(), item_ids.tolist(), references, strict=True)]
+    sources = dataset.source_texts.take(pa.array(rows)).to_pylist()
+    hints = [hint_of(source, own) for source, own in zip(sources, words, strict=True)]
     bar.show(label)
-    for indices in plan_batches(dataset.lengths[rows], dataset.targets.lengths[rows], batch_size=params.batch_size):
-        batch = dataset.batch(rows[indices], device)
-        with autocast(device, params.dtype):
-            tokens = greedy_decode(model, batch, max_tokens=max_tokens, eos_id=dataset.tokens.eos_id)
-        for index, ids in zip(indices, tokens, strict=True):
-            generated[index] = dataset.tokens.decode(ids.tolist())
-        bar.update(len(indices))
     return Explanations(
         rows=rows,
-        generated=generated,
-        references=dataset.target_texts.take(pa.array(rows)).to_pylist(),
-        user_ids=dataset.user_ids[rows].astype(np.int64),
-        item_ids=last_images(dataset, rows),
+        generated=_sentences(model, dataset, rows, hints if names_feature else None, params=params, bar=bar),
+        references=references,
+        user_ids=user_ids,
+        item_ids=item_ids,
+        features=words,
+        hints=hints,
     )
 
 
-def explanation_block(explanations: Explanations, features: Features, *, resamples: int, seed: int) -> dict[str, Any]:
+def hint_of(source: str, words: Sequence[str]) -> str:
+    """Returns the first of `words` that occurs in a prompt as a whole word, otherwise the first one; "" without any.
+
+    Example:
+        >>> hint_of("Say something about the price .", ["sound", "price"])
+        'price'
+    """
+    named = (word for word in words if re.search(rf"(?<!\w){re.escape(word)}(?!\w)", source))
+    return next(named, words[0] if words else "")
+
+
+def required_words(
+    tokens: VIP5Tokenizer, vocabulary: SentenceVocabulary, hints: Sequence[str], *, max_tokens: int
+) -> list[list[int]]:
+    """Returns the tokens of each hint; none for a word with an unknown letter, or one too long for a sentence."""
+    encoded = {hint: tokens.encode([hint])[0].input_ids[:-1].tolist() for hint in dict.fromkeys(hints)}
+    allowed = vocabulary.allowed.tolist()
+    possible = {
+        hint: ids if all(allowed[token] for token in ids) and len(ids) < max_tokens and tokens.unk_id not in ids else []
+        for hint, ids in encoded.items()
+    }
+    return [possible[hint] for hint in hints]
+
+
+def _sentences(
+    model: VIP5, dataset: PromptDataset, rows: IntArray, hints: Sequence[str] | None, *, params: Params, bar: Progress
+) -> list[str]:
+    """Returns one sentence for each of `rows`, in their order; with the hints, if they are given and required."""
+    device, settings, tokens = next(model.parameters()).device, params.explanations, dataset.tokens
+    vocabulary = SentenceVocabulary.of(tokens, model, words_only=params.decoding == "constrained")
+    required: list[list[int]] = [[] for _ in rows]
+    if hints is not None and settings.require_feature:
+        required = required_words(tokens, vocabulary, hints, max_tokens=settings.max_tokens)
+    generated = [""] * len(rows)
+    for indices in plan_batches(dataset.lengths[rows], dataset.targets.lengths[rows], batch_size=params.batch_size):
+        batch = dataset.batch(rows[indices], device)
+        with autocast(device, params.dtype):
+            found = decode_sentences(
+                model, batch, vocabulary,
+                beams=settings.beams, min_tokens=settings.min_tokens, max_tokens=settings.max_tokens,
+                length_exponent=settings.length_exponent, forbid_repeated_pairs=settings.forbid_repeated_pairs,
+                required=[required[index] for index in indices],
+            )  # fmt: skip
+        for index, ids in zip(indices, found, strict=True):
+            generated[index] = tokens.decode(ids.tolist())
+        bar.update(len(indices))
+    return generated
+
+
+def explanation_block(explanations: Explanations, *, resamples: int, seed: int) -> dict[str, Any]:
     """Returns metrics of one prompt, in percent; `feature_match` counts sentences with the reference's feature word."""
-    keys = zip(explanations.user_ids.tolist(), explanations.item_ids.tolist(), explanations.references, strict=True)
-    words: Sequence[Sequence[str]] = [features.get(key, []) for key in keys]
-    return text_metrics(explanations.generated, explanations.references, words, resamples=resamples, seed=seed)
+    return text_metrics(
+        explanations.generated, explanations.references, explanations.features, resamples=resamples, seed=seed
+    )
 
 
 def last_images(dataset: PromptDataset, rows: IntArray) -> npt.NDArray[np.int64]:

@@ -20,6 +20,7 @@ from features.runtime.stage import Context
 from features.store.tables import read_manifest, read_table
 from modeling.baselines.counting import train_counts
 from modeling.baselines.run_baselines import Content
+from modeling.baselines.sentences import TrainSentences
 from modeling.config.evaluate import Params
 from modeling.data.prompt_dataset import PhotoTable, PromptDataset
 from modeling.data.ragged import Ragged, offsets_of
@@ -46,6 +47,7 @@ class Inputs:
     catalogue: Catalogue
     photos: PhotoTable
     features: Features
+    train_sentences: TrainSentences
     negatives: Ragged
     """Row u: the fixed test negatives of user u, ascending."""
     popular: Ragged
@@ -118,6 +120,7 @@ def load_inputs(context: Context, tokens: VIP5Tokenizer, photos: PhotoTable, *, 
         catalogue=catalogue_of(identifiers, tokens),
         photos=photos,
         features=features_of(explanations),
+        train_sentences=TrainSentences.of(explanations),
         negatives=negatives,
         popular=_popular(histories, users, negatives, identifiers.num_rows, context.seed),
         content=_content(context, photos),

@@ -93,7 +93,10 @@ def _score_model(model: EvaluatedModel, inputs: Inputs, params: Params, bar: Pro
                 popular=inputs.popular if key.endswith(":history") else None, label=label, bar=bar,
             )  # fmt: skip
         else:
-            explanations[key] = explain_prompt(model.model, model.dataset, rows, params=params, label=label, bar=bar)
+            explanations[key] = explain_prompt(
+                model.model, model.dataset, rows, features=inputs.features,
+                names_feature="feature" in inputs.given[key], params=params, label=label, bar=bar,
+            )  # fmt: skip
     return Scores(sequential=rankings[0], direct=rankings[1], explanation=explanations)
 
 

@@ -6,6 +6,7 @@ Reads the content of `evaluate.json`; returns plain strings, which the model pag
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from modeling.evaluation.explanation_findings import SENTENCE_BASELINES
 from modeling.evaluation.verdict import BASELINES, undertrained
 
 Block = Mapping[str, Any]
@@ -74,18 +75,38 @@ def _cells(block: Block, columns: Sequence[str]) -> list[str]:
 
 
 def explanation_rows(results: Block) -> list[list[str]]:
-    """Returns one row per model and explanation prompt: `TEXT_TITLES` in percent, fewest given fields first.
+    """Returns one row per model and explanation prompt, fewest given fields first, then one per sentence baseline.
 
-    The row name lists the fields of the target review that the prompt contains: "VIP5 C-12 (given feature, rating)".
+    The cells are `TEXT_TITLES` in percent. The row name lists the fields of the target review that the prompt contains,
+    such as "VIP5 C-12 (given feature, rating)", and marks baselines that know the feature word.
     """
     rows: list[tuple[int, list[str]]] = []
     for title, blocks in (("VIP5", results["explanation"]), ("text-only backbone", results["backbone"]["explanation"])):
         for key, block in blocks.items():
             if block["num_examples"]:
                 given = f" (given {', '.join(block['given'])})" if block["given"] else ""
-                row = [f"{title} {key}{given}", *(f"{block.get(name, 0.0):.2f}" for name in TEXT_TITLES)]
-                rows.append((len(block["given"]), row))
-    return [row for _, row in sorted(rows, key=lambda ranked: ranked[0])]
+                rows.append((len(block["given"]), [f"{title} {key}{given}", *_text_cells(block)]))
+    baselines = _baseline_rows("", results["baselines"].get("explanation", {}))
+    for key, block in results["explanation"].items():
+        baselines += _baseline_rows(f" ({key})", block.get("baselines", {}))
+    return [*(row for _, row in sorted(rows, key=lambda ranked: ranked[0])), *baselines]
+
+
+def _baseline_rows(prompt: str, blocks: Block) -> list[list[str]]:
+    rows = []
+    for name, block in blocks.items():
+        hint = " (knows the feature)" if block["hinted"] else ""
+        rows.append([f"baseline: {SENTENCE_BASELINES[name]}{hint}{prompt}", *_text_cells(block)])
+    return rows
+
+
+def _text_cells(block: Block) -> list[str]:
+    """Returns `TEXT_TITLES` in percent, with the 95 % interval where there is one."""
+    limits = block.get("ci95", {})
+    return [
+        f"{block.get(name, 0.0):.2f}" + (f" [{limits[name][0]:.2f}, {limits[name][1]:.2f}]" if name in limits else "")
+        for name in TEXT_TITLES
+    ]
 
 
 def reference_rows(results: Block, family: str, columns: Sequence[str]) -> list[list[str]]:

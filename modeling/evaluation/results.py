@@ -28,6 +28,7 @@ from modeling.evaluation.generate_explanations import explanation_block
 from modeling.evaluation.inputs import Inputs
 from modeling.evaluation.leakage import leakage_block
 from modeling.evaluation.rank_prompts import Rankings, Scores
+from modeling.evaluation.sentence_baselines import blocks_by_prompt
 from modeling.evaluation.summary_numbers import summary_numbers
 from modeling.evaluation.user_id_leakage import neighbour_ranks, shuffled_numbers
 from modeling.evaluation.verdict import verdict_lines
@@ -134,6 +135,10 @@ def compare(compared: Compared, inputs: Inputs, params: Params, context: Context
         task: {name: ranking_block(task_ranks, **how) for name, task_ranks in ranks.items()}
         for task, ranks in compared.baselines.ranks.items()
     }
+    shared, own = blocks_by_prompt(compared.vip5.explanation, inputs.train_sentences, inputs.content.titles, **how)
+    results["baselines"]["explanation"] = shared
+    for key, blocks in own.items():
+        results["explanation"][key]["baselines"] = blocks
     results["baseline_notes"] = compared.baselines.notes
     results["leakage"] = _leakage(inputs, params, context)
     if params.paper_metrics:
@@ -183,7 +188,7 @@ def _rankings(rankings: Mapping[str, Rankings], how: Mapping[str, int]) -> dict[
 
 def _explanations(scores: Scores, inputs: Inputs, how: Mapping[str, int]) -> dict[str, Any]:
     return {
-        key: {"given": list(inputs.given[key])} | explanation_block(explanations, inputs.features, **how)
+        key: {"given": list(inputs.given[key])} | explanation_block(explanations, **how)
         for key, explanations in scores.explanation.items()
     }
 

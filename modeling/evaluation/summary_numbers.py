@@ -6,7 +6,8 @@ Reads the content of `evaluate.json`; returns the verdict and ten numbers, null 
 from collections.abc import Mapping
 from typing import Any
 
-from modeling.evaluation.verdict import best_baseline, explanation_scores, main_prompt
+from modeling.evaluation.explanation_findings import explanation_scores
+from modeling.evaluation.verdict import best_baseline, main_prompt
 
 
 def summary_numbers(results: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,12 +5,12 @@ held-out prompt, a slice or a training limit is a finding.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
+
+from modeling.evaluation.explanation_findings import explanation_findings
+from modeling.evaluation.finding import STATES, Finding, State
 
 Results = Mapping[str, Any]
-State = Literal["good", "weak", "bad"]
-STATES: tuple[State, ...] = ("good", "weak", "bad")
 BASELINES = {
     "sasrec": "SASRec", "ridge": "ridge regression (EASE)", "item_knn": "item-kNN", "title_bm25": "titles (BM25)",
     "title_embedding": "title embeddings", "photo_embedding": "photo embeddings", "popularity": "popularity",
@@ -23,23 +23,14 @@ _GROUPS = {
     ("target_photo", "absent"): "items without a photo", ("target_photo", "present"): "items with a photo",
 }  # fmt: skip
 _MUCH_WORSE = 0.8  # a held-out prompt below this share of the trained prompt's hit rate is much worse
-_FEWEST_DISTINCT, _MOST_EMPTY = 5.0, 20.0  # percent of an explanation prompt's sentences
 _FEWEST_USERS = 20  # smallest slice that gets a finding
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One sentence and its state: good, weak or bad."""
-
-    state: State
-    text: str
 
 
 def findings(results: Results) -> list[Finding]:
     """Returns all findings: the main results, then bad, weak and good ones, then the leak line."""
     all_findings = [
         *_ranking(results, "sequential"), *_ranking(results, "direct"), *_without_history(results), *_held_out(results),
-        *_photos(results), *_slices(results), *_explanations(results), *_undertrained(results),
+        *_photos(results), *_slices(results), *explanation_findings(results), *_undertrained(results),
     ]  # fmt: skip
     first = [finding for finding in all_findings if finding.text.startswith("VIP5 ")]
     others = [finding for finding in all_findings if finding not in first]
@@ -233,43 +224,6 @@ def _slices(results: Results) -> list[Finding]:
                 group = _GROUPS.get((name, label), f"{name.replace('_', ' ')} {label}")
                 groups.append(f"{group} ({per_100(block['hr@10'])} of 100 users, {per_100(chance)} at random)")
     return [Finding("weak", f"Weak: worse than random for {', '.join(groups)}.")] if groups else []
-
-
-def _explanations(results: Results) -> list[Finding]:
-    """Returns findings on collapsed or empty explanations, and on a baseline with a higher BLEU-4."""
-    collapsed_prompts: list[str] = []
-    varied_prompts: list[str] = []
-    for key, block in results["explanation"].items():
-        count, distinct, empty = block["num_examples"], block.get("distinct_sentences"), block.get("empty")
-        if not count or distinct is None or empty is None:
-            continue
-        different = max(1, round(distinct * count / 100))
-        details = (
-            f"{key} writes {different:,} different {'sentences' if different > 1 else 'sentence'} for {count:,} reviews"
-        )
-        details += f", {empty:.0f} % empty" if empty else ""
-        collapsed = distinct < _FEWEST_DISTINCT or empty > _MOST_EMPTY
-        (collapsed_prompts if collapsed else varied_prompts).append(details)
-    bad_findings = (
-        [Finding("bad", f"Bad: explanations collapsed: {'; '.join(collapsed_prompts)}.")] if collapsed_prompts else []
-    )
-    bleu, baseline_bleu = explanation_scores(results)
-    if bleu is not None and baseline_bleu is not None and bleu < baseline_bleu:
-        scores = f"BLEU-4 {bleu:.2f}, {baseline_bleu:.2f}"
-        text = f"Bad: explanations (C-12) are further from the reviews than a baseline ({scores})."
-        bad_findings.append(Finding("bad", text))
-    return bad_findings + (
-        [Finding("good", f"Explanations vary: {'; '.join(varied_prompts)}.")]
-        if varied_prompts and not bad_findings
-        else []
-    )
-
-
-def explanation_scores(results: Results) -> tuple[float | None, float | None]:
-    """Returns BLEU-4 of C-12 and of the best explanation baseline; None if not measured."""
-    blocks = results["baselines"].get("explanation", {}).values()
-    scores = [block["bleu4"] for block in blocks if isinstance(block.get("bleu4"), int | float)]
-    return results["explanation"].get("C-12", {}).get("bleu4"), max(scores, default=None)
 
 
 def undertrained(results: Results) -> dict[str, list[str]]:

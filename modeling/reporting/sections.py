@@ -137,8 +137,9 @@ def _comparable(results: Results, family: str) -> bool:
 
 def _notes(results: Results, family: str) -> list[str]:
     if family == "explanation":
-        given = "Given: fields of the target review that the prompt contains."
-        return [f"{given} Different sentences and empty: shares of all generated sentences."]
+        given = "Given: fields of the target review that the prompt contains. In brackets: 95 % bootstrap intervals."
+        shares = "Different sentences and empty: shares of all generated sentences."
+        return [f"{given} {shares} Baselines are sentences of train reviews, on the same test reviews."]
     asked = {block["num_users"] for block in results[family].values()}
     drawn = f" {max(asked):,} of the {results['num_users']:,} users were sampled." if asked else ""
     masked = " Items a user already has are masked for every model and baseline." if family == "sequential" else ""

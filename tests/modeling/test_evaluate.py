@@ -18,6 +18,7 @@ from features.errors import ModelError, ParamsError, TableError
 from features.runtime.stage import Context
 from features.store.tables import read_table
 from modeling import evaluate, model_report, summary
+from modeling.config.evaluate import SentenceParams
 from modeling.config.sasrec import SasRecParams
 from modeling.decoding.constrained_search import score_items
 from modeling.evaluation.inputs import load, prompt_key, rows_by_prompt, select_ablations
@@ -26,7 +27,7 @@ from tests.modeling.evaluated import rewrite, write_evaluated
 from tests.modeling.world import NUM_ITEMS, NUM_USERS
 
 QUICK: dict[str, Any] = {
-    "num_threads": 1, "explanation_max_tokens": 4, "bootstrap_resamples": 50,
+    "num_threads": 1, "explanations": SentenceParams(max_tokens=4), "bootstrap_resamples": 50,
     "sasrec": SasRecParams(width=8, epochs=3, patience=3),
 }  # fmt: skip
 COUNTING = {"random", "popularity", "item_knn", "recent_popularity"}

@@ -16,12 +16,13 @@ import pytest
 
 from features.runtime.stage import Context
 from modeling import evaluate, model_report
+from modeling.config.evaluate import SentenceParams
 from modeling.reporting import sections
 from modeling.reporting.html import MOST_PHOTO_BYTES, Item, line_chart, page, recommendation, table
 from tests.modeling.evaluated import write_evaluated
 from tests.modeling.world import NUM_ITEMS, exit_code
 
-QUICK = evaluate.Params(num_threads=1, explanation_max_tokens=4, bootstrap_resamples=50)
+QUICK = evaluate.Params(num_threads=1, explanations=SentenceParams(max_tokens=4), bootstrap_resamples=50)
 PARAMS = model_report.Params(num_users=4)
 HOSTILE = "Thing <b>{}</b> & more <script>alert('x')</script>"
 JPEG = b"\xff\xd8\xff\xe0 drawn here"

@@ -18,13 +18,14 @@ from features.store.tables import read_table
 from flows.registry import model_registry
 from flows.registry.quality_gate import Baseline
 from modeling import evaluate, recommend
+from modeling.config.evaluate import SentenceParams
 from modeling.serving import promoted_model, recommender
 from modeling.serving.promoted_model import Champion
 from modeling.serving.request import COLD_START_NAME, Catalogue, RequestUser, known_user, load_settings, near
 from tests.modeling.evaluated import write_evaluated
 from tests.modeling.world import NUM_ITEMS, exit_code
 
-QUICK = evaluate.Params(num_threads=1, explanation_max_tokens=4, bootstrap_resamples=0)
+QUICK = evaluate.Params(num_threads=1, explanations=SentenceParams(max_tokens=4), bootstrap_resamples=0)
 SOURCE = "Here is what user_{user_id} bought : \n {history} \n what is next ?"
 """Text of the world's A-3."""
 

@@ -122,3 +122,12 @@ def test_a_trained_tokenizer_does_not_depend_on_the_order() -> None:
 def test_a_tokenizer_without_text_is_rejected() -> None:
     with pytest.raises(TrainingError, match="0 pieces of text, too few to train a tokenizer"):
         train_tokenizer([], 120)
+
+
+def test_tokens_inside_a_word_are_told_from_its_start(tokens: VIP5Tokenizer) -> None:
+    inside = set(tokens.continuation_ids.tolist())
+    assert inside == set(ids(tokens, *(sign for sign in LETTERS if sign.isalnum())))
+    apostrophes = VIP5Tokenizer(
+        assemble([("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("'s", -1.0), ("-", -1.0), (".", -1.0)])
+    )
+    assert apostrophes.continuation_ids.tolist() == [3, 4]

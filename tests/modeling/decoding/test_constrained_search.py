@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from modeling.config.model import AdapterParams, Scratch, VisionParams
 from modeling.data.prompt_dataset import Batch
-from modeling.decoding.constrained_search import constrained_beam_search, greedy_decode, score_items
+from modeling.decoding.constrained_search import constrained_beam_search, score_items
 from modeling.decoding.prefix_tree import PAD, PrefixTree, build_tree
+from modeling.decoding.sentence_beams import SentenceVocabulary, decode_sentences
 from modeling.decoding.tree_decoder import NO_NODE, TreeDecoder, encode_unpadded, start
 from modeling.decoding.unconstrained_beams import parse_items, unconstrained_beam_search
 from modeling.kernels.unpadding import Unpadding
@@ -262,20 +263,6 @@ def test_a_user_who_has_seen_everything_gets_no_items(model: VIP5, batch: Batch)
         assert (ranked.items == 0).all()
 
 
-def test_greedy_text_stops_at_the_end_of_sequence(model: VIP5, batch: Batch) -> None:
-    tokens = greedy_decode(model, batch, max_tokens=6, eos_id=EOS)
-    assert tokens.shape[0] == 3
-    assert tokens.shape[1] <= 6
-    for row in tokens:
-        ends = np.flatnonzero(row == EOS)
-        if len(ends):
-            assert (row[ends[0] + 1 :] == 0).all()
-    states = model.encode(batch)
-    with torch.no_grad():
-        first = model.logits(torch.zeros(3, 1, dtype=torch.long), states, batch.attention_mask, batch.families)
-    assert tokens[:, 0].tolist() == first[:, 0].argmax(-1).tolist()
-
-
 def test_unconstrained_beams_are_distinct_and_sorted(model: VIP5, batch: Batch) -> None:
     tokens, scores = unconstrained_beam_search(model, batch, beam=4, max_tokens=5, eos_id=EOS)
     assert tokens.shape == (3, 4, 5)
@@ -307,8 +294,13 @@ def test_greedy_and_beams_are_the_originals() -> None:
         labels=ids["target_ids"],
         families=torch.tensor([0, 1, 2]),
     )
-    greedy = greedy_decode(model, batch, max_tokens=19, eos_id=EOS)
-    assert greedy.tolist() == golden["greedy_sequences"][:, 1:].tolist()
+    everything = torch.ones(len(model.t5.lm_head.weight), dtype=torch.bool)
+    greedy = decode_sentences(
+        model, batch, SentenceVocabulary(allowed=everything, continues=~everything, eos_id=EOS),
+        beams=1, min_tokens=0, max_tokens=20, length_exponent=0.0, forbid_repeated_pairs=False,
+    )  # fmt: skip
+    expected = golden["greedy_sequences"][:, 1:]  # at most 19 tokens
+    assert greedy[:, : expected.shape[1]].tolist() == expected.tolist()
     tokens, scores = unconstrained_beam_search(model, batch, beam=20, max_tokens=49, eos_id=EOS)
     width = golden["beam_sequences"].shape[1] - 1
     assert tokens[:, :, :width].reshape(60, -1).tolist() == golden["beam_sequences"][:, 1:].tolist()

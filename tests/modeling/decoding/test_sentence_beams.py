@@ -20,13 +20,18 @@ LONGEST = 4  # tokens, </s> included
 ALLOWED = (EOS, 2, 3, 4, 6, 7)  # 0 is padding and 5 an item
 
 
+def small_model(name: str, scale: float) -> VIP5:
+    """A random model; larger token vectors make sharper distributions."""
+    scratch = Scratch(d_model=16, d_ff=32, num_heads=2, d_kv=8, num_layers=1, num_decoder_layers=1)
+    with seeded(5, name), torch.no_grad():
+        made = VIP5(new_t5(scratch, vocabulary_size=SIZE, dropout=0.0))
+        made.t5.shared.weight.mul_(scale)
+    return made.eval()
+
+
 @pytest.fixture(scope="module")
 def model() -> VIP5:
-    scratch = Scratch(d_model=16, d_ff=32, num_heads=2, d_kv=8, num_layers=1, num_decoder_layers=1)
-    with seeded(5, "sentence test"), torch.no_grad():
-        made = VIP5(new_t5(scratch, vocabulary_size=SIZE, dropout=0.0))
-        made.t5.shared.weight.mul_(2.0)
-    return made.eval()
+    return small_model("sentence test", 2.0)
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +115,44 @@ def test_narrow_beams_keep_every_rule(model: VIP5, batch: Batch, vocabulary: Sen
         assert set(tokens) <= set(ALLOWED)
         assert contains_word(tokens, word)
         assert len(set(pairwise(tokens))) == len(tokens) - 1
+
+
+def greedy_of(model: VIP5, batch: Batch, row: int, vocabulary: SentenceVocabulary, steps: int) -> list[int]:
+    """The most likely allowed token after every prefix, up to </s>, padded with 0."""
+    one = torch.tensor([row])
+    states, mask, families = model.encode(batch)[one], batch.attention_mask[one], batch.families[one]
+    tokens: list[int] = []
+    while len(tokens) < steps and EOS not in tokens:
+        with torch.no_grad():
+            logits = model.logits(torch.tensor([[0, *tokens]]), states, mask, families)
+        tokens.append(int(logits[0, -1].masked_fill(~vocabulary.allowed, -torch.inf).argmax()))
+    return tokens + [0] * (steps - len(tokens))
+
+
+@pytest.mark.parametrize("exponent", [0.0, 1.0])
+def test_one_beam_without_rules_is_greedy(batch: Batch, vocabulary: SentenceVocabulary, exponent: float) -> None:
+    model = small_model("greedy test 35", 4.0)
+    found = decode_sentences(
+        model, batch, vocabulary, beams=1, min_tokens=0, max_tokens=9, length_exponent=exponent,
+        forbid_repeated_pairs=False,
+    )  # fmt: skip
+    expected = [greedy_of(model, batch, row, vocabulary, 8) for row in range(3)]
+    assert found[:, :8].tolist() == expected
+    assert len({([*row, EOS]).index(EOS) for row in expected}) > 1, "rows end at different steps"
+
+
+@pytest.mark.parametrize("row", [0, 2])
+def test_a_sentence_does_not_depend_on_its_batch(batch: Batch, vocabulary: SentenceVocabulary, row: int) -> None:
+    model = small_model("greedy test 35", 4.0)
+    alone = batch_of(batch.input_ids[row : row + 1])
+    for beams in (1, 2):
+        together = decode_sentences(
+            model, batch, vocabulary, beams=beams, min_tokens=1, max_tokens=9, length_exponent=1.0
+        )
+        single = decode_sentences(
+            model, alone, vocabulary, beams=beams, min_tokens=1, max_tokens=9, length_exponent=1.0
+        )
+        assert single[0].tolist() == together[row].tolist()
 
 
 def test_without_words_one_beam_is_greedy(model: VIP5, batch: Batch, vocabulary: SentenceVocabulary) -> None:

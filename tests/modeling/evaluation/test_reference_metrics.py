@@ -12,12 +12,19 @@ from features.errors import ParamsError
 from features.runtime.stage import Context
 from features.store.tables import read_table
 from modeling import evaluate, model_report
+from modeling.config.evaluate import SentenceParams
 from modeling.metrics.reference_implementation import paper_ranking_block, paper_text_block
 from tests.modeling.evaluated import write_evaluated
 from tests.modeling.world import NUM_USERS
 
 PARAMS = evaluate.Params(
-    num_threads=1, explanation_max_tokens=4, bootstrap_resamples=0, sasrec=None, ridge=None, beam=4, paper_metrics=True
+    num_threads=1,
+    explanations=SentenceParams(max_tokens=4),
+    bootstrap_resamples=0,
+    sasrec=None,
+    ridge=None,
+    beam=4,
+    paper_metrics=True,
 )
 
 
