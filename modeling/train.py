@@ -31,9 +31,13 @@ class Params(LoopParams):
     """Parameters of the stage `train`."""
 
     tune: Literal["parts", "full"] = "parts"
-    """parts: train adapters, visual projector and layer norms, with a frozen backbone. full: train everything."""
+    """parts: train adapters, visual projector, layer norms and the embeddings of new tokens, with a frozen backbone.
+    full: train everything."""
     small_embeddings: Literal["trained", "frozen"] = "trained"
     """Whether the whole-word and category embeddings are trained; the paper keeps them at their random values."""
+    new_tokens: Literal["trained", "frozen"] = "trained"
+    """Whether the embeddings of item identifiers, which no pretrained T5 has, are trained with the parts; the paper
+    keeps them at their random values."""
     missing_photo: Literal["learned", "zeros"] = "learned"
     """Replacement of a missing photo: learned vectors, or a zero feature (the paper)."""
     standardise_photos: bool = True
@@ -57,7 +61,7 @@ def run(params: Params, context: Context) -> int:
     )
     model, tokens = recipe.new_vip5(
         context, photos, params.adapters, vision, dropout=params.objective.dropout, tune=params.tune,
-        small_embeddings=params.small_embeddings == "trained",
+        small_embeddings=params.small_embeddings == "trained", new_tokens=params.new_tokens == "trained",
     )  # fmt: skip
     prompts = recipe.read_prompts(context, tokens, photos, max_target_tokens=backbone["tokens"]["max_target_tokens"])
     _check_placeholders(prompts.train.num_visual_tokens, vision.num_visual_tokens)

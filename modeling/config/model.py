@@ -26,7 +26,8 @@ class Scratch:
     feed_forward_proj: str = "relu"
     """Activation of the feed-forward layers: relu (T5) or gated-gelu (T5 1.1)."""
     embedding_scale: float = 1.0
-    """Standard deviation of the initial token embeddings (T5: 1.0); small models learn faster with less."""
+    """Standard deviation of the initial token embeddings (T5: 1.0); small models learn faster with less. The decoder's
+    final norm starts at the reciprocal, so that the tied output layer has the logits of T5's initialisation."""
     init: Literal["default", "identity", "recency"] = "default"
     """default: T5's initialisation. identity: residual branches start at zero and the decoder reads the mean of the
     encoder input. recency: as identity, but the decoder reads a recency-weighted mean of the prompt's items."""
@@ -81,8 +82,9 @@ class AdapterParams:
     init: Literal["near_identity", "linear"] = "near_identity"
     """near_identity: up-projections start at zero, so that the initial model equals the backbone. linear: torch's
     default for Linear, as in the paper."""
-    routing: Literal["single", "per_family"] = "single"
-    """single: one adapter for all tasks. per_family: one adapter per prompt family, selected for each row."""
+    routing: Literal["single", "per_family"] = "per_family"
+    """single: one adapter for all tasks (the paper). per_family: one adapter per prompt family,
+    selected for each row."""
     cross_attention: bool = True
     """Whether the decoder's cross-attention has adapters."""
     lora_scale: float = 2.0

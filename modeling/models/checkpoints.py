@@ -24,7 +24,7 @@ from modeling.config.model import AdapterParams, VisionParams
 from modeling.data.tokenizer import VIP5Tokenizer
 from modeling.kernels.fused_modules import use_fused_modules
 from modeling.models.t5 import CONFIG_FILE, WEIGHTS_FILE, load_t5
-from modeling.models.vip5 import PHOTO_CONSTANTS, VIP5
+from modeling.models.vip5 import PHOTO_CONSTANTS, TOKEN_TABLES, VIP5, partly_trained
 from modeling.runtime.random_state import seeded
 
 MANIFEST_FILE, TRAINED_FILE = "manifest.json", "trained.safetensors"
@@ -56,8 +56,10 @@ def save_trained(places: Places, model: VIP5, manifest: Mapping[str, Any]) -> Pa
 
     folder = places.model("train")
     staging = begin_table(folder)
-    parameters = dict(model.named_parameters())
-    tensors = {name: parameters[name].detach().cpu().contiguous() for name in stored(model)}
+    parameters, partly = dict(model.named_parameters()), partly_trained(model)
+    tensors = {name: parameters[name].detach() for name in stored(model)}
+    tensors = {name: (tensor[model.is_identifier] if name in partly else tensor) for name, tensor in tensors.items()}
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
     save_file(tensors, staging / TRAINED_FILE, metadata={"format": "pt"})
     backbone = read_manifest(places, "pretrain")["backbone_digest"]
     entries = {"stage": "train", "backbone_digest": backbone, "tensors": stored(model)}
@@ -100,7 +102,10 @@ def load_vip5(places: Places, *, device: torch.device | str = "cpu") -> tuple[VI
         )
     with torch.no_grad():
         for name, tensor in tensors.items():
-            parameters[name].copy_(tensor)
+            if name in TOKEN_TABLES and len(tensor) != len(parameters[name]):
+                parameters[name][model.is_identifier] = tensor
+            else:
+                parameters[name].copy_(tensor)
     return _for_inference(model, device), tokens
 
 
@@ -128,12 +133,12 @@ def open_model(
     manifest = read_manifest(places, "pretrain")
     folder = places.model("pretrain")
     t5, small = load_t5(folder, dropout=dropout)
-    with seeded(seed, "parts of VIP5"):
-        model = VIP5(t5, adapters=adapters, vision=vision)
-    model.whole_word.load_state_dict({"weight": small["whole_word.weight"]})
-    model.category.load_state_dict({"weight": small["category.weight"]})
     limits = manifest["tokens"]
     tokens = VIP5Tokenizer.load(folder, max_source_tokens=limits["max_source_tokens"], truncate=limits["truncate"])
+    with seeded(seed, "parts of VIP5"):
+        model = VIP5(t5, adapters=adapters, vision=vision, identifiers=tokens.identifier_ids)
+    model.whole_word.load_state_dict({"weight": small["whole_word.weight"]})
+    model.category.load_state_dict({"weight": small["category.weight"]})
     if tokens.size != t5.config.vocab_size:
         raise ModelError(
             f"{tokens.size} tokens in {folder}",

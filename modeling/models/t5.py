@@ -41,6 +41,8 @@ def new_t5(scratch: Scratch, *, vocabulary_size: int, dropout: float) -> Any:
     t5 = T5ForConditionalGeneration(config)
     with torch.no_grad():
         t5.shared.weight.mul_(scratch.embedding_scale)
+        # The tied output layer is scaled with the table; this keeps the logits of T5's initialisation.
+        t5.decoder.final_layer_norm.weight.fill_(1 / scratch.embedding_scale)
         if scratch.init != "default":
             _init_identity(t5)
     return t5

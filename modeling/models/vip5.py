@@ -7,11 +7,13 @@ and small embeddings, so that without adapters and photos the outputs equal T5's
 
 from typing import Any, Literal
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor, nn
 
 from features.errors import ModelError
+from features.schema import FAMILIES
 from modeling.config.model import AdapterParams, VisionParams
 from modeling.data.prompt_dataset import IGNORED, Batch
 from modeling.data.seen_item_mask import MaskedTokens, mask_seen_logits
@@ -22,6 +24,8 @@ from modeling.models.token_loss import TokenLosses, token_losses, with_soft_targ
 from modeling.models.visual_projector import VisualProjector, insert_visual_tokens
 
 PHOTO_CONSTANTS = ("visual.mean", "visual.scale")  # computed from the catalogue, never trained
+TOKEN_TABLES = ("t5.shared.weight", "t5.lm_head.weight")  # the second one only where it is not tied to the first
+EXPLANATION = FAMILIES.index("explanation")
 START_ID = 0  # T5 uses padding as the decoder's first token
 
 
@@ -32,17 +36,27 @@ class VIP5(nn.Module):
         t5: a T5ForConditionalGeneration with the vocabulary of the tokenizer.
         adapters: None adds no adapters.
         vision: None makes a text-only model, which rejects batches with photos.
+        identifiers: tokens of item identifiers, which a sentence cannot contain; None for none.
 
     Example (trained parts): `t5`, `whole_word`, `category`, `visual`, `adapters` are the five children.
     """
 
-    def __init__(self, t5: Any, *, adapters: AdapterParams | None = None, vision: VisionParams | None = None) -> None:
+    is_identifier: Bool[Tensor, "V"]
+
+    def __init__(
+        self, t5: Any, *, adapters: AdapterParams | None = None, vision: VisionParams | None = None,
+        identifiers: Int[np.ndarray, "N"] | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
         width = int(t5.config.d_model)
         self.t5 = t5
         self.whole_word = nn.Embedding(WHOLE_WORDS, width)
         self.category = nn.Embedding(CATEGORIES, width)
         self.visual = None if vision is None else VisualProjector(width, vision)
+        is_identifier = torch.zeros(int(t5.config.vocab_size), dtype=torch.bool)
+        if identifiers is not None:
+            is_identifier[torch.from_numpy(identifiers.astype(np.int64))] = True
+        self.register_buffer("is_identifier", is_identifier, persistent=False)
         self._route = Route()
         self.adapters = None if adapters is None else attach_adapters(t5, adapters, self._route)
 
@@ -123,10 +137,18 @@ class VIP5(nn.Module):
             raise ValueError("Batch.label_positions is set when the batch is made")
         logits = self.t5.lm_head(hidden.flatten(0, 1)[positions])  # (N, V)
         rows = positions.div(batch.labels.shape[1], rounding_mode="floor")
+        logits = self._without_items(logits, batch.families[rows])
         if masked_tokens is not None:
             logits = mask_seen_logits(logits, rows, masked_tokens)
         losses = token_losses(logits, batch.labels.flatten()[positions], rows, batch.families)
         return losses if soft is None else with_soft_targets(losses, logits, soft)
+
+    def _without_items(self, logits: Float[Tensor, "N V"], families: Int64[Tensor, "N"]) -> Float[Tensor, "N V"]:
+        """Masks the identifiers in the logits of sentences, as decoding does."""
+        sentences = families == EXPLANATION
+        if logits.device.type == "cpu" and not bool(sentences.any()):
+            return logits
+        return logits.masked_fill(sentences[:, None] & self.is_identifier, -torch.inf)
 
 
 def shifted_right(labels: Int64[Tensor, "B T"]) -> Int64[Tensor, "B T"]:
@@ -138,18 +160,26 @@ def shifted_right(labels: Int64[Tensor, "B T"]) -> Int64[Tensor, "B T"]:
     return shifted.masked_fill(shifted == IGNORED, START_ID)
 
 
-def set_trainable(model: VIP5, *, tune: Literal["parts", "full"], small_embeddings: bool) -> list[str]:
+def set_trainable(
+    model: VIP5, *, tune: Literal["parts", "full"], small_embeddings: bool, new_tokens: bool = False
+) -> list[str]:
     """Sets `requires_grad` of all parameters and returns the names of the trainable ones, in the model's order.
 
     Args:
         model: changed in place.
         tune: "parts" trains adapters, visual projector, layer norms and "no photo" vectors; "full" trains everything.
         small_embeddings: whether to train the whole-word and category embeddings.
+        new_tokens: "parts": whether to train the embeddings of item identifiers, which no pretrained T5 has; the
+            gradient of all other rows of the table is masked.
     """
     trained = []
     for name, parameter in model.named_parameters():
         if name.startswith(("whole_word.", "category.")):
             flag = small_embeddings
+        elif name in TOKEN_TABLES and tune == "parts":
+            flag = new_tokens
+            if new_tokens:
+                parameter.register_hook(lambda gradient: gradient * model.is_identifier[:, None])  # type: ignore[no-untyped-call]
         else:
             constant = name in PHOTO_CONSTANTS
             flag = not constant and (tune == "full" or not name.startswith("t5.") or name.endswith("layer_norm.weight"))
@@ -157,6 +187,24 @@ def set_trainable(model: VIP5, *, tune: Literal["parts", "full"], small_embeddin
         if flag:
             trained.append(name)
     return trained
+
+
+def partly_trained(model: VIP5) -> tuple[str, ...]:
+    """Names of the token tables of which only the rows of identifiers are trained.
+
+    These are tables that are trained although the rest of the T5 is frozen.
+    """
+    parameters = dict(model.named_parameters())
+    trained = tuple(name for name in TOKEN_TABLES if name in parameters and parameters[name].requires_grad)
+    frozen = any(name.startswith("t5.") and not parameter.requires_grad for name, parameter in parameters.items())
+    return trained if frozen else ()
+
+
+def num_trained(model: VIP5) -> int:
+    """Number of trained values; of a partly trained table, those of the trained rows."""
+    partly, rows = partly_trained(model), int(model.is_identifier.sum())
+    trained = ((name, p) for name, p in model.named_parameters() if p.requires_grad)
+    return sum(rows * p.shape[1] if name in partly else p.numel() for name, p in trained)
 
 
 def is_norm(name: str) -> bool:

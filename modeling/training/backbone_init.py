@@ -51,7 +51,7 @@ def new_backbone(
     """Opens or creates the T5 and adds new whole-word and category embeddings; all parameters are trained."""
     t5 = open_t5(backbone, vocabulary_size=tokens.size, dropout=dropout, seed=seed)
     with seeded(seed, "pretrain", "small embeddings"), torch.no_grad():
-        model = VIP5(t5)
+        model = VIP5(t5, identifiers=tokens.identifier_ids)
         model.whole_word.weight.mul_(whole_word_scale)
         model.category.weight.mul_(whole_word_scale)
     set_trainable(model, tune="full", small_embeddings=True)

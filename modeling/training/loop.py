@@ -28,7 +28,7 @@ from modeling.data.seen_item_mask import SeenItemMask
 from modeling.data.span_noise import with_span_noise
 from modeling.kernels.fused_modules import use_fused_modules
 from modeling.models.token_loss import weight_of
-from modeling.models.vip5 import VIP5
+from modeling.models.vip5 import VIP5, partly_trained
 from modeling.runtime import distributed
 from modeling.runtime.devices import autocast
 from modeling.runtime.malloc import is_out_of_memory, tune_malloc
@@ -102,6 +102,7 @@ class Trainer:
             eps=params.optimizer.eps,
             weight_decay=params.optimizer.weight_decay,
             decay_norms=params.optimizer.decay_norms,
+            undecayed=partly_trained(model),
         )
         self.num_steps = min(len(self.sampler), params.schedule.max_steps or len(self.sampler))
         self.family_weights = [getattr(params.objective.family_weights, family) for family in FAMILIES]

@@ -4,7 +4,7 @@ Differs from torch.optim.AdamW in two ways that change results: eps is added to 
 moment, and weight decay is applied after the step, to the updated value. torch's fused Adam computes the moments.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ class TransformersAdamW:
         eps: added to sqrt(v).
         weight_decay: multiplied by the learning rate.
         decay_norms: whether layer norm weights decay, as in the paper.
+        undecayed: names of further parameters that do not decay, such as tables of which only some rows are trained.
     """
 
     def __init__(
@@ -31,11 +32,14 @@ class TransformersAdamW:
         eps: float = 1e-6,
         weight_decay: float = 0.01,
         decay_norms: bool = False,
+        undecayed: Collection[str] = (),
     ) -> None:
         pairs = list(named)
         self.names = [name for name, _ in pairs]
         self.parameters = [parameter for _, parameter in pairs]
-        self.decayed: list[Tensor] = [p for name, p in pairs if decays(name, decay_norms=decay_norms)]
+        self.decayed: list[Tensor] = [
+            p for name, p in pairs if decays(name, decay_norms=decay_norms) and name not in undecayed
+        ]
         self.betas, self.eps, self.weight_decay, self.steps = betas, eps, weight_decay, 0
         self.adam = torch.optim.Adam(self.parameters, betas=betas, eps=eps, fused=True)
 

@@ -19,7 +19,7 @@ from modeling.config.training import LoopParams
 from modeling.data.prompt_dataset import PhotoTable, PromptDataset
 from modeling.data.tokenizer import VIP5Tokenizer
 from modeling.models.checkpoints import adapters_and_vision, open_model, read_manifest, save_backbone, save_trained
-from modeling.models.vip5 import VIP5, set_trainable
+from modeling.models.vip5 import VIP5, num_trained, set_trainable
 from modeling.runtime.devices import device_of
 from modeling.runtime.distributed import process_group
 from modeling.training.curves import write_curve, write_metrics
@@ -66,7 +66,7 @@ def read_backbone_manifest(context: Context) -> dict[str, Any]:
 
 def new_vip5(
     context: Context, photos: PhotoTable, adapters: AdapterParams, vision: VisionParams, *, dropout: float,
-    tune: Literal["parts", "full"], small_embeddings: bool,
+    tune: Literal["parts", "full"], small_embeddings: bool, new_tokens: bool,
 ) -> tuple[VIP5, VIP5Tokenizer]:  # fmt: skip
     """Adds newly initialised VIP5 parts to the trained backbone; standardises features by the photos of the catalogue.
 
@@ -76,7 +76,7 @@ def new_vip5(
     model, tokens = open_model(context, adapters=adapters, vision=vision, dropout=dropout, seed=context.seed)
     if model.visual is not None:
         model.visual.fit_standardisation(torch.from_numpy(photos.features[photos.present]))
-    set_trainable(model, tune=tune, small_embeddings=small_embeddings)
+    set_trainable(model, tune=tune, small_embeddings=small_embeddings, new_tokens=new_tokens)
     return model, tokens
 
 
@@ -115,9 +115,7 @@ def write_vip5(
         return
     shape = adapters_and_vision(adapters, vision)
     save_trained(context, model, {**manifest, **shape, "training": training_log.ending()})
-    total, trained = (
-        sum(p.numel() for p in model.parameters() if p.requires_grad or frozen) for frozen in (True, False)
-    )
+    total, trained = sum(p.numel() for p in model.parameters()), num_trained(model)
     write_curve(context, "train", training_log)
     write_metrics(context, "train", training_log, num_parameters=total, num_trained_parameters=trained)
 

@@ -31,7 +31,7 @@ class Params:
     """Share of the items without a photo."""
     num_broken_photos: int = 6
     """Photos that are truncated, text or empty."""
-    featureless_review_share: float = 0.8
+    featureless_review_share: float = 0.5
     """Share of the reviews that mention no feature, so that no explanation can be extracted."""
     num_dirty_lines: int = 3
     """Number of review lines per kind of fault."""

@@ -40,6 +40,7 @@ HEADLINES = {
     4: ("Good value", "Pleased with it", "Would buy again"),
     5: ("Love it", "Exactly what I needed", "Could not be happier"),
 }
+FAVOURED_SHARE = 0.7  # probability of the opinion word and of the sentence form that reviews of the same stars favour
 _ABOUT = (
     "The {feature} is {opinion}.",
     "I think the {feature} is really {opinion}.",
@@ -114,13 +115,20 @@ def review(
 
 
 def _about(feature: str, rating: int, generator: np.random.Generator) -> str:
-    opinion = _pick(OPINIONS[rating], generator)
-    return _pick(_ABOUT, generator).format(
+    opinion = _favoured(OPINIONS[rating], rating, generator)
+    return _favoured(_ABOUT, rating, generator).format(
         feature=feature,
         opinion=opinion,
         article="an" if opinion[0] in "aeiou" else "a",
         relative=_pick(_RELATIVES, generator),
     )
+
+
+def _favoured(choices: tuple[str, ...], rating: int, generator: np.random.Generator) -> str:
+    """The choice that reviews of `rating` stars favour, or any of them."""
+    if generator.random() < FAVOURED_SHARE:
+        return choices[rating % len(choices)]
+    return _pick(choices, generator)
 
 
 def _around(generator: np.random.Generator) -> str:

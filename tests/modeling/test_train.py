@@ -56,6 +56,11 @@ def test_training_changes_exactly_the_trainable_parts(trained: Context) -> None:
     for name, parameter in after.named_parameters():
         if name in PHOTO_CONSTANTS:
             continue
+        if name == "t5.shared.weight":  # only the embeddings of identifiers are trained
+            changed_rows = (parameter != old[name]).any(1)
+            assert changed_rows.any()
+            assert set(changed_rows.nonzero()[:, 0].tolist()) <= set(tokens.identifier_ids.tolist())
+            continue
         frozen = name.startswith(("t5.", "whole_word.", "category.")) and not name.endswith("layer_norm.weight")
         assert torch.equal(parameter, start[name]) == frozen, name
         assert not frozen or torch.equal(parameter, old[name])
@@ -67,8 +72,38 @@ def test_training_changes_exactly_the_trainable_parts(trained: Context) -> None:
 def test_the_checkpoint_has_no_frozen_backbone_tensors(trained: Context) -> None:
     names = set(load_file(trained.model("train") / "trained.safetensors"))
     own = {name for name in names if not name.startswith(("visual.", "adapters."))}
-    assert {name for name in own if not name.endswith("layer_norm.weight")} <= set(PHOTO_CONSTANTS)
+    unnormed = {name for name in own if not name.endswith("layer_norm.weight")}
+    assert unnormed <= {*PHOTO_CONSTANTS, "t5.shared.weight"}
     assert names == set(read_manifest(trained, "train")["tensors"])
+
+
+def test_only_the_rows_of_identifiers_are_stored(trained: Context) -> None:
+    model, tokens = load_vip5(trained)
+    rows = load_file(trained.model("train") / "trained.safetensors")["t5.shared.weight"]
+    assert len(rows) == len(tokens.identifier_ids) < tokens.size
+    assert torch.equal(model.t5.shared.weight[torch.from_numpy(tokens.identifier_ids.astype("int64"))], rows)
+    metrics = json.loads(trained.metrics("train.json").read_text(encoding="utf-8"))
+    stored = sum(t.numel() for t in load_file(trained.model("train") / "trained.safetensors").values())
+    constants = sum(dict(model.named_parameters())[name].numel() for name in PHOTO_CONSTANTS)
+    assert metrics["num_trained_parameters"] == stored - constants
+
+
+def test_frozen_new_tokens_stay_as_they_are(place: Context) -> None:
+    before, _ = load_backbone_only(place)
+    assert exit_code(train, replace(FROZEN, new_tokens="frozen"), place) == 0
+    after, _ = load_vip5(place)
+    assert torch.equal(after.t5.shared.weight, before.t5.shared.weight)
+    assert "t5.shared.weight" not in read_manifest(place, "train")["tensors"]
+
+
+def test_weight_decay_spares_the_frozen_rows(place: Context) -> None:
+    before, tokens = load_backbone_only(place)
+    decaying = train.Params(**vars(changed(LOOP, optimizer={"weight_decay": 0.9})), small_embeddings="frozen")
+    assert exit_code(train, decaying, place) == 0
+    after, _ = load_vip5(place)
+    frozen = torch.ones(tokens.size, dtype=torch.bool)
+    frozen[torch.from_numpy(tokens.identifier_ids.astype("int64"))] = False
+    assert torch.equal(after.t5.shared.weight[frozen], before.t5.shared.weight[frozen])
 
 
 def test_the_backbone_file_is_unchanged(place: Context) -> None:
@@ -85,7 +120,7 @@ def test_the_manifest_names_dataset_backbone_tables_and_shape(trained: Context) 
     assert len(manifest["tables"]) == 7
     assert manifest["vision"]["width"] == WIDTH
     assert manifest["adapters"] == {
-        "kind": "bottleneck", "reduction": 8, "lora_scale": 2.0, "init": "near_identity", "routing": "single",
+        "kind": "bottleneck", "reduction": 8, "lora_scale": 2.0, "init": "near_identity", "routing": "per_family",
         "cross_attention": True,
     }  # fmt: skip
 

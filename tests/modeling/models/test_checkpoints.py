@@ -47,7 +47,7 @@ def test_manifests_name_the_inputs_of_the_models(trained: Context) -> None:
     assert backbone["backbone_digest"] == vip5["backbone_digest"]
     assert backbone["identifiers_digest"] == vip5["identifiers_digest"]
     assert vip5["num_visual_tokens"] == 2
-    assert vip5["params"]["adapters"]["routing"] == "single"
+    assert vip5["params"]["adapters"]["routing"] == "per_family"
     assert set(backbone["libraries"]) >= {"python", "torch", "transformers", "tokenizers"}
     assert "images/embeddings" in vip5["tables"]
     assert set(load_file(trained.model("train") / "trained.safetensors")) == set(vip5["tensors"])

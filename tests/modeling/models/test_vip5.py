@@ -1,7 +1,9 @@
 """VIP5: stock T5 with everything off, the paper's parameter counts with everything on."""
 
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -204,3 +206,34 @@ def test_standardised_photos_ignore_scale_and_mean() -> None:
     two.fit_standardisation(moved)
     torch.testing.assert_close(one(features[:, None], present), two(moved[:, None], present), atol=1e-3, rtol=0)
     assert one.mean.tolist() == pytest.approx(features.mean(0).tolist())
+
+
+def test_the_loss_of_a_sentence_is_over_words_only() -> None:
+    """An identifier's logit does not change the loss of an explanation, and does change that of an item."""
+    identifiers = np.array([20, 21])
+    with seeded(1, "words only"):
+        model = VIP5(tiny_t5(), identifiers=identifiers).eval()
+    losses = []
+    for boost in (0.0, 5.0):
+        with torch.no_grad():
+            model.t5.shared.weight[20] += boost
+        family_losses = []
+        for family in (0, 2):
+            batch = replace(text_batch(), families=torch.full((2,), family))
+            family_losses.append(model(batch).values.detach())
+        losses.append(family_losses)
+    assert not torch.allclose(losses[0][0], losses[1][0])
+    assert torch.allclose(losses[0][1], losses[1][1])
+
+
+@pytest.mark.parametrize("scale", [0.1, 1.0])
+def test_the_embedding_scale_keeps_the_logits(scale: float) -> None:
+    """Scaled embeddings and the reciprocal norm give the logits of T5's initialisation."""
+    made = []
+    for one in (1.0, scale):
+        with seeded(2, "scale"):
+            made.append(new_t5(replace(TINY, embedding_scale=one), vocabulary_size=20, dropout=0.0).eval())
+    hidden = torch.randn(3, TINY.d_model)
+    with torch.no_grad():
+        first, second = (t5.lm_head(t5.decoder.final_layer_norm(hidden)) for t5 in made)
+    assert torch.allclose(first, second, atol=1e-5)
