@@ -175,6 +175,14 @@ EXPLANATIONS = Table(
     _SPLIT,
 ))  # fmt: skip
 
+SENTENCES = Table("sentences", "every usable sentence of the train reviews", ("user_id", "item_id", "sentence"), (
+    _USER_ID,
+    _ITEM_ID,
+    _req("rating", F32, "stars of the review the sentence comes from", unit="stars", minimum=1, maximum=5),
+    _req("word", STR, "a noun or adjective of the sentence, in lower case, drawn by the seed"),
+    _req("sentence", STR, "one sentence of the review"),
+), zstd_level=1)  # fmt: skip
+
 CANDIDATES = Table("candidates", "fixed negatives of the direct task", ("user_id", "split"), (
     _USER_ID,
     _req("split", STR, "valid or test", values=("valid", "test")),
@@ -275,6 +283,7 @@ def by_name(name: str) -> Table | Callable[[int], Table]:
         CATALOGUE,
         INTERACTIONS,
         EXPLANATIONS,
+        SENTENCES,
         CANDIDATES,
         IDENTIFIERS,
         PHOTO_REJECTS,
