@@ -1,6 +1,6 @@
-"""Finds characters of the train texts that the tokenizer does not know.
+"""Finds characters of the train sentences that the tokenizer does not know.
 
-Reads tokenised prompts. Logs one line if many tokens are `<unk>`.
+Reads tokenised prompts of the family explanation. Logs one line if many tokens are `<unk>`.
 Trade-off: only texts that hold an unknown token are searched, and at most 10,000 of them, so that the usual case costs
 one comparison per token.
 """
@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from features.schema import FAMILIES
 from modeling.data.prompt_dataset import PromptDataset
 from modeling.data.ragged import Ragged
 from modeling.data.tokenizer import IDENTIFIER, PHOTO, VIP5Tokenizer
@@ -25,8 +26,12 @@ _MOST_TEXTS, _SHOWN = 10_000, 8
 
 
 def warn_of_lost_characters(prompts: PromptDataset) -> None:
-    """Warns in one line if more than one token in 1,000 of the sources and targets is unknown."""
-    parts = ((prompts.source_texts, prompts.sources), (prompts.target_texts, prompts.targets))
+    """Warns in one line if more than one token in 1,000 of the sources and targets of sentences is unknown."""
+    rows_of_sentences = np.flatnonzero(prompts.families == FAMILIES.index("explanation"))
+    parts = [
+        (texts.take(pa.array(rows_of_sentences)), encoded.take(rows_of_sentences))
+        for texts, encoded in ((prompts.source_texts, prompts.sources), (prompts.target_texts, prompts.targets))
+    ]
     unknown = sum(int((rows.values == prompts.tokens.unk_id).sum()) for _, rows in parts)
     share = unknown / max(1, sum(len(rows.values) for _, rows in parts))
     if share <= ALLOWED_SHARE:
@@ -34,8 +39,8 @@ def warn_of_lost_characters(prompts: PromptDataset) -> None:
     texts = {text for column, rows in parts for text in _texts_with_unknown(column, rows, prompts.tokens)}
     lost = lost_characters(texts, prompts.tokens).most_common(_SHOWN)
     log.warning(
-        "pretrain: the tokenizer does not know %.1f %% of the tokens of the train prompts; most frequent lost "
-        "characters: %s; name another folder in backbone.tokenizer, or null to train one on the prompts",
+        "pretrain: the tokenizer does not know %.1f %% of the tokens of train prompts with sentences; most frequent "
+        "lost characters: %s; name another folder in backbone.tokenizer, or null to train one on the prompts",
         100 * share, " ".join(f"{character!r} ({count:,})" for character, count in lost),
     )  # fmt: skip
 
@@ -51,7 +56,6 @@ def lost_characters(texts: Iterable[str], tokens: VIP5Tokenizer) -> Counter[str]
 
 def _texts_with_unknown(column: pa.ChunkedArray, rows: Ragged, tokens: VIP5Tokenizer) -> list[str]:
     """The first distinct texts whose tokens include an unknown one."""
-    owners = np.repeat(np.arange(len(rows)), rows.lengths)
-    found = np.unique(owners[rows.values == tokens.unk_id])
+    found = np.unique(rows.owners[rows.values == tokens.unk_id])
     texts: list[str] = pc.unique(column.take(pa.array(found))).to_pylist()
     return texts[:_MOST_TEXTS]
