@@ -62,7 +62,7 @@ def write_dataset(root: Path) -> stage.Context:
     identifiers = [{"item_id": n, "code": [n], "text": str(n)} for n in range(1, NUM_ITEMS + 1)]
     rows = {
         schema.USERS: users, schema.INTERACTIONS: interactions, schema.CATALOGUE: catalogue,
-        schema.IDENTIFIERS: identifiers, schema.EXPLANATIONS: explanations,
+        schema.IDENTIFIERS: identifiers, schema.EXPLANATIONS: explanations, schema.SENTENCES: [],
     }  # fmt: skip
     for table, values in rows.items():
         provenance = tables.Provenance(stage=f"benchmark {table.name}", params={})

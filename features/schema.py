@@ -12,6 +12,7 @@ import pyarrow as pa
 
 SPLITS = ("train", "valid", "test")
 FAMILIES = ("sequential", "direct", "explanation")
+PROMPT_TABLES = (*((split, family) for split in SPLITS for family in FAMILIES), ("train", "language"))
 VARIANTS = ("published", "history")
 PHOTO_STATUSES = ("ok", "missing", "rejected")
 PHOTO_TREATMENTS = ("first_frame", "from_cmyk", "from_16_bit", "on_white", "rotated", "misnamed")
@@ -175,6 +176,14 @@ EXPLANATIONS = Table(
     _SPLIT,
 ))  # fmt: skip
 
+SENTENCES = Table("sentences", "every usable sentence of the train reviews", ("user_id", "item_id", "sentence"), (
+    _USER_ID,
+    _ITEM_ID,
+    _req("rating", F32, "stars of the review the sentence comes from", unit="stars", minimum=1, maximum=5),
+    _req("word", STR, "a noun or adjective of the sentence, in lower case, drawn by the seed"),
+    _req("sentence", STR, "one sentence of the review"),
+), zstd_level=1)  # fmt: skip
+
 CANDIDATES = Table("candidates", "fixed negatives of the direct task", ("user_id", "split"), (
     _USER_ID,
     _req("split", STR, "valid or test", values=("valid", "test")),
@@ -225,12 +234,12 @@ PHOTO_REJECTS = Table("images/rejects", "one row per photo that could not be enc
 
 
 def prompts(split: str, family: str) -> Table:
-    """The table `prompts/<split>/<family>`."""
+    """The table `prompts/<split>/<family>`, or `prompts/train/language`, whose rows are of the family explanation."""
     return Table(f"prompts/{split}/{family}", "one row per rendered example", ("example_id",), (
         _req("example_id", I64, "number of the example within its table, from 0", minimum=0),
         _req("split", STR, "train, valid or test", values=SPLITS),
         _req("family", STR, "sequential, direct or explanation", values=FAMILIES),
-        _req("prompt_id", STR, "A-1 to A-9, B-1 to B-8 or C-1 to C-12"),
+        _req("prompt_id", STR, "A-1 to A-9, B-1 to B-8, C-1 to C-12, or L-1 to L-10 in train/language"),
         _req("variant", STR, "published, or history where a direct prompt shows it too", values=VARIANTS),
         _req("round", I32, "which draw of the epoch cycle, from 0", minimum=0),
         _USER_ID,
@@ -275,6 +284,7 @@ def by_name(name: str) -> Table | Callable[[int], Table]:
         CATALOGUE,
         INTERACTIONS,
         EXPLANATIONS,
+        SENTENCES,
         CANDIDATES,
         IDENTIFIERS,
         PHOTO_REJECTS,
@@ -282,6 +292,6 @@ def by_name(name: str) -> Table | Callable[[int], Table]:
         GENERATED,
     )
     tables: dict[str, Table | Callable[[int], Table]] = {table.name: table for table in fixed}
-    tables |= {f"prompts/{s}/{f}": prompts(s, f) for s in SPLITS for f in FAMILIES}
+    tables |= {f"prompts/{s}/{f}": prompts(s, f) for s, f in PROMPT_TABLES}
     tables |= {"images/embeddings": embeddings, "texts": text_embeddings}
     return tables[name]

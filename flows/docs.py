@@ -15,6 +15,7 @@ import pyarrow as pa
 from features import schema
 from features.errors import InputError, VIP5Error
 from features.prompts import rendering
+from features.prompts.language import load_language
 from features.prompts.templates import FAMILY_SIZES, SLOTS, Prompt, load_templates
 from features.runtime.params import load_yaml
 from features.runtime.stage import configure_logging
@@ -53,15 +54,15 @@ def pages(root: Path) -> dict[Path, str]:
     """Generates the pages from the code, `root`/dvc.yaml and `root`/params.yaml; returns their text by path."""
     reference = root / "docs" / "reference"
     return {
-        reference / "prompts.md": NOTICE + prompts_page(load_templates()),
+        reference / "prompts.md": NOTICE + prompts_page(load_templates(), load_language()),
         reference / "tables.md": NOTICE + tables_page(),
         reference / "data-flow.md": NOTICE + data_flow(load_yaml(root / "dvc.yaml")),
         reference / "parameters.md": NOTICE + parameters_page(load_yaml(root / "params.yaml")),
     }
 
 
-def prompts_page(prompts: Sequence[Prompt]) -> str:
-    """Generates the page of prompts: the slots, then every prompt with an example."""
+def prompts_page(prompts: Sequence[Prompt], language: Sequence[Prompt]) -> str:
+    """Generates the page of prompts: the slots, then every prompt with an example, the language prompts last."""
     lines = [
         "# Prompts",
         "",
@@ -80,6 +81,14 @@ def prompts_page(prompts: Sequence[Prompt]) -> str:
         for prompt in prompts:
             if prompt.family == family:
                 lines += _prompt_lines(prompt)
+    lines += [
+        "", f"## L: language ({len(language)})", "",
+        "Write a sentence of a train review from one of its words, or the title of an item: rows of `train/language`,",
+        "of the family explanation, on which `pretrain` also trains. They show no user and no photo and are never",
+        "evaluated. They stand under the key `language` of the file; a file without it gives none.", "",
+    ]  # fmt: skip
+    for prompt in language:
+        lines += _prompt_lines(prompt)
     return "\n".join(lines) + "\n"
 
 
@@ -96,7 +105,7 @@ def _prompt_lines(prompt: Prompt) -> list[str]:
 
 
 def declared_tables() -> list[schema.Table]:
-    """Lists every table of features/schema.py in order, with one entry for the nine prompt tables."""
+    """Lists every table of features/schema.py in order, with one entry for the ten prompt tables."""
     fixed = [value for value in vars(schema).values() if isinstance(value, schema.Table)]
     return [*fixed, schema.embeddings(1), schema.text_embeddings(1), schema.prompts("<split>", "<family>")]
 

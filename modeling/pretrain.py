@@ -1,4 +1,4 @@
-"""Stage `pretrain`: trains the text-only P5 backbone, a T5, on all prompts without photos.
+"""Stage `pretrain`: trains the text-only P5 backbone, a T5, on prompts without photos and on language rows.
 
 Reads prompts (train, valid) and identifiers. Writes `models/<dataset>/pretrain/` with weights and tokenizer.
 Trade-off: photo placeholders, half the tokens of a history, are removed instead of masked; the whole-word ids of the
@@ -16,10 +16,10 @@ from features.runtime.params import build
 from features.runtime.stage import Context
 from modeling.config.model import BackboneParams, TeacherParams
 from modeling.config.training import LoopParams
-from modeling.training.run_files import checkpoints_of, manifest_of
+from modeling.training.run_files import checkpoints_of, manifest_of, prompt_names
 
 SECTIONS = ("backbone",)
-_PROMPTS = tuple(f"prompts/{split}/{family}" for split in ("train", "valid") for family in schema.FAMILIES)
+_PROMPTS = (*prompt_names("train", (*schema.FAMILIES, "language")), *prompt_names("valid"))
 READS = tuple(
     f"data/${{dataset}}/{name}" for name in ("identifiers", "sequences/interactions", "sequences/items", *_PROMPTS)
 )
@@ -35,6 +35,11 @@ WRITES = ("models/${dataset}/pretrain", "plots/${dataset}/pretrain.csv", "metric
 class Params(LoopParams):
     """Parameters of the stage `pretrain`; `schedule.epochs: 0` keeps the backbone and only adds the identifiers."""
 
+    families: tuple[Literal["sequential", "direct", "explanation", "language"], ...] = (
+        "sequential", "direct", "explanation", "language",
+    )  # fmt: skip
+    """Tables of `prompts/train` to train on; language: sentences of train reviews and titles. The tokenizer always
+    reads all four. Validation uses the valid prompts that they train."""
     whole_word_scale: float = 1.0
     """Standard deviation of the initial whole-word and category embeddings (1.0 in the paper)."""
     item_embedding_init: Literal["random", "spectral", "titles"] = "random"
@@ -46,6 +51,7 @@ class Params(LoopParams):
     """Distillation from a closed-form model into next-item prompts."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.whole_word_scale < 0:
             raise ValueError("whole_word_scale must be at least 0")
         if self.item_embedding_rms <= 0:
@@ -53,13 +59,17 @@ class Params(LoopParams):
 
 
 def run(params: Params, context: Context) -> int:
-    """Train all parameters of a T5 on the text of every train prompt and save it."""
+    """Train all parameters of a T5 on the text of the train prompts and save it."""
+    from modeling.data.lost_characters import warn_of_lost_characters
     from modeling.training import backbone_init, recipe
 
     backbone = build(BackboneParams, context.shared["backbone"], where="backbone")
     device = recipe.select_device(params)
     tokens = backbone_init.make_tokens(backbone, context)
-    prompts = recipe.read_prompts(context, tokens, None, max_target_tokens=backbone.max_target_tokens)
+    prompts = recipe.read_prompts(
+        context, tokens, None, families=params.families, max_target_tokens=backbone.max_target_tokens
+    )
+    warn_of_lost_characters(prompts.train)
 
     model = backbone_init.new_backbone(
         backbone, tokens, dropout=params.objective.dropout, whole_word_scale=params.whole_word_scale, seed=context.seed

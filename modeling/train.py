@@ -15,10 +15,10 @@ from features.runtime import stage
 from features.runtime.stage import Context
 from modeling.config.model import AdapterParams, VisionParams
 from modeling.config.training import LoopParams
-from modeling.training.run_files import checkpoints_of, manifest_of
+from modeling.training.run_files import checkpoints_of, manifest_of, prompt_names
 
 SECTIONS = ("num_visual_tokens",)
-_PROMPTS = tuple(f"prompts/{split}/{family}" for split in ("train", "valid") for family in schema.FAMILIES)
+_PROMPTS = (*prompt_names("train", (*schema.FAMILIES, "language")), *prompt_names("valid"))
 READS = (
     *(f"data/${{dataset}}/{name}" for name in ("identifiers", "images/embeddings", *_PROMPTS)),
     "models/${dataset}/pretrain",
@@ -47,7 +47,7 @@ class Params(LoopParams):
 
 
 def run(params: Params, context: Context) -> int:
-    """Train the parts that VIP5 adds to the backbone on every train prompt and save them."""
+    """Train the parts that VIP5 adds to the backbone on the train prompts and save them."""
     from modeling.training import recipe
 
     device = recipe.select_device(params)
@@ -63,10 +63,12 @@ def run(params: Params, context: Context) -> int:
         context, photos, params.adapters, vision, dropout=params.objective.dropout, tune=params.tune,
         small_embeddings=params.small_embeddings == "trained", new_tokens=params.new_tokens == "trained",
     )  # fmt: skip
-    prompts = recipe.read_prompts(context, tokens, photos, max_target_tokens=backbone["tokens"]["max_target_tokens"])
+    limit = backbone["tokens"]["max_target_tokens"]
+    prompts = recipe.read_prompts(context, tokens, photos, families=params.families, max_target_tokens=limit)
     _check_placeholders(prompts.train.num_visual_tokens, vision.num_visual_tokens)
 
-    made_from = manifest_of(params, context, ("images/embeddings", *_PROMPTS))
+    read = (*prompt_names("train", params.families), *prompt_names("valid"))
+    made_from = manifest_of(params, context, ("images/embeddings", *read))
     inputs = made_from | {"backbone_digest": backbone["backbone_digest"], "vision": asdict(vision)}
     checkpoints = checkpoints_of(context, "train", inputs)
     training_log = recipe.train_model(

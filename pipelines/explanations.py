@@ -1,7 +1,7 @@
 """Stage `explanations`: extracts review sentences about an aspect of the item, with the aspect as feature word.
 
-Reads accepted reviews and the sequences. Writes `explanations`, at most `per_review` sentences per review; empty if the
-dump has no texts (p5).
+Reads accepted reviews and the sequences. Writes `explanations`, at most `per_review` sentences per review, and
+`sentences`, every sentence of the train reviews with one of its content words; both are empty without texts (p5).
 Trade-off: lexicons and word patterns select few but mostly correct sentences (precision in
 docs/benchmarks/explanations.md); the original used a precomputed file of everything that its tool found.
 """
@@ -34,21 +34,25 @@ READS = (
     "data/${dataset}/sequences/items",
     "data/${dataset}/sequences/interactions",
 )
-WRITES = ("data/${dataset}/explanations",)
+_TABLES = (schema.EXPLANATIONS, schema.SENTENCES)
+WRITES = ("data/${dataset}/explanations", "data/${dataset}/sentences")
 
 
 def run(params: Params, context: Context) -> int:
     """Extract opinion sentences and their feature words from reviews."""
     beam = build(BeamParams, context.shared["beam"], where="beam")
     beam.check()
-    folder = context.table("explanations").resolve()
+    folder, sentences = (context.table(table.name).resolve() for table in _TABLES)
     scratch = folder.with_name(".explanations.scratch")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     try:
         num_train, units = join_reviews(context, scratch, params.reviews_per_unit)
-        job = two_passes.Job(params=params, seed=context.seed, scratch=scratch, folder=folder)
-        tables.begin_table(folder)
+        job = two_passes.Job(
+            params=params, seed=context.seed, scratch=scratch, folder=folder, sentences_folder=sentences
+        )
+        for table in _TABLES:
+            tables.begin_table(context.table(table.name))
         if units:
             ledger = scratch / "counts.json"
             run_units("explanations", units, functools.partial(two_passes.find_mentions, job), beam, ledger)
@@ -56,14 +60,37 @@ def run(params: Params, context: Context) -> int:
             run_units("explanations", units, functools.partial(two_passes.write_explanations, job), beam, ledger)
             log.info("explanations: %d aspects, such as %s", len(job.aspect_words or ()), _sample(job.aspect_words))
         else:
-            empty = schema.EXPLANATIONS.arrow.empty_table()
-            tables.write_part(tables.staging_of(folder), schema.EXPLANATIONS, 0, empty)
-        inputs = {name: context.table(name) for name in (path.removeprefix("data/${dataset}/") for path in READS)}
-        notes = {"aspects": sorted(job.aspect_words or ())}
-        provenance = tables.Provenance(stage="explanations", params=params, inputs=inputs, notes=notes)
-        return tables.finish_table(context.table("explanations"), schema.EXPLANATIONS, provenance)
+            for table in _TABLES:
+                staging = tables.staging_of(context.table(table.name))
+                tables.write_part(staging, table, 0, table.arrow.empty_table())
+        num_sentences = finish(params, context, schema.SENTENCES)
+        num_explanations = finish(params, context, schema.EXPLANATIONS, aspects=sorted(job.aspect_words or ()))
+        _warn_if_empty(num_train, job.aspect_words, num_sentences)
+        return num_explanations
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def finish(params: Params, context: Context, table: schema.Table, **notes: Sequence[str]) -> int:
+    """Puts a table in place; returns its number of rows."""
+    inputs = {name: context.table(name) for name in (path.removeprefix("data/${dataset}/") for path in READS)}
+    provenance = tables.Provenance(stage="explanations", params=params, inputs=inputs, notes=notes)
+    return tables.finish_table(context.table(table.name), table, provenance)
+
+
+def _warn_if_empty(num_train: int, aspects: frozenset[str] | None, num_sentences: int) -> None:
+    """Says in one line that a table is empty, and why; the stages that follow work without."""
+    reviews = f"{num_train:,} train reviews with a text and a rating"
+    if not num_sentences:
+        log.warning(
+            "explanations: no sentence of 3 words or more with a noun or adjective in %s; the table sentences is empty "
+            "and prompts writes no sentence into train/language", reviews,
+        )  # fmt: skip
+    elif not aspects:
+        log.warning(
+            "explanations: no aspect found in %s; the table explanations is empty; lower explanations.min_reviews, "
+            "min_review_share or min_opinion_share, or add reviews", reviews,
+        )  # fmt: skip
 
 
 def join_reviews(context: Context, scratch: Path, reviews_per_unit: int) -> tuple[int, list[int]]:

@@ -1,7 +1,8 @@
 """Stage `prompts`: samples and renders every example for training, validation and test.
 
-Reads sequences, candidates, identifiers and explanations. Writes
-`prompts/{train,valid,test}/{sequential,direct,explanation}`; train holds `rounds` independent draws.
+Reads sequences, candidates, identifiers, explanations and sentences. Writes
+`prompts/{train,valid,test}/{sequential,direct,explanation}` and `prompts/train/language`, whose rows are of the family
+explanation, without user and photo; train holds `rounds` independent draws.
 Trade-off: rendered text takes disk space (about 3 kB per 100-candidate row before compression), and training needs no
 templates, sampling or joins.
 """
@@ -31,12 +32,11 @@ READS = (
     "data/${dataset}/sequences/items",
     "data/${dataset}/sequences/interactions",
     "data/${dataset}/explanations",
+    "data/${dataset}/sentences",
     "data/${dataset}/candidates",
     "data/${dataset}/identifiers",
 )
-WRITES = tuple(
-    "data/${dataset}/prompts/" + f"{split}/{family}" for split in schema.SPLITS for family in schema.FAMILIES
-)
+WRITES = tuple("data/${dataset}/prompts/" + f"{split}/{family}" for split, family in schema.PROMPT_TABLES)
 
 
 def run(params: Params, context: Context) -> int:
@@ -46,11 +46,14 @@ def run(params: Params, context: Context) -> int:
     beam.check()
     job = make_job(params, context)
     units = list(plan(job))
-    for split, family in _pairs():
+    for split, family in schema.PROMPT_TABLES:
         tables.begin_table(context.table(f"prompts/{split}/{family}"))
     ledger = job.folder("train", "sequential").with_name(".counts.json")
     counts = run_units("prompts", units, functools.partial(render_unit.render_unit, job), beam, ledger)
-    return sum(finish(job, context, split, family, counts.get(f"{split}_{family}", 0)) for split, family in _pairs())
+    return sum(
+        finish(job, context, split, family, counts.get(f"{split}_{family}", 0))
+        for split, family in schema.PROMPT_TABLES
+    )
 
 
 def finish(job: render_unit.Job, context: Context, split: str, family: str, num_rendered: int) -> int:
@@ -111,7 +114,7 @@ def plan(job: render_unit.Job) -> Iterator[render_unit.Unit]:
 
     A user is never split between parts, so a part is larger if a single user has more rows.
     """
-    for split, family in _pairs():
+    for split, family in schema.PROMPT_TABLES:
         rows = render_unit.rows_by_user(job, split, family)
         part = example_id = 0
         for number in range(job.params.rounds if split == "train" else 1):
@@ -137,10 +140,6 @@ def ranges(rows: np.ndarray, limit: int) -> Iterator[tuple[int, int, int]]:
         stop = max(int(np.searchsorted(ends, before + limit, side="right")), start + 1)
         yield int(users[start]), int(users[stop - 1]), int(ends[stop - 1]) - before
         start, before = stop, int(ends[stop - 1])
-
-
-def _pairs() -> Iterator[tuple[str, str]]:
-    return ((split, family) for split in schema.SPLITS for family in schema.FAMILIES)
 
 
 def _path(params: Params) -> Path | None:

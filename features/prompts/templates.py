@@ -28,7 +28,7 @@ SLOTS = {
     "photo": "photo placeholder of the item just named",
     "title": "product title; `unknown title` where there is none",
     "headline": "the review's summary line",
-    "feature": "aspect word that the explanation speaks of",
+    "feature": "aspect word that the explanation speaks of; in language prompts a noun or adjective of the sentence",
     "explanation": "sentence of the review",
     "rating": "stars; a whole number, but jittered by a decimal in training targets",
     "yes_no": "`yes` for an item of the user, `no` for one never bought",

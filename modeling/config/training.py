@@ -186,6 +186,11 @@ class Compute:
 class LoopParams:
     """Settings of one training run; the parameters of `pretrain` and `train` inherit them."""
 
+    families: tuple[Literal["sequential", "direct", "explanation", "language"], ...] = (
+        "sequential", "direct", "explanation",
+    )  # fmt: skip
+    """Tables of `prompts/train` to train on; language: sentences of train reviews and titles. Validation uses the valid
+    prompts that they train."""
     schedule: Schedule = field(default_factory=Schedule)
     """How long a training run lasts."""
     batching: Batching = field(default_factory=Batching)
@@ -200,6 +205,16 @@ class LoopParams:
     """The states from which a killed run resumes."""
     compute: Compute = field(default_factory=Compute)
     """Where and how the model is computed."""
+
+    def __post_init__(self) -> None:
+        metric = self.validation.checkpoint_metric
+        _require(
+            {
+                "families must be distinct, and at least one": 0 < len(self.families) == len(set(self.families)),
+                "checkpoint_metric: hr@10 needs the family sequential": metric != "hr@10"
+                or "sequential" in self.families,
+            }
+        )
 
 
 RUN_ONLY = {

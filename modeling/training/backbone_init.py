@@ -30,12 +30,15 @@ from modeling.training.run_files import prompt_tables
 
 
 def make_tokens(backbone: BackboneParams, context: Context) -> VIP5Tokenizer:
-    """Loads the backbone's tokenizer, or trains one on the train prompts, and adds the dataset's identifiers."""
+    """Loads the backbone's tokenizer, or trains one on all train prompts, and adds the dataset's identifiers.
+
+    The tokenizer does not depend on the families that are trained, so that other prompts can follow in `train`.
+    """
     limits: dict[str, Any] = {"max_source_tokens": backbone.max_source_tokens, "truncate": backbone.truncate}
     folder = tokenizer_folder(backbone)
     if folder is None:
         texts: set[str] = set()
-        for path in prompt_tables(context, "train"):
+        for path in prompt_tables(context, "train", (*schema.FAMILIES, "language")):
             rows = read_table(path, schema.prompts("train", path.name), columns=("source", "target"))
             texts.update(rows["source"].to_pylist(), rows["target"].to_pylist())
         tokens = VIP5Tokenizer(train_tokenizer(texts, backbone.vocabulary_size), **limits)

@@ -73,7 +73,7 @@ def fit(
     if params.schedule.epochs == 0:
         return TrainingLog()
     if not len(train):
-        raise TrainingError("no train prompts", "at least one", "run `.venv/bin/dvc repro prompts`")
+        raise TrainingError(f"no train prompts of {stage}.families {params.families}", "some", "add another family")
     tune_malloc()
     if params.objective.span_noise_rate:
         train = with_span_noise(train, params.objective.span_noise_rate, seed=seed, stage=stage)

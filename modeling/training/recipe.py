@@ -5,7 +5,7 @@ metrics; only rank 0 writes.
 """
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -32,7 +32,7 @@ from modeling.training.validation import Validator, fixed_rows
 
 @dataclass(frozen=True)
 class Prompts:
-    """The prompts of all families."""
+    """The train prompts of the trained families, and the valid prompts of all."""
 
     train: PromptDataset
     valid: PromptDataset
@@ -49,12 +49,13 @@ def read_photos(context: Context) -> PhotoTable:
 
 
 def read_prompts(
-    context: Context, tokens: VIP5Tokenizer, photos: PhotoTable | None, *, max_target_tokens: int
-) -> Prompts:
-    """Reads and tokenises the train and valid prompts; without photos if `photos` is None."""
+    context: Context, tokens: VIP5Tokenizer, photos: PhotoTable | None, *, families: Sequence[str],
+    max_target_tokens: int,
+) -> Prompts:  # fmt: skip
+    """Reads and tokenises the train prompts of `families` and all valid prompts; without photos if `photos` is None."""
     train, valid = (
-        PromptDataset.load(prompt_tables(context, split), tokens, photos, max_target_tokens=max_target_tokens)
-        for split in ("train", "valid")
+        PromptDataset.load(tables, tokens, photos, max_target_tokens=max_target_tokens)
+        for tables in (prompt_tables(context, "train", families), prompt_tables(context, "valid"))
     )
     return Prompts(train, valid)
 

@@ -15,9 +15,19 @@ from features.store.tables import input_digest
 from modeling.config.training import without_run_only
 
 
-def prompt_tables(context: Context, split: str) -> list[Path]:
-    """Paths of the prompt tables of `split`, one per family."""
-    return [context.table(f"prompts/{split}/{family}") for family in schema.FAMILIES]
+def prompt_tables(context: Context, split: str, families: Sequence[str] = schema.FAMILIES) -> list[Path]:
+    """Paths of the prompt tables of `split`, one per family; language has a table in train alone."""
+    return [context.table(name) for name in prompt_names(split, families)]
+
+
+def prompt_names(split: str, families: Sequence[str] = schema.FAMILIES) -> list[str]:
+    """Names of the prompt tables of `split`, in the order of the schema.
+
+    Example:
+        >>> prompt_names("train", ["language", "direct"])
+        ['prompts/train/direct', 'prompts/train/language']
+    """
+    return [f"prompts/{s}/{family}" for s, family in schema.PROMPT_TABLES if s == split and family in families]
 
 
 def manifest_of(params: object, context: Context, tables: Sequence[str]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from pipelines.aspects.lexicon import (
 
 _WORD = re.compile(r"[A-Za-z]+(?:['\u2019-][A-Za-z]+)*|\d+(?:[.,]\d+)*|[.,!?;:()]")
 _NOUN = re.compile(r"[a-z]{3,}")
+_CONTENT = re.compile(r"[a-z]{3,}(?:['-][a-z]+)*")
 
 _LIKERS = frozenset({"i", "we", "you", "they", "really", "also", "don't", "didn't", "do", "did", "would", "will"})
 _SUBJECTS = frozenset({"i", "you", "we", "they", "it", "these", "those", "that", "which", "to", "will", "would", "not"})
@@ -89,6 +90,17 @@ def _corrected(tagged: Sequence[Word], index: int) -> Word:
 def nouns(words: Sequence[Word]) -> set[str]:
     """The common nouns that are candidates for aspects."""
     return {word.text for word in words if _is_candidate(word)}
+
+
+def content_words(words: Sequence[Word]) -> list[str]:
+    """The distinct nouns and adjectives of at least three letters, in alphabetical order.
+
+    Example:
+        >>> content_words(tag("The sound is great and the sound is loud"))
+        ['great', 'loud', 'sound']
+    """
+    found = {word.text for word in words if word.tag.startswith(("NN", "JJ"))}
+    return sorted(text for text in found if _CONTENT.fullmatch(text))
 
 
 def mentions(sentence: str, words: Sequence[Word], rating: float, title_words: frozenset[str]) -> Iterator[Mention]:

@@ -1,13 +1,13 @@
 """The two passes of `explanations` over one bucket of reviews: find mentions, then select sentences.
 
-Reads `reviews-NNNNN.parquet` in the stage's scratch folder. Writes mentions and noun counts beside it, then a part of
-the table.
+Reads `reviews-NNNNN.parquet` in the stage's scratch folder. The first pass writes mentions and noun counts beside it
+and a part of `sentences`, the second a part of `explanations`.
 Trade-off: the first pass stores every mention (about 150 bytes each), so that no review is tagged twice.
 """
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -20,20 +20,27 @@ from features.runtime.seeds import stable_hash
 from features.store import tables
 from pipelines.aspects import extraction
 from pipelines.aspects.config import Params
-from pipelines.aspects.extraction import Mention
+from pipelines.aspects.extraction import Mention, Word
 from pipelines.aspects.sentence_splitter import sentences
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """Parameters and folders shared by all units. `aspect_words` is None in the first pass."""
+    """Parameters and folders shared by all units. `aspect_words` is None in the first pass.
+
+    `folder` is the table `explanations`, `sentences_folder` the table `sentences`.
+    """
 
     params: Params
     seed: int
     scratch: Path
     folder: Path
+    sentences_folder: Path
     aspect_words: frozenset[str] | None = None
 
+
+MIN_SENTENCE_WORDS = 3
+"""Minimum number of words of a row of `sentences`."""
 
 _MENTIONS = pa.schema([
     ("review", pa.int64()), ("feature", pa.string()), ("sentence", pa.string()), ("opinion", pa.string()),
@@ -42,14 +49,17 @@ _MENTIONS = pa.schema([
 
 
 def find_mentions(job: Job, unit: int) -> dict[str, int]:
-    """First pass: stores the mentions of a bucket and the number of train reviews that contain each noun."""
+    """First pass: stores a bucket's mentions, the train reviews that contain each noun and the train sentences."""
     reviews = pq.read_table(job.scratch / f"reviews-{unit:05d}.parquet").to_pylist()
     mention_rows: list[dict[str, Any]] = []
+    sentence_rows: list[dict[str, Any]] = []
     counts = {name: Counter[str]() for name in ("reviews", "opinions", "titles")}
     for number, review in enumerate(reviews):
-        nouns, mentions = read_review(review, job.params.max_words)
+        tagged = [(s, extraction.tag(s)) for s in sentences(review["text"], job.params.max_words)]
+        nouns, mentions = read_review(review, tagged)
         mention_rows += [{"review": number} | {f.name: getattr(m, f.name) for f in fields(Mention)} for m in mentions]
         if review["split"] == "train":
+            sentence_rows += usable_sentences(review, tagged, job)
             stems = extraction.title_stems(review["title"])
             counts["reviews"].update(nouns)
             counts["opinions"].update({mention.feature for mention in mentions})
@@ -57,19 +67,44 @@ def find_mentions(job: Job, unit: int) -> dict[str, int]:
     pq.write_table(pa.Table.from_pylist(mention_rows, schema=_MENTIONS), job.scratch / f"mentions-{unit:05d}.parquet")
     path = job.scratch / f"nouns-{unit:05d}.json"
     path.write_text(json.dumps(counts, sort_keys=True), encoding="utf-8")
-    return {"reviews": len(reviews), "mentions": len(mention_rows)}
+    num_sentences = _write_distinct(job.sentences_folder, schema.SENTENCES, unit, sentence_rows)
+    return {"reviews": len(reviews), "mentions": len(mention_rows), "sentences": num_sentences}
 
 
-def read_review(review: Mapping[str, Any], max_words: int) -> tuple[set[str], list[Mention]]:
-    """The candidate nouns of one review and its mentions with an opinion, in text order."""
+def read_review(review: Mapping[str, Any], tagged: Sequence[tuple[str, list[Word]]]) -> tuple[set[str], list[Mention]]:
+    """The candidate nouns of one review and its mentions with an opinion, in text order.
+
+    Args:
+        review: Title and rating.
+        tagged: The sentences of its text with their tokens.
+    """
     stems = extraction.title_stems(review["title"])
     nouns: set[str] = set()
     mentions: list[Mention] = []
-    for sentence in sentences(review["text"], max_words):
-        words = extraction.tag(sentence)
+    for sentence, words in tagged:
         nouns |= extraction.nouns(words)
         mentions += extraction.mentions(sentence, words, review["rating"], stems)
     return nouns, mentions
+
+
+def usable_sentences(
+    review: Mapping[str, Any], tagged: Sequence[tuple[str, list[Word]]], job: Job
+) -> Iterator[dict[str, Any]]:
+    """Yields the rows of `sentences` of one train review, each with one of its nouns and adjectives.
+
+    A sentence of fewer than 3 or more than `max_words` words, or without a noun or adjective, is left out. So is a
+    review whose explanations an independent split puts into valid or test.
+    """
+    if split_of(review, job) != "train":
+        return
+    for sentence, words in tagged:
+        choices = extraction.content_words(words)
+        if choices and MIN_SENTENCE_WORDS <= len(sentence.split()) <= job.params.max_words:
+            key = stable_hash(job.seed, "sentences", review["user_id"], review["item_id"], sentence)
+            yield {
+                "user_id": review["user_id"], "item_id": review["item_id"], "rating": review["rating"],
+                "word": choices[key % len(choices)], "sentence": sentence,
+            }  # fmt: skip
 
 
 def frequent_aspects(
@@ -150,11 +185,15 @@ def write_explanations(job: Job, unit: int) -> dict[str, int]:
         for number, review in enumerate(reviews)
         for feature, sentence in pairs(review, mentions.get(number, []), job)
     ]  # fmt: skip
-    table = schema.EXPLANATIONS
+    return {"explanations": _write_distinct(job.folder, schema.EXPLANATIONS, unit, rows)}
+
+
+def _write_distinct(folder: Path, table: schema.Table, unit: int, rows: Sequence[dict[str, Any]]) -> int:
+    """Writes one part with the last row of each key; returns the number of rows."""
     by_key = {tuple(row[name] for name in table.key): row for row in rows}  # the same text in two reviews of an item
-    rows = [by_key[key] for key in sorted(by_key)]
-    tables.write_part(tables.staging_of(job.folder), table, unit, tables.from_rows(table, rows))
-    return {"explanations": len(rows)}
+    distinct = [by_key[key] for key in sorted(by_key)]
+    tables.write_part(tables.staging_of(folder), table, unit, tables.from_rows(table, distinct))
+    return len(distinct)
 
 
 def split_of(review: Mapping[str, Any], job: Job) -> str:

@@ -45,6 +45,11 @@ class Params(HistoryParams):
     """Candidates per training prompt, including the target; valid and test use the table `candidates`."""
     yes_no_share: YesNoShare = YesNoShare()
     """Share of yes/no prompts among the training draws."""
+    max_language_rows: int | None = 20_000
+    """Maximum number of sentences in the table train/language per round, sampled by the seed; null for all. 0 leaves
+    the table empty, titles too."""
+    titles_per_item: int = 1
+    """Rows of train/language per item and round that ask for its title."""
     max_title_words: int | None = 24
     """Maximum number of words of a title or headline; null for all."""
     rows_per_part: int = 20_000
@@ -57,6 +62,8 @@ class Params(HistoryParams):
         for name in ("max_history", "max_title_words", "max_valid_users", "max_test_users"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} = {getattr(self, name)} is below 1 (null means no limit)")
+        if min(self.max_language_rows or 0, self.titles_per_item) < 0:
+            raise ValueError("max_language_rows and titles_per_item must be at least 0")
         if self.direct_per_user < 0 or self.num_candidates < 2:
             raise ValueError("direct_per_user must be at least 0 and num_candidates at least 2")
         if not self.direct_variants or len(set(self.direct_variants)) != len(self.direct_variants):

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from features import schema
 from features.errors import TableError
-from features.prompts import rendering
+from features.prompts import language, rendering
 from features.prompts.templates import Prompt, load_templates
 from features.runtime.seeds import rng, stable_hash
 from features.runtime.stage import Places
@@ -25,6 +25,7 @@ from pipelines.negatives import candidate_lists
 from pipelines.prompting import example_sampling as draws
 from pipelines.prompting.config import Params
 from pipelines.prompting.example_sampling import Draw, PromptMix, Window
+from pipelines.prompting.language_sampling import language_draws
 from pipelines.prompting.sources import Sources, load_sources
 
 ROWS_AT_ONCE = 1000
@@ -52,7 +53,14 @@ class Job:
 
     def sources(self) -> Sources:
         """The tables, read once per process."""
-        return load_sources(self.places, self.num_visual_tokens, self.params.max_title_words, self.input_digests)
+        return load_sources(
+            self.places,
+            num_visual_tokens=self.num_visual_tokens,
+            max_title_words=self.params.max_title_words,
+            max_language_rows=self.params.max_language_rows,
+            seed=self.seed,
+            input_digests=self.input_digests,
+        )
 
     def folder(self, split: str, family: str) -> Path:
         """The table's folder."""
@@ -74,7 +82,9 @@ class Unit:
 
 @lru_cache(maxsize=4)
 def family_prompts(templates: Path | None, family: str) -> tuple[Prompt, ...]:
-    """The prompts of one family, read once per process."""
+    """The prompts of one family, or of the table `train/language`, read once per process."""
+    if family == language.FAMILY:
+        return language.load_language(templates)
     return tuple(prompt for prompt in load_templates(templates) if prompt.family == family)
 
 
@@ -105,6 +115,10 @@ def rows_by_user(job: Job, split: str, family: str) -> np.ndarray:
     sources = job.sources()
     lengths = sources.lengths()
     chosen = chosen_users(job, split, sources.num_users)
+    if family == language.FAMILY:
+        is_empty = job.params.max_language_rows == 0 or not family_prompts(job.templates, family)
+        counts = sources.sentences.lengths() + sources.titled.lengths() * job.params.titles_per_item
+        return np.zeros_like(counts) if is_empty else counts
     if family == "explanation":
         counts = sources.explanations[split].lengths()
         if split == "train":
@@ -199,6 +213,9 @@ def list_candidates(batch: Sequence[Draw], split: str, sources: Sources, num_can
 
 def _train_draws(job: Job, unit: Unit, sources: Sources) -> Callable[[draws.User], Iterable[Draw]]:
     """The function that samples the training examples of one user."""
+    if unit.family == language.FAMILY:
+        shown = family_prompts(job.templates, unit.family)
+        return language_draws(sources, shown, job.params.titles_per_item)
     mix, by_user, params, window = train_mix(job, unit.family), sources.explanations["train"], job.params, job.window
     if unit.family == "sequential":
         return lambda user: draws.train_sequential(user, mix, window, params.sequential, params.sequential_per_user)
@@ -249,7 +266,7 @@ def _columns(batch: Sequence[Draw], first: int, unit: Unit, sources: Sources) ->
     columns: dict[str, Any] = {
         "example_id": np.arange(first, first + count, dtype=np.int64),
         "split": pa.repeat(unit.split, count),
-        "family": pa.repeat(unit.family, count),
+        "family": pa.repeat("explanation" if unit.family == language.FAMILY else unit.family, count),
         "prompt_id": [draw.prompt.id for draw in batch],
         "variant": [draw.variant for draw in batch],
         "round": np.full(count, unit.round, dtype=np.int32),

@@ -10,6 +10,7 @@ DESIGN = {
     "sequences/items": "item_id item_key title brand category num_interactions num_train",
     "sequences/interactions": "user_id position item_id rating timestamp split",
     "explanations": "user_id item_id rating headline feature sentence split",
+    "sentences": "user_id item_id rating word sentence",
     "candidates": "user_id split item_ids",
     "images/embeddings": "item_id embedding status sha256",
     "texts": "item_id embedding",

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from features import schema
+from features.prompts.language import load_language
 from features.prompts.templates import load_templates
 from features.runtime.params import load_yaml
 from flows import docs
@@ -32,8 +33,9 @@ GRAPH = {
 
 
 def test_an_example_of_each_prompt_is_filled_in() -> None:
-    page = docs.prompts_page(load_templates())
-    assert page.count("\n### ") == 29
+    page = docs.prompts_page(load_templates(), load_language())
+    assert page.count("\n### ") == 29 + 10
+    assert "Write about the base of Folding Stand .\n-> The base is wide and solid." in page
     assert "### A-9 (held out, evaluated)" in page
     assert (
         "History of user_42 : <item_5> <extra_id_0> <extra_id_0> , <item_17> <extra_id_0> <extra_id_0> . Next item ?"

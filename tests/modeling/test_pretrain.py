@@ -14,7 +14,7 @@ from features.store.tables import file_digest, input_digest
 from modeling import pretrain
 from modeling.config.training import Batching, LoopParams, Objective, Optimizer, Schedule, Validation
 from modeling.models.checkpoints import load_backbone_only, read_manifest
-from tests.modeling.world import NUM_ITEMS, curve, exit_code, write_world
+from tests.modeling.world import NUM_ITEMS, NUM_USERS, curve, exit_code, write_world
 
 LOOP = LoopParams(
     schedule=Schedule(epochs=8),
@@ -57,7 +57,7 @@ def test_the_manifest_has_dataset_tables_and_parameters(place: Context) -> None:
         f"prompts/{split}/{family}"
         for split in ("train", "valid")
         for family in ("sequential", "direct", "explanation")
-    }
+    } | {"prompts/train/language"}
     assert manifest["params"]["schedule"]["epochs"] == 8
     assert manifest["tokens"] == {"max_source_tokens": 256, "max_target_tokens": 16, "truncate": "never"}
     assert sorted(path.name for path in folder.iterdir()) == [
@@ -93,6 +93,48 @@ def test_missing_prompts_leave_no_model(tmp_path: Path, caplog: pytest.LogCaptur
         assert exit_code(pretrain, PARAMS, place) == 4
     assert caplog.messages[0].startswith("pretrain: found no table at data/tiny/prompts/train/direct; expected ")
     assert not place.model("pretrain").exists()
+
+
+def test_all_four_families_are_trained_by_default(tmp_path: Path) -> None:
+    place = write_world(tmp_path, with_language=True)
+    assert pretrain.run(pretrain.Params(schedule=Schedule(epochs=1)), place) == 3 * NUM_USERS + 2 * NUM_ITEMS
+
+
+def test_language_alone_teaches_its_sentences(tmp_path: Path) -> None:
+    place = write_world(tmp_path, with_language=True)
+    batching, validation = Batching(batch_size=8), Validation(every_steps=50)
+    params = pretrain.Params(
+        families=("language",), schedule=Schedule(epochs=40), batching=batching, validation=validation,
+        optimizer=Optimizer(learning_rate=0.02), objective=Objective(dropout=0.0),
+    )  # fmt: skip
+    assert pretrain.run(params, place) == 40 * 2 * NUM_ITEMS
+    rows = curve(place, "pretrain")
+    assert float(rows[-1]["loss_explanation"]) < 0.5 * float(rows[0]["loss_explanation"])
+    assert {row["loss_sequential"] for row in rows} == {""}
+    assert {row["valid_loss"] for row in rows} == {""}
+
+
+def test_the_tokenizer_reads_rows_that_are_not_trained(tmp_path: Path) -> None:
+    params = pretrain.Params(families=("direct",), schedule=Schedule(epochs=1), validation=Validation(every_steps=1))
+    place = write_world(tmp_path, with_language=True)
+    assert pretrain.run(params, place) == NUM_USERS
+    assert {row["valid_loss_sequential"] for row in curve(place, "pretrain")} == {""}
+    tokens = load_backbone_only(place)[1]
+    assert tokens.unk_id not in tokens.encode_targets(["Small Lamp"], 64)[0]
+
+
+def test_families_without_rows_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    place = write_world(tmp_path)
+    with caplog.at_level(logging.ERROR, logger="vip5"):
+        assert exit_code(pretrain, pretrain.Params(families=("language",)), place) == 6
+    assert "no train prompts of pretrain.families ('language',)" in caplog.text
+
+
+def test_hr_at_10_needs_next_item_rows() -> None:
+    with pytest.raises(ValueError, match="hr@10 needs the family sequential"):
+        pretrain.Params(families=("language",), validation=Validation(checkpoint_metric="hr@10"))
+    with pytest.raises(ValueError, match="families must be distinct"):
+        pretrain.Params(families=())
 
 
 def test_a_missing_dataset_is_rejected(place: Context, caplog: pytest.LogCaptureFixture) -> None:

@@ -68,8 +68,11 @@ def curve(place: Context, stage: str) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-def write_world(root: Path, *, item: str = "<item_{}>") -> Context:
-    """Writes identifiers, photos (item 3 has none) and prompts in which item k + 1 follows item k."""
+def write_world(root: Path, *, item: str = "<item_{}>", with_language: bool = False) -> Context:
+    """Writes identifiers, photos (item 3 has none) and prompts in which item k + 1 follows item k.
+
+    The table of language rows is empty, or holds two rows per item.
+    """
     place = context(root)
     texts = [item.format(i) for i in range(1, NUM_ITEMS + 1)]
     rows = [{"item_id": i, "code": [i], "text": text} for i, text in enumerate(texts, 1)]
@@ -88,13 +91,29 @@ def write_world(root: Path, *, item: str = "<item_{}>") -> Context:
     ).cast(photos.arrow)
     write_table(place.table("images/embeddings"), photos, data, MADE)
     prompts = replace(MADE, notes={"given": {"C-3": ["rating"]}})
-    for split in ("train", "valid", "test"):
-        for family in schema.FAMILIES:
-            table = schema.prompts(split, family)
-            rows = prompt_rows(family, item=item)
-            made = [dict(row, example_id=i, split=split, family=family) for i, row in enumerate(rows)]
-            write_table(place.table(table.name), table, from_rows(table, made), prompts)
+    for split, family in schema.PROMPT_TABLES:
+        table = schema.prompts(split, family)
+        rows = prompt_rows(family, item=item) if family in schema.FAMILIES else language_rows(with_language)
+        made = [{"family": family} | row | {"example_id": i, "split": split} for i, row in enumerate(rows)]
+        write_table(place.table(table.name), table, from_rows(table, made), prompts)
     return place
+
+
+def language_rows(wanted: bool) -> list[dict[str, Any]]:
+    """Returns a sentence and a title per item, or nothing."""
+    known: dict[str, Any] = {
+        "family": "explanation", "variant": "published", "round": 0, "user_id": 1, "target_item_id": None,
+        "candidate_item_ids": None, "image_item_ids": [],
+    }  # fmt: skip
+    texts = [
+        text
+        for n in range(1, NUM_ITEMS + 1)
+        for text in (
+            ("L-3", f"Write about the box of <item_{n}> .", f"the box of number {n} is flat"),
+            ("L-9", f"Title of <item_{n}> ?", f"Small Lamp {n}"),
+        )
+    ]
+    return [known | {"prompt_id": name, "source": source, "target": target} for name, source, target in texts if wanted]
 
 
 def prompt_rows(family: str, *, item: str = "<item_{}>") -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""A synthetic dataset of five tables for the tests of prompts: 12 users, 130 items, sequences of 3 to 14."""
+"""A synthetic dataset of seven tables for the tests of prompts: 12 users, 130 items, sequences of 3 to 14."""
 
 from pathlib import Path
 from typing import Any
@@ -35,12 +35,28 @@ def explanation_rows() -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
+def sentence_rows() -> list[dict[str, Any]]:
+    """Two sentences per train interaction of the users with even ids."""
+    return [
+        {
+            "user_id": row["user_id"], "item_id": row["item_id"], "rating": row["rating"], "word": word,
+            "sentence": f"a {word} for {row['item_id']} by {row['user_id']}",
+        }
+        for row in explanation_rows()
+        for word in ("box", "lid")
+        if row["split"] == "train"
+    ]  # fmt: skip
+
+
 def number_of(user_id: int) -> int:
     """The number of a user in the prompts of these tables."""
     return 100 + NUM_USERS - user_id
 
 
-def write_dataset(root: Path, *, explanations: list[dict[str, Any]] | None = None, num_negatives: int = 99) -> Context:
+def write_dataset(
+    root: Path, *, explanations: list[dict[str, Any]] | None = None, sentences: list[dict[str, Any]] | None = None,
+    num_negatives: int = 99,
+) -> Context:  # fmt: skip
     """Writes the tables that the prompts stage reads and returns the context to run it with."""
     context = Context(
         dataset="made_up", root=root, seed=7,
@@ -74,6 +90,7 @@ def write_dataset(root: Path, *, explanations: list[dict[str, Any]] | None = Non
         schema.USERS: users, schema.INTERACTIONS: interactions, schema.CANDIDATES: candidates,
         schema.CATALOGUE: catalogue, schema.IDENTIFIERS: identifiers,
         schema.EXPLANATIONS: explanation_rows() if explanations is None else explanations,
+        schema.SENTENCES: sentence_rows() if sentences is None else sentences,
     }  # fmt: skip
     for table, values in rows.items():
         write_table(context.table(table.name), table, from_rows(table, values), provenance)

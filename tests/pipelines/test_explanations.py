@@ -2,7 +2,9 @@
 
 import itertools
 import json
+import logging
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from features.runtime.params import build
 from features.runtime.stage import Context
 from features.store.tables import Provenance, from_rows, read_table, write_table
 from pipelines import explanations, records, sequences
-from pipelines.aspects import two_passes
+from pipelines.aspects import extraction, two_passes
 from pipelines.aspects.extraction import Mention
 
 NUM_USERS, LENGTH = 8, 5
@@ -64,9 +66,15 @@ def write_reviews(root: Path, *, texts: bool = True) -> Context:
     return context
 
 
-def rows_of(context: Context) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = read_table(context.table("explanations"), schema.EXPLANATIONS).to_pylist()
+def rows_of(context: Context, table: schema.Table = schema.EXPLANATIONS) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = read_table(context.table(table.name), table).to_pylist()
     return found
+
+
+def job_of(params: explanations.Params, aspect_words: frozenset[str] | None = None) -> two_passes.Job:
+    return two_passes.Job(
+        params=params, seed=7, scratch=Path(), folder=Path(), sentences_folder=Path(), aspect_words=aspect_words
+    )
 
 
 @pytest.fixture(scope="module")
@@ -95,8 +103,48 @@ def test_the_split_is_that_of_the_interaction(made: Context) -> None:
     assert counts == {"train": 3 * NUM_USERS - 1, "valid": NUM_USERS, "test": NUM_USERS}
 
 
+def test_sentences_are_those_of_train_reviews_alone(made: Context) -> None:
+    found = rows_of(made, schema.SENTENCES)
+    train = [
+        (user, place) for user in range(1, NUM_USERS + 1) for place in range(1, LENGTH - 1) if (user, place) != (1, 1)
+    ]
+    expected = {
+        (user, (user + place) % 9 + 1, sentence)
+        for user, place in train
+        for sentence in (f"I bought it in week {place}.", f"The clasp of number {user} is great.")
+    }
+    assert {(row["user_id"], row["item_id"], row["sentence"]) for row in found} == expected
+    assert len(found) == len(expected)
+    assert "hinge" not in str(found)
+    assert {row["rating"] for row in found} == {5.0}
+
+
+def test_the_word_of_a_sentence_is_a_content_word_by_the_seed(made: Context) -> None:
+    words = {row["word"] for row in rows_of(made, schema.SENTENCES)}
+    assert words == {"week", "clasp", "number", "great"}
+
+
+def test_sentences_too_short_too_long_or_without_a_noun_are_left_out() -> None:
+    review = {"user_id": 1, "item_id": 2, "rating": 4.0, "split": "train"}
+    texts = ["Great clasp.", "I do.", "It is a clasp.", "The clasp is really very great.", "But then it was."]
+    tagged = [(text, extraction.tag(text)) for text in texts]
+    rows = list(two_passes.usable_sentences(review, tagged, job_of(explanations.Params(max_words=5))))
+    assert [row["sentence"] for row in rows] == ["It is a clasp."]
+    assert rows[0] == {"user_id": 1, "item_id": 2, "rating": 4.0, "word": "clasp", "sentence": "It is a clasp."}
+
+
+def test_an_independent_split_keeps_its_test_sentences_out_of_sentences() -> None:
+    job = job_of(explanations.Params(split="independent"))
+    tagged = [("It is a clasp.", extraction.tag("It is a clasp."))]
+    for item in range(40):
+        review = {"user_id": 1, "item_id": item, "rating": 4.0, "split": "train"}
+        assert len(list(two_passes.usable_sentences(review, tagged, job))) == (
+            two_passes.split_of(review, job) == "train"
+        )
+
+
 def test_an_independent_split_is_seeded() -> None:
-    job = two_passes.Job(params=explanations.Params(split="independent"), seed=7, scratch=Path(), folder=Path())
+    job = job_of(explanations.Params(split="independent"))
     drawn = [
         two_passes.split_of({"user_id": user, "item_id": item, "split": "train"}, job)
         for user in range(100)
@@ -111,16 +159,35 @@ def test_the_same_bytes_again_and_with_two_workers(made: Context, tmp_path: Path
     options = ["--direct_num_workers=2", "--direct_running_mode=multi_processing"]
     shared = {"beam": {"runner": "FnApiRunner", "options": options}}
     explanations.run(PARAMS, Context(dataset="made_up", root=tmp_path, seed=7, shared=shared))
-    one = {path.name: path.read_bytes() for path in made.table("explanations").glob("part-*")}
-    two = {path.name: path.read_bytes() for path in context.table("explanations").glob("part-*")}
-    assert len(one) > 1
-    assert one == two
+    for table in ("explanations", "sentences"):
+        one = {path.name: path.read_bytes() for path in made.table(table).glob("part-*")}
+        two = {path.name: path.read_bytes() for path in context.table(table).glob("part-*")}
+        assert len(one) > 1
+        assert one == two
 
 
-def test_a_dump_without_texts_gives_an_empty_table(tmp_path: Path) -> None:
+def test_the_unit_size_changes_no_sentence(made: Context, tmp_path: Path) -> None:
+    context = write_reviews(tmp_path)
+    explanations.run(replace(PARAMS, reviews_per_unit=5000), context)
+    assert rows_of(context, schema.SENTENCES) == rows_of(made, schema.SENTENCES)
+
+
+def test_a_dump_without_texts_gives_empty_tables(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     context = write_reviews(tmp_path, texts=False)
-    assert explanations.run(PARAMS, context) == 0
-    assert rows_of(context) == []
+    with caplog.at_level(logging.WARNING, logger="vip5"):
+        assert explanations.run(PARAMS, context) == 0
+    assert rows_of(context) == rows_of(context, schema.SENTENCES) == []
+    [line] = caplog.messages
+    assert "no sentence of 3 words or more" in line
+
+
+def test_a_category_without_an_aspect_is_told_in_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    context = write_reviews(tmp_path)
+    with caplog.at_level(logging.WARNING, logger="vip5"):
+        assert explanations.run(replace(PARAMS, min_reviews=1000), context) == 0
+    assert len(rows_of(context, schema.SENTENCES)) > 0
+    [line] = caplog.messages
+    assert "no aspect found in 23 train reviews" in line
 
 
 def write_bundle(root: Path) -> Context:
@@ -185,7 +252,7 @@ def test_a_missing_table_is_named_and_nothing_is_left(tmp_path: Path) -> None:
 def test_choose_prefers_evidence_then_short_sentences() -> None:
     params = explanations.Params(per_review=2, min_words=2, max_words=6, min_score=2.5)
     words = frozenset({"base", "lid"})
-    job = two_passes.Job(params=params, seed=1, scratch=Path(), folder=Path(), aspect_words=words)
+    job = job_of(params, words)
 
     def mention(feature: str, sentence: str, score: float) -> Mention:
         return Mention(feature=feature, sentence=sentence, opinion="good", polarity=0.5, score=score)

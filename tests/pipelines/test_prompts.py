@@ -143,7 +143,7 @@ def test_rows_depend_on_the_seed_and_not_on_the_unit_size(tmp_path: Path) -> Non
     for rows_per_part in (7, 30, 20_000):
         context = write_dataset(tmp_path / str(rows_per_part))
         prompts.run(prompts.Params(rows_per_part=rows_per_part, rounds=2), context)
-        pairs = list(itertools.product(schema.SPLITS, schema.FAMILIES))
+        pairs = schema.PROMPT_TABLES
         made.append({pair: rows(context, *pair) for pair in pairs})
         parts = len(list(context.table("prompts/train/direct").glob("part-*")))
         assert (parts > 2) == (rows_per_part < 20_000)

@@ -1,6 +1,7 @@
 """Distillation: the teacher predicts for next-item prompts only, with the configured weight in the loss."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -137,3 +138,15 @@ def test_distilled_embeddings_predict_as_the_teacher() -> None:
     assert agreed[400] > 0.9 > 0.5 > agreed[0]
     again = distill_item_embeddings(start, TRAIN, ridge, steps=400, seed=1)
     torch.testing.assert_close(again, vectors, atol=0, rtol=0)
+
+
+def test_without_next_item_rows_the_teacher_changes_nothing(place: Context, tmp_path: Path) -> None:
+    weights = []
+    for share in (0.0, 0.9):
+        made = replace(place, root=tmp_path / str(share))
+        shutil.copytree(place.table(""), made.table(""))
+        teacher = replace(ALWAYS, distillation_weight=share)
+        params = pretrain.Params(families=("explanation",), schedule=Schedule(epochs=1), teacher=teacher)
+        assert pretrain.run(params, made) == NUM_USERS
+        weights.append((made.model("pretrain") / "model.safetensors").read_bytes())
+    assert weights[0] == weights[1]

@@ -129,7 +129,7 @@ class World:
         made_up = tables.Provenance(stage="identifiers", params={})
         tables.write_table(context.table("identifiers"), schema.IDENTIFIERS, rows, made_up)
         prompts.run(prompts.Params(rounds=2, num_candidates=10, rows_per_part=100), context)
-        folders = [context.table(name) for name in ("records", "explanations", "prompts")]
+        folders = [context.table(name) for name in ("records", "explanations", "sentences", "prompts")]
         files = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
         return {str(path.relative_to(context.table(""))): path.read_bytes() for path in files}
 
@@ -144,9 +144,9 @@ def in_process(world: World) -> dict[str, bytes]:
     """The tables of the default runner. Every table has rows; tables written by several units have several parts."""
     made = world.run(())
     parts = [name for name in made if name.endswith(".parquet")]
-    for table in ("records/reviews", "explanations", "prompts/train/sequential", "prompts/train/direct"):
+    for table in ("records/reviews", "explanations", "sentences", "prompts/train/language", "prompts/train/direct"):
         assert sum(name.startswith(f"{table}/") for name in parts) > 2, table
-    assert sum(name.endswith(tables.MANIFEST) for name in made) == 3 + 1 + 9
+    assert sum(name.endswith(tables.MANIFEST) for name in made) == 3 + 2 + 10
     return made
 
 
