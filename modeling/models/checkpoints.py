@@ -23,7 +23,7 @@ from features.store.tables import begin_table, file_digest, input_digest, replac
 from modeling.config.model import AdapterParams, VisionParams
 from modeling.data.tokenizer import VIP5Tokenizer
 from modeling.kernels.fused_modules import use_fused_modules
-from modeling.models.t5 import CONFIG_FILE, WEIGHTS_FILE, load_t5
+from modeling.models.t5 import CONFIG_FILE, WEIGHTS_FILE, is_tied, load_t5
 from modeling.models.vip5 import PHOTO_CONSTANTS, VIP5
 from modeling.runtime.random_state import seeded
 
@@ -37,7 +37,7 @@ def save_backbone(places: Places, model: VIP5, tokens: VIP5Tokenizer, manifest: 
 
     folder = places.model("pretrain")
     staging = begin_table(folder)
-    tied = ("t5.lm_head.", "t5.encoder.embed_tokens.", "t5.decoder.embed_tokens.")
+    tied = ("t5.encoder.embed_tokens.", "t5.decoder.embed_tokens.", *(("t5.lm_head.",) if is_tied(model.t5) else ()))
     tensors = {
         name.removeprefix("t5."): tensor.detach().cpu().contiguous()
         for name, tensor in model.state_dict().items()
