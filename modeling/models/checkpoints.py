@@ -23,11 +23,12 @@ from features.store.tables import begin_table, file_digest, input_digest, replac
 from modeling.config.model import AdapterParams, VisionParams
 from modeling.data.tokenizer import VIP5Tokenizer
 from modeling.kernels.fused_modules import use_fused_modules
+from modeling.models.peft_format import write_peft
 from modeling.models.t5 import CONFIG_FILE, WEIGHTS_FILE, is_tied, load_t5
 from modeling.models.vip5 import PHOTO_CONSTANTS, VIP5
 from modeling.runtime.random_state import seeded
 
-MANIFEST_FILE, TRAINED_FILE = "manifest.json", "trained.safetensors"
+MANIFEST_FILE, TRAINED_FILE, PEFT_FOLDER = "manifest.json", "trained.safetensors", "peft"
 _LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pyarrow")
 
 
@@ -51,7 +52,7 @@ def save_backbone(places: Places, model: VIP5, tokens: VIP5Tokenizer, manifest: 
 
 
 def save_trained(places: Places, model: VIP5, manifest: Mapping[str, Any]) -> Path:
-    """Writes `models/<dataset>/train/` with the parameters named by `stored`, and returns the folder."""
+    """Writes `models/<dataset>/train/` with the parameters named by `stored` and, for LoRA, `peft`; returns it."""
     from safetensors.torch import save_file
 
     folder = places.model("train")
@@ -59,6 +60,8 @@ def save_trained(places: Places, model: VIP5, manifest: Mapping[str, Any]) -> Pa
     parameters = dict(model.named_parameters())
     tensors = {name: parameters[name].detach().cpu().contiguous() for name in stored(model)}
     save_file(tensors, staging / TRAINED_FILE, metadata={"format": "pt"})
+    stock = places.model("pretrain") / WEIGHTS_FILE
+    write_peft(staging / PEFT_FOLDER, model, stock, base_model=f"models/{places.dataset}/pretrain")
     backbone = read_manifest(places, "pretrain")["backbone_digest"]
     entries = {"stage": "train", "backbone_digest": backbone, "tensors": stored(model)}
     return _finish(folder, staging, places, entries | dict(manifest))
