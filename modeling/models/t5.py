@@ -6,6 +6,7 @@ Trade-off: new rows of the vocabulary are drawn by the seed, with the mean and s
 because the library's resizing is not seeded.
 """
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -118,20 +119,20 @@ def read_t5(name: str, *, dropout: float) -> Any:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Silences the libraries' warnings about tied weights and repeated requests, and the bars of loading."""
-    from huggingface_hub.utils import logging as hub
-    from transformers.utils import logging
+    from transformers.utils import logging as library
 
-    before, before_hub, bars = logging.get_verbosity(), hub.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.ERROR)
-    hub.set_verbosity(logging.ERROR)
-    logging.disable_progress_bar()
+    hub = logging.getLogger("huggingface_hub")
+    before, before_hub, bars = library.get_verbosity(), hub.level, library.is_progress_bar_enabled()
+    library.set_verbosity(logging.ERROR)
+    hub.setLevel(logging.ERROR)
+    library.disable_progress_bar()
     try:
         yield
     finally:
-        logging.set_verbosity(before)
-        hub.set_verbosity(before_hub)
+        library.set_verbosity(before)
+        hub.setLevel(before_hub)
         if bars:
-            logging.enable_progress_bar()
+            library.enable_progress_bar()
 
 
 def is_tied(t5: Any) -> bool:
