@@ -45,7 +45,7 @@ class BackboneParams:
     """The language model of VIP5; set exactly one of `name` and `scratch`."""
 
     name: str | None = None
-    """A local folder with a T5 in safetensors, or a hub id such as t5-small (requires network access)."""
+    """A local folder with a T5 or mT5 in safetensors, or a hub id such as t5-small (requires network access)."""
     scratch: Scratch | None = None
     """Size of a T5 trained from scratch."""
     tokenizer: str | None = None

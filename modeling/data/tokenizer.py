@@ -58,6 +58,11 @@ class VIP5Tokenizer:
         photo_id = tokenizer.token_to_id(PHOTO)
         if photo_id is None:
             raise InputError(f"a tokenizer without {PHOTO}", "T5's sentinels in tokenizer.json", "choose another")
+        layout = [tokenizer.token_to_id(name) for name in ("<pad>", "</s>", "<unk>")]
+        if layout != [self.pad_id, self.eos_id, self.unk_id]:
+            raise InputError(
+                f"a tokenizer with <pad>, </s> and <unk> at {layout}", "[0, 1, 2] as in T5", "choose another"
+            )
         self.photo_id: int = photo_id
         self.size: int = tokenizer.get_vocab_size(with_added_tokens=True)
         vocabulary = tokenizer.get_vocab(with_added_tokens=True)
@@ -81,19 +86,24 @@ class VIP5Tokenizer:
 
     @classmethod
     def load(cls, folder: Path, *, max_source_tokens: int = 1024, truncate: str = "never") -> "VIP5Tokenizer":
-        """Loads `folder/tokenizer.json`.
+        """Loads `folder/tokenizer.json`; adds the photo placeholder to a tokenizer without sentinels, such as mT5's.
 
         Raises:
             ModelError: the file does not exist.
         """
-        from tokenizers import Tokenizer
+        from tokenizers import AddedToken, Tokenizer
 
         path = folder / TOKENIZER_FILE
         if not path.is_file():
             raise ModelError(
                 f"no {path}", "a tokenizer in the format of the tokenizers library", "run `.venv/bin/dvc repro`"
             )
-        return cls(Tokenizer.from_file(str(path)), max_source_tokens=max_source_tokens, truncate=truncate)
+        tokenizer = Tokenizer.from_file(str(path))
+        tokenizer.no_truncation()  # which a published file may have switched on
+        tokenizer.no_padding()
+        if tokenizer.token_to_id(PHOTO) is None:
+            tokenizer.add_special_tokens([AddedToken(PHOTO, normalized=False)])
+        return cls(tokenizer, max_source_tokens=max_source_tokens, truncate=truncate)
 
     def save(self, folder: Path) -> None:
         """Writes `folder/tokenizer.json`."""

@@ -23,11 +23,12 @@ from features.store.tables import begin_table, file_digest, input_digest, replac
 from modeling.config.model import AdapterParams, VisionParams
 from modeling.data.tokenizer import VIP5Tokenizer
 from modeling.kernels.fused_modules import use_fused_modules
-from modeling.models.t5 import CONFIG_FILE, WEIGHTS_FILE, load_t5
+from modeling.models.peft_format import write_peft
+from modeling.models.t5 import CONFIG_FILE, WEIGHTS_FILE, is_tied, load_t5
 from modeling.models.vip5 import PHOTO_CONSTANTS, TOKEN_TABLES, VIP5, partly_trained
 from modeling.runtime.random_state import seeded
 
-MANIFEST_FILE, TRAINED_FILE = "manifest.json", "trained.safetensors"
+MANIFEST_FILE, TRAINED_FILE, PEFT_FOLDER = "manifest.json", "trained.safetensors", "peft"
 _LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pyarrow")
 
 
@@ -37,7 +38,7 @@ def save_backbone(places: Places, model: VIP5, tokens: VIP5Tokenizer, manifest: 
 
     folder = places.model("pretrain")
     staging = begin_table(folder)
-    tied = ("t5.lm_head.", "t5.encoder.embed_tokens.", "t5.decoder.embed_tokens.")
+    tied = ("t5.encoder.embed_tokens.", "t5.decoder.embed_tokens.", *(("t5.lm_head.",) if is_tied(model.t5) else ()))
     tensors = {
         name.removeprefix("t5."): tensor.detach().cpu().contiguous()
         for name, tensor in model.state_dict().items()
@@ -51,7 +52,7 @@ def save_backbone(places: Places, model: VIP5, tokens: VIP5Tokenizer, manifest: 
 
 
 def save_trained(places: Places, model: VIP5, manifest: Mapping[str, Any]) -> Path:
-    """Writes `models/<dataset>/train/` with the parameters named by `stored`, and returns the folder."""
+    """Writes `models/<dataset>/train/` with the parameters named by `stored` and, for LoRA, `peft`; returns it."""
     from safetensors.torch import save_file
 
     folder = places.model("train")
@@ -61,6 +62,8 @@ def save_trained(places: Places, model: VIP5, manifest: Mapping[str, Any]) -> Pa
     tensors = {name: (tensor[model.is_identifier] if name in partly else tensor) for name, tensor in tensors.items()}
     tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
     save_file(tensors, staging / TRAINED_FILE, metadata={"format": "pt"})
+    stock = places.model("pretrain") / WEIGHTS_FILE
+    write_peft(staging / PEFT_FOLDER, model, stock, base_model=f"models/{places.dataset}/pretrain")
     backbone = read_manifest(places, "pretrain")["backbone_digest"]
     entries = {"stage": "train", "backbone_digest": backbone, "tensors": stored(model)}
     return _finish(folder, staging, places, entries | dict(manifest))

@@ -22,7 +22,7 @@ from modeling.data.user_histories import known_before_test
 from modeling.models.distill_item_embeddings import distill_item_embeddings
 from modeling.models.init_item_embeddings import init_item_embeddings
 from modeling.models.init_recency import init_recency
-from modeling.models.t5 import open_t5, tokenizer_folder
+from modeling.models.t5 import copy_to_output, open_t5, tokenizer_folder
 from modeling.models.vip5 import VIP5, set_trainable
 from modeling.runtime.random_state import seeded
 from modeling.training.distillation import Teacher, item_token_ids, make_ridge
@@ -94,6 +94,7 @@ def init_items(
     init_item_embeddings(
         model.t5.shared.weight, tokens, read.texts, read.train, rms=rms, seed=context.seed, words=read.words
     )
+    copy_to_output(model.t5, torch.from_numpy(tokens.identifier_ids.astype("int64")))
 
 
 def fit_teacher(
@@ -117,6 +118,7 @@ def fit_teacher(
         steps = params.embedding_distillation_steps
         # The last two values are the flags of `init: recency`.
         table[ids, :-2] = distill_item_embeddings(table[ids, :-2], read.train, ridge, steps=steps, seed=context.seed)
+        copy_to_output(model.t5, ids)
     return Teacher(train, item_tokens, ridge, params.distillation_weight) if params.distillation_weight else None
 
 

@@ -1,5 +1,6 @@
 """The tiny world with all inputs of `evaluate`: sequences, candidates, explanations, and models after one step."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,10 +31,13 @@ def write_evaluated(
     numbering: str = "random",
     title: str = "Thing {}",
     item: str = "<item_{}>",
+    backbone: Mapping[str, Any] | None = None,
 ) -> Context:
     """Writes all tables and trains models for one step; histories count up by one, so the number rule hits."""
     place = write_world(root, item=item)
     place = replace(place, shared=dict(place.shared) | {"datasets": DATASET})
+    if backbone is not None:
+        place = replace(place, shared=dict(place.shared) | {"backbone": backbone})
     rows = pq.read_table(place.table("prompts/test/sequential")).to_pylist()
     interactions, users, candidates, explanations = [], [], [], []
     for row in rows:
