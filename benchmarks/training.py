@@ -124,7 +124,7 @@ def small_vip5(tokens: VIP5Tokenizer, dropout: float) -> VIP5:
     vision = VisionParams(width=WIDTH, num_visual_tokens=2, missing_photo="zeros")
     with seeded(0, "benchmark"):
         t5 = new_t5(Scratch(), vocabulary_size=tokens.size, dropout=dropout)
-        model = VIP5(t5, adapters=AdapterParams(init="linear"), vision=vision)
+        model = VIP5(t5, adapters=AdapterParams(init="linear", routing="single"), vision=vision)
     set_trainable(model, tune="parts", small_embeddings=False)
     return model.train()
 

@@ -87,7 +87,7 @@ def golden_model(names: list[str]) -> Any:
     scratch = Scratch(d_model=32, d_ff=64, num_heads=4, d_kv=8, num_layers=2, num_decoder_layers=2)
     model = VIP5(
         new_t5(scratch, vocabulary_size=32100, dropout=0.0),
-        adapters=AdapterParams(reduction=4, init="linear"),
+        adapters=AdapterParams(reduction=4, init="linear", routing="single"),
         vision=VisionParams(width=16, num_visual_tokens=2, missing_photo="zeros"),
     )
     parameters = dict(model.named_parameters())
