@@ -24,7 +24,7 @@ from pipelines.aspects.lexicon import (
 
 _WORD = re.compile(r"[A-Za-z]+(?:['\u2019-][A-Za-z]+)*|\d+(?:[.,]\d+)*|[.,!?;:()]")
 _NOUN = re.compile(r"[a-z]{3,}")
-_CONTENT = re.compile(r"[a-z]{3,}(?:['-][a-z]+)*")
+_CONTENT = re.compile(r"[a-z]{3,}(?:-[a-z]+)*")
 
 _LIKERS = frozenset({"i", "we", "you", "they", "really", "also", "don't", "didn't", "do", "did", "would", "will"})
 _SUBJECTS = frozenset({"i", "you", "we", "they", "it", "these", "those", "that", "which", "to", "will", "would", "not"})
@@ -93,7 +93,7 @@ def nouns(words: Sequence[Word]) -> set[str]:
 
 
 def content_words(words: Sequence[Word]) -> list[str]:
-    """The distinct nouns and adjectives of at least three letters, in alphabetical order.
+    """The distinct nouns and adjectives of at least three letters, without contractions, in alphabetical order.
 
     Example:
         >>> content_words(tag("The sound is great and the sound is loud"))
