@@ -239,7 +239,7 @@ def prompts(split: str, family: str) -> Table:
         _req("example_id", I64, "number of the example within its table, from 0", minimum=0),
         _req("split", STR, "train, valid or test", values=SPLITS),
         _req("family", STR, "sequential, direct or explanation", values=FAMILIES),
-        _req("prompt_id", STR, "A-1 to A-9, B-1 to B-8, C-1 to C-12, or L-1 to L-10 in train/language"),
+        _req("prompt_id", STR, "A-1 to A-9, B-1 to B-8, C-1 to C-12, or L-1 to L-31 in train/language"),
         _req("variant", STR, "published, or history where a direct prompt shows it too", values=VARIANTS),
         _req("round", I32, "which draw of the epoch cycle, from 0", minimum=0),
         _USER_ID,

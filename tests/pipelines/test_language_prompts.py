@@ -15,7 +15,7 @@ from pipelines import prompts
 from tests.pipelines.prompt_tables import NUM_ITEMS, NUM_USERS, sentence_rows, sequence_of, write_dataset
 
 TITLES = NUM_ITEMS - NUM_ITEMS // 10  # every tenth item has no title
-TITLE_FORMS = {"L-9", "L-10"}
+TITLE_FORMS = {"L-29", "L-30", "L-31"}
 
 
 def rows(context: Context) -> list[dict[str, Any]]:
