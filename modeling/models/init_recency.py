@@ -41,6 +41,8 @@ def init_recency(t5: Any, tokens: VIP5Tokenizer) -> None:
             "backbone.scratch.init: recency with identifiers without tokens of their own",
             "identity, or an identifiers.scheme other than number", "change one of them",
         )  # fmt: skip
+    # The start token and the end of the source carry the mean of the items only; their own values would bias it.
+    t5.shared.weight[[tokens.pad_id, tokens.eos_id], :-2] = 0
     _flag(t5.shared.weight, torch.from_numpy(tokens.identifier_ids.astype("int64")), tokens.eos_id)
     attention = t5.encoder.block[0].layer[0].SelfAttention
     _set_attention(attention, t5.config, _TO_ITEMS)
