@@ -18,7 +18,7 @@ from features.runtime.seeds import rng
 from modeling.baselines.content import title_index
 from modeling.baselines.counting import BLOCK
 from modeling.data.ragged import Ragged
-from modeling.data.title_vocabulary import words_of
+from modeling.metrics.text import medoid
 
 UNHINTED = ("commonest", "central", "nearest_title")
 HINTED = ("commonest_of_feature", "central_of_feature", "random_of_feature")
@@ -105,12 +105,7 @@ def central(sentences: Sequence[str], *, seed: int) -> str:
     chosen = list(sentences)
     if len(chosen) > _MOST:
         chosen = [chosen[int(i)] for i in rng(seed, "central sentences").choice(len(chosen), _MOST, replace=False)]
-    words = words_of(chosen)
-    present = np.zeros((len(chosen), int(words.values.max(initial=0)) + 1), np.float32)
-    present[words.owners, words.values] = 1
-    sizes = present.sum(1)
-    dice = 2 * (present @ present.T) / np.maximum(sizes[:, None] + sizes, 1)
-    return chosen[int((dice.sum(1) - dice.diagonal()).argmax())]
+    return chosen[medoid(chosen)]
 
 
 def nearest_title(train: TrainSentences, titles: Sequence[str | None], item_ids: Sequence[int]) -> list[str]:

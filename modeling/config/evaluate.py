@@ -21,12 +21,19 @@ class SentenceParams:
     """Exponent of the length by which the log-probability of a finished sentence is divided."""
     forbid_repeated_pairs: bool = True
     """Whether a sentence has no pair of successive tokens twice."""
+    samples: int = 0
+    """Sentences sampled per row, of which the one most like the others is taken (minimum Bayes risk), the sentence of
+    the beam search included; 0 takes the sentence of the beam search."""
+    temperature: float = 0.7
+    """Divisor of the logits of samples; below 1 likely words become more likely."""
     require_feature: bool = True
     """Whether a sentence must contain, as a whole word, the feature word that its prompt names."""
 
     def __post_init__(self) -> None:
         if self.beams < 1 or self.length_exponent < 0:
             raise ValueError("beams must be at least 1 and length_exponent at least 0")
+        if self.samples < 0 or self.temperature <= 0:
+            raise ValueError("samples must be at least 0 and temperature above 0")
         if not 0 <= self.min_tokens < self.max_tokens:
             raise ValueError("min_tokens must be at least 0 and below max_tokens")
 

@@ -14,14 +14,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import torch
 
 from features.runtime.progress import Progress
-from modeling.config.evaluate import Params
+from features.runtime.seeds import stable_hash
+from modeling.config.evaluate import Params, SentenceParams
 from modeling.data.length_batching import plan_batches
-from modeling.data.prompt_dataset import PromptDataset
+from modeling.data.prompt_dataset import Batch, PromptDataset
 from modeling.data.tokenizer import VIP5Tokenizer
+from modeling.decoding.sampled_sentences import sample_sentences
 from modeling.decoding.sentence_beams import SentenceVocabulary, decode_sentences
-from modeling.metrics.text import text_metrics
+from modeling.metrics.text import medoid, text_metrics
 from modeling.models.vip5 import VIP5
 from modeling.runtime.devices import autocast
 
@@ -139,10 +142,37 @@ def _sentences(
                 length_exponent=settings.length_exponent, forbid_repeated_pairs=settings.forbid_repeated_pairs,
                 required=[required[index] for index in indices],
             )  # fmt: skip
-        for index, ids in zip(indices, found, strict=True):
-            generated[index] = tokens.decode(ids.tolist())
+            sampled = _samples(model, batch, vocabulary, settings, stable_hash("samples", *rows[indices].tolist()))
+        for index, ids, others in zip(indices, found, sampled, strict=True):
+            beam, *candidates = (tokens.decode(one.tolist()) for one in (ids, *others))
+            word = "" if hints is None or not settings.require_feature else hints[index]
+            candidates = [beam, *(text for text in candidates if contains_word(text, word))]
+            generated[index] = candidates[medoid(candidates, pairs=True)]
         bar.update(len(indices))
     return generated
+
+
+def _samples(
+    model: VIP5, batch: Batch, vocabulary: SentenceVocabulary, settings: SentenceParams, seed: int
+) -> npt.NDArray[np.int64]:
+    """Returns `settings.samples` sampled sentences per row, (B, N, T)."""
+    if not settings.samples:
+        return np.zeros((len(batch), 0, 0), np.int64)
+    return sample_sentences(
+        model, batch, vocabulary, samples=settings.samples, temperature=settings.temperature,
+        min_tokens=settings.min_tokens, max_tokens=settings.max_tokens,
+        generator=torch.Generator(batch.input_ids.device).manual_seed(seed % 2**63),
+    )  # fmt: skip
+
+
+def contains_word(text: str, word: str) -> bool:
+    """Returns whether `text` contains `word` as a whole word, ignoring case; any text contains the word "".
+
+    Example:
+        >>> contains_word("The Lid is good.", "lid"), contains_word("Lids", "lid")
+        (True, False)
+    """
+    return re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text, re.IGNORECASE) is not None if word else True
 
 
 def explanation_block(explanations: Explanations, *, resamples: int, seed: int) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
+from modeling.data.title_vocabulary import words_of
 from modeling.metrics.bootstrap import interval, resampled_means
 
 _ROUGE = ("rouge1", "rouge2", "rougeL")
@@ -126,3 +127,29 @@ def features_named(texts: Sequence[str], features: Sequence[Sequence[str]]) -> F
 
 def _grams(words: Sequence[str], n: int) -> list[tuple[str, ...]]:
     return [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
+
+
+def medoid(sentences: Sequence[str], *, pairs: bool = False) -> int:
+    """Index of the sentence with the highest mean Dice coefficient of word sets to all others; the first of equals.
+
+    Args:
+        sentences: at least one.
+        pairs: whether pairs of successive words count beside the words.
+
+    Example:
+        >>> medoid(["what a day", "the lid is good", "the lid is nice"])
+        1
+    """
+    words = words_of(sentences)
+    names = words.values.astype(np.int64)
+    owners, elements = words.owners, names
+    if pairs and len(names):
+        together = words.owners[1:] == words.owners[:-1]
+        pair = (1 + names[:-1][together]) * (names.max() + 1) + names[1:][together]
+        owners, elements = np.append(owners, words.owners[1:][together]), np.append(elements, pair)
+    _, elements = np.unique(elements, return_inverse=True)
+    present = np.zeros((len(sentences), int(elements.max(initial=0)) + 1), np.float32)
+    present[owners, elements] = 1
+    sizes = present.sum(1)
+    dice = 2 * (present @ present.T) / np.maximum(sizes[:, None] + sizes, 1)
+    return int((dice.sum(1) - dice.diagonal()).argmax())
