@@ -17,7 +17,7 @@ from features.errors import InputError
 from features.runtime.stage import configure_logging
 
 log = logging.getLogger("vip5")
-USER = "ASQAD0XXX5RI60"
+USER = "AC2A108L8PRCL1"
 """A user of the sample who bought the first of the five next, and whose items all have photos."""
 SIZE = (760, 795)
 """Pixels: the history and the first five recommendations."""

@@ -34,7 +34,7 @@ GRAPH = {
 
 def test_an_example_of_each_prompt_is_filled_in() -> None:
     page = docs.prompts_page(load_templates(), load_language())
-    assert page.count("\n### ") == 29 + 10
+    assert page.count("\n### ") == 29 + 31
     assert "Write about the base of Folding Stand .\n-> The base is wide and solid." in page
     assert "### A-9 (held out, evaluated)" in page
     assert (
