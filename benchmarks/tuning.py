@@ -37,6 +37,7 @@ class Way:
 
     tune: Literal["parts", "full"] = "parts"
     new_tokens: Literal["trained", "frozen"] = "trained"
+    small_embeddings: Literal["trained", "frozen"] = "trained"
     adapters: dict[str, Any] = field(default_factory=dict)
     """Changed parameters of the adapters."""
     visual_tokens: int | None = None
@@ -49,6 +50,7 @@ WAYS = {
     "parts, reduction 2": Way(adapters={"reduction": 2}),
     "parts, one shared adapter": Way(adapters={"routing": "single"}),
     "parts, new tokens frozen": Way(new_tokens="frozen"),
+    "parts, small embeddings frozen": Way(small_embeddings="frozen"),
     "parts, published start": Way(adapters={"init": "linear"}),
     "parts, 1 visual token": Way(visual_tokens=1),
     "parts, 4 visual tokens": Way(visual_tokens=4),
@@ -90,7 +92,7 @@ def measure(path: Path, name: str, steps: int | None) -> dict[str, Any]:
         ),
         dropout=params.objective.dropout,
         tune=way.tune,
-        small_embeddings=params.small_embeddings == "trained",
+        small_embeddings=way.small_embeddings == "trained",
         new_tokens=way.new_tokens == "trained",
     )
     limit = recipe.read_backbone_manifest(context)["tokens"]["max_target_tokens"]
