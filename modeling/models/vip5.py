@@ -178,12 +178,12 @@ def set_trainable(
             flag = small_embeddings
         elif name in TOKEN_TABLES and tune == "parts":
             flag = new_tokens
-            if new_tokens:
-                parameter.register_hook(lambda gradient: gradient * model.is_identifier[:, None])  # type: ignore[no-untyped-call]
         else:
             constant = name in PHOTO_CONSTANTS
             flag = not constant and (tune == "full" or not name.startswith("t5.") or name.endswith("layer_norm.weight"))
         parameter.requires_grad_(flag)
+        if flag and name in TOKEN_TABLES and tune == "parts":
+            parameter.register_hook(lambda gradient: gradient * model.is_identifier[:, None])  # type: ignore[no-untyped-call]
         if flag:
             trained.append(name)
     return trained
