@@ -139,11 +139,11 @@ def test_a_missing_dump_fails_before_dvc_starts(copy: Path) -> None:
 
 
 def test_a_missing_tokenizer_fails_before_dvc_starts(copy: Path) -> None:
-    put_dump("musical_instruments", ["reviews_Musical_Instruments_5.json.gz", "meta_Musical_Instruments.json.gz"], copy)
+    put_dump("gift_cards", ["Gift_Cards_5.json.gz", "meta_Gift_Cards.json.gz"], copy)
     with pytest.raises(
         InputError, match=r"data/raw/t5_tokenizer; .* do: \.venv/bin/python -m flows\.ingest t5_tokenizer --from"
     ):
-        derived_pipeline.write_pipeline(["musical_instruments"])
+        derived_pipeline.write_pipeline(["gift_cards"])
 
 
 def test_an_invalid_stage_parameter_fails_before_dvc_starts(copy: Path) -> None:
@@ -152,7 +152,7 @@ def test_an_invalid_stage_parameter_fails_before_dvc_starts(copy: Path) -> None:
         derived_pipeline.write_pipeline(["wrong"])
 
 
-@pytest.mark.parametrize("name", ["musical_instruments", "toys", "beauty"])
+@pytest.mark.parametrize("name", ["gift_cards", "toys", "beauty"])
 def test_tracked_files_are_only_read(copy: Path, name: str) -> None:
     before = {path: (copy / path).read_bytes() for path in ("params.yaml", "dvc.yaml")}
     entry = load_yaml(Path("params.yaml"))["datasets"][name]
@@ -163,7 +163,7 @@ def test_tracked_files_are_only_read(copy: Path, name: str) -> None:
     assert pipeline.as_posix() == f"work/profiles/{name}/dvc.yaml"
     stages = load_yaml(pipeline)["stages"]
     assert list(stages) == [stage for stage in load_yaml(Path("dvc.yaml"))["stages"] if stage != "sample"]
-    assert ("data/raw/t5_tokenizer" in stages["pretrain"]["deps"]) == (name == "musical_instruments")
+    assert ("data/raw/t5_tokenizer" in stages["pretrain"]["deps"]) == (name == "gift_cards")
     assert "${dataset}" not in pipeline.read_text()
 
 

@@ -12,11 +12,12 @@ from transformers import T5ForConditionalGeneration
 
 from features.errors import InputError, ModelError
 from modeling import evaluate, pretrain, train
+from modeling.config.evaluate import SentenceParams
 from modeling.config.model import BackboneParams
 from modeling.config.training import Schedule
 from modeling.data.prompt_dataset import Batch
 from modeling.data.tokenizer import PHOTO, VIP5Tokenizer
-from modeling.decoding.constrained_search import greedy_decode
+from modeling.decoding.sentence_beams import SentenceVocabulary, decode_sentences
 from modeling.kernels.fused_modules import use_fused_modules
 from modeling.models.checkpoints import load_backbone_only, load_vip5
 from modeling.models.t5 import is_tied, open_t5, read_t5, tokenizer_folder
@@ -77,15 +78,20 @@ def test_logits_are_those_of_the_stock_model(stock: Stock, fused: bool) -> None:
             input_ids=batch.input_ids, attention_mask=batch.attention_mask.long(), decoder_input_ids=decoder_input
         ).logits[..., : tokens.size]
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
-    generated = greedy_decode(model, batch, max_tokens=5, eos_id=-1)
+    every = torch.ones(tokens.size, dtype=torch.bool)
+    vocabulary = SentenceVocabulary(allowed=every, continues=~every, eos_id=tokens.eos_id)
+    generated = decode_sentences(
+        model, batch, vocabulary, beams=1, min_tokens=5, max_tokens=6, length_exponent=1.0, forbid_repeated_pairs=False
+    )
     step = torch.zeros(2, 1, dtype=torch.long)
     with torch.no_grad():
         for _ in range(5):
             logits = reference(
                 input_ids=batch.input_ids, attention_mask=batch.attention_mask.long(), decoder_input_ids=step
             ).logits[:, -1, : tokens.size]
+            logits[:, tokens.eos_id] = -torch.inf
             step = torch.cat([step, logits.argmax(-1, keepdim=True)], 1)
-    assert generated.tolist() == step[:, 1:].tolist()
+    assert generated[:, :5].tolist() == step[:, 1:].tolist()
 
 
 def test_new_rows_of_both_tables_are_seeded(stock: Stock) -> None:
@@ -105,7 +111,10 @@ def test_new_rows_of_both_tables_are_seeded(stock: Stock) -> None:
 def test_a_pretrained_backbone_goes_through_all_stages(stock: Stock, tmp_path: Path) -> None:
     shape, folder, reference = stock
     place = write_evaluated(tmp_path, backbone={"name": str(folder), "max_source_tokens": 512})
-    evaluate.run(evaluate.Params(num_threads=1, explanation_max_tokens=4, bootstrap_resamples=20, sasrec=None), place)
+    evaluate.run(
+        evaluate.Params(num_threads=1, explanations=SentenceParams(max_tokens=4), bootstrap_resamples=20, sasrec=None),
+        place,
+    )
     assert json.loads(place.metrics("evaluate.json").read_text(encoding="utf-8"))["sequential"]
 
     pretrain.run(pretrain.Params(schedule=Schedule(epochs=0)), place)
