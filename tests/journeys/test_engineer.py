@@ -33,7 +33,7 @@ evaluate: {prompts: [A-3, 'B-5:history'], ablation_prompts: [A-3], sasrec: null,
 """
 CURVES = {
     "loss": ("backbone (pretrain), training", "VIP5 (train), validation"),
-    "validation": ("backbone (pretrain)", "VIP5 (train)"),
+    "validation": ("VIP5 (train)",),  # a backbone that is trained on language rows alone has none
     "next_item": ("VIP5", "VIP5 without photos", "random"),
     "candidates": ("VIP5", "VIP5 without photos", "random"),
 }

@@ -21,8 +21,10 @@ def write_params(person: Person, *values: str) -> None:
 def train_well(person: Person) -> None:
     """Lets item vectors start from titles and purchases: a model that learns the sample in seconds."""
     write_params(
-        person, "backbone.scratch.init=recency", "pretrain.item_embedding_init=titles",
-        "pretrain.teacher.embedding_distillation_steps=100",
+        person, "backbone.scratch.init=recency", "backbone.scratch.embedding_scale=1.0",
+        "pretrain.families=[sequential,direct,explanation]", "pretrain.item_embedding_init=titles",
+        "pretrain.teacher.embedding_distillation_steps=300", "pretrain.optimizer.learning_rate=0.0001",
+        "train.optimizer.learning_rate=0.0001",
     )  # fmt: skip
 
 
