@@ -219,7 +219,7 @@ def promote(run: Run, digest: str, verdict: Verdict) -> Champion:
     params = run.config.gate
     about = {
         "run": run.run_id,
-        "promoted_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "promoted_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "model": promoted_model.model_digest(run.name, run.root),
         "metrics": {params.family: metrics[params.family], "leakage": metrics["leakage"]},
         "gate": [asdict(check) for check in verdict.checks],
