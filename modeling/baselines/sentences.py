@@ -6,8 +6,9 @@ word that the prompt names (`commonest_of_feature`, `central_of_feature`, `rando
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +21,7 @@ from modeling.baselines.counting import BLOCK
 from modeling.data.ragged import Ragged
 from modeling.metrics.text import medoid
 
+Key = TypeVar("Key")
 UNHINTED = ("commonest", "central", "nearest_title")
 HINTED = ("commonest_of_feature", "central_of_feature", "random_of_feature")
 _MOST = 1000
@@ -44,11 +46,11 @@ class TrainSentences:
             item_ids=train["item_id"].to_numpy().astype(np.int64),
         )
 
-    def by_feature(self) -> dict[str, list[str]]:
-        """Sentences by feature word."""
-        groups: dict[str, list[str]] = defaultdict(list)
-        for sentence, feature in zip(self.sentences, self.features, strict=True):
-            groups[feature].append(sentence)
+    def grouped(self, keys: Iterable[Key]) -> dict[Key, list[str]]:
+        """Sentences by the key of their row, such as `features`."""
+        groups: dict[Key, list[str]] = defaultdict(list)
+        for sentence, key in zip(self.sentences, keys, strict=True):
+            groups[key].append(sentence)
         return dict(groups)
 
 
@@ -66,7 +68,7 @@ def sentence_baselines(
     """
     if not train.sentences:
         return {}
-    groups = train.by_feature()
+    groups = train.grouped(train.features)
     common, middle = commonest(train.sentences), central(train.sentences, seed=seed)
     common_of = {feature: commonest(group) for feature, group in groups.items()}
     middle_of = {feature: central(group, seed=seed) for feature, group in groups.items()}
@@ -113,9 +115,7 @@ def nearest_title(train: TrainSentences, titles: Sequence[str | None], item_ids:
 
     For an unknown item (0) it is the commonest sentence of all.
     """
-    by_item: dict[int, list[str]] = defaultdict(list)
-    for sentence, item in zip(train.sentences, train.item_ids.tolist(), strict=True):
-        by_item[item].append(sentence)
+    by_item: dict[int, list[str]] = train.grouped(train.item_ids.tolist())
     known = np.array(sorted(by_item))
     index = title_index(titles)
     nearest: dict[int, int] = {item: item for item in by_item}

@@ -17,7 +17,7 @@ from torch import Tensor
 from modeling.data.prompt_dataset import Batch
 from modeling.data.tokenizer import VIP5Tokenizer
 from modeling.decoding.constrained_search import PAD_ID, START_ID
-from modeling.decoding.tree_decoder import TreeDecoder, start
+from modeling.decoding.tree_decoder import TreeDecoder, gather_rows, start
 from modeling.models.vip5 import VIP5
 
 _NONE = -1  # no token
@@ -156,7 +156,7 @@ def _finish(  # noqa: PLR0917
     """Keeps the best finished hypothesis of every row, in place; returns the number of finished hypotheses."""
     top, index = scores.max(1)
     better = top > best_score
-    chosen = tokens.gather(1, index[:, None, None].expand(-1, -1, tokens.shape[2]))[:, 0]
+    chosen = gather_rows(tokens, index[:, None])[:, 0]
     rows = better.nonzero()[:, 0]
     best[rows] = PAD_ID
     best[rows, : tokens.shape[2]] = chosen[rows]
@@ -175,12 +175,10 @@ def _extend(
     top = log_probs.topk(min(beams + 1, log_probs.shape[-1])).indices  # one may be the forced token
     token = torch.cat([top, forced], -1)  # (B, H, K + 2)
     gains = log_probs.gather(2, token)
-    is_forced = (token == forced) & incomplete[..., None]
-    is_forced[..., :-1] = False
-    twice = (token == forced) & incomplete[..., None]
-    twice[..., -1] = False
-    gains = gains.masked_fill(twice, -torch.inf)
-    gains[..., -1] = gains[..., -1].masked_fill(~incomplete, -torch.inf)
+    is_wanted, is_last = (token == forced) & incomplete[..., None], torch.zeros_like(token, dtype=torch.bool)
+    is_last[..., -1] = True
+    is_forced = is_wanted & is_last
+    gains = gains.masked_fill((is_wanted & ~is_last) | (is_last & ~incomplete[..., None]), -torch.inf)
     scores = (live.scores[..., None] + gains).flatten(1)
     first = (token == words[:, :1, None]) & incomplete[..., None] & ~is_forced
     matched = torch.where(incomplete[..., None], first.long(), live.matched[..., None].expand_as(token))
@@ -196,8 +194,8 @@ def _extend(
     parent = index.div(token.shape[2], rounding_mode="floor")
     chosen = flat_token.gather(1, index)
     extended = _Hypotheses(
-        tokens=torch.cat([_rows(live.tokens, parent), chosen[..., None]], -1),
-        nodes=_rows(live.nodes, parent),
+        tokens=torch.cat([gather_rows(live.tokens, parent), chosen[..., None]], -1),
+        nodes=gather_rows(live.nodes, parent),
         scores=score,
         matched=flat_matched.gather(1, index),
         completed=reached.gather(1, index),
@@ -218,11 +216,6 @@ def _fall_back(live: _Hypotheses, counts: Tensor, best: Tensor, best_score: Tens
     complete = live.matched == counts[:, None]
     preferred = torch.where(complete, live.scores, live.scores - 1e9)
     index = preferred.argmax(1)
-    chosen = live.tokens.gather(1, index[:, None, None].expand(-1, -1, live.tokens.shape[2]))[:, 0]
+    chosen = gather_rows(live.tokens, index[:, None])[:, 0]
     rows = (best_score == -torch.inf).nonzero()[:, 0]
     best[rows, : chosen.shape[1]] = chosen[rows]
-
-
-def _rows(values: Tensor, index: Tensor) -> Tensor:
-    """Gathers `values` (B, N, L) along the second axis by `index` (B, K); returns (B, K, L)."""
-    return values.gather(1, index[..., None].expand(-1, -1, values.shape[2]))

@@ -183,3 +183,8 @@ def start(decoder: TreeDecoder, start_id: int) -> tuple[Float[Tensor, "B 1 D"], 
     first = torch.full((decoder.num_rows, 1), start_id, dtype=torch.long, device=decoder.device)
     paths = torch.zeros_like(first)[..., None]
     return decoder.decode_nodes(first, paths), paths
+
+
+def gather_rows(values: Shaped[Tensor, "B N L"], index: Int64[Tensor, "B K"]) -> Shaped[Tensor, "B K L"]:
+    """Gathers `values` along the second axis, such as the prefixes of the chosen beams."""
+    return values.gather(1, index[..., None].expand(-1, -1, values.shape[2]))

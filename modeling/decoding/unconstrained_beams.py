@@ -17,7 +17,7 @@ from torch import Tensor
 from modeling.data.prompt_dataset import Batch
 from modeling.data.tokenizer import VIP5Tokenizer
 from modeling.decoding.constrained_search import PAD_ID, START_ID, Ranked
-from modeling.decoding.tree_decoder import TreeDecoder, start
+from modeling.decoding.tree_decoder import TreeDecoder, gather_rows, start
 from modeling.models.vip5 import VIP5
 
 _MAX_TOKENS = 50  # of a generated string, as in the paper
@@ -47,25 +47,20 @@ def unconstrained_beam_search(
         ending = token == eos_id
         counted = ending & (torch.arange(2 * beam, device=device) < beam) & ~pool.full[:, None]
         pool.add(
-            torch.cat([_rows(tokens, parent), token[..., None]], -1),
+            torch.cat([gather_rows(tokens, parent), token[..., None]], -1),
             (best / length).masked_fill(~counted, -torch.inf),
         )
         if bool(pool.full.all()):
             return pool.result()
         order = ending.int().argsort(dim=1, stable=True)[:, :beam]  # the best unfinished sequences
         scores, token, parent = (x.gather(1, order) for x in (best, token, parent))
-        tokens = torch.cat([_rows(tokens, parent), token[..., None]], -1)
+        tokens = torch.cat([gather_rows(tokens, parent), token[..., None]], -1)
         if length < max_tokens:
             added = torch.arange(beam, device=device).expand_as(token) + decoder.num_nodes
-            nodes = torch.cat([_rows(nodes, parent), added[..., None]], -1)
+            nodes = torch.cat([gather_rows(nodes, parent), added[..., None]], -1)
             states = decoder.decode_nodes(token, nodes)
     pool.add(tokens, (scores / tokens.shape[-1]).masked_fill(pool.full[:, None], -torch.inf))
     return pool.result()
-
-
-def _rows(values: Int64[Tensor, "B N L"], index: Int64[Tensor, "B K"]) -> Int64[Tensor, "B K L"]:
-    """Gathers `values` along the second axis by `index`."""
-    return values.gather(1, index[..., None].expand(-1, -1, values.shape[2]))
 
 
 @dataclass

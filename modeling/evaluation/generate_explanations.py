@@ -106,7 +106,7 @@ def hint_of(source: str, words: Sequence[str]) -> str:
         >>> hint_of("Say something about the price .", ["sound", "price"])
         'price'
     """
-    named = (word for word in words if re.search(rf"(?<!\w){re.escape(word)}(?!\w)", source))
+    named = (word for word in words if re.search(_whole_word(word), source))
     return next(named, words[0] if words else "")
 
 
@@ -147,7 +147,7 @@ def _sentences(
             beam, *candidates = (tokens.decode(one.tolist()) for one in (ids, *others))
             word = "" if hints is None or not settings.require_feature else hints[index]
             candidates = [beam, *(text for text in candidates if contains_word(text, word))]
-            generated[index] = candidates[medoid(candidates, pairs=True)]
+            generated[index] = candidates[medoid(candidates, pairs=True)] if len(candidates) > 1 else candidates[0]
         bar.update(len(indices))
     return generated
 
@@ -172,7 +172,12 @@ def contains_word(text: str, word: str) -> bool:
         >>> contains_word("The Lid is good.", "lid"), contains_word("Lids", "lid")
         (True, False)
     """
-    return re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text, re.IGNORECASE) is not None if word else True
+    return not word or re.search(_whole_word(word), text, re.IGNORECASE) is not None
+
+
+def _whole_word(word: str) -> str:
+    """A regular expression for `word` that is no part of another word."""
+    return rf"(?<!\w){re.escape(word)}(?!\w)"
 
 
 def explanation_block(explanations: Explanations, *, resamples: int, seed: int) -> dict[str, Any]:

@@ -58,8 +58,9 @@ def save_trained(places: Places, model: VIP5, manifest: Mapping[str, Any]) -> Pa
     folder = places.model("train")
     staging = begin_table(folder)
     parameters, partly = dict(model.named_parameters()), partly_trained(model)
-    tensors = {name: parameters[name].detach() for name in stored(model)}
-    tensors = {name: (tensor[model.is_identifier] if name in partly else tensor) for name, tensor in tensors.items()}
+    tensors = {
+        name: parameters[name].detach()[model.is_identifier if name in partly else ...] for name in stored(model)
+    }
     tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
     save_file(tensors, staging / TRAINED_FILE, metadata={"format": "pt"})
     stock = places.model("pretrain") / WEIGHTS_FILE

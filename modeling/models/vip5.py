@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from features.errors import ModelError
 from features.schema import FAMILIES
@@ -57,6 +58,7 @@ class VIP5(nn.Module):
         if identifiers is not None:
             is_identifier[torch.from_numpy(identifiers.astype(np.int64))] = True
         self.register_buffer("is_identifier", is_identifier, persistent=False)
+        self.gradient_masks: list[RemovableHandle] = []
         self._route = Route()
         self.adapters = None if adapters is None else attach_adapters(t5, adapters, self._route)
 
@@ -172,6 +174,8 @@ def set_trainable(
         new_tokens: "parts": whether to train the embeddings of item identifiers, which no pretrained T5 has; the
             gradient of all other rows of the table is masked.
     """
+    while model.gradient_masks:  # of an earlier call
+        model.gradient_masks.pop().remove()
     trained = []
     for name, parameter in model.named_parameters():
         if name.startswith(("whole_word.", "category.")):
@@ -183,7 +187,8 @@ def set_trainable(
             flag = not constant and (tune == "full" or not name.startswith("t5.") or name.endswith("layer_norm.weight"))
         parameter.requires_grad_(flag)
         if flag and name in TOKEN_TABLES and tune == "parts":
-            parameter.register_hook(lambda gradient: gradient * model.is_identifier[:, None])  # type: ignore[no-untyped-call]
+            mask = parameter.register_hook(lambda gradient: gradient * model.is_identifier[:, None])  # type: ignore[no-untyped-call]
+            model.gradient_masks.append(mask)
         if flag:
             trained.append(name)
     return trained

@@ -237,3 +237,17 @@ def test_the_embedding_scale_keeps_the_logits(scale: float) -> None:
     with torch.no_grad():
         first, second = (t5.lm_head(t5.decoder.final_layer_norm(hidden)) for t5 in made)
     assert torch.allclose(first, second, atol=1e-5)
+
+
+def test_full_tuning_after_parts_trains_the_whole_table() -> None:
+    """The gradient mask of "parts" does not outlive it."""
+    with seeded(1, "masks"):
+        model = VIP5(tiny_t5(), identifiers=np.array([20, 21]))
+    rows = []
+    for tune in ("parts", "full"):
+        set_trainable(model, tune=tune, small_embeddings=True, new_tokens=True)  # type: ignore[arg-type]
+        model.zero_grad()
+        model(text_batch()).reduce("tokens").backward()
+        rows.append(model.t5.shared.weight.grad.any(1).nonzero()[:, 0].tolist())
+    assert set(rows[0]) <= {20, 21}
+    assert len(rows[1]) > 2
