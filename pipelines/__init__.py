@@ -3,6 +3,7 @@
 Stages: sample, records, sequences, explanations, candidates, prompts, data_report. Rooms, in data order:
 
 synthetic    the synthetic sample dump and its photos
+recognition  what a file holds, from its first bytes
 parsing      dump lines to typed rows or rejects
 sequencing   k-core, time order, numbering, split; two engines
 aspects      opinion sentences and their aspect words

@@ -17,17 +17,29 @@ P5_PICKLES = ("user_id2name.pkl", "exp_splits.pkl")
 class Dataset:
     """One dump in `data/raw/<name>/`."""
 
-    format: Literal["amazon2014", "amazon2018", "amazon2023", "p5"]
-    """Line format of the files."""
+    format: Literal["amazon2014", "amazon2018", "amazon2023", "ratings", "recbole", "sequences", "openp5", "p5"]
+    """Layout of the files (docs/reference/formats)."""
     reviews: tuple[str, ...]
     """File names of the reviews; for p5 the sequences, the number maps and optional pickles of the bundle:
     `user_id2name.pkl` (names) and `exp_splits.pkl` (reviews with published explanations)."""
     metadata: tuple[str, ...]
-    """File names of the item metadata."""
+    """File names of the item metadata; may be empty."""
+    columns: dict[str, str] = field(default_factory=dict)
+    """For tables with a header or without one: name here (user, item, rating, time, title, ...) to the column's name in
+    the file, or to its place from 1."""
+    rating_range: tuple[float, ...] = (1.0, 5.0)
+    """Smallest and largest rating of the data; a rating outside is rejected."""
+    time_unit: Literal["auto", "seconds", "milliseconds"] = "auto"
+    """Unit of the times: auto is the format's own."""
     photos: str | None = None
     """Folder of `<item key>.jpg` files or of tar archives of them; null if the dump has no photos."""
+    photo_keys: str | None = None
+    """CSV of photo name and item key, for photos that are not named by their item."""
     vectors: str | None = None
-    """Folder of `<item key>.npy` files: precomputed image features that `images` uses instead of encoding photos."""
+    """Precomputed image features that `images` uses instead of encoding photos: a folder of `<item key>.npy` files, one
+    `.npy` matrix (with `vector_keys`), or the `image_features_X.b` of the 2014 dumps."""
+    vector_keys: str | None = None
+    """Item key of each row of a matrix of vectors: CSV of item key and row, or one key per line."""
     urls: tuple[str, ...] | dict[str, str] = ()
     """URLs from which `flows.ingest` downloads the files: a list of URLs that end with the file names, or a mapping of
     file name to URL."""
@@ -37,7 +49,10 @@ class Dataset:
     def __post_init__(self) -> None:
         if not self.reviews:
             raise ValueError("reviews = []: at least one file name is needed")
-        folders = [folder for folder in (self.photos, self.vectors) if folder is not None]
+        beside = (self.photos, self.photo_keys, self.vectors, self.vector_keys)
+        folders = [name for name in beside if name is not None]
+        if len(self.rating_range) != 2 or not self.rating_range[0] < self.rating_range[1]:
+            raise ValueError(f"rating_range = {list(self.rating_range)} must be two numbers, the smaller first")
         for name in (*self.reviews, *self.metadata, *folders):
             if not name or name.startswith(("/", "~")) or ".." in name.split("/"):
                 raise ValueError(f"file name {name!r} must lie inside the dump's folder")
