@@ -137,7 +137,7 @@ def _users(places: Places, histories: UserHistories) -> list[RequestUser]:
             label=f"user {row['user_key']}",
             user_id=row["user_id"],
             number=row["number"],
-            name=rendering.plain(row["name"] or "") or row["user_key"],
+            name=rendering.shown_name(row["name"], row["user_key"]),
             history=tuple(histories.known.row(row["user_id"]).tolist()),
         )
         for row in rows
