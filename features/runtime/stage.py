@@ -97,7 +97,18 @@ def load(path: Path, stage: str, params: type[P], sections: Sequence[str]) -> tu
                 )
             shared[key] = whole[key][dataset]
     own = build(params, whole[stage] or {}, where=stage)
-    return own, Context(dataset=dataset, seed=int(whole["seed"]), shared=shared)
+    return own, Context(dataset=dataset, seed=checked_seed(whole["seed"]), shared=shared)
+
+
+def checked_seed(value: object) -> int:
+    """The parameter `seed`.
+
+    Raises:
+        ParamsError: It is not a whole number from 0 to 2^63 - 1.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 63:
+        raise ParamsError(f"seed = {value!r}", "a whole number from 0 to 2^63 - 1", "change it in params.yaml")
+    return value
 
 
 def main(

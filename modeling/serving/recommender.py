@@ -24,7 +24,8 @@ from modeling.decoding.catalogue import Catalogue, catalogue_of
 from modeling.decoding.constrained_search import constrained_beam_search
 from modeling.evaluation.rank_prompts import rank_prompt
 from modeling.evaluation.results import prediction_rows
-from modeling.models.checkpoints import load_vip5, read_manifest
+from modeling.models.checkpoints import load_vip5
+from modeling.models.model_manifest import read_manifest
 from modeling.models.vip5 import VIP5
 from modeling.serving.request import PipelineSettings, RequestUser
 

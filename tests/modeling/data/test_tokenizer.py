@@ -67,8 +67,6 @@ def test_codes_of_one_item_share_a_whole_word(tokens: VIP5Tokenizer) -> None:
 
 
 SPECIAL = st.sampled_from([*"<>/", "extra_id_", "item_", "a_", "b_", "0", "1", "10", "pad", "s", "unk", " ", "buy"])
-    [*"<>/", "extra_id_", "item_", "a_", "b_", "0", "1", "2", "10", "pad", "s", "unk", " ", "buy"]
-)
 
 
 @settings(max_examples=300, deadline=None)
