@@ -15,6 +15,7 @@ from features.runtime.datasets import Dataset
 from features.store import tables
 from pipelines.parsing import amazon, p5
 from pipelines.parsing.config import Params
+from pipelines.parsing.lenient_values import Reading
 from pipelines.parsing.line_blocks import Block, blocks
 
 BLOCKS_PER_FILE = 1_000_000
@@ -30,6 +31,7 @@ class Unit:
     """
 
     params: Params
+    dataset: Dataset
     kind: Kind
     format: str
     source: str
@@ -59,7 +61,7 @@ def plan_units(params: Params, dataset: Dataset, paths: Mapping[str, Path], stag
     ]
     return [
         Unit(
-            params=params, kind=kind, format=dataset.format, source=name, path=paths[name],
+            params=params, dataset=dataset, kind=kind, format=dataset.format, source=name, path=paths[name],
             place=places.index(name), reader=reader,
             maps=paths[dataset.reviews[1]] if is_p5 and kind == "reviews" else None,
             pickles=tuple(paths[name] for name in dataset.reviews[2:]) if is_p5 and kind == "reviews" else (),
@@ -76,7 +78,7 @@ def work(unit: Unit) -> dict[str, int]:
 
     Returns:
         Counts named `<file>:seen` (lines of the whole file), `:lines` (of this reader), `:kept`, `:rejected`,
-        `:rows` and `:rejected:<reason>`.
+        `:rows`, `:rejected:<reason>` and `:taken:<leniency>`.
 
     Raises:
         InputError: The file exceeds the maximum decompression ratio.
@@ -94,17 +96,19 @@ def work(unit: Unit) -> dict[str, int]:
             counts["rows"] += parsed.rows.num_rows
             for reason in parsed.rejects.column("reason").to_pylist():
                 counts[f"rejected:{reason}"] += 1
+            counts.update({f"taken:{name}": number for name, number in parsed.taken.items()})
             _write(unit, block.number, parsed)
     return {f"{unit.source}:{name}": count for name, count in counts.items()}
 
 
 def parse(unit: Unit, block: Block) -> amazon.Parsed:
     """Parses one block in the unit's format."""
+    reading = Reading(unit.dataset.rating_range, unit.dataset.time_unit)
     if unit.kind == "items":
-        return amazon.read_items(block, unit.source, amazon.ITEM_READERS[unit.format])
+        return amazon.read_items(block, unit.source, amazon.ITEM_READERS[unit.format], reading)
     if unit.maps is not None:
         return p5.read_sequences(block, unit.source, p5.bundle(unit.maps, unit.pickles))
-    return amazon.read_reviews(block, unit.source, unit.format)
+    return amazon.read_reviews(block, unit.source, unit.format, reading)
 
 
 def _write(unit: Unit, number: int, parsed: amazon.Parsed) -> None:
