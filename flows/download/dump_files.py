@@ -13,7 +13,7 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from tqdm import tqdm
@@ -115,10 +115,10 @@ def _plain(file: str, source: Path, name: str) -> Transfer:
 
 def _photos(folder: str, source: Path, name: str) -> list[Transfer]:
     archives, photos = find_photos(source / folder, name)
-    transfers = [Transfer(name=f"{folder}/{path.name}", sources=(path,)) for path in archives]
+    transfers = [Transfer(name=PurePosixPath(folder, path.name).as_posix(), sources=(path,)) for path in archives]
     taken = {transfer.name for transfer in transfers}
     for index, start in enumerate(range(0, len(photos), PHOTOS_PER_SHARD)):
-        shard = f"{folder}/photos-{index:05d}.tar"
+        shard = PurePosixPath(folder, f"photos-{index:05d}.tar").as_posix()
         if shard in taken:
             raise InputError(
                 f"both loose photos and an archive {shard}", "one of the two", f"move the loose photos out of {source}"
