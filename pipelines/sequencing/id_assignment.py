@@ -32,7 +32,7 @@ def assign(
     Raises:
         TableError: The k-core is empty.
     """
-    in_file_order = datasets.dataset(context.shared, context.dataset).format == "p5"
+    in_file_order = datasets.dataset(context.shared, context.dataset).format in ("p5", "sequences", "openp5")
     known = _previous(params.previous_users, context, schema.USERS, ("user_key", "user_id", "number"))
     numbered_users = users(pieces, params, context.seed, in_file_order=in_file_order, previous=known)
     if numbered_users.height == 0:
