@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from features.errors import InputError
+from pipelines.parsing import table_columns
+from pipelines.recognition import tables
 from pipelines.recognition.file_look import Look, look
 
 _ITEMS_READ_BY = {
@@ -82,6 +84,8 @@ def entry_of(folder: Path, seen: Sequence[Seen], photos: str | None = None) -> E
     if form == "p5":
         _take_maps(entry, maps)
     _take_items(entry, [one for one in seen if one.look.kind == "items"])
+    if form == "ratings" and (columns := _columns(entry.used)):
+        entry.values["columns"] = columns
     _take_beside(entry, seen, photos, folder)
     taken = {one.name for one in entry.used} | {one.name for one, _ in entry.aside}
     entry.aside += [(one, _reason(one, form)) for one in seen if one.name not in taken]
@@ -143,6 +147,18 @@ def _take_items(entry: Entry, items: Sequence[Seen]) -> None:
         else:
             entry.aside.append((one, f"by its name a copy of {other}"))
     entry.values["metadata"] = sorted(names)
+
+
+def _columns(used: Sequence[Seen]) -> dict[str, str]:
+    """Meaning to the name of each column whose meaning is plain but which `records` does not know by its name."""
+    found: dict[str, str] = {}
+    for one in used:
+        kind: table_columns.Kind = "items" if one.look.kind == "items" else "reviews"
+        known = table_columns.NAMES[kind]
+        for meaning, name in tables.roles(one.look.columns).items():
+            if meaning in known and table_columns.plain(name) not in known[meaning]:
+                found.setdefault(meaning, name)
+    return found
 
 
 def _take_beside(entry: Entry, seen: Sequence[Seen], photos: str | None, folder: Path) -> None:

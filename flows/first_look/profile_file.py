@@ -11,7 +11,7 @@ from flows.first_look.sizes import Choice
 _COLUMN = 30
 _LONG = 60
 _WHY = {
-    "columns": "the columns of a table without a header, from 1",
+    "columns": "what the columns of other names mean",
     "rating_range": "smallest and largest rating found",
     "photos": "folder of the photos; `.`: beside the files",
     "photo_keys": "the item of each photo",

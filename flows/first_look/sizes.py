@@ -10,7 +10,7 @@ from typing import Any
 
 from flows.first_look.counts import Counts
 
-LEAST_TEXTS = 500
+LEAST_TEXTS = 200
 """Reviews with a text from which sentences can be learnt."""
 LEAST_TITLED = 0.5
 _MOST_ITEMS_OF_TEACHER = 20_000
@@ -136,7 +136,7 @@ def _backbone(counts: Counts, has: Has) -> list[Choice]:
 def _pretrain(counts: Counts, has: Has) -> list[Choice]:
     core = counts.core
     batch = 128 if core.interactions > 50_000 else 64
-    epochs = max(1, min(8, round(_EXAMPLES / core.interactions)))
+    epochs = max(1, min(20, round(_EXAMPLES / core.interactions)))
     schedule: dict[str, Any] = {"epochs": epochs}
     if core.interactions > 200_000:
         schedule["max_steps"] = 1500
