@@ -25,8 +25,8 @@ class Dataset:
     format: Literal["amazon2014", "amazon2018", "amazon2023", "ratings", "recbole", "sequences", "openp5", "p5"]
     """Layout of the files (docs/reference/formats)."""
     reviews: tuple[str, ...]
-    """File names of the reviews, ratings or sequences; for p5 the sequences, the number maps and optional pickles of the bundle:
-    `user_id2name.pkl` (names) and `exp_splits.pkl` (reviews with published explanations)."""
+    """File names of the reviews, ratings or sequences; for p5 the sequences, the number maps and optional pickles of
+    the bundle: `user_id2name.pkl` (names) and `exp_splits.pkl` (reviews with published explanations)."""
     metadata: tuple[str, ...]
     """File names of the item metadata; may be empty."""
     columns: dict[str, str | int] = field(default_factory=dict)

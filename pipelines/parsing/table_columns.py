@@ -81,6 +81,8 @@ def layout(rows: Sequence[Sequence[str]], kind: Kind, columns: Mapping[str, str 
     else:
         places = {}
     for name, value in wanted.items():
+        if kind == "items" and name == "item" and name in places and value not in first:
+            continue  # it names the column of the ratings
         places[name] = _place(value, first, header=header, source=source, name=name)
     lacking = [name for name in REQUIRED[kind] if name not in places]
     if lacking and rows:
