@@ -10,6 +10,11 @@ from typing import Any, Literal
 
 from features.runtime.params import build
 
+COLUMNS = (
+    "user", "item", "rating", "time", "user_name", "headline", "text",
+    "title", "brand", "price", "categories", "description", "image_url",
+)  # fmt: skip
+_WITH_COLUMNS = ("ratings", "recbole", "sequences", "openp5")
 P5_PICKLES = ("user_id2name.pkl", "exp_splits.pkl")
 
 
@@ -20,17 +25,18 @@ class Dataset:
     format: Literal["amazon2014", "amazon2018", "amazon2023", "ratings", "recbole", "sequences", "openp5", "p5"]
     """Layout of the files (docs/reference/formats)."""
     reviews: tuple[str, ...]
-    """File names of the reviews; for p5 the sequences, the number maps and optional pickles of the bundle:
-    `user_id2name.pkl` (names) and `exp_splits.pkl` (reviews with published explanations)."""
+    """File names of the reviews, ratings or sequences; for p5 the sequences, the number maps and optional pickles of
+    the bundle: `user_id2name.pkl` (names) and `exp_splits.pkl` (reviews with published explanations)."""
     metadata: tuple[str, ...]
     """File names of the item metadata; may be empty."""
-    columns: dict[str, str] = field(default_factory=dict)
-    """For tables with a header or without one: name here (user, item, rating, time, title, ...) to the column's name in
-    the file, or to its place from 1."""
+    columns: dict[str, str | int] = field(default_factory=dict)
+    """For tables whose header has other names or that have none: user, item, rating, time, title, brand, price,
+    categories, description, image_url, user_name, headline or text to the column's name in the file, or to its place
+    from 1 (docs/reference/formats/ratings.md)."""
     rating_range: tuple[float, ...] = (1.0, 5.0)
-    """Smallest and largest rating of the data; a rating outside is rejected."""
+    """Smallest and largest rating of the data, such as [0.5, 5] of MovieLens; a rating outside is rejected."""
     time_unit: Literal["auto", "seconds", "milliseconds"] = "auto"
-    """Unit of the times: auto is the format's own."""
+    """Unit of the times: auto is the format's own; in tables, numbers from 100,000,000,000 on are milliseconds."""
     photos: str | None = None
     """Folder of `<item key>.jpg` files or of tar archives of them; null if the dump has no photos."""
     photo_keys: str | None = None
@@ -53,6 +59,7 @@ class Dataset:
         folders = [name for name in beside if name is not None]
         if len(self.rating_range) != 2 or not self.rating_range[0] < self.rating_range[1]:
             raise ValueError(f"rating_range = {list(self.rating_range)} must be two numbers, the smaller first")
+        self._check_columns()
         for name in (*self.reviews, *self.metadata, *folders):
             if not name or name.startswith(("/", "~")) or ".." in name.split("/"):
                 raise ValueError(f"file name {name!r} must lie inside the dump's folder")
@@ -68,6 +75,15 @@ class Dataset:
         repeated = sorted({name for name in self.files if self.files.count(name) > 1})
         if repeated:
             raise ValueError(f"file names {repeated} are listed more than once")
+
+    def _check_columns(self) -> None:
+        if self.columns and self.format not in _WITH_COLUMNS:
+            raise ValueError(f"columns are for the formats {', '.join(_WITH_COLUMNS)}, not for {self.format}")
+        if unknown := sorted(set(self.columns) - set(COLUMNS)):
+            raise ValueError(f"columns of {', '.join(unknown)}: known are {', '.join(COLUMNS)}")
+        for name, value in self.columns.items():
+            if value == "" or (isinstance(value, int) and value < 1):
+                raise ValueError(f"columns.{name} = {value!r} must be a column's name or its place from 1")
 
     @property
     def files(self) -> tuple[str, ...]:

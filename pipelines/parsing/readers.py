@@ -83,11 +83,12 @@ def _text_records(file: File, begin: bytes) -> Reader:
     form = file.dataset.format
     if form == "openp5" and file.kind == "items":
         return Reader(lines(file), lambda block: bare_sequences.read_item_texts(block, file.source))
-    if form in (*TABLE_FORMATS, *SEQUENCE_FORMATS):
-        return _item_table(file, begin)
+    is_table = form in (*TABLE_FORMATS, *SEQUENCE_FORMATS)
     names = _first_rows(begin, delimited.sniffed(_first_line(begin)), file)[:1]
-    if names and table_records.is_export(names[0], file.kind):
+    if names and table_records.is_export(names[0], file.kind, beside_tables=is_table):
         return _export(file, begin, names[0])
+    if is_table:
+        return _item_table(file, begin)
     return Reader(lines(file), functools.partial(_parse_json, file=file))
 
 
@@ -173,7 +174,8 @@ def _as_json(block: Block, dialect: Dialect, line: Callable[[Sequence[Any]], byt
 def _parquet_records(file: File) -> Iterator[Block]:
     names = parquet_rows.column_names(file.path)
     places: dict[str, int] | None = None
-    if file.kind == "items" and file.dataset.format in (*TABLE_FORMATS, *SEQUENCE_FORMATS):
+    is_table = file.dataset.format in (*TABLE_FORMATS, *SEQUENCE_FORMATS)
+    if is_table and not table_records.is_export(names, file.kind, beside_tables=True):
         whole = layout([names], "items", file.dataset.columns, file.source).places
         columns = [names[place] for place in sorted(set(whole.values()))]
         places = {name: columns.index(names[place]) for name, place in whole.items()}
@@ -216,5 +218,6 @@ def _first_rows(begin: bytes, dialect: Dialect, file: File) -> list[list[str]]:
     lines = [line.removesuffix(b"\r") for line in begin.split(b"\n")]
     if len(lines) > 1:
         lines.pop()
-    [run, *_] = [*delimited.record_runs([line_blocks.Run(lines[:_LOOKED_AT])], dialect, file.params.max_line_bytes)]
-    return delimited.cells([record.decode(errors="replace") for record in run.lines], dialect)
+    looked_at = [line_blocks.Run(lines[:_LOOKED_AT])]
+    runs = delimited.record_runs(looked_at, dialect, file.params.max_line_bytes)
+    return delimited.cells([record.decode(errors="replace") for run in runs for record in run.lines], dialect)

@@ -59,7 +59,7 @@ def plain(name: str) -> str:
     return re.sub(r"[\s_.-]", "", name.split(":", 1)[0].lower())
 
 
-def layout(rows: Sequence[Sequence[str]], kind: Kind, columns: Mapping[str, str], source: str) -> Layout:
+def layout(rows: Sequence[Sequence[str]], kind: Kind, columns: Mapping[str, str | int], source: str) -> Layout:
     """The layout of a table.
 
     Args:
@@ -72,7 +72,7 @@ def layout(rows: Sequence[Sequence[str]], kind: Kind, columns: Mapping[str, str]
         InputError: A required column is not found.
     """
     first = rows[0] if rows else []
-    wanted = {name: value for name, value in columns.items() if name in NAMES[kind]}
+    wanted = {name: str(value) for name, value in columns.items() if name in NAMES[kind]}
     header = _is_header(first, kind, wanted)
     if header or not rows:
         places = _by_name(first, kind)
@@ -81,6 +81,8 @@ def layout(rows: Sequence[Sequence[str]], kind: Kind, columns: Mapping[str, str]
     else:
         places = {}
     for name, value in wanted.items():
+        if kind == "items" and name == "item" and name in places and value not in first:
+            continue  # it names the column of the ratings
         places[name] = _place(value, first, header=header, source=source, name=name)
     lacking = [name for name in REQUIRED[kind] if name not in places]
     if lacking and rows:

@@ -31,6 +31,7 @@ _NESTED = frozenset((
     "helpful", "style", "categories", "category", "description", "imageURL", "imageURLHighRes", "images",
 ))  # fmt: skip
 _FLAGS = frozenset(("verified", "verified_purchase"))
+_ONLY_AMAZON = frozenset(("imUrl", "imageURL", "imageURLHighRes", "images", "main_category"))
 _NO_GENRE = "(no genres listed)"
 
 
@@ -53,6 +54,8 @@ def _value(name: str, value: Any) -> Any:
         return _number(name, value)
     if name in _FLAGS:
         return {"true": True, "false": False, "1": True, "0": False}.get(value.strip().lower(), value)
+    if name in {"categories", "category"}:
+        return _categories(value, spaced=False)
     return nested(value) if name in _NESTED else value
 
 
@@ -148,7 +151,12 @@ def _dumped(record: Mapping[str, Any]) -> bytes:
     return orjson.dumps(record, default=str, option=orjson.OPT_NON_STR_KEYS)
 
 
-def is_export(names: Sequence[str], kind: Kind) -> bool:
-    """Whether these are the column names of an exported dump: at least two of its fields, with the item's key."""
+def is_export(names: Sequence[str], kind: Kind, *, beside_tables: bool) -> bool:
+    """Whether these are the column names of an exported dump: at least two of its fields, with the item's key.
+
+    Beside a table of ratings, at least one must be a name that item tables of other origin do not use.
+    """
     found = AMAZON_FIELDS[kind].intersection(names)
+    if beside_tables and not found & _ONLY_AMAZON:
+        return False
     return len(found) > 1 and bool(found & {"asin", "parent_asin"})
