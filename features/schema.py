@@ -98,7 +98,7 @@ _LINE = _req("line", I64, "line number in that file, from 1", minimum=1)
 REVIEWS = Table("records/reviews", "one row per accepted review line", ("source", "line", "position"), (
     _req("user_key", STR, "the dump's own key of the user (reviewerID, user_id)"),
     _req("item_key", STR, "the dump's own key of the item (asin, parent_asin)"),
-    _opt("rating", F32, "stars; null where the format has none (p5)", unit="stars"),
+    _opt("rating", F32, "stars, within the dataset's rating_range; null where the format has none (p5)", unit="stars"),
     _opt("timestamp", I64, "time of the review; null where the format has none (p5)", unit="seconds since 1970, UTC",
          minimum=0, maximum=2**33 - 1),
     _opt("user_name", STR, "display name, as the user wrote it"),

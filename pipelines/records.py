@@ -20,7 +20,7 @@ from features.runtime import datasets, stage
 from features.runtime.params import build
 from features.store import tables
 from pipelines.beam.runner import BeamParams, run_units
-from pipelines.parsing import line_accounts, line_blocks, p5, parse_block
+from pipelines.parsing import byte_pieces, line_accounts, p5, parse_block
 from pipelines.parsing.config import Params
 
 TABLES = {"reviews": schema.REVIEWS, "items": schema.ITEMS, "rejects": schema.REJECTS}
@@ -92,7 +92,7 @@ def _found(context: stage.Context, name: str) -> Path:
         ingest = f".venv/bin/python -m flows.ingest {context.dataset} --from FOLDER"
         action = "dvc repro sample" if context.dataset == "sample" else ingest
         raise InputError(problem, f"{name}, a file of dataset {context.dataset}", f"`{action}`")
-    line_blocks.check_gzip(path)
+    byte_pieces.check_gzip(path)
     return path
 
 

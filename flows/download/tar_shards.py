@@ -29,14 +29,15 @@ PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 
 
 def find_photos(folder: Path, name: str) -> tuple[list[Path], list[Path]]:
-    """Finds the tar archives in `folder` and the loose photos below it, both sorted by name.
+    """Finds the tar archives in `folder` and the loose photos below it, such as a folder per item, sorted by name.
 
     Args:
         folder: the photo folder of a dump; if it does not exist, `folder.tar` beside it is used.
         name: the name of the dump, for messages.
 
     Raises:
-        InputError: there is neither folder nor archive, there are no photos, or two photos have the same item key.
+        InputError: there is neither folder nor archive, there are no photos, or two photos of a folder have the same
+            item key.
     """
     beside = folder.with_name(f"{folder.name}.tar")
     if not folder.is_dir() and beside.is_file():
@@ -55,21 +56,27 @@ def find_photos(folder: Path, name: str) -> tuple[list[Path], list[Path]]:
     if not archives and not photos:
         raise InputError(f"no photos in {folder}", "<item key>.jpg files or tar archives of them", "check the folder")
     for one, other in itertools.pairwise(photos):
-        if one.stem == other.stem:
+        if (one.parent, one.stem) == (other.parent, other.stem):
             raise InputError(f"two photos of item {one.stem}: {one} and {other}", "one photo per item", "remove one")
     if others := len(files) - len(archives) - len(photos):
         log.warning("%s: ignoring %d files in %s that are neither photos nor tar archives", name, others, folder)
     return archives, photos
 
 
-def write_shard(photos: Sequence[Path], stream: BinaryIO) -> None:
-    """Packs `photos` in the given order as <item key>.<suffix>, with normalised owners, times and modes.
+def write_shard(photos: Sequence[Path], stream: BinaryIO, folder: Path | None = None) -> None:
+    """Packs `photos` in the given order, with normalised owners, times and modes.
+
+    Args:
+        photos: the files.
+        stream: where the tar is written.
+        folder: members are named by their path in it; None names them by their file name.
 
     Example:
         The same photos give the same bytes in any folder: `write_shard([Path("a/B01.jpg")], one)` and
         `write_shard([Path("b/B01.jpg")], other)` are equal.
     """
-    write_members(((path.name, path.read_bytes()) for path in photos), stream)
+    names = (path.name if folder is None else path.relative_to(folder).as_posix() for path in photos)
+    write_members(((name, path.read_bytes()) for name, path in zip(names, photos, strict=True)), stream)
 
 
 def write_members(members: Iterable[tuple[str, bytes]], stream: BinaryIO) -> None:
@@ -207,10 +214,10 @@ def _member(name: str, size: int) -> tarfile.TarInfo:
     return member
 
 
-def shard_digest(photos: Sequence[Path]) -> str:
+def shard_digest(photos: Sequence[Path], folder: Path | None = None) -> str:
     """The SHA-256 of the shard that `write_shard` would write, without writing it."""
     sink = _Hashing()
-    write_shard(photos, cast(BinaryIO, sink))
+    write_shard(photos, cast(BinaryIO, sink), folder)
     return sink.digest.hexdigest()
 
 

@@ -6,24 +6,15 @@ keeps every n-th block. Decompression is a sixth of the work, so eight readers p
 one; beyond that, the file must be split (docs/decisions/0008).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate, islice
 from pathlib import Path
-from typing import Any, BinaryIO
 
-from isal import isal_zlib
+from pipelines.parsing import byte_pieces
 
-from features.errors import InputError
-
-_CHUNK_BYTES = 1 << 17
-_PIECE_BYTES = 1 << 16  # decompressed at once, whatever the compression ratio; lost at most by a damaged archive
 _BLOCK_BYTES = 1 << 26
-_FREE_BYTES = 1 << 23  # exempt from the ratio check: small files are harmless
-_GZIP_MAGIC = b"\x1f\x8b"
-_GZIP_WBITS = 31  # zlib's code for a gzip header and trailer
-_KEPT_OF_LONG_BYTES = 800
-_DAMAGED: Any = (isal_zlib.error, EOFError)  # isal types its error as an instance
+KEPT_OF_LONG_BYTES = 800
 
 
 @dataclass(frozen=True)
@@ -42,7 +33,7 @@ class Block:
 
 
 @dataclass(frozen=True)
-class _Run:
+class Run:
     """Consecutive lines, and the indices of those over the length limit."""
 
     lines: list[bytes]
@@ -61,11 +52,16 @@ def blocks(
         InputError: a file named .gz is not gzip; or, beyond the first 8 MB, it decompresses to more than
             `max_decompression_ratio` bytes per compressed byte.
     """
-    number, first_line = 0, 1
+    return grouped(line_runs(path, max_line_bytes, max_decompression_ratio), lines_per_block)
+
+
+def grouped(runs: Iterable[Run], lines_per_block: int, first_line: int = 1) -> Iterator[Block]:
+    """Yields the lines of `runs` as blocks, the first of which is line `first_line` of the file."""
+    number = 0
     lines: list[bytes] = []
     long: set[int] = set()
     size, cut = 0, False
-    for run in _runs(path, max_line_bytes, max_decompression_ratio):
+    for run in runs:
         long.update(first_line + len(lines) + place for place in run.long)
         lines += run.lines
         size += sum(map(len, run.lines))
@@ -97,20 +93,12 @@ def _block_length(lines: list[bytes], done: int, size: int, lines_per_block: int
     return lines_per_block if left >= lines_per_block else None
 
 
-def check_gzip(path: Path) -> None:
-    """Raises InputError for a file named .gz that is not gzip, such as a saved error page."""
-    with path.open("rb") as stream:
-        begin = stream.read(12)
-    if path.suffix == ".gz" and not begin.startswith(_GZIP_MAGIC):
-        raise InputError(f"{path} that is not gzip (it begins with {begin!r})", "a gzip file", "ingest it again")
-
-
-def _runs(path: Path, max_line_bytes: int, max_decompression_ratio: float) -> Iterator[_Run]:
+def line_runs(path: Path, max_line_bytes: int, max_decompression_ratio: float) -> Iterator[Run]:
     """The lines of a file; over-long lines are shortened, and a damaged archive ends with a truncated line."""
     tail, skipping = b"", False
-    for piece in _pieces(path, max_decompression_ratio):
+    for piece in byte_pieces.pieces(path, max_decompression_ratio):
         if piece is None:
-            yield _Run([tail], cut=True)
+            yield Run([tail], cut=True)
             return
         *lines, rest = piece.split(b"\n")
         if lines:
@@ -120,71 +108,19 @@ def _runs(path: Path, max_line_bytes: int, max_decompression_ratio: float) -> It
         if not skipping:
             tail += rest
             if len(tail) > max_line_bytes:
-                tail, skipping = tail[:_KEPT_OF_LONG_BYTES], True
+                tail, skipping = tail[:KEPT_OF_LONG_BYTES], True
     if tail:
         yield _checked([tail], max_line_bytes, skipping, returns=True)
 
 
-def _checked(lines: list[bytes], max_line_bytes: int, first_is_long: bool, *, returns: bool) -> _Run:
+def _checked(lines: list[bytes], max_line_bytes: int, first_is_long: bool, *, returns: bool) -> Run:
     """The lines without carriage returns, over-long ones shortened; `first_is_long` marks the first as over-long."""
     if returns:
         lines = [line.removesuffix(b"\r") for line in lines]
     long: tuple[int, ...] = (0,) if first_is_long else ()
-    if max_line_bytes < _PIECE_BYTES or len(lines[0]) > max_line_bytes:
+    if max_line_bytes < byte_pieces.PIECE_BYTES or len(lines[0]) > max_line_bytes:
         more = {place for place, line in enumerate(lines) if len(line) > max_line_bytes}
         long = tuple(sorted(more.union(long)))
     for place in long:
-        lines[place] = lines[place][:_KEPT_OF_LONG_BYTES]
-    return _Run(lines, long)
-
-
-def _pieces(path: Path, max_decompression_ratio: float) -> Iterator[bytes | None]:
-    """The bytes of a file, decompressed if it is gzip; a damaged archive ends with None.
-
-    A truncated archive gives all bytes before its end, one with wrong bytes or a wrong checksum up to a piece less.
-    """
-    check_gzip(path)
-    with path.open("rb") as stream:
-        if stream.read(2) != _GZIP_MAGIC:
-            stream.seek(0)
-            while piece := stream.read(_PIECE_BYTES):
-                yield piece
-            return
-        stream.seek(0)
-        given = 0
-        try:
-            for piece in _inflated(stream):
-                given += len(piece)
-                if given > _FREE_BYTES and given > max_decompression_ratio * stream.tell():
-                    raise InputError(
-                        f"{path} that decompresses to more than {max_decompression_ratio:g} times its size "
-                        f"({stream.tell():,} bytes to {given:,})",
-                        "a dump, which decompresses to 3 to 10 times its size",
-                        "inspect the file, or raise records.max_decompression_ratio",
-                    )  # fmt: skip
-                yield piece
-        except _DAMAGED:
-            yield None
-
-
-def _inflated(stream: BinaryIO) -> Iterator[bytes]:
-    """The decompressed members of a gzip file, in pieces; zeros between members are padding.
-
-    Raises:
-        EOFError: The file ends within a member.
-    """
-    raw = stream.read(_CHUNK_BYTES)
-    while raw:
-        inflater = isal_zlib.decompressobj(wbits=_GZIP_WBITS)
-        while not inflater.eof:
-            piece = inflater.decompress(raw, _PIECE_BYTES)
-            raw = inflater.unconsumed_tail
-            if piece:
-                yield piece
-            elif not raw and not inflater.eof:
-                raw = stream.read(_CHUNK_BYTES)
-                if not raw:
-                    raise EOFError
-        raw = inflater.unused_data.lstrip(b"\0")
-        while not raw and (more := stream.read(_CHUNK_BYTES)):
-            raw = more.lstrip(b"\0")
+        lines[place] = lines[place][:KEPT_OF_LONG_BYTES]
+    return Run(lines, long)

@@ -4,22 +4,20 @@ Reads a `Unit`. Writes one part per block into the staging folders and returns l
 Trade-off: units write their parts themselves; passing rows through Beam would cost 20 times as much as parsing them.
 """
 
+import functools
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from features import schema
 from features.runtime.datasets import Dataset
 from features.store import tables
-from pipelines.parsing import amazon, p5
+from pipelines.parsing import amazon, p5, readers
 from pipelines.parsing.config import Params
-from pipelines.parsing.lenient_values import Reading
-from pipelines.parsing.line_blocks import Block, blocks
+from pipelines.parsing.table_columns import Kind
 
 BLOCKS_PER_FILE = 1_000_000
-Kind = Literal["reviews", "items"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +31,6 @@ class Unit:
     params: Params
     dataset: Dataset
     kind: Kind
-    format: str
     source: str
     path: Path
     maps: Path | None
@@ -61,7 +58,7 @@ def plan_units(params: Params, dataset: Dataset, paths: Mapping[str, Path], stag
     ]
     return [
         Unit(
-            params=params, dataset=dataset, kind=kind, format=dataset.format, source=name, path=paths[name],
+            params=params, kind=kind, dataset=dataset, source=name, path=paths[name],
             place=places.index(name), reader=reader,
             maps=paths[dataset.reviews[1]] if is_p5 and kind == "reviews" else None,
             pickles=tuple(paths[name] for name in dataset.reviews[2:]) if is_p5 and kind == "reviews" else (),
@@ -85,11 +82,11 @@ def work(unit: Unit) -> dict[str, int]:
         TableError: The disk is full or read-only.
     """
     counts: Counter[str] = Counter()
-    params = unit.params
-    for block in blocks(unit.path, params.lines_per_block, params.max_line_bytes, params.max_decompression_ratio):
+    file = reader_of(unit)
+    for block in file.blocks:
         counts["seen"] += len(block.lines)
-        if block.number % params.readers_per_file == unit.reader:
-            parsed = parse(unit, block)
+        if is_own(unit, block.number):
+            parsed = file.parse(block)
             counts["lines"] += len(block.lines)
             counts["kept"] += parsed.kept_lines
             counts["rejected"] += parsed.rejects.num_rows
@@ -101,14 +98,21 @@ def work(unit: Unit) -> dict[str, int]:
     return {f"{unit.source}:{name}": count for name, count in counts.items()}
 
 
-def parse(unit: Unit, block: Block) -> amazon.Parsed:
-    """Parses one block in the unit's format."""
-    reading = Reading(unit.dataset.rating_range, unit.dataset.time_unit)
-    if unit.kind == "items":
-        return amazon.read_items(block, unit.source, amazon.ITEM_READERS[unit.format], reading)
-    if unit.maps is not None:
-        return p5.read_sequences(block, unit.source, p5.bundle(unit.maps, unit.pickles))
-    return amazon.read_reviews(block, unit.source, unit.format, reading)
+def is_own(unit: Unit, number: int) -> bool:
+    """Whether the unit parses the block of this number."""
+    return number % unit.params.readers_per_file == unit.reader
+
+
+def reader_of(unit: Unit) -> readers.Reader:
+    """The blocks of the unit's file and how one is parsed."""
+    file = readers.File(
+        path=unit.path, source=unit.source, kind=unit.kind, dataset=unit.dataset, params=unit.params,
+        is_own=functools.partial(is_own, unit),
+    )  # fmt: skip
+    if unit.maps is None:
+        return readers.reader(file)
+    known = p5.bundle(unit.maps, unit.pickles)
+    return readers.Reader(readers.lines(file), lambda block: p5.read_sequences(block, unit.source, known))
 
 
 def _write(unit: Unit, number: int, parsed: amazon.Parsed) -> None:

@@ -1,7 +1,7 @@
 """Reads pickles of plain containers without executing code.
 
 Reads a pickle file of any protocol. Returns dictionaries, lists, tuples, sets, texts, bytes, numbers, booleans and
-None; anything else is one error that names the class or function that the file requests.
+None; NumPy numbers become plain ones; anything else is one error that names what the file requests.
 Trade-off: a custom interpreter without operations that import or call, at about 1.5 microseconds per operation. A
 restricted `pickle.Unpickler` would be faster, but a file of 20 bytes can make it allocate gigabytes (a memo index, a
 length).
@@ -9,11 +9,13 @@ length).
 
 import mmap
 import pickletools
+import struct
 from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any
 
 from features.errors import InputError
+from pipelines.parsing import numpy_scalars
 
 MAX_OPERATIONS = 50_000_000  # the largest published file takes 20 million
 _MAX_BYTES = 1 << 30
@@ -81,7 +83,7 @@ class _Machine:
         """The single remaining value."""
         if len(self.stack) != 1:
             raise ValueError(f"{len(self.stack)} values are left")
-        return _plain(self.stack[0])
+        return _value(_plain(self.stack[0]))
 
     def do(self, name: str, argument: Any) -> None:
         """Executes one operation."""
@@ -131,8 +133,28 @@ class _Machine:
                 _put(self.stack[-1], taken, "SETITEMS")
             case "POP_MARK":
                 self._above_mark()
+            case "GLOBAL" | "STACK_GLOBAL" | "REDUCE" | "BUILD":
+                self._number(name, argument)
             case _:
                 raise _RefusedError(self._named(name, argument))
+
+    def _number(self, name: str, argument: Any) -> None:
+        """Executes the operations that NumPy numbers are pickled with; refuses all other names and calls."""
+        if name in {"GLOBAL", "STACK_GLOBAL"}:
+            words = self.stack[-2:] if name == "STACK_GLOBAL" else str(argument).split(" ")
+            function = numpy_scalars.call(".".join(map(str, words)))
+            if function is None:
+                raise _RefusedError(self._named(name, argument))
+            if name == "STACK_GLOBAL":
+                del self.stack[-2:]
+            self.stack.append(function)
+            return
+        taken, value = _plain(self.stack.pop()), _plain(self.stack.pop())
+        try:
+            made = numpy_scalars.built(value, taken) if name == "BUILD" else numpy_scalars.result(value, taken)
+        except (ValueError, struct.error):
+            raise _RefusedError(self._named(name, argument)) from None
+        self.stack.append(made)
 
     def _above_mark(self) -> list[Any]:
         place = len(self.stack) - 1
@@ -156,11 +178,11 @@ class _Machine:
 def _put(container: Any, taken: list[Any], name: str) -> None:
     """Adds members to a list, set or dictionary, as the operation requires."""
     if name.startswith("APPEND") and isinstance(container, list):
-        container.extend(taken)
+        container.extend(map(_value, taken))
     elif name == "ADDITEMS" and isinstance(container, set):
         container.update(map(_key, taken))
     elif name.startswith("SETITEM") and isinstance(container, dict) and len(taken) % 2 == 0:
-        container.update(zip(map(_key, taken[::2]), taken[1::2], strict=True))
+        container.update(zip(map(_key, taken[::2]), map(_value, taken[1::2]), strict=True))
     else:
         raise ValueError(f"{name} to a {type(container).__name__}")
 
@@ -176,6 +198,12 @@ def _key(value: Any) -> Hashable:
 def _plain(value: Any) -> Any:
     if value is _MARK:
         raise ValueError("a mark where a value should be")
+    return value
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, numpy_scalars.Call | numpy_scalars.Kind):
+        raise ValueError("a function or type where a value should be")
     return value
 
 

@@ -13,6 +13,7 @@ import polars as pl
 from features import schema
 from features.errors import TableError
 from features.runtime import datasets, stage
+from features.runtime.matching import Matching
 from features.store import tables
 from features.store.tables import ROWS_PER_PART
 from pipelines.sequencing import key_hashing, transforms
@@ -32,7 +33,7 @@ def assign(
     Raises:
         TableError: The k-core is empty.
     """
-    in_file_order = datasets.dataset(context.shared, context.dataset).format == "p5"
+    in_file_order = datasets.dataset(context.shared, context.dataset).format in ("p5", "sequences", "openp5")
     known = _previous(params.previous_users, context, schema.USERS, ("user_key", "user_id", "number"))
     numbered_users = users(pieces, params, context.seed, in_file_order=in_file_order, previous=known)
     if numbered_users.height == 0:
@@ -107,6 +108,20 @@ def items(
     if previous is not None:
         numbered = transforms.kept_numbers(numbered, previous)
     return numbered.select("item", "item_id", "item_key", "num_interactions", "num_train")
+
+
+def match_metadata(numbered_items: pl.DataFrame, metadata: pl.LazyFrame) -> Matching:
+    """How the rows of `records/items` fit the catalogue; rows of items without reviews are normal."""
+    keys = numbered_items.lazy().select("item_key")
+    rows = metadata.select("item_key")
+    total = rows.select(pl.len()).collect(engine="streaming").item()
+    used = rows.join(keys, on="item_key", how="semi").select(pl.len()).collect(engine="streaming").item()
+    strange = rows.join(keys, on="item_key", how="anti").select(pl.col("item_key").min()).collect(engine="streaming")
+    without = keys.join(rows, on="item_key", how="anti").collect(engine="streaming")["item_key"].sort().to_list()
+    return Matching(
+        kind="metadata rows", total=total, used=used, unmatched=total - used, unmatched_name=strange.item(),
+        unknown=None, items=numbered_items.height, without=len(without), without_key=next(iter(without), None),
+    )  # fmt: skip
 
 
 def with_metadata(numbered_items: pl.DataFrame, metadata: pl.LazyFrame) -> pl.DataFrame:

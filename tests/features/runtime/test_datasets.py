@@ -11,6 +11,11 @@ def test_an_entry_of_params_is_a_dataset() -> None:
     assert (found.format, found.photos, found.urls) == ("amazon2014", "photos", ())
 
 
+def test_columns_are_names_or_places() -> None:
+    entry = {"format": "ratings", "reviews": ["r.csv"], "metadata": [], "columns": {"user": 2, "item": "film"}}
+    assert dataset({"datasets": entry}, "films").columns == {"user": 2, "item": "film"}
+
+
 def test_an_unknown_format_names_the_known_ones() -> None:
     with pytest.raises(ParamsError, match=r"datasets\.x\.format = 'amazon2041'; expected .*amazon2014"):
         dataset({"datasets": {"format": "amazon2041", "reviews": ["r"], "metadata": []}}, "x")
@@ -27,6 +32,10 @@ def test_an_unknown_format_names_the_known_ones() -> None:
         ({"urls": {"../r": "address"}}, "not among the files"),
         ({"metadata": ("r",)}, "more than once"),
         ({"format": "p5"}, "needs two review files"),
+        ({"columns": {"user": 1}}, "columns are for the formats ratings, recbole, sequences, openp5, not for amazon"),
+        ({"format": "ratings", "columns": {"usr": 1}}, "columns of usr: known are user, item, rating"),
+        ({"format": "ratings", "columns": {"user": 0}}, "columns.user = 0 must be"),
+        ({"rating_range": (5.0, 1.0)}, "must be two numbers, the smaller first"),
     ],
 )
 def test_file_names_that_cannot_be_are_refused(changes: dict[str, object], message: str) -> None:

@@ -2,10 +2,12 @@ import collections
 import contextlib
 import datetime as dt
 import pickle
+import struct
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -62,6 +64,32 @@ def test_every_protocol_of_the_published_bundles_is_read(tmp_path: Path, protoco
     found = read(tmp_path, pickle.dumps(value, protocol))
     assert found == value
     assert found["train"][0] is found["train"][1]
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_numpy_numbers_become_plain_ones(tmp_path: Path, protocol: int) -> None:
+    value = [np.float64(4.5), np.float32(2.25), np.int64(-(2**40)), np.uint8(200), np.bool_(True), np.float64(0.1)]
+    found = read(tmp_path, pickle.dumps({"a": value, "b": value[0]}, protocol))
+    assert found == {"a": [4.5, 2.25, -(2**40), 200, True, 0.1], "b": 4.5}
+    assert [type(one) for one in found["a"]] == [float, float, int, int, bool, float]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [np.arange(3), np.dtype("f8"), [np.dtype("f8")], np.datetime64("2014-01-01"), np.str_("x"), np.complex128(1)],
+)
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+def test_other_numpy_objects_are_refused(tmp_path: Path, value: Any, protocol: int) -> None:
+    with pytest.raises(InputError, match=r"x\.pkl (with|that is not a complete pickle)"):
+        read(tmp_path, pickle.dumps(value, protocol))
+
+
+def test_a_numpy_number_of_python_2_is_read(tmp_path: Path) -> None:
+    number = (
+        b"cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\n(S'f8'\nI0\nI1\ntR(I3\nS'<'\nNNNI-1\nI-1\nI0\ntbU\x08%stR."
+    )
+    for value in (4.0, 0.1, -1e300):
+        assert read(tmp_path, number % struct.pack("<d", value)) == value
 
 
 def test_texts_of_python_2_are_decoded(tmp_path: Path) -> None:
