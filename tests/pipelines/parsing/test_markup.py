@@ -10,8 +10,9 @@ from pipelines.parsing import cleaning, markup
 
 PIECES = st.sampled_from([
     "<b>", "</b>", "<br /", "<span class=\"a", "\">", "<", ">", "/>", "&lt;", "&amp;", "&", "lt;", "amp;",
-    "#38;", "&#x26;", "&copy", "[[", "]]", "[[ASIN:B1 a lamp]]", "[[VIDEOID:x", "[", "]", ":", "ASIN", "<!--", "-->", "<script>",
-    "</script>", "{", ";", " ", "\n", "\x00", "\u00a0", "e", "\u0301", "\u037e", "b", "span", "class", "=", "\"x\"",
+    "#38;", "&#x26;", "&copy", "[[", "]]", "[[ASIN:B1 a lamp]]", "[[VIDEOID:x", "[", "]", ":", "ASIN",
+    "<!--", "-->", "<script>", "</script>", "{", ";", " ", "\n", "\x00", "\u00a0", "e", "\u0301", "\u037e",
+    "b", "span", "class", "=", "\"x\"",
     "'", "<o:p>", "3", "span>",
 ])  # fmt: skip
 PLAIN = (
