@@ -64,7 +64,7 @@ def run(params: Params, context: stage.Context) -> int:
             beam=build(BeamParams, context.shared["beam"], where="beam"),
         )
         engine.write_ordered(job, list(polars_engine.batches(rows)))
-        users, items = id_assignment.assign(params, context, job.pieces, sum(rows.values()))
+        users, items = id_assignment.assign(params, context, job.pieces, rows)
         catalogue = id_assignment.with_metadata(items, metadata)
         engine.write_parts(job, users, items, staging.resolve())
         return finish(params, context, inputs, users, catalogue)
