@@ -12,6 +12,7 @@ from pathlib import Path
 
 from features.errors import ParamsError, VIP5Error
 from features.runtime.params import load_yaml, nearest
+from features.runtime.remedies import for_profile
 from features.runtime.stage import configure_logging
 from flows.registry import model_registry
 from modeling.serving import promoted_model
@@ -42,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.write("\n".join(report(arguments.name)) + "\n")
         promoted_model.current(arguments.name)
     except VIP5Error as error:
-        log.error("champion: %s", error)
+        log.error("champion: %s", for_profile(error, Path("params.yaml"), arguments.name))
         return error.exit_code
     return 0
 

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from features.errors import ParamsError, TableError, VIP5Error
 from features.runtime.logs import formatter, stage_record
 from features.runtime.params import build, load_yaml, nearest
+from features.runtime.remedies import for_profile
 
 P = TypeVar("P")
 log = logging.getLogger("vip5")
@@ -149,7 +150,7 @@ def execute(stage: str, params: type[P], sections: Sequence[str], run: Callable[
         own, context = load(path, stage, params, sections)
         rows = run(own, context)
     except VIP5Error as error:
-        return _failed(stage, error, started)
+        return _failed(stage, for_profile(error, path), started)
     except OSError as error:
         if error.errno not in _DISK_ERRORS:
             raise

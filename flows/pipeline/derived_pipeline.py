@@ -22,6 +22,7 @@ from features.errors import ParamsError
 from features.runtime.datasets import Dataset
 from features.runtime.params import build, load_yaml, merge, nearest
 from features.runtime.profiles import merged
+from features.runtime.remedies import NOTICE
 from flows.download.dump_files import check_arrived
 from flows.execution.subprocesses import environment
 from flows.pipeline.sections import with_defaults
@@ -119,7 +120,7 @@ def write_pipeline(names: Sequence[str], root: Path = Path()) -> Path:
     folder = _HOME / str(params["dataset"])
     (root / folder).mkdir(parents=True, exist_ok=True)
     derived = derive(pipeline, params, (folder / "params.yaml").as_posix(), root)
-    notice = f"# Made of {' + '.join(['params.yaml', *names])} by flows.profile; edit those instead.\n"
+    notice = NOTICE.format(names=" + ".join(names))
     for name, content in (("params.yaml", params), ("dvc.yaml", derived)):
         temporary = root / folder / f".{name}.tmp"
         temporary.write_text(notice + _dumped(content), encoding="utf-8")
