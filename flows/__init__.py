@@ -1,6 +1,7 @@
 """Prefect around the graph of `dvc.yaml`: bring dumps in, retrain, promote, report.
 
-Commands: setup, demo, ingest, profile, retrain, serve, trigger, champion, remote, graph, docs. Rooms, in data order:
+Commands: setup, demo, ingest, profile, retrain, serve, trigger, champion, remote, export, graph,
+docs. Rooms, in data order:
 
 installing     what `make setup` checks; the standard library only
 download       dumps and photos: fetched, checked, published
@@ -10,5 +11,6 @@ registry       champion models, quality gate, drift
 retraining     the steps of a retrain and its Prefect flow
 orchestration  Prefect's settings, server and messages
 scheduling     the deployments of flows.serve and their schedule
+exporting      tables in the layouts of RecBole, Hugging Face datasets and CSV
 docgen         generated pages of the documentation
 """
