@@ -18,6 +18,7 @@ COMMANDS = [
     "flows.serve",
     "flows.trigger",
     "flows.remote",
+    "flows.export",
     "flows.champion",
     "flows.profile",
     "flows.graph",
