@@ -16,6 +16,7 @@ import aiohttp
 
 from features.errors import InputError
 from flows.download.http_client import IngestParams, TemporaryError
+from flows.download.response_headers import content_range, validator
 
 BLOCK_BYTES = 1 << 20
 
@@ -102,10 +103,10 @@ def meta_from_response(url: str, response: aiohttp.ClientResponse, start: int) -
     headers: Mapping[str, str] = response.headers
     length = response.content_length
     total: int | None = None if length is None else length + start
-    if response.status == 206:
-        complete = headers.get("Content-Range", "").rpartition("/")[2]
-        total = int(complete) if complete.isdigit() else total
-    return DownloadMeta(url=url, etag=headers.get("ETag"), last_modified=headers.get("Last-Modified"), bytes=total)
+    if response.status == 206 and (found := content_range(headers)):
+        total = found[1]
+    etag, last_modified = validator(headers, "ETag"), validator(headers, "Last-Modified")
+    return DownloadMeta(url=url, etag=etag, last_modified=last_modified, bytes=total)
 
 
 def meta_path(path: Path) -> Path:

@@ -53,12 +53,12 @@ def read_outcomes(path: Path) -> dict[str, Outcome]:
     if not path.is_file():
         return {}
     found: dict[str, Outcome] = {}
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-    for number, line in enumerate(lines, start=1):
+    *lines, last = path.read_bytes().split(b"\n")  # not splitlines: a text may hold U+2028
+    for number, line in enumerate([*lines, last] if last else lines, start=1):
         try:
             outcome = Outcome(**orjson.loads(line))
         except (ValueError, TypeError) as error:
-            if number == len(lines) and not line.endswith("\n"):
+            if number > len(lines):
                 break
             raise InputError(
                 f"line {number} of {path} that is not an outcome", "lines written by flows.ingest",
@@ -92,4 +92,7 @@ def append(stream: TextIO, outcome: Outcome) -> None:
 
 
 def _line(outcome: Outcome) -> str:
-    return orjson.dumps({key: value for key, value in vars(outcome).items() if value is not None}).decode() + "\n"
+    fields = {key: value for key, value in vars(outcome).items() if value is not None}
+    if outcome.detail is not None:  # a server's text, which may hold undecodable bytes and escape sequences
+        fields["detail"] = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in outcome.detail)
+    return orjson.dumps(fields).decode() + "\n"
