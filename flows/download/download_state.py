@@ -17,6 +17,7 @@ import aiohttp
 from features.errors import InputError
 from flows.download.http_client import IngestParams, TemporaryError
 from flows.download.response_headers import content_range, validator
+from flows.download.temporary_files import temporary
 
 BLOCK_BYTES = 1 << 20
 
@@ -124,6 +125,6 @@ def read_meta(path: Path) -> DownloadMeta | None:
 
 def write_meta(path: Path, meta: DownloadMeta) -> None:
     """Writes the metadata of a file atomically."""
-    temporary = meta_path(path).with_suffix(".tmp")
-    temporary.write_text(json.dumps(asdict(meta)), encoding="utf-8")
-    temporary.rename(meta_path(path))
+    written = temporary(meta_path(path))
+    written.write_text(json.dumps(asdict(meta)), encoding="utf-8")
+    written.rename(meta_path(path))

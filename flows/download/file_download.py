@@ -41,6 +41,7 @@ from flows.download.http_client import (
 )
 from flows.download.response_headers import content_range, validator
 from flows.download.sessions import open_session
+from flows.download.temporary_files import remove_strays
 
 log = logging.getLogger("vip5")
 
@@ -62,6 +63,7 @@ def download(remotes: Sequence[Remote], folder: Path, config: IngestParams) -> d
             temporary names.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    remove_strays(folder)
     outcomes = asyncio.run(_download(remotes, folder, config))
     for outcome in outcomes.values():
         if isinstance(outcome, BaseException):

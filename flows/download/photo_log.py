@@ -5,6 +5,7 @@ Writes `outcomes.jsonl`, where the last line of an item counts.
 Trade-off: an append-only log instead of a table at the end, so that a killed run loses at most one outcome.
 """
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Literal, TextIO
 import orjson
 
 from features.errors import InputError
+from flows.download.temporary_files import remove_strays, temporary
 
 FILE = "outcomes.jsonl"
 Result = Literal["fetched", "unchanged", "missing", "refused", "failed"]
@@ -70,16 +72,19 @@ def read_outcomes(path: Path) -> dict[str, Outcome]:
 
 def write_outcomes(path: Path, outcomes: Mapping[str, Outcome]) -> None:
     """Rewrites the file with one line per item, sorted by key."""
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w", encoding="utf-8") as stream:
+    written = temporary(path)
+    with written.open("w", encoding="utf-8") as stream:
         stream.writelines(_line(outcomes[key]) for key in sorted(outcomes))
-    temporary.rename(path)
+        stream.flush()
+        os.fsync(stream.fileno())
+    written.rename(path)
 
 
 @contextmanager
 def appending(path: Path) -> Iterator[TextIO]:
     """Opens the file for `append`; drops a line that a crash truncated."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    remove_strays(path.parent)
     if path.is_file() and not path.read_bytes().endswith(b"\n"):
         write_outcomes(path, read_outcomes(path))
     with path.open("a", encoding="utf-8", buffering=1) as stream:
