@@ -16,6 +16,7 @@ from pathlib import Path
 import tenacity
 
 from features.errors import BusyError, CommandError
+from flows.execution.dvc_lock import repair_dvc_lock
 from flows.orchestration.prefect_env import SAVED_NO_PROXY, with_loopback
 
 log = logging.getLogger("vip5")
@@ -83,6 +84,8 @@ def dvc(
 ) -> None:
     """Runs `dvc ARGUMENTS`; retries with backoff while another DVC process holds the workspace.
 
+    A lock of DVC that a killed run left is repaired first.
+
     Raises:
         BusyError: the workspace is still busy after `patience` attempts.
         CommandError: DVC failed.
@@ -100,6 +103,7 @@ def _dvc(arguments: Sequence[str], root: Path, report: Report, more: Mapping[str
         output.append(line)
         report(line)
 
+    repair_dvc_lock(root, report)
     code = stream([sys.executable, "-m", "dvc", *arguments], root, collect, more)
     if code == 0:
         return
