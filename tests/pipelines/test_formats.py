@@ -27,12 +27,21 @@ def histories() -> dict[int, list[int]]:
     return {user: (generator.permutation(30)[:12] + 1).tolist() for user in range(1, 41)}
 
 
-CASES = {
-    "ratings": b"".join(
-        b"%d,%d,%d\n" % (user, item, 1_400_000_000 + n) for user, items in histories().items() for n, item in enumerate(items)
-    ),
-    "sequences": b"".join(b"%d %s\n" % (user, b" ".join(b"%d" % n for n in items)) for user, items in histories().items()),
-}  # fmt: skip
+def rating_lines() -> bytes:
+    return b"".join(
+        b"%d,%d,%d\n" % (user, item, 1_400_000_000 + n)
+        for user, items in histories().items()
+        for n, item in enumerate(items)
+    )
+
+
+def sequence_lines() -> bytes:
+    return b"".join(
+        b"%d %s\n" % (user, b" ".join(b"%d" % item for item in items)) for user, items in histories().items()
+    )
+
+
+CASES = {"ratings": rating_lines(), "sequences": sequence_lines()}
 
 
 @pytest.mark.parametrize("form", CASES)
