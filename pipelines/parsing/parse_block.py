@@ -29,7 +29,6 @@ class Unit:
     """
 
     params: Params
-    dataset: Dataset
     kind: Kind
     source: str
     path: Path

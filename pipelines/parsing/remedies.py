@@ -14,7 +14,11 @@ from pipelines.parsing.config import Params
 from pipelines.recognition.file_look import Look
 
 _SAME_REVIEWS = {"amazon2014", "amazon2018"}
-_FORMATS_OF_ITEMS = {"p5": {"p5", "amazon2014"}}
+_AMAZON = {"amazon2014", "amazon2018", "amazon2023"}
+_FORMATS_OF_ITEMS = {
+    "p5": {"p5", "amazon2014"}, "ratings": {"ratings", *_AMAZON}, "recbole": {"recbole", "ratings", *_AMAZON},
+    "sequences": {"ratings", *_AMAZON}, "openp5": {"openp5", "ratings", *_AMAZON},
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
