@@ -29,6 +29,7 @@ class Unit:
     """
 
     params: Params
+    dataset: Dataset
     kind: Kind
     source: str
     path: Path

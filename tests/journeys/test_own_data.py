@@ -47,7 +47,8 @@ def pages(person: Person, name: str, folder: Path) -> dict[str, list[int]]:
     """Content width at phone width and number of loaded photos of the three pages, as a browser shows them."""
     reports = person.folder / "reports" / name
     frames = "".join(
-        f'<iframe id="{page}" src="{(reports / page).as_uri()}.html" width="{PHONE}" height="900" style="border:0"></iframe>'
+        f'<iframe id="{page}" src="{(reports / page).as_uri()}.html" width="{PHONE}" height="900" style="border:0">'
+        "</iframe>"
         for page in ("data", "photos", "model")
     )
     (folder / "frames.html").write_text(FRAMES.format(frames=frames), encoding="utf-8")
