@@ -21,8 +21,10 @@ _PIECE_BYTES = 1 << 16  # decompressed at once, whatever the compression ratio; 
 _BLOCK_BYTES = 1 << 26
 _FREE_BYTES = 1 << 23  # exempt from the ratio check: small files are harmless
 _GZIP_MAGIC = b"\x1f\x8b"
+_OTHER_MAGIC = (b"PK\x03\x04", b"BZh", b"\xfd7zXZ", b"(\xb5/\xfd", b"7z\xbc\xaf", b"PAR1")
 _GZIP_WBITS = 31  # zlib's code for a gzip header and trailer
 _KEPT_OF_LONG_BYTES = 800
+_SNIFFED_BYTES = 512
 _DAMAGED: Any = (isal_zlib.error, EOFError)  # isal types its error as an instance
 
 
@@ -58,7 +60,7 @@ def blocks(
     A block that would exceed 64 MB has fewer lines, so blocks depend only on the file.
 
     Raises:
-        InputError: a file named .gz is not gzip; or, beyond the first 8 MB, it decompresses to more than
+        InputError: a file named .gz is neither gzip nor text; or, beyond the first 8 MB, it decompresses to more than
             `max_decompression_ratio` bytes per compressed byte.
     """
     number, first_line = 0, 1
@@ -97,12 +99,31 @@ def _block_length(lines: list[bytes], done: int, size: int, lines_per_block: int
     return lines_per_block if left >= lines_per_block else None
 
 
-def check_gzip(path: Path) -> None:
-    """Raises InputError for a file named .gz that is not gzip, such as a saved error page."""
+def check_gzip(path: Path) -> bool:
+    """Whether the content is what the name says: gzip if it ends with .gz; False for text, which a browser inflated.
+
+    Raises:
+        InputError: A file named .gz is empty, a saved web page, or in another binary format.
+    """
     with path.open("rb") as stream:
-        begin = stream.read(12)
-    if path.suffix == ".gz" and not begin.startswith(_GZIP_MAGIC):
-        raise InputError(f"{path} that is not gzip (it begins with {begin!r})", "a gzip file", "ingest it again")
+        begin = stream.read(_SNIFFED_BYTES)
+    if path.suffix != ".gz" or begin.startswith(_GZIP_MAGIC):
+        return True
+    reason = _unreadable(begin)
+    if reason is None:
+        return False
+    raise InputError(f"{path} that is not gzip (it begins with {begin[:12]!r})", "a gzip file", reason)
+
+
+def _unreadable(begin: bytes) -> str | None:
+    """What to do about a file that begins so and is neither gzip nor text; None for text."""
+    if not begin:
+        return "download the file and ingest it again: this one is empty"
+    if begin.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"<"):
+        return "download the file itself and ingest it again: this is a web page, such as an error or a login page"
+    if b"\0" in begin or begin.startswith(_OTHER_MAGIC):
+        return "unpack the file, compress it with gzip and ingest it again: this is another binary format"
+    return None
 
 
 def _runs(path: Path, max_line_bytes: int, max_decompression_ratio: float) -> Iterator[_Run]:
@@ -160,7 +181,7 @@ def _pieces(path: Path, max_decompression_ratio: float) -> Iterator[bytes | None
                         f"{path} that decompresses to more than {max_decompression_ratio:g} times its size "
                         f"({stream.tell():,} bytes to {given:,})",
                         "a dump, which decompresses to 3 to 10 times its size",
-                        "inspect the file, or raise records.max_decompression_ratio",
+                        "inspect the file; if it is a dump, set records.max_decompression_ratio to 1100, above every gzip file",
                     )  # fmt: skip
                 yield piece
         except _DAMAGED:
