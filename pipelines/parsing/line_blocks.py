@@ -181,7 +181,7 @@ def _pieces(path: Path, max_decompression_ratio: float) -> Iterator[bytes | None
                         f"{path} that decompresses to more than {max_decompression_ratio:g} times its size "
                         f"({stream.tell():,} bytes to {given:,})",
                         "a dump, which decompresses to 3 to 10 times its size",
-                        "inspect the file; if it is a dump, set records.max_decompression_ratio to 1100, above every gzip file",
+                        "inspect the file; if it is a dump, set records.max_decompression_ratio to 1100",
                     )  # fmt: skip
                 yield piece
         except _DAMAGED:
