@@ -38,7 +38,7 @@ def explained(parts: Sequence[Path], params: Params) -> TableError:
         return TableError(found, expected, f"set sequences.duplicate_reviews to all{lower} ({_size(again, k)})")
     most = max(once.group_by("user").len()["len"], default=0)
     return TableError(
-        f"{found}; no user has reviews of more than {most} items",
+        f"{found}; the most active user has reviews of {most} item{'s' * (most != 1)}",
         f"users with {LEAST_INTERACTIONS} interactions, one each for train, valid and test",
         "use a larger dump, such as the reviews of all users instead of a sample of lines: no sequences.k_core helps",
     )

@@ -1,6 +1,8 @@
 """What an error says is done to the parameters, and then the stage passes."""
 
+import logging
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,8 @@ from features import schema
 from features.errors import VIP5Error
 from features.runtime.stage import Context
 from features.store import tables
-from pipelines import candidates, sequences
+from pipelines import candidates, records, sequences
+from tests.pipelines.review_2014 import GOOD, dumped
 
 MADE = tables.Provenance(stage="test", params={})
 SETTING = re.compile(r"(sequences|candidates)\.(\w+) to (\w+)")
@@ -92,7 +95,7 @@ def test_without_a_remedy_the_reason_is_named(tmp_path: Path) -> None:
     with pytest.raises(VIP5Error, match=r"0 of 28 reviews in the 5-core, 14 of them left after 14 repeats"):
         sequences.run(sequences.Params(duplicate_reviews="first"), context)
     context = written(tmp_path / "two", [(user, [user, 1]) for user in range(9)])
-    with pytest.raises(VIP5Error, match=r"no user has reviews of more than 2 items.*use a larger dump"):
+    with pytest.raises(VIP5Error, match=r"the most active user has reviews of 2 items.*use a larger dump"):
         sequences.run(sequences.Params(), context)
 
 
@@ -105,3 +108,13 @@ def test_the_largest_core_is_given(tmp_path: Path) -> None:
         sequences.run(sequences.Params(k_core=5), context)
     assert sequences.run(sequences.Params(k_core=4), context)
     assert pl.read_parquet(sorted(context.table("sequences/items").glob("*.parquet"))).height == 9
+
+
+def test_an_inflated_dump_is_read_with_a_note(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    context = written(tmp_path, [])
+    context.raw.mkdir(parents=True)
+    (context.raw / "r.json.gz").write_bytes(dumped(GOOD) + b"\n")
+    shared = {"datasets": {"format": "amazon2014", "reviews": ["r.json.gz"], "metadata": []}, "beam": {}}
+    with caplog.at_level(logging.WARNING, "vip5"):
+        assert records.run(records.Params(), replace(context, shared=shared)) == 1
+    assert "r.json.gz is text, not gzip: it is read as it is" in caplog.text

@@ -154,3 +154,13 @@ def test_tokens_inside_a_word_are_told_from_its_start(tokens: VIP5Tokenizer) -> 
         assemble([("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("'s", -1.0), ("-", -1.0), (".", -1.0)])
     )
     assert apostrophes.continuation_ids.tolist() == [3, 4]
+
+
+def test_too_small_a_vocabulary_is_one_error_whose_size_suffices() -> None:
+    texts = [f"{chr(0x4E00 + number) * 3} x" for number in range(300)]
+    with pytest.raises(TrainingError, match=r"do: set backbone\.vocabulary_size to \d+") as caught:
+        train_tokenizer(texts, 100)
+    size = int(caught.value.action.split()[3].rstrip(","))
+    assert train_tokenizer(texts, size).token_to_id("\u4e00") is not None
+    with pytest.raises(TrainingError, match=r"0 pieces of text.*name a tokenizer folder"):
+        train_tokenizer([], 100)
