@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from features.errors import ParamsError, VIP5Error
+from features.runtime.exit_codes import exit_code_of
 from features.runtime.params import load_yaml, nearest
 from features.runtime.profile_names import profile_names
 from features.runtime.profiles import dump_params
@@ -150,4 +151,4 @@ def _stop(_number: int, _frame: object) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code_of("serve", main))

@@ -57,10 +57,10 @@ class Child:
 def start(what: str, arguments: Sequence[str], env: Mapping[str, str], log_file: Path | None = None) -> Child:
     """Starts `python -m ARGUMENTS` in its own session, which Ctrl-C does not reach; it ends when this process ends.
 
-    A process with a log file, the server, outlives the others by 15 seconds, because they report their end to it.
+    A process with a log file, the server, outlives the others by 8 seconds, because they report their end to it.
     """
     output: IO[bytes] | None = log_file.open("wb") if log_file else None
-    patience = "15" if log_file else "0"
+    patience = "8" if log_file else "0"
     process = subprocess.Popen(  # noqa: S603 - fixed arguments
         [sys.executable, "-m", "flows.orchestration.guarded", patience, *arguments],
         stdin=subprocess.PIPE, stdout=output, stderr=output,
