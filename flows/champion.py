@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from features.errors import ParamsError, VIP5Error
+from features.runtime.exit_codes import exit_code_of
 from features.runtime.params import load_yaml, nearest
 from features.runtime.remedies import for_profile
 from features.runtime.stage import configure_logging
@@ -58,4 +59,4 @@ def check_name(name: str, root: Path = Path()) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code_of("champion", main))

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from features.errors import VIP5Error
+from features.runtime.exit_codes import exit_code_of
 from features.runtime.remedies import for_profile
 from features.runtime.stage import configure_logging
 from flows.orchestration import prefect_env
@@ -92,4 +93,4 @@ def run_without_prefect(run: "Run") -> "Result":
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code_of("retrain", main))

@@ -4,7 +4,6 @@ Trade-off: a stage is a module with `Params`, `SECTIONS`, `READS`, `WRITES`, `ru
 """
 
 import argparse
-import errno
 import logging
 import os
 import sys
@@ -15,13 +14,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from features.errors import ParamsError, TableError, VIP5Error
+from features.runtime.exit_codes import DISK_ERRORS, INTERRUPTED
 from features.runtime.logs import formatter, stage_record
 from features.runtime.params import build, load_yaml, nearest
 from features.runtime.remedies import for_profile
 
 P = TypeVar("P")
 log = logging.getLogger("vip5")
-_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,8 +150,12 @@ def execute(stage: str, params: type[P], sections: Sequence[str], run: Callable[
         rows = run(own, context)
     except VIP5Error as error:
         return _failed(stage, for_profile(error, path), started)
+    except KeyboardInterrupt:
+        record = stage_record(stage, rows=None, seconds=time.monotonic() - started, exit_code=INTERRUPTED)
+        log.error("%s: interrupted", stage, extra=record)
+        return INTERRUPTED
     except OSError as error:
-        if error.errno not in _DISK_ERRORS:
+        if error.errno not in DISK_ERRORS:
             raise
         return _failed(
             stage, TableError(f"{error}", "a disk with room and rights to write", "free or mount it"), started
