@@ -160,7 +160,7 @@ INTERACTIONS = Table("sequences/interactions", "one row per interaction, in time
     _USER_ID,
     _req("position", I32, "place in the user's time order, from 1", minimum=1),
     _ITEM_ID,
-    _opt("rating", F32, "stars; null where the dump has none", unit="stars", minimum=1, maximum=5),
+    _opt("rating", F32, "stars; null where the dump has none", unit="stars"),
     _opt("timestamp", I64, "time of the review; null where the dump has none", unit="seconds since 1970, UTC"),
     _SPLIT,
 ))  # fmt: skip
@@ -169,7 +169,7 @@ EXPLANATIONS = Table(
     "explanations", "sentences about a feature of the item", ("user_id", "item_id", "feature", "sentence"), (
     _USER_ID,
     _ITEM_ID,
-    _req("rating", F32, "stars of the review the sentence comes from", unit="stars", minimum=1, maximum=5),
+    _req("rating", F32, "stars of the review the sentence comes from", unit="stars"),
     _opt("headline", STR, "the review's summary line"),
     _req("feature", STR, "aspect word of the sentence"),
     _req("sentence", STR, "one sentence of the review"),
@@ -179,7 +179,7 @@ EXPLANATIONS = Table(
 SENTENCES = Table("sentences", "every usable sentence of the train reviews", ("user_id", "item_id", "sentence"), (
     _USER_ID,
     _ITEM_ID,
-    _req("rating", F32, "stars of the review the sentence comes from", unit="stars", minimum=1, maximum=5),
+    _req("rating", F32, "stars of the review the sentence comes from", unit="stars"),
     _req("word", STR, "a noun or adjective of the sentence, in lower case, drawn by the seed"),
     _req("sentence", STR, "one sentence of the review"),
 ), zstd_level=1)  # fmt: skip
