@@ -98,8 +98,9 @@ _LINE = _req("line", I64, "line number in that file, from 1", minimum=1)
 REVIEWS = Table("records/reviews", "one row per accepted review line", ("source", "line", "position"), (
     _req("user_key", STR, "the dump's own key of the user (reviewerID, user_id)"),
     _req("item_key", STR, "the dump's own key of the item (asin, parent_asin)"),
-    _opt("rating", F32, "stars, within the dataset's rating_range; null where the format has none (p5)", unit="stars"),
-    _opt("timestamp", I64, "time of the review; null where the format has none (p5)", unit="seconds since 1970, UTC"),
+    _opt("rating", F32, "stars; null where the format has none (p5)", unit="stars"),
+    _opt("timestamp", I64, "time of the review; null where the format has none (p5)", unit="seconds since 1970, UTC",
+         minimum=0, maximum=2**33 - 1),
     _opt("user_name", STR, "display name, as the user wrote it"),
     _opt("headline", STR, "the review's summary line"),
     _opt("text", STR, "the review's text"),
@@ -128,13 +129,14 @@ ITEMS = Table("records/items", "one row per accepted metadata line", ("source", 
 REJECT_REASONS = (
     "not_utf8", "not_parsable", "not_an_object", "missing_user", "missing_item", "missing_rating", "bad_rating",
     "missing_time", "bad_time", "line_too_long", "truncated_file", "duplicate_item", "bad_sequence", "unknown_number",
+    "bad_key", "unreadable",
 )  # fmt: skip
 
 REJECTS = Table("records/rejects", "one row per line that could not be accepted", ("source", "line"), (
     _SOURCE,
     _LINE,
     _req("reason", STR, "why, from a closed set", values=REJECT_REASONS),
-    _req("excerpt", STR, "beginning of that line, at most 200 characters"),
+    _req("excerpt", STR, "the offending value, or the beginning of the line; at most 200 characters"),
 ))  # fmt: skip
 
 USERS = Table("sequences/users", "one row per user that survived the k-core", ("user_id",), (

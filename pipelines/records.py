@@ -36,7 +36,7 @@ WRITES = (
 
 def run(params: Params, context: stage.Context) -> int:
     """Parse, clean and validate the lines of a dump; store rejected lines with their reason."""
-    from pipelines.parsing import staged_parts
+    from pipelines.parsing import file_verdicts, staged_parts
 
     context = dataclasses.replace(context, root=context.root.resolve())  # workers may run in another folder
     dataset = datasets.dataset(context.shared, context.dataset)
@@ -53,13 +53,17 @@ def run(params: Params, context: stage.Context) -> int:
         accounts = line_accounts.accounts_of(counts, sources, duplicates)
         staged = {name: staged_parts.count_rows(folder) for name, folder in staging.items()}
         line_accounts.check_rows(staged, accounts, dataset.metadata)
+        line_accounts.log_accounts(accounts)
+        dump = file_verdicts.Dump(
+            name=context.dataset, dataset=dataset, params=params, paths=paths, accounts=accounts, staging=staging
+        )
+        warnings = file_verdicts.judge(dump)
         for name, table in TABLES.items():
             staged_parts.renumber(staging[name], table)
         shown = {"lines_per_block": params.lines_per_block, "max_line_bytes": params.max_line_bytes}
-        provenance = tables.Provenance(stage="records", params=shown, inputs=digests, notes={"files": accounts})
-        rows = sum(tables.finish_table(context.table(table.name), table, provenance) for table in TABLES.values())
-        line_accounts.log_accounts(accounts)
-        return rows
+        notes = {"files": accounts, "warnings": warnings}
+        provenance = tables.Provenance(stage="records", params=shown, inputs=digests, notes=notes)
+        return sum(tables.finish_table(context.table(table.name), table, provenance) for table in TABLES.values())
     finally:  # nothing is left to remove after a success
         for folder in staging.values():
             shutil.rmtree(folder, ignore_errors=True)

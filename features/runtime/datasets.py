@@ -23,7 +23,7 @@ class Dataset:
     """One dump in `data/raw/<name>/`."""
 
     format: Literal["amazon2014", "amazon2018", "amazon2023", "ratings", "recbole", "sequences", "openp5", "p5"]
-    """Layout of the files (docs/reference/formats)."""
+    """Layout of the files (docs/reference/formats/README.md)."""
     reviews: tuple[str, ...]
     """File names of the reviews, ratings or sequences; for p5 the sequences, the number maps and optional pickles of
     the bundle: `user_id2name.pkl` (names) and `exp_splits.pkl` (reviews with published explanations)."""

@@ -9,7 +9,7 @@ import gc
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
 import msgspec
@@ -18,25 +18,26 @@ import orjson
 import pyarrow as pa
 
 from features import schema
-from pipelines.parsing import cleaning, fast_reviews, python_literals
+from pipelines.parsing import amazon_rows, cleaning, fast_reviews, python_literals
+from pipelines.parsing.amazon_rows import ITEM_FIELDS, REVIEW_FIELDS, Row, RowOf
+from pipelines.parsing.lenient_values import Fault, Reading
 from pipelines.parsing.line_blocks import Block
 
-Row = tuple[Any, ...]
-RowOf = Callable[[Mapping[str, Any]], "Row | str"]
-REVIEW_FIELDS = (
-    "user_key", "item_key", "rating", "timestamp", "user_name", "headline", "text", "helpful_votes",
-    "verified", "variant",
-)  # fmt: skip
-ITEM_FIELDS = ("item_key", "title", "brand", "price", "categories", "description", "image_url")
+Reject = tuple[int, str, bytes | str]
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True)
 class Parsed:
-    """Result of a block: accepted rows, rejected lines, and the number of accepted lines (p5: many rows per line)."""
+    """Result of a block: accepted rows, rejected lines, and the number of accepted lines (p5: many rows per line).
+
+    `taken` counts the values of accepted lines that were taken leniently, by their names in `lenient_values.TAKEN`.
+    """
 
     rows: pa.Table
     rejects: pa.Table
     kept_lines: int
+    taken: Mapping[str, int] = field(default_factory=dict)
 
 
 class ItemObject(TypedDict, total=False):
@@ -92,130 +93,36 @@ def _parse_loosely(text: str) -> object:
         return python_literals.parse(text)
 
 
-def review_2014(record: Mapping[str, Any]) -> Row | str:
-    """A review of the 2014 and 2018 dumps; 2018 has votes in another field and adds `verified` and `style`."""
-    helpful = record.get("helpful")
-    votes = helpful[0] if isinstance(helpful, list) and helpful else record.get("vote")
-    return _review(
-        record,
-        keys=("reviewerID", "asin", "overall", "unixReviewTime"),
-        unit=1,
-        rest=(record.get("reviewerName"), record.get("summary"), record.get("reviewText"), votes),
-        choice=(record.get("verified"), cleaning.choices(record.get("style"))),
-    )
-
-
-def review_2023(record: Mapping[str, Any]) -> Row | str:
-    """A review of the 2023 dumps: times in milliseconds, and the key of the parent item of all variants."""
-    variant = record.get("asin")
-    return _review(
-        record,
-        keys=("user_id", "parent_asin", "rating", "timestamp"),
-        unit=1000,
-        rest=(None, record.get("title"), record.get("text"), record.get("helpful_vote")),
-        choice=(
-            record.get("verified_purchase"),
-            cleaning.key(variant) if variant != record.get("parent_asin") else None,
-        ),
-    )
-
-
-def _review(record: Mapping[str, Any], keys: tuple[str, str, str, str], unit: int, rest: Row, choice: Row) -> Row | str:
-    user, item = cleaning.key(record.get(keys[0])), cleaning.key(record.get(keys[1]))
-    if user is None:
-        return "missing_user"
-    if item is None:
-        return "missing_item"
-    if (stars := record.get(keys[2])) is None:
-        return "missing_rating"
-    rating = cleaning.rating(stars)
-    if rating is None or not 1 <= rating <= 5:
-        return "bad_rating"
-    if (when := record.get(keys[3])) is None:
-        return "missing_time"
-    if (timestamp := cleaning.seconds(when, unit=unit)) is None:
-        return "bad_time"
-    name, headline, text, votes = rest
-    return (
-        user,
-        item,
-        rating,
-        timestamp,
-        cleaning.text(name),
-        cleaning.text(headline),
-        cleaning.text(text),
-        cleaning.count(votes),
-        choice[0] if isinstance(choice[0], bool) else None,
-        choice[1],
-    )
-
-
-def item_2014(record: Mapping[str, Any]) -> Row | str:
-    """Metadata of the 2014 dumps and of the p5 folders."""
-    return _item(record, "asin", "brand", record.get("categories"), [record.get("imUrl")])
-
-
-def item_2018(record: Mapping[str, Any]) -> Row | str:
-    """Metadata of the 2018 dumps."""
-    photos = [record.get("imageURLHighRes"), record.get("imageURL")]
-    return _item(record, "asin", "brand", record.get("category"), photos)
-
-
-def item_2023(record: Mapping[str, Any]) -> Row | str:
-    """Metadata of the 2023 dumps; an item without a category path has its main category."""
-    images = record.get("images")
-    if isinstance(images, dict):  # some copies of the dump have lists by size instead of a list of images
-        lists = {size: values for size, values in images.items() if isinstance(values, list)}
-        longest = max(map(len, lists.values()), default=0)
-        images = [{size: (values[n : n + 1] or [None])[0] for size, values in lists.items()} for n in range(longest)]
-    shown = [image for image in images if isinstance(image, dict)] if isinstance(images, list) else []
-    shown.sort(key=lambda image: image.get("variant") != "MAIN")
-    photos = [image.get(size) for image in shown for size in ("hi_res", "large", "thumb")]
-    categories = record.get("categories") or [record.get("main_category")]
-    return _item(record, "parent_asin", "store", categories, photos)
-
-
-def _item(record: Mapping[str, Any], key: str, brand: str, categories: object, photos: list[object]) -> Row | str:
-    item = cleaning.key(record.get(key))
-    if item is None:
-        return "missing_item"
-    return (
-        item,
-        cleaning.title(record.get("title")),
-        cleaning.text(record.get(brand)),
-        cleaning.price(record.get("price")),
-        cleaning.path(categories),
-        cleaning.joined(record.get("description")),
-        cleaning.first_address(photos),
-    )
-
-
 REVIEW_READERS: Mapping[str, tuple[RowOf, fast_reviews.Quick]] = {
-    "amazon2014": (review_2014, fast_reviews.QUICK_2014),
-    "amazon2018": (review_2014, fast_reviews.QUICK_2014),
-    "amazon2023": (review_2023, fast_reviews.QUICK_2023),
+    "amazon2014": (amazon_rows.review_2014, fast_reviews.QUICK_2014),
+    "amazon2018": (amazon_rows.review_2014, fast_reviews.QUICK_2014),
+    "amazon2023": (amazon_rows.review_2023, fast_reviews.QUICK_2023),
 }
 ITEM_READERS: Mapping[str, RowOf] = {
-    "amazon2014": item_2014, "amazon2018": item_2018, "amazon2023": item_2023, "p5": item_2014,
-}  # fmt: skip
+    "amazon2014": amazon_rows.item_2014,
+    "amazon2018": amazon_rows.item_2018,
+    "amazon2023": amazon_rows.item_2023,
+    "p5": amazon_rows.item_2014,
+}
 
 
-def read_reviews(block: Block, source: str, form: str) -> Parsed:
+def read_reviews(block: Block, source: str, form: str, reading: Reading | None = None) -> Parsed:
     """Parses a block of review lines in the format `form` into rows of `records/reviews` and `records/rejects`."""
+    reading = reading or Reading()
     row_of, quick = REVIEW_READERS[form]
     truncated = {len(block.lines) - 1} if block.cut else set[int]()
     unsound = sorted({number - block.first_line for number in block.long} | truncated)
     whole = block.lines
     with _no_collection():
         lines = [b"" if place in unsound else line for place, line in enumerate(whole)] if unsound else whole
-        columns, kept, left = fast_reviews.read(lines, quick)
-    rows, places, rejects = _rows(block, row_of, left.tolist())
+        columns, kept, left = fast_reviews.read(lines, quick, reading)
+    rows, places, rejects = _rows(block, row_of, reading, left.tolist())
     made = _reviews(columns, kept + block.first_line, source)
     if rows:
         more = dict(zip(REVIEW_FIELDS, map(list, zip(*rows, strict=True)), strict=True))
         typed = {name: pa.array(values, schema.REVIEWS.arrow.field(name).type) for name, values in more.items()}
         made = pa.concat_tables([made, _reviews(typed, np.array(places), source)]).sort_by("line")
-    return Parsed(made, rejected(source, rejects), made.num_rows)
+    return Parsed(made, rejected(source, rejects), made.num_rows, reading.taken)
 
 
 def _reviews(columns: Mapping[str, pa.Array], numbers: np.ndarray, source: str) -> pa.Table:
@@ -230,30 +137,44 @@ def _reviews(columns: Mapping[str, pa.Array], numbers: np.ndarray, source: str) 
     return pa.Table.from_arrays([known[column.name] for column in schema.REVIEWS.columns], schema=schema.REVIEWS.arrow)
 
 
-def read_items(block: Block, source: str, row_of: RowOf) -> Parsed:
+def read_items(block: Block, source: str, row_of: RowOf, reading: Reading | None = None) -> Parsed:
     """Parses a block of metadata lines into rows of `records/items` and `records/rejects`."""
-    rows, places, rejects = _rows(block, row_of, loads=_item_object)
+    reading = reading or Reading()
+    rows, places, rejects = _rows(block, row_of, reading, loads=_item_object)
     columns = _columns(rows, ITEM_FIELDS, places, source)
-    return Parsed(_arrow(schema.ITEMS, columns), rejected(source, rejects), len(rows))
+    return Parsed(_arrow(schema.ITEMS, columns), rejected(source, rejects), len(rows), reading.taken)
 
 
 def _rows(
-    block: Block, row_of: RowOf, only: Sequence[int] | None = None, loads: Callable[[str], object] = orjson.loads
-) -> tuple[list[Row], list[int], list[tuple[int, str, bytes]]]:
+    block: Block,
+    row_of: RowOf,
+    reading: Reading,
+    only: Sequence[int] | None = None,
+    loads: Callable[[str], object] = orjson.loads,
+) -> tuple[list[Row], list[int], list[Reject]]:
     """Accepted rows, their line numbers, and the rejected lines; only of the indices `only`, if given."""
     rows: list[Row] = []
     places: list[int] = []
-    rejects: list[tuple[int, str, bytes]] = []
+    rejects: list[Reject] = []
     with _no_collection():
         for number, line, reason in numbered(block, only):
-            record = reason or parse_line(line, loads)
-            row = record if isinstance(record, str) else row_of(record)
-            if isinstance(row, str):
-                rejects.append((number, row, line))
+            row = Fault(reason, cleaning.excerpt(line)) if reason else _row(line, row_of, reading, loads)
+            if isinstance(row, Fault):
+                rejects.append((number, row.reason, row.shown))
             else:
                 rows.append(row)
                 places.append(number)
+    if block.first_line == 1 and places[:1] == [1] and block.lines[0].startswith(_BYTE_ORDER_MARK):
+        reading.taken["byte_order_mark"] += 1
     return rows, places, rejects
+
+
+def _row(line: bytes, row_of: RowOf, reading: Reading, loads: Callable[[str], object]) -> Row | Fault:
+    try:
+        record = parse_line(line, loads)
+        return Fault(record, cleaning.excerpt(line)) if isinstance(record, str) else row_of(record, reading)
+    except Exception as error:  # noqa: BLE001 - whatever one line does to a parser concerns that line only
+        return Fault("unreadable", f"{type(error).__name__}: {error}")
 
 
 def numbered(block: Block, only: Sequence[int] | None = None) -> Iterator[tuple[int, bytes, str | None]]:
@@ -261,18 +182,18 @@ def numbered(block: Block, only: Sequence[int] | None = None) -> Iterator[tuple[
     last = block.first_line + len(block.lines) - 1
     for place in range(len(block.lines)) if only is None else only:
         number, line = block.first_line + place, block.lines[place]
+        line = line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line
         reason = "line_too_long" if number in block.long else None
         yield number, line, "truncated_file" if block.cut and number == last else reason
 
 
-def rejected(source: str, lines: list[tuple[int, str, bytes]]) -> pa.Table:
-    """Rows of `records/rejects` from (line number, reason, line)."""
-    numbers = [number for number, _, _ in lines]
+def rejected(source: str, lines: Sequence[Reject]) -> pa.Table:
+    """Rows of `records/rejects` from (line number, reason, offending value or line)."""
     columns: dict[str, list[Any]] = {
         "source": [source] * len(lines),
-        "line": numbers,
+        "line": [number for number, _, _ in lines],
         "reason": [reason for _, reason, _ in lines],
-        "excerpt": [cleaning.excerpt(line) for _, _, line in lines],
+        "excerpt": [cleaning.excerpt(shown) for _, _, shown in lines],
     }
     return _arrow(schema.REJECTS, columns)
 

@@ -20,7 +20,7 @@ _FREE_BYTES = 1 << 23  # exempt from the ratio check: small files are harmless
 _GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_WBITS = 31  # zlib's code for a gzip header and trailer
 _ZIP_MAGICS = (b"PK\x03\x04", b"PK\x05\x06")
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _DAMAGED: Any = (isal_zlib.error, zlib.error, zipfile.BadZipFile, EOFError)  # isal types its error as an instance
 
 
@@ -33,7 +33,7 @@ def check_gzip(path: Path) -> None:
 
 
 def pieces(path: Path, max_decompression_ratio: float) -> Iterator[bytes | None]:
-    """The bytes of a file, decompressed, without a byte-order mark; a damaged archive ends with None.
+    """The bytes of a file, decompressed; a damaged archive ends with None.
 
     A truncated archive gives all bytes before its end, one with wrong bytes or a wrong checksum up to a piece less.
 
@@ -42,13 +42,6 @@ def pieces(path: Path, max_decompression_ratio: float) -> Iterator[bytes | None]
             decompresses to too many bytes.
     """
     check_gzip(path)
-    found = _checked(path, max_decompression_ratio)
-    first = next(found, b"")
-    yield first.removeprefix(_BYTE_ORDER_MARK) if first else first
-    yield from found
-
-
-def _checked(path: Path, max_decompression_ratio: float) -> Iterator[bytes | None]:
     with path.open("rb") as stream:
         begin = stream.read(4)
         stream.seek(0)
@@ -137,5 +130,5 @@ def _inflated(stream: BinaryIO) -> Iterator[bytes]:
 
 
 def beginning(path: Path) -> bytes:
-    """The first piece of a file, empty if there is none."""
-    return next(pieces(path, float("inf")), None) or b""
+    """The first piece of a file without a byte-order mark, empty if there is none."""
+    return (next(pieces(path, float("inf")), None) or b"").removeprefix(BYTE_ORDER_MARK)

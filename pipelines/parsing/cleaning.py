@@ -29,8 +29,9 @@ _LINE_TAG = re.compile(rf"</?(?:{_LINES})\b[^<>]*>", re.IGNORECASE)
 _WORD_TAG = re.compile(rf"</?(?:{_WITHIN})\b[^<>]*>", re.IGNORECASE)
 _PROGRAM = re.compile(r"\bnew Date\(\)|\bgetTime\(\)|\bfunction\s*\(")
 _PRICE = re.compile(r"\$?\s*(\d{1,3}(?:,\d{3})+|\d+)(\.\d+)?")
-_COUNT = re.compile(r"\d{1,3}(?:,\d{3})*|\d+")
+_COUNT = re.compile(r"(\d{1,3}(?:,\d{3}){1,3}|\d{1,10})(?:\.0{1,9})?", re.ASCII)
 _LARGEST_INT32 = 2**31 - 1
+_LARGEST_FLOAT32 = 3.4e38
 LATEST_SECONDS = 2**33  # the year 2242: larger values are milliseconds or invalid
 
 
@@ -134,9 +135,9 @@ def price(value: object) -> float | None:
     """
     if isinstance(value, str):
         match = _PRICE.fullmatch(value.strip())
-        return float(match[0].lstrip("$ ").replace(",", "")) if match else None
+        value = float(match[0].lstrip("$ ").replace(",", "")) if match else None
     number = rating(value)
-    return number if number is not None and 0 <= number < math.inf else None
+    return number if number is not None and 0 <= number <= _LARGEST_FLOAT32 else None
 
 
 def rating(value: object) -> float | None:
@@ -150,14 +151,17 @@ def rating(value: object) -> float | None:
 
 
 def count(value: object) -> int | None:
-    """A count, also from a text such as "1,234"; None if the value is not a count.
+    """A count, also from a text such as "1,234" and from a whole float; None if the value is not a count.
 
     Example:
-        >>> count("1,234"), count(7), count(-1)
-        (1234, 7, None)
+        >>> count("1,234"), count(7), count(3.0), count(-1)
+        (1234, 7, 3, None)
     """
-    if isinstance(value, str) and _COUNT.fullmatch(value.strip()):
-        value = int(value.replace(",", ""))
+    if isinstance(value, str):
+        match = _COUNT.fullmatch(value.strip())
+        value = int(match[1].replace(",", "")) if match else None
+    elif isinstance(value, float) and value.is_integer():
+        value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _LARGEST_INT32:
         return None
     return value
@@ -177,11 +181,11 @@ def seconds(value: object, *, unit: int = 1) -> int | None:
     return whole if 0 <= whole < LATEST_SECONDS else None
 
 
-def excerpt(line: bytes) -> str:
+def excerpt(line: bytes | str) -> str:
     """The beginning of a line, at most 200 characters, as one printable line."""
     if not line:
         return ""
-    shown = line[:800].decode("utf-8", errors="replace")
+    shown = line[:800].decode("utf-8", errors="replace") if isinstance(line, bytes) else line[:200]
     return "".join(letter if letter.isprintable() else " " for letter in shown)[:200]
 
 
@@ -189,6 +193,6 @@ def first_address(candidates: Iterable[object]) -> str | None:
     """The first of the given texts or lists of texts that is an http address."""
     for candidate in candidates:
         for value in candidate if isinstance(candidate, list) else (candidate,):
-            if isinstance(value, str) and (stripped := value.strip()).startswith(("http://", "https://")):
-                return stripped
+            if isinstance(value, str) and value.strip().startswith(("http://", "https://")):
+                return key(value)
     return None

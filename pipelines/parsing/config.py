@@ -16,8 +16,15 @@ class Params:
     max_decompression_ratio: float = 100.0
     """Maximum ratio of decompressed to compressed bytes beyond the first 8 MB; above it the file is refused as a
     decompression bomb (dumps: 3 to 10)."""
+    max_rejected_share: float = 0.02
+    """Largest share of a file's lines that may be rejected, repeated items aside; above it the stage ends with the
+    reasons. Ten lines are always accepted unless they are most of the file. 1: files are not judged by their lines."""
+    allow_truncated: bool = False
+    """Whether an archive that is cut short counts as far as it goes; otherwise the stage ends."""
 
     def __post_init__(self) -> None:
         for name in ("readers_per_file", "lines_per_block", "max_line_bytes", "max_decompression_ratio"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} = {getattr(self, name)} must be at least 1")
+        if not 0 <= self.max_rejected_share <= 1:
+            raise ValueError(f"max_rejected_share = {self.max_rejected_share} must lie between 0 and 1")

@@ -1,8 +1,8 @@
 """Fast path for well-formed review lines: typed decoding, then columns per block.
 
 Reads a block of lines. Returns the columns of the lines that match the format, and the positions of all others.
-Trade-off: a line with a wrong type, a missing key, a value out of range or invalid UTF-8 is left to `amazon`, which
-names the fault at a tenth of the speed.
+Trade-off: a line with another type, a missing key, a value out of range or invalid UTF-8 is left to `amazon`, which
+takes values whose meaning is plain and names faults, at a tenth of the speed.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.parsing import cleaning, columnar_cleaning
+from pipelines.parsing.lenient_values import Reading
 
 _BATCH = 1024  # lines per batch, so that their records and texts stay in the CPU cache
 
@@ -87,14 +88,14 @@ QUICK_2023 = Quick(
 )
 
 
-def read(lines: Sequence[bytes], quick: Quick) -> tuple[dict[str, pa.Array], np.ndarray, np.ndarray]:
+def read(lines: Sequence[bytes], quick: Quick, reading: Reading) -> tuple[dict[str, pa.Array], np.ndarray, np.ndarray]:
     """Returns (columns of the parsed rows, indices of their lines, indices of all other lines)."""
-    batches = [_columns([], quick)]
+    batches = [_columns([], quick, reading)]
     left: list[int] = []
     for start in range(0, len(lines), _BATCH):
         records, unread = _decoded(lines[start : start + _BATCH], quick.decode)
         left += [start + place for place in unread]
-        batches.append(_columns(records, quick))
+        batches.append(_columns(records, quick, reading))
     columns = {name: pa.concat_arrays([batch[name] for batch in batches]) for name in batches[0]}
     parsed = np.delete(np.arange(len(lines)), left)
     sound = np.ones(len(parsed), dtype=bool)
@@ -124,7 +125,7 @@ def _decoded(lines: Sequence[bytes], decode: Callable[[bytes], Any]) -> tuple[li
     return records, unread
 
 
-def _columns(records: list[Any], quick: Quick) -> dict[str, pa.Array]:
+def _columns(records: list[Any], quick: Quick, reading: Reading) -> dict[str, pa.Array]:
     """The columns, cleaned by the rules of `cleaning`; null marks an invalid key, rating or time."""
     user, item, rating, time = (list(map(attrgetter(name), records)) for name in quick.keys)
     texts = ([None] * len(records) if name is None else map(attrgetter(name), records) for name in quick.texts)
@@ -132,8 +133,8 @@ def _columns(records: list[Any], quick: Quick) -> dict[str, pa.Array]:
     names = ("user_key", "item_key", "user_name", "headline", "text")
     size = len(records)
     return {name: together.slice(place * size, size) for place, name in enumerate(names)} | {
-        "rating": _within(np.array(rating, dtype=np.float64), 1, 5, np.float32),
-        "timestamp": _times(time, quick.unit),
+        "rating": _within(np.array(rating, dtype=np.float64), reading.rating_range),
+        "timestamp": _times(time, quick.unit, reading),
         "helpful_votes": _votes(quick.votes(records)),
         "verified": pa.array(list(map(attrgetter(quick.verified), records)), pa.bool_()),
         "variant": pa.array(quick.variants(records), pa.string()),
@@ -149,15 +150,18 @@ def _votes(values: list[int | str | None]) -> pa.Array:
     return pa.array([cleaning.count(value) for value in values], pa.int32()) if negative else counts
 
 
-def _times(values: list[int], unit: int) -> pa.Array:
-    """Unix seconds; null outside the range of `cleaning.seconds`."""
+def _times(values: list[int], unit: int, reading: Reading) -> pa.Array:
+    """Unix seconds; null outside the range of `cleaning.seconds`, and where another unit is plainly meant."""
+    unit = reading.unit(unit)
     try:
         whole = np.array(values, dtype=np.int64)
     except OverflowError:
-        return pa.array([cleaning.seconds(value, unit=unit) for value in values], pa.int64())
-    return _within(whole // unit, 0, cleaning.LATEST_SECONDS - 1, np.int64)
+        whole = np.array([value if 0 <= value < 2**63 else -1 for value in values], dtype=np.int64)
+    least = cleaning.LATEST_SECONDS if unit == 1000 and reading.time_unit == "auto" else 0
+    within = (whole >= least) & (whole < cleaning.LATEST_SECONDS * unit)
+    return pa.array(np.where(within, whole // unit, 0), mask=~within)
 
 
-def _within(values: np.ndarray, least: float, most: float, kind: type) -> pa.Array:
-    within = (values >= least) & (values <= most)
-    return pa.array(np.where(within, values, 0).astype(kind), mask=~within)
+def _within(values: np.ndarray, limits: tuple[float, ...]) -> pa.Array:
+    within = (values >= limits[0]) & (values <= limits[1])
+    return pa.array(np.where(within, values, 0).astype(np.float32), mask=~within)

@@ -13,7 +13,7 @@ from pipelines.parsing.line_blocks import KEPT_OF_LONG_BYTES, Run
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["\[\]{}]', re.DOTALL)
 _REST_OF_STRING = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _ARRAY = re.compile(rb"\s*\[\s*(?:[{\]]|\Z)")
-_BETWEEN = b" \t\r\n,"
+_BETWEEN = b" \t\r\n,\xef\xbb\xbf"
 
 
 def is_array(beginning: bytes) -> bool:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from features.errors import TableError
+from pipelines.parsing.lenient_values import TAKEN
 
 log = logging.getLogger("vip5")
 Account = dict[str, int]
@@ -29,7 +30,9 @@ def check_counts(counts: Mapping[str, int], sources: Sequence[str], readers_per_
 def accounts_of(
     counts: Mapping[str, int], sources: Sequence[str], duplicate_items: Mapping[str, int]
 ) -> dict[str, Account]:
-    """The account of each file: `lines`, `kept`, `rejected`, `rows`, and `rejected:<reason>` for each reason.
+    """The account of each file: `lines`, `kept`, `rejected`, `rows`, and one count for each reason and leniency.
+
+    Those are named `rejected:<reason>` and `taken:<name>`, by the names of `lenient_values.TAKEN`.
 
     Args:
         counts: Sums of the units' counts, named `<file>:<count>`.
@@ -76,10 +79,18 @@ def check_rows(staged: Mapping[str, int], accounts: Mapping[str, Account], metad
 
 
 def log_accounts(accounts: Mapping[str, Account]) -> None:
-    """Logs one line per file."""
+    """Logs a line per file, and another one for the values that were taken leniently."""
     for source, account in accounts.items():
-        reasons = ", ".join(f"{k.removeprefix('rejected:')} {v}" for k, v in account.items() if ":" in k)
+        reasons = ", ".join(f"{reason} {count}" for reason, count in counted(account, "rejected"))
         log.info(
             "records: %s: %s lines, %s kept, %s rejected%s",
             source, account["lines"], account["kept"], account["rejected"], f" ({reasons})" if reasons else "",
         )  # fmt: skip
+        if taken := counted(account, "taken"):
+            log.info("records: %s: %s", source, "; ".join(f"{count} {TAKEN.get(name, name)}" for name, count in taken))
+
+
+def counted(account: Account, what: str) -> list[tuple[str, int]]:
+    """The counts `<what>:<name>` of an account as (name, count)."""
+    prefix = f"{what}:"
+    return [(name.removeprefix(prefix), count) for name, count in account.items() if name.startswith(prefix)]

@@ -113,6 +113,17 @@ def line_runs(path: Path, max_line_bytes: int, max_decompression_ratio: float) -
         yield _checked([tail], max_line_bytes, skipping, returns=True)
 
 
+def unmarked(runs: Iterable[Run]) -> Iterator[Run]:
+    """The runs without a byte-order mark before the first line."""
+    is_first = True
+    for run in runs:
+        if is_first and run.lines:
+            is_first = False
+            yield Run([run.lines[0].removeprefix(byte_pieces.BYTE_ORDER_MARK), *run.lines[1:]], run.long, run.cut)
+        else:
+            yield run
+
+
 def _checked(lines: list[bytes], max_line_bytes: int, first_is_long: bool, *, returns: bool) -> Run:
     """The lines without carriage returns, over-long ones shortened; `first_is_long` marks the first as over-long."""
     if returns:

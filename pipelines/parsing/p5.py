@@ -19,8 +19,9 @@ import pyarrow as pa
 from features import schema
 from features.errors import InputError
 from features.runtime.datasets import P5_PICKLES
-from pipelines.parsing import amazon, cleaning, safe_pickle
+from pipelines.parsing import amazon, amazon_rows, cleaning, safe_pickle
 from pipelines.parsing.amazon import Parsed, numbered, rejected
+from pipelines.parsing.lenient_values import Fault, Reading
 from pipelines.parsing.line_blocks import Block
 
 _PUBLISHED = ("rating", "headline", "text", "helpful_votes", "feature", "explanation")
@@ -84,11 +85,12 @@ def published(path: Path) -> dict[tuple[str, str], tuple[Any, ...]]:
         raise InputError(f"{path} without review records", expected, "ingest the file again")
     reviews: dict[tuple[str, str], tuple[Any, ...]] = {}
     for record in (record for records in lists for record in records or ()):
-        row = amazon.review_2014(record)
-        if isinstance(row, str):
+        row = amazon_rows.review_2014(record, Reading())
+        if isinstance(row, Fault):
             shown = str({key: record.get(key) for key in ("reviewerID", "asin", "overall", "unixReviewTime")})
-            raise InputError(f"{path} with an invalid review record ({row}): {shown[:200]}", "valid reviews", "fix it")
-        values = dict(zip(amazon.REVIEW_FIELDS, row, strict=True))
+            found = f"{path} with an invalid review record ({row.reason}): {shown[:200]}"
+            raise InputError(found, "valid reviews", "fix it")
+        values = dict(zip(amazon_rows.REVIEW_FIELDS, row, strict=True))
         values |= {name: cleaning.text(record.get(name)) for name in ("feature", "explanation")}
         reviews.setdefault((values["user_key"], values["item_key"]), tuple(values[name] for name in _PUBLISHED))
     return reviews
@@ -120,7 +122,7 @@ def read_sequences(block: Block, source: str, known: Bundle) -> Parsed:
         A line "1 10 20" of user U1 and items A and B gives the rows (U1, A, position 1) and (U1, B, position 2).
     """
     columns: dict[str, list[Any]] = {name: [] for name in ("user_key", "item_key", "user_name", "line", "position")}
-    rejects: list[tuple[int, str, bytes]] = []
+    rejects: list[amazon.Reject] = []
     for number, line, reason in numbered(block):
         parsed = reason or _sequence(line, known.maps)
         if isinstance(parsed, str):

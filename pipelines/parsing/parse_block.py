@@ -75,7 +75,7 @@ def work(unit: Unit) -> dict[str, int]:
 
     Returns:
         Counts named `<file>:seen` (lines of the whole file), `:lines` (of this reader), `:kept`, `:rejected`,
-        `:rows` and `:rejected:<reason>`.
+        `:rows`, `:rejected:<reason>` and `:taken:<leniency>`.
 
     Raises:
         InputError: The file exceeds the maximum decompression ratio.
@@ -93,6 +93,7 @@ def work(unit: Unit) -> dict[str, int]:
             counts["rows"] += parsed.rows.num_rows
             for reason in parsed.rejects.column("reason").to_pylist():
                 counts[f"rejected:{reason}"] += 1
+            counts.update({f"taken:{name}": number for name, number in parsed.taken.items()})
             _write(unit, block.number, parsed)
     return {f"{unit.source}:{name}": count for name, count in counts.items()}
 

@@ -14,6 +14,7 @@ from features.runtime.datasets import Dataset
 from pipelines.parsing import columnar_cleaning, delimited, times
 from pipelines.parsing.amazon import Parsed, rejected
 from pipelines.parsing.delimited import Dialect
+from pipelines.parsing.lenient_values import shown
 from pipelines.parsing.line_blocks import Block
 from pipelines.parsing.table_columns import Layout
 
@@ -42,11 +43,17 @@ def read_ratings(block: Block, source: str, dialect: Dialect, layout: Layout, da
             for place in np.flatnonzero(nulls & sound).tolist():
                 reasons[place] = missing if empty[place] else bad
             sound &= ~nulls
-    return Parsed(
-        _reviews(columns, sound, block.first_line, source),
-        rejected(source, [(block.first_line + n, reasons[n], block.lines[n]) for n in sorted(reasons)]),
-        int(sound.sum()),
-    )
+    rejects = [
+        (block.first_line + place, reason, _shown(block.lines[place], rows[place], reason, layout))
+        for place, reason in sorted(reasons.items())
+    ]
+    return Parsed(_reviews(columns, sound, block.first_line, source), rejected(source, rejects), int(sound.sum()))
+
+
+def _shown(line: bytes, row: Sequence[str], reason: str, layout: Layout) -> bytes | str:
+    """The offending value of a bad rating or time; else the line."""
+    name = reason.removeprefix("bad_")
+    return shown(name, row[layout.places[name]]) if reason.startswith("bad_") else line
 
 
 def _columns(rows: Sequence[Sequence[str]], layout: Layout, dataset: Dataset) -> dict[str, pa.Array]:

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from features.errors import InputError
 from features.runtime.datasets import Dataset
 from pipelines.parsing import (
     amazon,
+    amazon_rows,
     bare_sequences,
     byte_pieces,
     delimited,
@@ -27,8 +29,10 @@ from pipelines.parsing import (
 from pipelines.parsing.amazon import Parsed
 from pipelines.parsing.config import Params
 from pipelines.parsing.delimited import Dialect
+from pipelines.parsing.lenient_values import Fault, Reading
 from pipelines.parsing.line_blocks import Block
 from pipelines.parsing.table_columns import Kind, Layout, layout
+from pipelines.recognition.file_look import look
 
 TABLE_FORMATS = ("ratings", "recbole")
 SEQUENCE_FORMATS = ("sequences", "openp5")
@@ -108,23 +112,26 @@ def lines(file: File) -> Iterator[Block]:
 
 
 def _parse_json(block: Block, file: File) -> Parsed:
+    reading = Reading(file.dataset.rating_range, file.dataset.time_unit)
     if file.kind == "reviews":
-        return amazon.read_reviews(block, file.source, file.dataset.format)
-    return amazon.read_items(block, file.source, amazon.ITEM_READERS.get(file.dataset.format, item_of_any_dump))
+        return amazon.read_reviews(block, file.source, file.dataset.format, reading)
+    row_of = amazon.ITEM_READERS.get(file.dataset.format, item_of_any_dump)
+    return amazon.read_items(block, file.source, row_of, reading)
 
 
-def item_of_any_dump(record: Mapping[str, Any]) -> amazon.Row | str:
+def item_of_any_dump(record: Mapping[str, Any], reading: Reading) -> amazon_rows.Row | Fault:
     """Metadata of the Amazon dump whose field names the record has."""
     if "parent_asin" in record:
-        return amazon.item_2023(record)
+        return amazon_rows.item_2023(record, reading)
     is_2018 = any(name in record for name in ("category", "imageURL", "imageURLHighRes"))
-    return amazon.item_2018(record) if is_2018 and "imUrl" not in record else amazon.item_2014(record)
+    row_of = amazon_rows.item_2018 if is_2018 and "imUrl" not in record else amazon_rows.item_2014
+    return row_of(record, reading)
 
 
 def _ratings(file: File, begin: bytes) -> Reader:
     if begin.startswith(parquet_rows.MAGIC):
         names = parquet_rows.column_names(file.path)
-        whole = layout([names], "reviews", file.dataset.columns, file.source)
+        whole = _layout([names], file)
         used = sorted(set(whole.places.values()))
         places = {name: used.index(place) for name, place in whole.places.items()}
         columns = [names[place] for place in used]
@@ -134,14 +141,26 @@ def _ratings(file: File, begin: bytes) -> Reader:
         )  # fmt: skip
     else:
         dialect = _dialect(file, begin)
-        found = layout(_first_rows(begin, dialect, file), "reviews", file.dataset.columns, file.source)
+        found = _layout(_first_rows(begin, dialect, file), file)
         blocks = _records(file, dialect, header=found.header)
     return Reader(blocks, lambda block: ratings.read_ratings(block, file.source, dialect, found, file.dataset))
 
 
+def _layout(rows: Sequence[Sequence[str]], file: File) -> Layout:
+    """The columns of the file; an error says what the file looks like."""
+    try:
+        return layout(rows, file.kind, file.dataset.columns, file.source)
+    except InputError as error:
+        seen = look(file.path)
+        strange = seen.format not in (None, *TABLE_FORMATS)
+        action = f"set datasets.NAME.format: {seen.format}" if strange and file.kind == "reviews" else error.action
+        found = f"{error.found}; it looks like {seen.summary}" if strange else error.found
+        raise InputError(found, error.expected, action) from error
+
+
 def _item_table(file: File, begin: bytes) -> Reader:
     dialect = _dialect(file, begin)
-    found = layout(_first_rows(begin, dialect, file), "items", file.dataset.columns, file.source)
+    found = _layout(_first_rows(begin, dialect, file), file)
     line = functools.partial(
         table_records.item_line, found.places, spaced=file.dataset.format == "recbole"
     )  # fmt: skip
@@ -176,7 +195,7 @@ def _parquet_records(file: File) -> Iterator[Block]:
     places: dict[str, int] | None = None
     is_table = file.dataset.format in (*TABLE_FORMATS, *SEQUENCE_FORMATS)
     if is_table and not table_records.is_export(names, file.kind, beside_tables=True):
-        whole = layout([names], "items", file.dataset.columns, file.source).places
+        whole = _layout([names], file).places
         columns = [names[place] for place in sorted(set(whole.values()))]
         places = {name: columns.index(names[place]) for name, place in whole.items()}
     else:
@@ -188,7 +207,7 @@ def _parquet_records(file: File) -> Iterator[Block]:
 def _records(file: File, dialect: Dialect, *, header: bool) -> Iterator[Block]:
     params = file.params
     runs = line_blocks.line_runs(file.path, params.max_line_bytes, params.max_decompression_ratio)
-    records = delimited.record_runs(runs, dialect, params.max_line_bytes)
+    records = delimited.record_runs(line_blocks.unmarked(runs), dialect, params.max_line_bytes)
     first = 2 if header else 1
     return line_blocks.grouped(_without_first(records) if header else records, params.lines_per_block, first)
 

@@ -69,8 +69,8 @@ def _review(
 def _faulty(record: dict[str, Any]) -> list[bytes]:
     """One line per fault, all derived from `record`."""
 
-    def without(key: str) -> dict[str, Any]:
-        return {name: value for name, value in record.items() if name != key}
+    def without(*keys: str) -> dict[str, Any]:
+        return {name: value for name, value in record.items() if name not in keys}
 
     def dumped(value: object) -> bytes:
         return json.dumps(value).encode()
@@ -86,7 +86,7 @@ def _faulty(record: dict[str, Any]) -> list[bytes]:
         dumped(record | {"overall": "five"}),
         dumped(record | {"overall": 0.0}),
         dumped(record | {"overall": 9.0}),
-        dumped(without("unixReviewTime")),
+        dumped(without("unixReviewTime", "reviewTime")),
         dumped(record | {"unixReviewTime": "yesterday"}),
         whole.replace(b'"summary": "', b'"summary": "\xff\xfe'),
     ]

@@ -169,7 +169,7 @@ def test_wrong_encodings_zeros_and_duplicate_keys(tmp_path: Path) -> None:
         dumped(GOOD | {"reviewerID": "../../etc/x"}),
     ]  # fmt: skip
     context = put(tmp_path, gzip.compress(b"\n".join(lines)))
-    records.run(records.Params(), context)
+    records.run(records.Params(max_rejected_share=1), context)
     assert rejects(context) == [
         (1, "not_parsable"), (2, "not_utf8"), (3, "not_parsable"), (7, "not_parsable"),
     ]  # fmt: skip
@@ -189,7 +189,7 @@ def test_invalid_ratings_and_times_are_rejected(tmp_path: Path) -> None:
     ]  # fmt: skip
     lines = [dumped(GOOD | {name: "@"}).replace(b'"@"', str(value).encode()) for name, value in changes]
     context = put(tmp_path, gzip.compress(b"\n".join(lines)))
-    records.run(records.Params(), context)
+    records.run(records.Params(max_rejected_share=1), context)
     assert rejects(context) == [
         (1, "bad_rating"), (2, "bad_rating"), (3, "bad_rating"), (4, "bad_rating"), (5, "bad_time"), (7, "bad_time"),
         (8, "bad_time"),
@@ -199,7 +199,10 @@ def test_invalid_ratings_and_times_are_rejected(tmp_path: Path) -> None:
 
 def test_an_empty_file_has_no_reviews_an_empty_archive_fails(tmp_path: Path) -> None:
     context = put(tmp_path, gzip.compress(b""))
-    assert records.run(records.Params(), context) == 0
+    with pytest.raises(InputError, match=r"found r\.json\.gz without a line; it looks like an empty file"):
+        records.run(records.Params(), context)
+    assert nothing_written(tmp_path)
+    assert records.run(records.Params(max_rejected_share=1), context) == 0
     assert kept(context) == []
     with pytest.raises(TableError, match="0 of 0 reviews in the 5-core"):
         sequences.run(sequences.Params(), context)
@@ -286,7 +289,7 @@ def test_a_huge_number_of_rejects_stays_in_blocks(tmp_path: Path) -> None:
     blocks = list(line_blocks.blocks(short(tmp_path), 1, 100))
     assert [len(block.lines) for block in blocks] == [1]
     context = put(tmp_path / "x", gzip.compress(b"\n" * 50_000))
-    records.run(records.Params(max_decompression_ratio=1e9), context)
+    records.run(records.Params(max_decompression_ratio=1e9, max_rejected_share=1), context)
     found = rejects(context)
     assert len(found) == 50_000
     assert {reason for _, reason in found} == {"not_parsable"}

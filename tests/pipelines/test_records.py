@@ -18,7 +18,7 @@ from tests.pipelines.review_2014 import GOOD, dumped
 
 
 def ingest(
-    root: Path, files: Mapping[str, bytes], form: str, reviews: list[str], metadata: list[str], **params: int
+    root: Path, files: Mapping[str, bytes], form: str, reviews: list[str], metadata: list[str], **params: float
 ) -> Context:
     context = Context(
         dataset="tiny", root=root, seed=1,
@@ -70,7 +70,9 @@ def test_p5_lines_become_one_row_an_interaction(tmp_path: Path) -> None:
         "datamaps.json": json.dumps(maps).encode(),
         "items.jsonl.gz": b'{"asin": "A", "title": "Lamp", "categories": [["Home", "Lamps"]]}\n',
     }
-    context = ingest(tmp_path, files, "p5", ["sequential_data.txt", "datamaps.json"], ["items.jsonl.gz"])
+    context = ingest(
+        tmp_path, files, "p5", ["sequential_data.txt", "datamaps.json"], ["items.jsonl.gz"], max_rejected_share=1
+    )
     found = [(r["user_key"], r["item_key"], r["line"], r["position"], r["rating"]) for r in rows(context, "reviews")]
     assert found == [("U1", "B", 1, 1, None), ("U1", "A", 1, 2, None), ("U2", "A", 2, 1, None)]
     assert [(r["line"], r["reason"]) for r in rows(context, "rejects")] == [
@@ -186,11 +188,16 @@ def test_a_truncated_archive_gives_its_lines_and_one_reject(tmp_path: Path) -> N
     data = b"".join(dumped(GOOD | {"reviewerID": f"U{n}", "reviewText": f"{n * n:x}" * 9}) + b"\n" for n in range(500))
     whole = gzip.compress(data, mtime=0)
     files = {"r.json": b"", "m.json": b""}
-    context = ingest(tmp_path, files, "amazon2014", ["r.json"], ["m.json"])
+    context = ingest(tmp_path, files, "amazon2014", ["r.json"], ["m.json"], max_rejected_share=1)
     assert rows(context, "reviews") == rows(context, "items") == rows(context, "rejects") == []
     (context.raw / "cut.json.gz").write_bytes(whole[: len(whole) // 2])
     context.shared["datasets"]["reviews"] = ["cut.json.gz"]
-    records.run(records.Params(), context)
+    with pytest.raises(
+        InputError, match=r"cut\.json\.gz that is cut short after \d+ whole lines.*allow_truncated: true"
+    ):
+        records.run(records.Params(), context)
+    assert rows(context, "reviews") == []
+    records.run(records.Params(allow_truncated=True), context)
     kept, [reject] = rows(context, "reviews"), rows(context, "rejects")
     assert 150 < len(kept) < 350
     assert (reject["line"], reject["reason"]) == (len(kept) + 1, "truncated_file")
@@ -200,7 +207,7 @@ def test_a_long_line_is_rejected_and_the_next_is_read(tmp_path: Path) -> None:
     long = dumped(GOOD | {"reviewText": "x" * 400_000})
     context = ingest(
         tmp_path, {"r.json": long + b"\n" + dumped(GOOD) + b"\n" + long, "m.json": b""}, "amazon2014", ["r.json"],
-        ["m.json"], max_line_bytes=1000,
+        ["m.json"], max_line_bytes=1000, max_rejected_share=1,
     )  # fmt: skip
     assert [row["line"] for row in rows(context, "reviews")] == [2]
     assert [(row["line"], row["reason"]) for row in rows(context, "rejects")] == [

@@ -96,7 +96,7 @@ def replace(part: Path, data: pa.Table) -> None:
 @pytest.mark.parametrize(
     ("column", "value", "rule"),
     [
-        ("rating", 7.0, "rating must be at most 5"),
+        ("timestamp", 2**33, "timestamp must be at most 8.58993e+09"),
         ("rating", float("nan"), "rating must be finite"),
         ("line", 0, "line must be at least 1"),
         ("user_key", None, "user_key must not be null"),

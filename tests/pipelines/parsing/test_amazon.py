@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -6,8 +6,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.parsing import amazon, cleaning, line_blocks
+from pipelines.parsing import amazon, amazon_rows, cleaning, line_blocks
+from pipelines.parsing.lenient_values import Fault, Reading
 from tests.pipelines.review_2014 import GOOD, dumped
+
+
+def row(row_of: amazon_rows.RowOf, record: Mapping[str, Any]) -> amazon_rows.Row:
+    made = row_of(record, Reading())
+    assert isinstance(made, tuple)
+    return made
 
 
 def faulty(**changes: Any) -> bytes:
@@ -26,7 +33,9 @@ def faulty(**changes: Any) -> bytes:
         (b"null", "not_an_object"),
         (faulty(reviewerID="absent"), "missing_user"),
         (faulty(reviewerID=" \n"), "missing_user"),
-        (faulty(reviewerID=17), "missing_user"),
+        (faulty(reviewerID=True), "bad_key"),
+        (faulty(reviewerID=["U1"]), "bad_key"),
+        (faulty(asin=1.5), "bad_key"),
         (faulty(asin="absent"), "missing_item"),
         (faulty(overall="absent"), "missing_rating"),
         (faulty(overall=None), "missing_rating"),
@@ -36,10 +45,17 @@ def faulty(**changes: Any) -> bytes:
         (faulty(overall=9.0), "bad_rating"),
         (dumped(GOOD).replace(b"4.0", b"NaN"), "bad_rating"),
         (dumped(GOOD).replace(b"4.0", b"1" + b"0" * 400), "bad_rating"),
-        (faulty(unixReviewTime="absent"), "missing_time"),
+        (faulty(overall="NaN"), "bad_rating"),
+        (faulty(overall="Infinity"), "bad_rating"),
+        (faulty(overall="5.5"), "bad_rating"),
+        (faulty(overall=" "), "missing_rating"),
+        (faulty(unixReviewTime="absent", reviewTime="absent"), "missing_time"),
+        (faulty(unixReviewTime="absent", reviewTime="02 30, 2014"), "bad_time"),
         (faulty(unixReviewTime="yesterday"), "bad_time"),
         (faulty(unixReviewTime=-1), "bad_time"),
-        (faulty(unixReviewTime=1393545600000), "bad_time"),
+        (faulty(unixReviewTime=2**33), "bad_time"),
+        (faulty(unixReviewTime="1e99"), "bad_time"),
+        (repr(GOOD).encode().replace(b"Good", b"\\UFFFFFFFF"), "unreadable"),
         (faulty(unixReviewTime=1.5), "bad_time"),
     ],
 )
@@ -69,9 +85,9 @@ def test_python_literals_and_lone_surrogates_are_read() -> None:
 
 
 def test_2018_reads_votes_and_cleans_metadata() -> None:
-    review = amazon.review_2014({k: v for k, v in GOOD.items() if k != "helpful"} | {"vote": "1,234"})
+    review = row(amazon_rows.review_2014, {k: v for k, v in GOOD.items() if k != "helpful"} | {"vote": "1,234"})
     assert review[-3:] == (1234, None, None)
-    item = amazon.item_2018({
+    item = row(amazon_rows.item_2018, {
         "asin": "B1", "title": "", "brand": "Tav", "price": "$1,299.00", "category": ["Gifts", "Gifts", "Cards"],
         "description": ["One.", "", "Two &amp; three."], "imageURL": ["https://a/small.jpg"], "imageURLHighRes": [],
     })  # fmt: skip
@@ -81,28 +97,29 @@ def test_2018_reads_votes_and_cleans_metadata() -> None:
 
 def test_2018_titles_lose_markup_and_script_fragments() -> None:
     def title(value: object) -> object:
-        return amazon.item_2018({"asin": "B1", "title": value})[1]
+        return row(amazon_rows.item_2018, {"asin": "B1", "title": value})[1]
 
     assert title('<span id="productTitle">Lid &amp; Pan<br/>Set</span>') == "Lid & Pan Set"
     assert title("var aPageStart = (new Date()).getTime(); var x") is None
     assert title("5 < 6 and <3") == "5 < 6 and <3"
-    row = amazon.item_2018({"asin": "B1", "category": ["Toys", "</span></span></span>"], "price": ".a-box{x:1}"})
-    assert row == ("B1", None, None, None, ["Toys"], None, None)
+    item = {"asin": "B1", "category": ["Toys", "</span></span></span>"], "price": ".a-box{x:1}"}
+    assert row(amazon_rows.item_2018, item) == ("B1", None, None, None, ["Toys"], None, None)
 
 
 def test_2023_photos_may_be_lists_or_by_size_or_missing() -> None:
     by_size = {"thumb": ["https://a/t1", "https://a/t2"], "variant": ["PT01", "MAIN"], "large": [None, "https://a/2"]}
-    assert amazon.item_2023({"parent_asin": "P1", "images": by_size})[-1] == "https://a/2"
-    assert amazon.item_2023({"parent_asin": "P1", "images": None, "price": "from 3.99"}) == (
+    assert row(amazon_rows.item_2023, {"parent_asin": "P1", "images": by_size})[-1] == "https://a/2"
+    assert row(amazon_rows.item_2023, {"parent_asin": "P1", "images": None, "price": "from 3.99"}) == (
         "P1", None, None, None, [], None, None,
     )  # fmt: skip
-    assert amazon.item_2023({"asin": "B1"}) == "missing_item"
+    fault = amazon_rows.item_2023({"asin": "B1"}, Reading())
+    assert fault == Fault("missing_item", "no parent_asin; the line has asin")
 
 
 @given(st.lists(st.binary(max_size=60) | st.sampled_from([dumped(GOOD), repr(GOOD).encode()]), max_size=12))
 @settings(max_examples=150, deadline=None)
 def test_lines_in_are_lines_kept_and_lines_rejected(lines: list[bytes]) -> None:
-    for reader, how in ((amazon.read_reviews, "amazon2014"), (amazon.read_items, amazon.item_2018)):
+    for reader, how in ((amazon.read_reviews, "amazon2014"), (amazon.read_items, amazon_rows.item_2018)):
         read: Callable[..., amazon.Parsed] = reader
         parsed = read(line_blocks.Block(0, 1, lines), "x", how)
         assert parsed.kept_lines + parsed.rejects.num_rows == len(lines)

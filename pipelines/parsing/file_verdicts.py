@@ -1,0 +1,204 @@
+"""Judges each file of a dump after it was parsed and before any table is finished.
+
+Reads the accounts of the files and their staged rows and rejects. Returns warnings, or raises one error that names
+every file that is mostly lost: what was rejected and why, what the file looks like, and what helps.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import polars as pl
+import pyarrow.compute as pc
+
+from features.errors import InputError
+from features.runtime.datasets import Dataset
+from pipelines.parsing import cleaning, remedies, staged_columns
+from pipelines.parsing.amazon import ITEM_READERS, read_items
+from pipelines.parsing.config import Params
+from pipelines.parsing.line_accounts import Account, counted
+from pipelines.parsing.line_blocks import blocks
+from pipelines.parsing.parse_block import BLOCKS_PER_FILE
+from pipelines.recognition.file_look import look
+
+HANDFUL = 10  # rejected lines that are accepted whatever their share, unless they are most of the file
+ONE_VALUE_SHARE = 0.9
+_LEAST_SAMPLED = 20
+_LINES_TRIED = 200
+_NUM_REASONS = 3
+_SHOWN = 100
+_JANUARY_1970_SECONDS = 31 * 86_400
+_LEAST_PLAUSIBLE = 788_918_400  # 1995
+_REVIEW_COLUMNS = {
+    "amazon2014": ("timestamp", "headline", "text"), "amazon2018": ("timestamp", "headline", "text"),
+    "amazon2023": ("timestamp", "headline", "text"), "ratings": ("timestamp",), "recbole": ("timestamp",),
+}  # fmt: skip
+_ITEM_COLUMNS = ("title", "categories")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dump:
+    """A parsed dump: its entry, the paths and accounts of its files, and the staging folders by kind of row."""
+
+    name: str
+    dataset: Dataset
+    params: Params
+    paths: Mapping[str, Path]
+    accounts: Mapping[str, Account]
+    staging: Mapping[str, Path]
+
+    def parts(self, kind: str, source: str) -> list[Path]:
+        """The staged parts of one file, in block order."""
+        place = sorted(self.dataset.files).index(source)
+        numbered = sorted((int(path.stem.removeprefix("part-")), path) for path in self.staging[kind].glob("part-*"))
+        return [path for number, path in numbered if number // BLOCKS_PER_FILE == place]
+
+
+def judge(dump: Dump) -> list[str]:
+    """Warnings about the files, one text each.
+
+    Raises:
+        InputError: Too many lines of a file are rejected, nothing is left of it, it is cut short, its times have
+            another unit, or it is another release's; all such files are named.
+    """
+    problems = list(_problems(dump))
+    if problems:
+        looks = {source: look(path) for source, path in dump.paths.items()}
+        found = "; ".join(f"{one.text}; it looks like {looks[one.source].summary}" for one in problems)
+        raise InputError(
+            found, remedies.expected(dump.params), remedies.action(dump.name, dump.dataset, problems, looks)
+        )
+    return [text for source in dump.accounts for text in _column_warnings(dump, source)]
+
+
+def _problems(dump: Dump) -> Iterable[remedies.Problem]:
+    """The problem of each file that has one, and of a dump without reviews."""
+    reviews = [source for source in dump.accounts if source not in dump.dataset.metadata]
+    empty = not any(dump.accounts[source]["lines"] for source in reviews)
+    for source, account in dump.accounts.items():
+        if dump.params.max_rejected_share >= 1:
+            continue
+        if empty and source in reviews:
+            yield remedies.Problem("empty", source, f"{source} without a line")
+        elif account.get("rejected:truncated_file") and not dump.params.allow_truncated:
+            yield remedies.Problem(
+                "cut", source, f"{source} that is cut short after {account['lines'] - 1} whole lines"
+            )
+        elif (problem := _loss(dump, source)) is not None:
+            yield problem
+    for source, account in dump.accounts.items():
+        if account["rows"]:
+            found = _strange_items(dump, source) if source in dump.dataset.metadata else _strange_times(dump, source)
+            if found is not None:
+                yield found
+
+
+def _loss(dump: Dump, source: str) -> remedies.Problem | None:
+    """The problem of a file of which too much is rejected; repeated items are no loss."""
+    account = dump.accounts[source]
+    refused = account["rejected"] - account.get("rejected:duplicate_item", 0)
+    lines = account["lines"]
+    few = refused <= HANDFUL and refused * 2 <= lines
+    if refused <= dump.params.max_rejected_share * lines or few:
+        return None
+    reasons = [reason for reason in counted(account, "rejected") if reason[0] != "duplicate_item"]
+    commonest = sorted(reasons, key=lambda reason: (-reason[1], reason[0]))[:_NUM_REASONS]
+    examples = _examples(dump.parts("rejects", source), [name for name, _ in commonest])
+    told = ", ".join(f"{name} {count} (line {examples[name]})" for name, count in commonest)
+    text = f"{source} with {refused} of {lines} lines rejected ({refused / lines:.1%}): {told}"
+    outside = _ratings(dump.parts("rejects", source)) if commonest[0][0] == "bad_rating" else ()
+    return remedies.Problem("rejected", source, text, share=refused / lines, ratings=outside)
+
+
+def _examples(parts: Sequence[Path], reasons: Sequence[str]) -> dict[str, str]:
+    """The first line of each reason and its excerpt."""
+    found: dict[str, str] = {}
+    for path in parts:
+        rejects = pl.read_parquet(path).sort("line").unique("reason", keep="first", maintain_order=True)
+        for reason, line, excerpt in rejects.select("reason", "line", "excerpt").iter_rows():
+            shown = excerpt or "an empty line" if len(excerpt) <= _SHOWN else f"{excerpt[:_SHOWN]}..."
+            found.setdefault(reason, f"{line}: {shown}")
+        if set(reasons) <= set(found):
+            break
+    return found
+
+
+def _ratings(parts: Sequence[Path]) -> tuple[float, ...]:
+    """The smallest and the largest rejected rating, if nearly all of them are numbers."""
+    rejects = pl.concat([pl.read_parquet(path, columns=["reason", "excerpt"]) for path in parts])
+    written = rejects.filter(pl.col("reason") == "bad_rating")["excerpt"]
+    numbers = written.str.extract(r": '?\s*(-?\d+(?:\.\d+)?)\s*'?$").cast(pl.Float64).drop_nulls()
+    if len(numbers) < ONE_VALUE_SHARE * len(written):
+        return ()
+    return tuple(float(str(value)) for value in (numbers.min(), numbers.max()))
+
+
+def _strange_times(dump: Dump, source: str) -> remedies.Problem | None:
+    """The problem of a file all of whose times lie in January 1970."""
+    latest = staged_columns.latest(dump.parts("reviews", source), "timestamp")
+    if latest is None or latest >= _JANUARY_1970_SECONDS or dump.dataset.time_unit == "seconds":
+        return None
+    when = datetime.fromtimestamp(latest, UTC)
+    unit = _suspected(latest, dump.dataset)
+    text = f"{source} with every time in January 1970, the latest {when:%Y-%m-%d %H:%M:%S}: {unit}"
+    return remedies.Problem("times", source, text)
+
+
+def _suspected(latest: int, dataset: Dataset) -> str:
+    """The unit that the times of a file seem to have, if they were read as `latest` seconds at most."""
+    if dataset.time_unit == "milliseconds" and latest * 1000 >= _LEAST_PLAUSIBLE:
+        return "they look like seconds read as milliseconds"
+    if _LEAST_PLAUSIBLE <= latest * 86_400 < cleaning.LATEST_SECONDS:
+        return "they look like days read as seconds"
+    return "they look like numbers of an order, not like times"
+
+
+def _strange_items(dump: Dump, source: str) -> remedies.Problem | None:
+    """The problem of a metadata file without titles and categories, or with an empty column in another release."""
+    empty = [name for name in _columns(dump, source) if not _filling(dump, source, name).filled]
+    if not empty:
+        return None
+    if not set(_ITEM_COLUMNS) <= set(empty) and not _other_release(dump, source, empty):
+        return None
+    text = f"{source} without {', '.join(empty)} in any of {dump.accounts[source]['rows']} rows"
+    return remedies.Problem("columns", source, text)
+
+
+def _other_release(dump: Dump, source: str, empty: Sequence[str]) -> bool:
+    """Whether the metadata has the empty columns when it is read in the format that it looks like."""
+    form = look(dump.paths[source]).format
+    if form is None or form not in ITEM_READERS or form == dump.dataset.format:
+        return False
+    block = next(blocks(dump.paths[source], _LINES_TRIED, dump.params.max_line_bytes))
+    rows = read_items(block, source, ITEM_READERS[form]).rows
+    filled = {
+        name: pc.list_value_length(rows[name]) if name == "categories" else pc.is_valid(rows[name]) for name in empty
+    }
+    return any(pc.sum(pc.cast(values, "int64")).as_py() for values in filled.values())
+
+
+def _column_warnings(dump: Dump, source: str) -> Iterable[str]:
+    if not dump.accounts[source]["lines"]:
+        yield f"{source} is empty"
+    if not dump.accounts[source]["rows"]:
+        return
+    for name in _columns(dump, source):
+        one = _filling(dump, source, name)
+        if not one.filled:
+            yield f"{source}: {name} empty in all {one.rows} rows"
+        elif one.sampled >= _LEAST_SAMPLED and one.share >= ONE_VALUE_SHARE:
+            shown = one.commonest[:_SHOWN]
+            yield f"{source}: {name} holds one value in {one.share:.0%} of {one.sampled} sampled rows: {shown!r}"
+
+
+def _columns(dump: Dump, source: str) -> tuple[str, ...]:
+    form = dump.dataset.format
+    if source not in dump.dataset.metadata:
+        return _REVIEW_COLUMNS.get(form, ())
+    return (*_ITEM_COLUMNS, "image_url") if form.startswith("amazon") else _ITEM_COLUMNS
+
+
+def _filling(dump: Dump, source: str, column: str) -> staged_columns.Filling:
+    kind = "items" if source in dump.dataset.metadata else "reviews"
+    return staged_columns.filling(dump.parts(kind, source), column)
