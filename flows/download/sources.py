@@ -88,10 +88,11 @@ def plan_fetched(name: str, params: Mapping[str, Any], root: Path = Path()) -> t
     wanted = {file: source / file for file in dataset.files} | {
         f"{dataset.photos}/{file}": path for file, path in found.items()
     }
-    if dataset.photos and not found:
-        wanted |= {
-            e.name: destination / e.name for e in read_manifest(destination) if e.name.startswith(f"{dataset.photos}/")
-        }  # fmt: skip
+    beside = [dataset.photo_keys, dataset.vectors, dataset.vector_keys, *([] if found else [dataset.photos])]
+    there = [entry.name for entry in read_manifest(destination)]
+    for name_beside in filter(None, beside):
+        wanted |= {file: destination / file for file in there if file == name_beside or _lies_in(file, name_beside)}
+    if dataset.photos and not found and not dataset.photos.endswith(".tar"):
         (destination / dataset.photos).mkdir(parents=True, exist_ok=True)
     transfers = []
     for file in sorted(wanted):
@@ -101,6 +102,10 @@ def plan_fetched(name: str, params: Mapping[str, Any], root: Path = Path()) -> t
             raise InputError(f"no file {file} of {name}", "an ingested dump", command)
         transfers.append(Transfer(name=file, sources=(path,), ours=True))
     return tuple(transfers)
+
+
+def _lies_in(file: str, folder: str) -> bool:
+    return file.startswith(f"{folder}/") or (folder == "." and file.endswith(".tar"))
 
 
 def fetch_photos(name: str, params: Mapping[str, Any], root: Path = Path()) -> Counter[str]:

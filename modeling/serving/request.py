@@ -43,6 +43,8 @@ class PipelineSettings:
     """None: the last trained model of the workspace."""
     photos: Path | None
     """Photo folder of the dump, or None."""
+    photo_keys: Path | None
+    """Table of photo name and item key, or None."""
     templates: Path | None
     max_history: int | None
     history_kept: str
@@ -148,6 +150,7 @@ def _settings(params: Path, name: str, champion: Champion | None) -> PipelineSet
         places=Places(dataset=name) if champion is None else champion.places,
         champion=champion,
         photos=None if entry.photos is None else Places(dataset=name).raw / entry.photos,
+        photo_keys=None if entry.photo_keys is None else Places(dataset=name).raw / entry.photo_keys,
         templates=templates,
         max_history=history.max_history,
         history_kept=history.history_kept,

@@ -50,6 +50,7 @@ def collect(params: "Params", context: stage.Context) -> dict[str, Any]:
     return {
         "num_items": rows_of(items),
         "flow": flow(reviews, interactions, read, dump.reviews, rules),
+        "matching": _matching(context),
         "catalogue": catalogue(known, items, read, dump.metadata, _statuses(context)),
         "sizes": sizes(reviews, interactions),
         "span": span(interactions),
@@ -74,6 +75,12 @@ def collect(params: "Params", context: stage.Context) -> dict[str, Any]:
         "identifiers": read_manifest(context.table("identifiers"))["notes"],
         "encoder": read_manifest(context.table("images/embeddings"))["notes"].get("encoder", {}),
     }
+
+
+def _matching(context: stage.Context) -> list[str]:
+    """How the metadata and the photos fit the items, one line each, as the stages counted it."""
+    notes = [read_manifest(context.table(name))["notes"] for name in ("sequences/items", "images/embeddings")]
+    return [note["matching"]["line"] for note in notes if "matching" in note]
 
 
 def flow(
