@@ -16,9 +16,10 @@ class Params:
     max_decompression_ratio: float = 100.0
     """Maximum ratio of decompressed to compressed bytes beyond the first 8 MB; above it the file is refused as a
     decompression bomb (dumps: 3 to 10)."""
-    max_rejected_share: float = 0.02
+    max_rejected_share: float = 0.1
     """Largest share of a file's lines that may be rejected, repeated items aside; above it the stage ends with the
-    reasons. Ten lines are always accepted unless they are most of the file. 1: files are not judged by their lines."""
+    reasons (public dumps: below 0.001; a file of another format: nearly 1). Ten lines are always accepted unless they
+    are most of the file. 1: files are not judged by their lines."""
     allow_truncated: bool = False
     """Whether an archive that is cut short counts as far as it goes; otherwise the stage ends."""
 
