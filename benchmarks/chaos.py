@@ -55,7 +55,8 @@ class Workspace:
         """Starts Python in the clone, in a process group of its own, its output in one text."""
         return subprocess.Popen(
             [sys.executable, *words], cwd=self.folder, env=environment(self.folder, **more), text=True,
-            errors="replace", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+            errors="replace", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            start_new_session=True,
         )  # fmt: skip
 
     def set_variant(self, number: int) -> None:
