@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 from features.errors import InputError
+from features.vision.photo_files import photo_stem
 
 KEY_HEADERS = ("item_key", "asin", "parent_asin", "item_id", "itemid", "movieid", "key", "item")
 _DELIMITERS = "\t;,"
@@ -57,6 +58,7 @@ def read_photo_keys(path: Path) -> dict[str, list[str]]:
     """Photo name to item keys, in the order of the file; a photo may be listed for several items.
 
     A first row with the name of a key column, such as `item_key` or `asin`, is a header, and tells which column it is.
+    Without a header the photo names are the column of which the first cell is one, else the first.
 
     Raises:
         InputError: The file is missing or no table of two columns.
@@ -67,12 +69,14 @@ def read_photo_keys(path: Path) -> dict[str, list[str]]:
         raise InputError(f"{path} with one column", expected, "write each photo's item key after its name")
     headers = [cell.casefold() for cell in rows[0]]
     key = next((column for column, header in enumerate(headers) if header in KEY_HEADERS), None)
-    name_column = 1 if key == 0 else 0
+    body = rows if key is None else rows[1:]
+    if key is None:
+        key = 0 if photo_stem(rows[0][1]) and not photo_stem(rows[0][0]) else 1
     listed: dict[str, list[str]] = {}
-    for row in rows if key is None else rows[1:]:
-        keys = listed.setdefault(row[name_column], [])
-        if row[1 if key is None else key] not in keys:
-            keys.append(row[1 if key is None else key])
+    for row in body:
+        keys = listed.setdefault(row[1 if key == 0 else 0], [])
+        if row[key] not in keys:
+            keys.append(row[key])
     return listed
 
 

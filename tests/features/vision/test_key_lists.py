@@ -16,6 +16,7 @@ def written(folder: Path, text: str, name: str = "keys.csv") -> Path:
     [
         "name,item_key\nIMG_1.jpg,B1\nIMG_2.jpg,B2\n",
         "asin;photo\nB1;IMG_1.jpg\n\nB2;IMG_2.jpg",
+        "B1,IMG_1.jpg\nB2,IMG_2.jpg\n",
         "\ufeffIMG_1.jpg\tB1\r\nIMG_2.jpg\tB2\r\n",
     ],
 )
