@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 NAMES_ACTION = (
-    "name the photos by item key (B0001.jpg), or list photo name and item key in a CSV and set "
-    "datasets.NAME.photo_keys to it"
+    "name the photos by item key (B0001.jpg), or list photo name and item key in a CSV in data/raw/NAME "
+    "and set datasets.NAME.photo_keys to it"
 )
 
 

@@ -24,6 +24,13 @@ def test_photo_keys_have_a_header_or_none(tmp_path: Path, text: str) -> None:
     assert read_photo_keys(written(tmp_path, text)) == {"IMG_1.jpg": ["B1"], "IMG_2.jpg": ["B2"]}
 
 
+def test_folders_in_a_photo_name_may_be_left_out_where_unique(tmp_path: Path) -> None:
+    listed = read_photo_keys(written(tmp_path, "photos\\IMG_1.jpg,B1\na/1.jpg,B2\nb/1.jpg,B3\n"))
+    assert listed == {
+        "IMG_1.jpg": ["B1"], "photos/IMG_1.jpg": ["B1"], "a/1.jpg": ["B2"], "b/1.jpg": ["B3"],
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("text", "name"),
     [
