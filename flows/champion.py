@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from features.errors import ParamsError, VIP5Error
-from features.runtime.params import load_yaml, nearest
+from features.runtime.names import checked_name
+from features.runtime.params import load_params, nearest
 from features.runtime.stage import configure_logging
 from flows.registry import model_registry
 from modeling.serving import promoted_model
@@ -49,8 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def check_name(name: str, root: Path = Path()) -> None:
     """Raises ParamsError unless params.yaml, a profile or the folder of champions has a dataset of this name."""
+    checked_name(name, "dataset")
     files = [root / "params.yaml", *sorted((root / "profiles").glob("*.yaml"))]
-    known = {str(entry) for path in files for entry in load_yaml(path).get("datasets") or {}}
+    known = {entry for path in files for entry in load_params(path).get("datasets") or {}}
     known |= {path.parent.name for path in (root / "models").glob("*/champions")}
     if name not in known:
         raise ParamsError(f"dataset {name!r}", nearest(name, sorted(known)), "name a dataset of params.yaml")

@@ -44,6 +44,8 @@ def set_remote(place: str, root: Path = Path()) -> None:
         InputError: this is no DVC repository, or the folder cannot be created.
         CommandError: DVC rejects the URL.
     """
+    if not place.isprintable() or not place.strip() or place.startswith("-"):
+        raise InputError(f"{place!r}", "a folder, or a URL such as s3://bucket/vip5", "type it without line breaks")
     if not (root / ".dvc").is_dir():
         raise InputError("no .dvc here", "the repository root", "change folder")
     if "://" not in place:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from features.errors import ParamsError, TableError, VIP5Error
 from features.runtime.logs import formatter, stage_record
-from features.runtime.params import build, load_yaml, nearest
+from features.runtime.params import build, load_params, nearest
 
 P = TypeVar("P")
 log = logging.getLogger("vip5")
@@ -82,7 +82,7 @@ def load(path: Path, stage: str, params: type[P], sections: Sequence[str]) -> tu
         sections: Shared top-level keys that the stage reads, such as ("datasets", "beam"). `dataset` and `seed` are
             always read. `datasets` is reduced to the entry of the selected dataset.
     """
-    whole = load_yaml(path)
+    whole = load_params(path)
     for key in ("dataset", "seed", stage, *sections):
         if key not in whole:
             raise ParamsError(f"no section {key} in {path}", nearest(key, whole), "add it")
