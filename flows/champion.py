@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from features.errors import ParamsError, VIP5Error
+from features.runtime.faults import environment_faults
 from features.runtime.names import checked_name
 from features.runtime.params import load_params, nearest
 from features.runtime.stage import configure_logging
@@ -39,7 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         check_name(arguments.name)
         if arguments.use is not None:
-            model_registry.use(arguments.name, arguments.use)
+            with environment_faults():
+                model_registry.use(arguments.name, arguments.use)
         sys.stdout.write("\n".join(report(arguments.name)) + "\n")
         promoted_model.current(arguments.name)
     except VIP5Error as error:

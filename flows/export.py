@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from features.errors import ParamsError, TableError, VIP5Error
+from features.runtime.faults import environment_faults
 from features.runtime.names import checked_name
 from features.runtime.params import load_params, nearest
 from features.runtime.stage import Places, configure_logging
@@ -36,7 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     configure_logging()
     try:
-        folder, lines = export(arguments.name, arguments.to, arguments.out, force=arguments.force)
+        with environment_faults():
+            folder, lines = export(arguments.name, arguments.to, arguments.out, force=arguments.force)
     except VIP5Error as error:
         log.error("export: %s", error)
         return error.exit_code

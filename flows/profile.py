@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from features.errors import InputError, VIP5Error
+from features.runtime.faults import environment_faults
 from features.runtime.stage import configure_logging
 from flows.pipeline.derived_pipeline import reproduce, write_pipeline
 from modeling import summary
@@ -37,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         log.error("profile: %s", InputError(f"no .dvc in {Path.cwd().name}", "the repository root", "change folder"))
         return InputError.exit_code
     try:
-        pipeline = write_pipeline(arguments.names)
+        with environment_faults():
+            pipeline = write_pipeline(arguments.names)
     except VIP5Error as error:
         log.error("profile: %s", error)
         return error.exit_code

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from features.errors import InputError, VIP5Error
+from features.runtime.faults import environment_faults
 from features.runtime.stage import configure_logging
 from flows.execution.subprocesses import dvc
 
@@ -29,7 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     configure_logging()
     try:
-        set_remote(arguments.place)
+        with environment_faults():
+            set_remote(arguments.place)
     except VIP5Error as error:
         log.error("remote: %s", error)
         return error.exit_code

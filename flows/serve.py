@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from features.errors import ParamsError, VIP5Error
+from features.runtime.faults import environment_faults
 from features.runtime.names import checked_name
 from features.runtime.params import load_params, nearest
 from features.runtime.profile_names import profile_names
@@ -75,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         names = checked_names(arguments.names)
         next_due(arguments.cron, arguments.timezone)
-        with server_lock():
+        with environment_faults(), server_lock():
             _serve(names, arguments)
     except VIP5Error as error:
         log.error("serve: %s", error)

@@ -4,7 +4,6 @@ Trade-off: a stage is a module with `Params`, `SECTIONS`, `READS`, `WRITES`, `ru
 """
 
 import argparse
-import errno
 import logging
 import os
 import sys
@@ -14,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from features.errors import ParamsError, TableError, VIP5Error
+from features.errors import ParamsError, VIP5Error
+from features.runtime.faults import environment_faults
 from features.runtime.logs import formatter, stage_record
 from features.runtime.params import build, load_params, nearest
 
 P = TypeVar("P")
 log = logging.getLogger("vip5")
-_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,16 +134,11 @@ def execute(stage: str, params: type[P], sections: Sequence[str], run: Callable[
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     started = time.monotonic()
     try:
-        own, context = load(path, stage, params, sections)
-        rows = run(own, context)
+        with environment_faults():
+            own, context = load(path, stage, params, sections)
+            rows = run(own, context)
     except VIP5Error as error:
         return _failed(stage, error, started)
-    except OSError as error:
-        if error.errno not in _DISK_ERRORS:
-            raise
-        return _failed(
-            stage, TableError(f"{error}", "a disk with room and rights to write", "free or mount it"), started
-        )
     record = stage_record(stage, rows=rows, seconds=time.monotonic() - started, exit_code=0)
     memory = record["peak_memory_bytes"] / 2**30
     log.info(
