@@ -39,7 +39,8 @@ class NumberMaps:
 class Bundle:
     """Data of a p5 folder other than the sequences.
 
-    `names` maps user numbers to names; `reviews` maps (user key, item key) to the values of `_PUBLISHED`.
+    `names` maps user numbers to names; `reviews` maps (user key, item key) to the values of `_PUBLISHED`
+    and the time.
     """
 
     maps: NumberMaps
@@ -72,7 +73,7 @@ def user_names(path: Path) -> dict[str, str | None]:
 
 
 def published(path: Path) -> dict[tuple[str, str], tuple[Any, ...]]:
-    """(user key, item key) to the values of `_PUBLISHED`, from `exp_splits.pkl`; the first record of each pair.
+    """(user key, item key) to the values of `_PUBLISHED` and the time, of the first record in `exp_splits.pkl`.
 
     Raises:
         InputError: The file is not a dictionary of lists of review records.
@@ -90,7 +91,8 @@ def published(path: Path) -> dict[tuple[str, str], tuple[Any, ...]]:
             raise InputError(f"{path} with an invalid review record ({row}): {shown[:200]}", "valid reviews", "fix it")
         values = dict(zip(amazon.REVIEW_FIELDS, row, strict=True))
         values |= {name: cleaning.text(record.get(name)) for name in ("feature", "explanation")}
-        reviews.setdefault((values["user_key"], values["item_key"]), tuple(values[name] for name in _PUBLISHED))
+        known = tuple(values[name] for name in (*_PUBLISHED, "timestamp"))
+        reviews.setdefault((values["user_key"], values["item_key"]), known)
     return reviews
 
 
