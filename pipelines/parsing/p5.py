@@ -68,7 +68,9 @@ def user_names(path: Path) -> dict[str, str | None]:
     """
     loaded = safe_pickle.read(path)
     if not isinstance(loaded, dict) or not all(isinstance(name, str) for name in loaded.values()):
-        raise InputError(f"{path} without names", "a pickled dictionary, user number to name", "ingest the file again")
+        raise InputError(
+            f"{path} without names", "a pickled dictionary, user number to name", safe_pickle.without(path)
+        )
     return {str(number): cleaning.text(name) for number, name in loaded.items()}
 
 
@@ -82,13 +84,17 @@ def published(path: Path) -> dict[tuple[str, str], tuple[Any, ...]]:
     lists = list(loaded.values()) if isinstance(loaded, dict) else [None]
     if not all(isinstance(records, list) and all(isinstance(one, dict) for one in records) for records in lists):
         expected = "a pickled dictionary, train, val and test to lists of reviews"
-        raise InputError(f"{path} without review records", expected, "ingest the file again")
+        raise InputError(f"{path} without review records", expected, safe_pickle.without(path))
     reviews: dict[tuple[str, str], tuple[Any, ...]] = {}
     for record in (record for records in lists for record in records or ()):
         row = amazon.review_2014(record)
         if isinstance(row, str):
             shown = str({key: record.get(key) for key in ("reviewerID", "asin", "overall", "unixReviewTime")})
-            raise InputError(f"{path} with an invalid review record ({row}): {shown[:200]}", "valid reviews", "fix it")
+            raise InputError(
+                f"{path} with an invalid review record ({row}): {shown[:200]}",
+                "valid reviews",
+                safe_pickle.without(path),
+            )
         values = dict(zip(amazon.REVIEW_FIELDS, row, strict=True))
         values |= {name: cleaning.text(record.get(name)) for name in ("feature", "explanation")}
         known = tuple(values[name] for name in (*_PUBLISHED, "timestamp"))
