@@ -20,7 +20,7 @@ def remedy(counts: Iterable[Mapping[str, Mapping[str, int]]], params: Params, nu
 
     Example:
         9 of 5,000 reviews have "tone", 5 with an opinion, min_review_share 0.002 ->
-        'set explanations.min_review_share to 0.0018 (the aspect "tone")'
+        'set explanations.min_review_share to 0.0017 (the aspect "tone")'
     """
     total = {name: Counter[str]() for name in ("reviews", "opinions", "titles")}
     for bucket in counts:
@@ -44,5 +44,5 @@ def remedy(counts: Iterable[Mapping[str, Mapping[str, int]]], params: Params, nu
 
 
 def _below(share: float) -> float:
-    """The share, rounded down to four digits."""
-    return math.floor(share * 10_000) / 10_000
+    """The next smaller number of four digits: products of the share itself may be rounded up."""
+    return max(math.ceil(share * 10_000 - 1), 0) / 10_000

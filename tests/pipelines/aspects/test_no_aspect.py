@@ -33,9 +33,7 @@ def test_the_thresholds_give_an_aspect(nouns: dict[str, tuple[int, int, int]], n
     text = no_aspect.remedy([counts], params, num_train)
     named: dict[str, Any] = {name: float(value) for name, value in re.findall(r"explanations\.(\w+) to (\S+)", text)}
     if named:
-        lowered = replace(
-            params, **{name: int(value) if name == "min_reviews" else value for name, value in named.items()}
-        )
-        assert found(lowered)
+        named["min_reviews"] = int(named.get("min_reviews", params.min_reviews))
+        assert found(replace(params, **named))
     else:
         assert text.startswith("add reviews")
