@@ -67,7 +67,9 @@ def check_name(name: str, *, force: bool, root: Path = Path()) -> None:
 
 def _make(name: str, folder: Path, photos: str | None, root: Path = Path()) -> int:
     from features.runtime.datasets import Dataset
+    from features.runtime.matching import MIN_MATCH_SHARE
     from features.runtime.profiles import dump_params
+    from features.vision import dataset_photos
     from flows.download import ingest_steps
     from flows.first_look import counts, folder_survey, profile_file, report, sizes
 
@@ -77,6 +79,9 @@ def _make(name: str, folder: Path, photos: str | None, root: Path = Path()) -> i
     found = counts.count(name, entry.values, folder, root)
     if span := sizes.rating_range(found):
         entry.values["rating_range"] = span
+    if found.photos is not None and found.photos.share < MIN_MATCH_SHARE:
+        folder_survey.without_photos(entry)
+        log.warning("new: no photos are used: %s; %s", found.photos.line, dataset_photos.NAMES_ACTION)
     about = report.about(entry, found)
     for line in about:
         log.info("new: %s", line)

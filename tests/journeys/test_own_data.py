@@ -49,7 +49,7 @@ REAL = {
         "100,836 interactions of 610 users with 9,724 items",
         "90,274 interactions, 610 users, 3,650",
     ),
-    "vouchers": ("amazon2018/gift_cards", "2,972 interactions of 458 users with 148 items", "458 users, 148"),
+    "vouchers": ("amazon2018/gift_cards", "2,972 interactions of 458 users with 148 items", "453 users, 147 items"),
 }
 
 
