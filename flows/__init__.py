@@ -1,7 +1,7 @@
 """Prefect around the graph of `dvc.yaml`: bring dumps in, retrain, promote, report.
 
-Commands: setup, demo, new, ingest, profile, retrain, serve, trigger, champion, remote, graph, docs. Rooms in data
-order:
+Commands: setup, demo, new, ingest, profile, retrain, serve, trigger, champion, remote, export, graph, docs. Rooms in
+data order:
 
 installing     what `make setup` checks; the standard library only
 first_look     what a folder holds, and a profile sized to it
@@ -12,5 +12,6 @@ registry       champion models, quality gate, drift
 retraining     the steps of a retrain and its Prefect flow
 orchestration  Prefect's settings, server and messages
 scheduling     the deployments of flows.serve and their schedule
+exporting      tables in the layouts of RecBole, Hugging Face datasets and CSV
 docgen         generated pages of the documentation
 """

@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from features.errors import ParamsError, VIP5Error
+from features.runtime.exit_codes import exit_code_of
 from features.runtime.params import load_yaml, nearest
+from features.runtime.remedies import for_profile
 from features.runtime.stage import configure_logging
 from flows.registry import model_registry
 from modeling.serving import promoted_model
@@ -42,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.write("\n".join(report(arguments.name)) + "\n")
         promoted_model.current(arguments.name)
     except VIP5Error as error:
-        log.error("champion: %s", error)
+        log.error("champion: %s", for_profile(error, Path("params.yaml"), arguments.name))
         return error.exit_code
     return 0
 
@@ -57,4 +59,4 @@ def check_name(name: str, root: Path = Path()) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code_of("champion", main))

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from features.errors import InputError, VIP5Error
+from features.runtime.exit_codes import exit_code_of
 from features.runtime.profiles import dump_params
 from features.runtime.stage import configure_logging
 from flows.orchestration import prefect_env
@@ -78,4 +79,4 @@ def _ingest(name: str, source: Path | None, *, photos: bool) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code_of("ingest", main))

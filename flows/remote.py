@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from features.errors import InputError, VIP5Error
+from features.runtime.exit_codes import exit_code_of
 from features.runtime.stage import configure_logging
 from flows.execution.subprocesses import dvc
 
@@ -57,4 +58,4 @@ def set_remote(place: str, root: Path = Path()) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code_of("remote", main))

@@ -15,9 +15,12 @@ import sys
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from features.errors import VIP5Error
+from features.runtime.exit_codes import exit_code_of
+from features.runtime.remedies import for_profile
 from features.runtime.stage import configure_logging
 from flows.orchestration import prefect_env
 
@@ -57,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             result = flow(run.name, wait_seconds=run.config.wait_seconds)
     except VIP5Error as error:
-        log.error("retrain: %s", error)
+        log.error("retrain: %s", for_profile(error, Path("params.yaml"), arguments.name))
         return error.exit_code
     except KeyboardInterrupt:
         log.error("retrain: interrupted; the champion stays")
@@ -90,4 +93,4 @@ def run_without_prefect(run: "Run") -> "Result":
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code_of("retrain", main))

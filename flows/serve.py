@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from features.errors import ParamsError, VIP5Error
+from features.runtime.exit_codes import exit_code_of
 from features.runtime.params import load_yaml, nearest
 from features.runtime.profile_names import profile_names
 from features.runtime.profiles import dump_params
@@ -46,7 +47,7 @@ Examples:
 Without PREFECT_API_URL (or a Prefect profile that sets it) a server is started on 127.0.0.1; its database is in
 .prefect/, nothing leaves the machine. One retrain per dataset runs at a time; one that is due meanwhile is cancelled.
 Exit codes: 0 stopped (Ctrl-C, SIGTERM); 2 invalid schedule, time zone or dataset; 3 a folder that is not writable;
-8 the port or the folder is in use, or the configured server is down; 9 a child process ended by itself.
+8 the port or the folder is in use, or no Prefect server is at the configured URL; 9 a child process ended by itself.
 """
 
 
@@ -150,4 +151,4 @@ def _stop(_number: int, _frame: object) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code_of("serve", main))

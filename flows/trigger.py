@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from features.errors import BusyError
+from features.runtime.exit_codes import exit_code_of
 from features.runtime.stage import configure_logging
 from flows.orchestration import prefect_env
 
@@ -49,4 +50,4 @@ def _become(*command: str) -> NoReturn:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code_of("trigger", main))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from features.errors import InputError, ParamsError, VIP5Error
 from features.prompts.templates import Prompt, load_templates
+from features.runtime.remedies import for_profile
 from features.runtime.stage import configure_logging
 from features.vision.key_lists import read_photo_keys
 from features.vision.photo_names import PhotoNames
@@ -120,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.page is not None:
             write_page(arguments.page, settings, user, answer, catalogue)
     except VIP5Error as error:
-        log.error("recommend: %s", error)
+        log.error("recommend: %s", for_profile(error, arguments.params, arguments.dataset))
         return error.exit_code
     return 0
 

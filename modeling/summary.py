@@ -17,6 +17,7 @@ from typing import Any
 
 from features.errors import InputError, VIP5Error
 from features.runtime.params import load_yaml
+from features.runtime.remedies import for_profile
 from features.runtime.stage import Places, configure_logging
 from modeling.evaluation.explanation_findings import (
     SENTENCE_BASELINES,
@@ -186,7 +187,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             coloured=sys.stdout.isatty() and "NO_COLOR" not in os.environ,
         )  # fmt: skip
     except VIP5Error as error:
-        logging.getLogger("vip5").error("summary: %s", error)
+        logging.getLogger("vip5").error("summary: %s", for_profile(error, arguments.params))
         return error.exit_code
     sys.stdout.write("\n".join(lines) + "\n")
     return 0

@@ -68,7 +68,7 @@ def run(params: Params, context: stage.Context) -> int:
             beam=build(BeamParams, context.shared["beam"], where="beam"),
         )
         engine.write_ordered(job, list(polars_engine.batches(rows)))
-        users, items = id_assignment.assign(params, context, job.pieces, sum(rows.values()))
+        users, items = id_assignment.assign(params, context, job.pieces, rows)
         matching = id_assignment.match_metadata(items, metadata)
         if matching.total:
             matching.check(params.min_match_share, parameter="sequences.min_match_share", action=_METADATA_ACTION)

@@ -23,6 +23,7 @@ from features.runtime.datasets import Dataset
 from features.runtime.params import build, nearest
 from features.store.manifests import file_digest
 from flows.download.tar_shards import PHOTOS_PER_SHARD, find_photos, shard_digest, write_shard
+from flows.download.temporary_files import remove_strays, temporary
 
 log = logging.getLogger("vip5")
 MANIFEST = "manifest.json"
@@ -193,6 +194,7 @@ def publish(name: str, arrivals: Sequence[Arrival], root: Path = Path()) -> list
     manifest lists are deleted; files that neither manifest lists are kept.
     """
     folder = raw_folder(name, root)
+    remove_strays(folder)
     entries = sorted((arrival.entry for arrival in arrivals), key=lambda entry: entry.name)
     stale = {entry.name for entry in read_manifest(folder)} - {entry.name for entry in entries}
     changed = sorted({arrival.entry.name for arrival in arrivals if arrival.staged is not None} | stale)
@@ -241,12 +243,12 @@ def check_arrived(name: str, files: Sequence[str], root: Path = Path()) -> None:
 
 def _write_manifest(folder: Path, entries: Sequence[Entry]) -> None:
     lines = ",\n".join(f" {json.dumps(asdict(entry))}" for entry in entries)
-    temporary = folder / f".{MANIFEST}.tmp"
-    with temporary.open("w", encoding="utf-8") as stream:
+    written = temporary(folder / MANIFEST)
+    with written.open("w", encoding="utf-8") as stream:
         stream.write(f"[\n{lines}\n]\n")
         stream.flush()
         os.fsync(stream.fileno())
-    temporary.rename(folder / MANIFEST)
+    written.rename(folder / MANIFEST)
 
 
 def _copy(source: Path, stream: BinaryIO) -> None:

@@ -14,13 +14,14 @@ import itertools
 import logging
 import os
 import tarfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from features.errors import InputError
+from flows.download.temporary_files import remove_strays, temporary
 
 log = logging.getLogger("vip5")
 PHOTOS_PER_SHARD = 1000
@@ -86,6 +87,27 @@ def write_members(members: Iterable[tuple[str, bytes]], stream: BinaryIO) -> Non
             archive.addfile(_member(name, len(content)), io.BytesIO(content))
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Member:
+    """A photo in a tar, and the SHA-256 of its bytes."""
+
+    name: str
+    archive: Path
+    start: int
+    size: int
+    digest: str
+
+    def read(self) -> bytes:
+        """The bytes; raises InputError unless they still have the digest."""
+        data = _read(self.archive, self.start, self.size)
+        if _digest(data) != self.digest:
+            raise InputError(
+                f"{self.name} in {self.archive} that changed while it was copied", "one process at a time",
+                "stop other programs that write there, and run the ingest again",
+            )  # fmt: skip
+        return data
+
+
 class AppendTar:
     """An append-only tar of photos, each written in one system call; drops a truncated last member when opened.
 
@@ -129,56 +151,77 @@ class AppendTar:
 
 
 def add_photos(
-    incoming: Path, folder: Path, wanted: Callable[[str, bytes], bool], *, per_shard: int = PHOTOS_PER_SHARD
+    incoming: Path, folder: Path, recorded: Mapping[str, str], *, per_shard: int = PHOTOS_PER_SHARD
 ) -> list[str]:
-    """Moves the `wanted` photos of `incoming` into the shards of `folder`; returns the names of the shards written.
+    """Moves the photos of `incoming` into the shards of `folder`; returns the names of the shards written.
 
     Rewrites shards that hold an older photo of an item, fills the last shard, and adds new ones. Shards are replaced
     atomically and `incoming` is deleted last, so that the function can be killed and repeated.
+
+    Args:
+        incoming: the tar of downloaded photos.
+        folder: the folder of the shards.
+        recorded: SHA-256 by photo name. A photo of `incoming` without its recorded digest is left out; one in a shard
+            is removed if another digest is recorded.
+        per_shard: maximum number of photos per shard.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    places = {
-        Path(name).stem: (name, start, size) for name, start, size in _index(incoming)
-    }  # the last photo of an item wins
-    arriving: dict[str, Callable[[], bytes]] = {
-        stem: partial(_read, incoming, start, size)
-        for stem, (name, start, size) in sorted(places.items())
-        if wanted(name, _read(incoming, start, size))
-    }
+    remove_strays(folder)
+    held = {Path(name).stem: one for name, one in _members(incoming).items()}  # the last photo of an item wins
+    arriving = {stem: one for stem, one in sorted(held.items()) if recorded.get(one.name) == one.digest}
     shards = sorted(folder.glob("photos-*.tar"))
     written: set[str] = set()
     for shard in shards:
-        held = _readers(shard)
-        kept = {name: read for name, read in held.items() if Path(name).stem not in arriving}
-        if len(kept) < len(held):
-            written.add(_write_shard(shard, kept))
-    waiting: list[tuple[str, Callable[[], bytes]]] = [(places[stem][0], read) for stem, read in arriving.items()]
+        there = _members(shard)
+        own = {name: one for name, one in there.items() if recorded.get(name, one.digest) == one.digest}
+        if len(own) < len(there):
+            log.warning(
+                "ingest: %s: removing %d photos with another digest than recorded", shard, len(there) - len(own)
+            )
+        kept = {name: one for name, one in own.items() if Path(name).stem not in arriving}
+        if len(kept) < len(there):
+            written.add(_write_shard(shard, kept.values()))
+    waiting = list(arriving.values())
     if shards and waiting:
-        kept = _readers(shards[-1])
-        room = max(0, per_shard - len(kept))
+        last = _members(shards[-1])
+        room = max(0, per_shard - len(last))
         if room:
-            written.add(_write_shard(shards[-1], kept | dict(waiting[:room])))
+            written.add(_write_shard(shards[-1], [*last.values(), *waiting[:room]]))
         waiting = waiting[room:]
     first = int(shards[-1].stem.rpartition("-")[2]) + 1 if shards else 0
     for index, start in enumerate(range(0, len(waiting), per_shard), start=first):
-        written.add(_write_shard(folder / f"photos-{index:05d}.tar", dict(waiting[start : start + per_shard])))
+        written.add(_write_shard(folder / f"photos-{index:05d}.tar", waiting[start : start + per_shard]))
     incoming.unlink()
     return sorted(written)
 
 
-def photo_names(folder: Path) -> set[str]:
-    """The names of all photos in the shards of `folder`."""
-    return {name for shard in folder.glob("photos-*.tar") for name, _, _ in _index(shard)}
+def photo_names(folder: Path) -> dict[str, str]:
+    """The names of all photos in the shards of `folder`, by source such as `photos-00000.tar:B1.jpg`."""
+    return {
+        f"{shard.name}:{name}": name for shard in sorted(folder.glob("photos-*.tar")) for name, _, _ in _index(shard)
+    }
 
 
-def _write_shard(shard: Path, members: Mapping[str, Callable[[], bytes]]) -> str:
-    temporary = shard.with_name(f".{shard.name}.tmp")
-    with temporary.open("wb") as stream:
-        write_members(((name, members[name]()) for name in sorted(members)), stream)
+def _write_shard(shard: Path, members: Iterable[_Member]) -> str:
+    temporary_file = temporary(shard)
+    with temporary_file.open("wb") as stream:
+        write_members(((one.name, one.read()) for one in sorted(members, key=lambda one: one.name)), stream)
         stream.flush()
         os.fsync(stream.fileno())
-    temporary.rename(shard)
+    temporary_file.rename(shard)
     return shard.name
+
+
+def _members(archive: Path) -> dict[str, _Member]:
+    """The members of a tar by name, each with the digest of its bytes; the last of a name wins."""
+    return {
+        name: _Member(name=name, archive=archive, start=start, size=size, digest=_digest(_read(archive, start, size)))
+        for name, start, size in _index(archive)
+    }
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _index(archive: Path) -> list[tuple[str, int, int]]:
@@ -192,10 +235,6 @@ def _index(archive: Path) -> list[tuple[str, int, int]]:
             if member.offset_data + _padded(member.size) <= end
         )
     return found
-
-
-def _readers(archive: Path) -> dict[str, Callable[[], bytes]]:
-    return {name: partial(_read, archive, start, size) for name, start, size in _index(archive)}
 
 
 def _read(archive: Path, start: int, size: int) -> bytes:

@@ -181,7 +181,7 @@ def known_user(places: Places, key: str, *, held_out: bool = False) -> RequestUs
             f"no user {key!r} in {places.table('sequences/users')}", near(key, users["user_key"].to_pylist()),
             f"name a user of the table by its key, or give --history{newer}",
         )  # fmt: skip
-    user_id, name = row[0]["user_id"], rendering.plain(row[0]["name"] or "") or key
+    user_id, name = row[0]["user_id"], rendering.shown_name(row[0]["name"], key)
     columns = ("user_id", "item_id", "split")
     rows = read_table(places.table("sequences/interactions"), schema.INTERACTIONS, columns=columns)
     user_rows = rows.filter(pc.equal(rows["user_id"], user_id)).to_pylist()

@@ -4,6 +4,7 @@ Reads the accounts of the files and their staged rows and rejects. Returns warni
 every file that is mostly lost: what was rejected and why, what the file looks like, and what helps.
 """
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,13 +23,17 @@ from pipelines.parsing.line_blocks import blocks
 from pipelines.parsing.parse_block import BLOCKS_PER_FILE
 from pipelines.recognition.file_look import look
 
+log = logging.getLogger("vip5")
 HANDFUL = 10  # rejected lines that are accepted whatever their share, unless they are most of the file
 ONE_VALUE_SHARE = 0.9
 _LEAST_SAMPLED = 20
+_NOTABLE_SHARE = 0.02
 _LINES_TRIED = 200
+_LONGEST_BYTES = 1 << 26
 _NUM_REASONS = 3
 _SHOWN = 100
-_JANUARY_1970_SECONDS = 31 * 86_400
+_DAY_SECONDS = 86_400
+_JANUARY_1970_SECONDS = 31 * _DAY_SECONDS
 _LEAST_PLAUSIBLE = 788_918_400  # 1995
 _REVIEW_COLUMNS = {
     "amazon2014": ("timestamp", "headline", "text"), "amazon2018": ("timestamp", "headline", "text"),
@@ -56,7 +61,7 @@ class Dump:
 
 
 def judge(dump: Dump) -> list[str]:
-    """Warnings about the files, one text each.
+    """Logs and returns the warnings about the files, one text each.
 
     Raises:
         InputError: Too many lines of a file are rejected, nothing is left of it, it is cut short, its times have
@@ -69,7 +74,10 @@ def judge(dump: Dump) -> list[str]:
         raise InputError(
             found, remedies.expected(dump.params), remedies.action(dump.name, dump.dataset, problems, looks)
         )
-    return [text for source in dump.accounts for text in _column_warnings(dump, source)]
+    warnings = [text for source in dump.accounts for text in _warnings(dump, source)]
+    for text in warnings:
+        log.warning("records: %s", text)
+    return warnings
 
 
 def _problems(dump: Dump) -> Iterable[remedies.Problem]:
@@ -97,8 +105,7 @@ def _problems(dump: Dump) -> Iterable[remedies.Problem]:
 def _loss(dump: Dump, source: str) -> remedies.Problem | None:
     """The problem of a file of which too much is rejected; repeated items are no loss."""
     account = dump.accounts[source]
-    refused = account["rejected"] - account.get("rejected:duplicate_item", 0)
-    lines = account["lines"]
+    refused, lines = _refused(account), account["lines"]
     few = refused <= HANDFUL and refused * 2 <= lines
     if refused <= dump.params.max_rejected_share * lines or few:
         return None
@@ -107,8 +114,20 @@ def _loss(dump: Dump, source: str) -> remedies.Problem | None:
     examples = _examples(dump.parts("rejects", source), [name for name, _ in commonest])
     told = ", ".join(f"{name} {count} (line {examples[name]})" for name, count in commonest)
     text = f"{source} with {refused} of {lines} lines rejected ({refused / lines:.1%}): {told}"
-    outside = _ratings(dump.parts("rejects", source)) if commonest[0][0] == "bad_rating" else ()
-    return remedies.Problem("rejected", source, text, share=refused / lines, ratings=outside)
+    most = commonest[0][0]
+    outside = _ratings(dump.parts("rejects", source)) if most == "bad_rating" else ()
+    longest = _longest(dump.paths[source]) if most == "line_too_long" else 0
+    return remedies.Problem("rejected", source, text, refused / lines, outside, longest)
+
+
+def _longest(path: Path) -> int:
+    """Bytes of the longest line of at most 64 MB, 0 if there is a longer one."""
+    lengths = [(max(map(len, block.lines)), block.long) for block in blocks(path, _LINES_TRIED, _LONGEST_BYTES)]
+    return 0 if any(long for _, long in lengths) else max(length for length, _ in lengths)
+
+
+def _refused(account: Account) -> int:
+    return account["rejected"] - account.get("rejected:duplicate_item", 0)
 
 
 def _examples(parts: Sequence[Path], reasons: Sequence[str]) -> dict[str, str]:
@@ -135,23 +154,32 @@ def _ratings(parts: Sequence[Path]) -> tuple[float, ...]:
 
 
 def _strange_times(dump: Dump, source: str) -> remedies.Problem | None:
-    """The problem of a file all of whose times lie in January 1970."""
-    latest = staged_columns.latest(dump.parts("reviews", source), "timestamp")
-    if latest is None or latest >= _JANUARY_1970_SECONDS or dump.dataset.time_unit == "seconds":
+    """The problem of a file all of whose times lie in January 1970, as if in another unit."""
+    latest = _latest_of_january_1970(dump, source)
+    unit = None if latest is None else _suspected(latest)
+    if unit is None or dump.dataset.time_unit == "seconds":
         return None
-    when = datetime.fromtimestamp(latest, UTC)
-    unit = _suspected(latest, dump.dataset)
-    text = f"{source} with every time in January 1970, the latest {when:%Y-%m-%d %H:%M:%S}: {unit}"
+    text = f"{source} with every time in January 1970, the latest {_shown(latest or 0)}: they look like {unit}"
     return remedies.Problem("times", source, text)
 
 
-def _suspected(latest: int, dataset: Dataset) -> str:
+def _latest_of_january_1970(dump: Dump, source: str) -> int | None:
+    """The latest time of a review file, None if it lies after that month or there is none."""
+    latest = staged_columns.latest(dump.parts("reviews", source), "timestamp")
+    return latest if latest is not None and latest < _JANUARY_1970_SECONDS else None
+
+
+def _suspected(latest: int) -> str | None:
     """The unit that the times of a file seem to have, if they were read as `latest` seconds at most."""
-    if dataset.time_unit == "milliseconds" and latest * 1000 >= _LEAST_PLAUSIBLE:
-        return "they look like seconds read as milliseconds"
-    if _LEAST_PLAUSIBLE <= latest * 86_400 < cleaning.LATEST_SECONDS:
-        return "they look like days read as seconds"
-    return "they look like numbers of an order, not like times"
+    if latest * 1000 >= _LEAST_PLAUSIBLE:
+        return "seconds divided by 1000"
+    if _LEAST_PLAUSIBLE <= latest * _DAY_SECONDS < cleaning.LATEST_SECONDS:
+        return "days"
+    return None
+
+
+def _shown(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}"
 
 
 def _strange_items(dump: Dump, source: str) -> remedies.Problem | None:
@@ -178,11 +206,16 @@ def _other_release(dump: Dump, source: str, empty: Sequence[str]) -> bool:
     return any(pc.sum(pc.cast(values, "int64")).as_py() for values in filled.values())
 
 
-def _column_warnings(dump: Dump, source: str) -> Iterable[str]:
-    if not dump.accounts[source]["lines"]:
+def _warnings(dump: Dump, source: str) -> Iterable[str]:
+    refused, lines = _refused(dump.accounts[source]), dump.accounts[source]["lines"]
+    if not lines:
         yield f"{source} is empty"
+    if refused > max(HANDFUL, _NOTABLE_SHARE * lines):
+        yield f"{source}: {refused} of {lines} lines rejected ({refused / lines:.1%})"
     if not dump.accounts[source]["rows"]:
         return
+    if source not in dump.dataset.metadata and (latest := _latest_of_january_1970(dump, source)) is not None:
+        yield f"{source}: every time lies in January 1970, the latest {_shown(latest)}; only their order is used"
     for name in _columns(dump, source):
         one = _filling(dump, source, name)
         if not one.filled:

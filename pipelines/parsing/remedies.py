@@ -25,7 +25,8 @@ _FORMATS_OF_ITEMS = {
 class Problem:
     """A file that must not go on: the kind of its problem, the text that says so, and its share of rejected lines.
 
-    `ratings` are the smallest and the largest rejected rating, where that is why lines were rejected.
+    `ratings` are the smallest and the largest rejected rating, where that is why lines were rejected; `longest` is the
+    number of bytes of the longest line, where lines were too long.
     """
 
     kind: Literal["rejected", "empty", "cut", "times", "columns"]
@@ -33,6 +34,7 @@ class Problem:
     text: str
     share: float = 0.0
     ratings: tuple[float, ...] = ()
+    longest: int = 0
 
 
 def expected(params: Params) -> str:
@@ -112,6 +114,8 @@ def _steps(entry: str, dataset: Dataset, problem: Problem) -> Iterable[str]:
         least, most = problem.ratings
         low, high = min(least, dataset.rating_range[0]), max(most, dataset.rating_range[1])
         yield f"set {entry}.rating_range: [{low:g}, {high:g}]"
+    elif problem.longest:
+        yield f"set records.max_line_bytes: {problem.longest}"
     elif problem.source in dataset.metadata:
         yield f"replace {problem.source} or take it out of {entry}.metadata"
     else:

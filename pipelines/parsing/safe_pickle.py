@@ -31,6 +31,7 @@ _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _MAKERS: dict[str, Callable[[], Any]] = {"EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_SET": set, "EMPTY_TUPLE": tuple}
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 _MARK = object()
+_KEY_LIMIT = 1 << 60
 
 
 def read(path: Path, max_operations: int = MAX_OPERATIONS) -> Any:
@@ -189,6 +190,8 @@ def _put(container: Any, taken: list[Any], name: str) -> None:
 def _key(value: Any) -> Hashable:
     if value is not None and not isinstance(value, str | bytes | int | float):
         raise ValueError(f"a {type(value).__name__} as a key")
+    if isinstance(value, int) and abs(value) >= _KEY_LIMIT:  # greater ones can share a hash, each with all others
+        raise ValueError(f"a key of {value.bit_length()} bits")
     return value
 
 

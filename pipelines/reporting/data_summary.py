@@ -17,6 +17,7 @@ from features.runtime.datasets import dataset
 from features.runtime.params import build
 from features.runtime.seeds import rng
 from features.store.tables import checked_parts, read_manifest
+from pipelines.reporting import common_texts
 from pipelines.reporting import distributions as dist
 from pipelines.sequencing import config as sequences
 
@@ -68,6 +69,8 @@ def collect(params: "Params", context: stage.Context) -> dict[str, Any]:
             ("metadata lines", missing(known, schema.ITEMS)),
             ("catalogue", missing(items, schema.CATALOGUE)),
         ],
+        "texts": common_texts.collect(reviews, known),
+        "fillers": read_manifest(context.table(schema.REVIEWS.name))["notes"].get("fillers", {}),
         "sequences": _sequences(params, context, interactions, items),
         "num_explanations": rows_of(explanations),
         "features": dist.bars(explanations.group_by("feature").len(), "feature", most=15),

@@ -25,7 +25,7 @@ SETTINGS = {
     "prompts": {"rows_per_part": 200, "num_candidates": 10, "rounds": 2},
 }
 OTHER_SETTINGS = {
-    "records": {"lines_per_block": 90, "max_line_bytes": 250},
+    "records": {"lines_per_block": 90, "max_line_bytes": 250, "max_rejected_share": 1},
     "sequences": {"k_core": 4},
     "prompts": {"rounds": 1, "max_history": 1},
 }

@@ -260,7 +260,7 @@ def test_an_item_has_the_narrowest_category_of_its_path() -> None:
 
 
 def test_an_empty_core_is_one_clear_line(sample_context: Context) -> None:
-    with pytest.raises(TableError, match=r"0 of \d+ reviews in the 500-core.*lower sequences\.k_core"):
+    with pytest.raises(TableError, match=r"0 of \d+ reviews in the 500-core.*set sequences\.k_core to 7 "):
         sequences.run(sequences.Params(k_core=500), sample_context)
     assert [path.name for path in sample_context.table("sequences").iterdir() if path.name.startswith(".")] == []
     assert not sample_context.table(".sequences.work").exists()
