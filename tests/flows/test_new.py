@@ -304,7 +304,7 @@ def test_unsafe_names_are_refused_with_a_safe_one(
     work: Path, caplog: pytest.LogCaptureFixture, name: str, safe: str
 ) -> None:
     assert new.main([name, "--from", "downloads"]) == 2
-    assert f"use {safe}" in caplog.text
+    assert f"name it {safe}" in caplog.text
 
 
 def test_nothing_is_overwritten_unless_forced(work: Path, caplog: pytest.LogCaptureFixture) -> None:
