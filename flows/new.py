@@ -9,18 +9,18 @@ edited, and a wrong recognition corrected there.
 
 import argparse
 import logging
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from features.errors import ParamsError, VIP5Error
+from features.runtime.exit_codes import exit_code_of
+from features.runtime.names import checked_name
 from features.runtime.params import build, load_yaml
 from features.runtime.profile_names import profile_names
 from features.runtime.stage import configure_logging
 
 log = logging.getLogger("vip5")
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,16 +47,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except VIP5Error as error:
         log.error("new: %s", error)
         return error.exit_code
-    except KeyboardInterrupt:
-        log.error("new: interrupted")
-        return 130
 
 
 def check_name(name: str, *, force: bool, root: Path = Path()) -> None:
     """Raises ParamsError for a name that is taken or that a shell or a path could misread."""
-    if not _NAME.fullmatch(name):
-        safe = re.sub(r"[^a-z0-9_-]+", "_", name.lower()).strip("_-")[:64] or "my_data"
-        raise ParamsError(f"the name {name!r}", "letters, digits, _ and -, at most 64", f"use {safe}")
+    checked_name(name, "dataset")
     in_profiles = name in profile_names(root)
     known = load_yaml(root / "params.yaml")
     if name in {**known["datasets"], **(known.get("tokenizers") or {})}:
@@ -67,7 +62,8 @@ def check_name(name: str, *, force: bool, root: Path = Path()) -> None:
 
 def _make(name: str, folder: Path, photos: str | None, root: Path = Path()) -> int:
     from features.runtime.datasets import Dataset
-    from features.runtime.profiles import dump_params
+    from features.runtime.matching import MIN_MATCH_SHARE
+    from features.vision import dataset_photos
     from flows.download import ingest_steps
     from flows.first_look import counts, folder_survey, profile_file, report, sizes
 
@@ -77,18 +73,21 @@ def _make(name: str, folder: Path, photos: str | None, root: Path = Path()) -> i
     found = counts.count(name, entry.values, folder, root)
     if span := sizes.rating_range(found):
         entry.values["rating_range"] = span
+    if found.photos is not None and found.photos.share < MIN_MATCH_SHARE:
+        folder_survey.without_photos(entry)
+        log.warning("new: no photos are used: %s; %s", found.photos.line, dataset_photos.NAMES_ACTION)
     about = report.about(entry, found)
     for line in about:
         log.info("new: %s", line)
     text = profile_file.text_of(name, about, entry.values, sizes.choices(name, entry.values, found))
-    path = root / "profiles" / f"{name}.yaml"
-    path.write_text(text, encoding="utf-8")
-    log.info("new: %s holds every decision with its reason", path)
-    changed, entries = ingest_steps.ingest(name, folder, dump_params(name, root))
+    changed, entries = ingest_steps.ingest(name, folder, {"datasets": {name: entry.values}, "tokenizers": {}})
     log.info("new: %s", ingest_steps.summary_line(name, changed, entries))
+    path = root / "profiles" / f"{name}.yaml"
+    path.write_text(text, encoding="utf-8")  # last, so that a profile stands for files that are there
+    log.info("new: %s holds every decision with its reason", path)
     log.info("new: next: make run PROFILE=%s", name)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code_of("new", main))

@@ -7,14 +7,18 @@ beginning of a file sorted by item says nothing about its users.
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from features.errors import InputError, VIP5Error
+from features.runtime.datasets import Dataset
+from features.runtime.matching import Matching
+from features.runtime.params import build
 from features.runtime.stage import Context
+from features.vision import dataset_photos
 from pipelines.parsing.config import Params
 from pipelines.sequencing.config import LEAST_INTERACTIONS
 
@@ -48,7 +52,7 @@ class Counts:
     """What a dump holds.
 
     `texts` is the number of reviews with a text, `titled` the share of the items of the core with a title;
-    `rating_range` is None without ratings.
+    `rating_range` is None without ratings, `photos` is None without photos.
     """
 
     interactions: int
@@ -59,6 +63,7 @@ class Counts:
     titled: float
     rating_range: tuple[float, float] | None
     core: Core
+    photos: Matching | None = None
 
 
 def count(name: str, entry: Mapping[str, Any], folder: Path, root: Path = Path()) -> Counts:
@@ -80,7 +85,8 @@ def count(name: str, entry: Mapping[str, Any], folder: Path, root: Path = Path()
         _read(name, entry, folder, work)
         tables = work / "data" / name / "records"
         reviews, items = (pl.scan_parquet(tables / table / "*.parquet") for table in ("reviews", "items"))
-        return _counted(reviews, items)
+        counts, keys = _counted(reviews, items)
+        return replace(counts, photos=_photos(entry, folder, keys, tables / "items"))
     except VIP5Error as error:
         shown = [part.replace(f"{work}/data/raw/{name}", str(folder)) for part in error.args]
         raise type(error)(*shown) from error
@@ -103,7 +109,17 @@ def _read(name: str, entry: Mapping[str, Any], folder: Path, work: Path) -> None
     records.run(Params(), context)
 
 
-def _counted(reviews: pl.LazyFrame, items: pl.LazyFrame) -> Counts:
+def _photos(entry: Mapping[str, Any], folder: Path, keys: list[str], items: Path) -> Matching | None:
+    """How the photos fit the items of the core."""
+    known = dataset_photos.known_items(items)
+    store = dataset_photos.open_photos(folder, build(Dataset, entry, where="datasets"), keys, known)
+    if store is None:
+        return None
+    return dataset_photos.photo_matching(store, keys, sum(store.find(key) is not None for key in keys), known)
+
+
+def _counted(reviews: pl.LazyFrame, items: pl.LazyFrame) -> tuple[Counts, list[str]]:
+    """The counts, and the item keys of the core."""
     whole = reviews.select(
         interactions=pl.len(), users=pl.col("user_key").n_unique(), items=pl.col("item_key").n_unique(),
         texts=pl.col("text").is_not_null().sum(), least=pl.col("rating").min(), most=pl.col("rating").max(),
@@ -113,10 +129,11 @@ def _counted(reviews: pl.LazyFrame, items: pl.LazyFrame) -> Counts:
     titles = items.select("item_key", titled=pl.col("title").is_not_null()).collect()
     titled = kept.join(titles, on="item_key", how="left").select(pl.col("titled").fill_null(value=False).mean()).item()
     span = None if whole["least"] is None else (float(whole["least"]), float(whole["most"]))
-    return Counts(
+    counts = Counts(
         interactions=whole["interactions"], users=whole["users"], items=whole["items"], described=titles.height,
         texts=whole["texts"], titled=float(titled or 0.0), rating_range=span, core=core,
     )  # fmt: skip
+    return counts, sorted(kept["item_key"].to_list())
 
 
 def _best_core(pairs: pl.DataFrame) -> tuple[Core, pl.DataFrame]:

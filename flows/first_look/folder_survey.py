@@ -184,6 +184,12 @@ def _take_beside(entry: Entry, seen: Sequence[Seen], photos: str | None, folder:
     _take_vectors(entry, seen)
 
 
+def without_photos(entry: Entry) -> None:
+    """Leaves out photos that belong to no item."""
+    for key in ("photos", "photo_keys"):
+        entry.values.pop(key, None)
+
+
 def _take_vectors(entry: Entry, seen: Sequence[Seen]) -> None:
     vectors = [one for one in seen if one.look.kind == "vectors"]
     keys = [one for one in seen if one.look.kind == "vector_keys"]

@@ -210,6 +210,42 @@ def test_archives_among_the_files_are_photos(work: Path) -> None:
     assert {"posters-0.tar", "posters-1.tar"} <= {entry["name"] for entry in manifest}
 
 
+def test_photos_of_other_things_are_not_used(work: Path, caplog: pytest.LogCaptureFixture) -> None:
+    official_ratings(work / "downloads")
+    (work / "downloads/pictures").mkdir()
+    for number in range(3):
+        Image.new("RGB", (32, 32)).save(work / f"downloads/pictures/IMG_{number}.jpg")
+    assert new.main(["home", "--from", "downloads"]) == 0
+    assert "no photos are used: photos: 0 of 3 used" in caplog.text
+    assert "photos" not in profiles.merged(["home"], work)["datasets"]["home"]
+    assert profiles.merged(["home"], work)["num_visual_tokens"] == 1
+
+
+def test_a_table_of_photo_names_is_used(work: Path) -> None:
+    official_ratings(work / "downloads")
+    (work / "downloads/pictures").mkdir()
+    for item in range(ITEMS):
+        Image.new("RGB", (32, 32)).save(work / f"downloads/pictures/IMG_{item}.jpg")
+    rows = "".join(f"IMG_{item}.jpg,{key(item)}\n" for item in range(ITEMS))
+    (work / "downloads/names.csv").write_text("photo,item_id\n" + rows)
+    assert new.main(["home", "--from", "downloads"]) == 0
+    assert profiles.merged(["home"], work)["datasets"]["home"]["photo_keys"] == "names.csv"
+    assert f"photos: {ITEMS} of {ITEMS} used" in (work / "profiles/home.yaml").read_text()
+
+
+def test_a_matrix_of_vectors_needs_the_keys_of_its_rows(work: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "vip5")
+    official_ratings(work / "downloads")
+    np.save(work / "downloads/image_feat.npy", np.ones((ITEMS, 8), np.float32))
+    assert new.main(["home", "--from", "downloads"]) == 0
+    assert "a matrix needs a file of its rows' item keys" in caplog.text
+    rows = "".join(f"{key(item)}\t{item}\n" for item in range(ITEMS))
+    (work / "downloads/i_id_mapping.csv").write_text("asin\titemID\n" + rows)
+    assert new.main(["home", "--from", "downloads", "--force"]) == 0
+    entry = profiles.merged(["home"], work)["datasets"]["home"]
+    assert (entry["vectors"], entry["vector_keys"]) == ("image_feat.npy", "i_id_mapping.csv")
+
+
 def test_it_says_what_it_leaves_aside(work: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "vip5")
     amazon(work / "downloads")
@@ -268,7 +304,7 @@ def test_unsafe_names_are_refused_with_a_safe_one(
     work: Path, caplog: pytest.LogCaptureFixture, name: str, safe: str
 ) -> None:
     assert new.main([name, "--from", "downloads"]) == 2
-    assert f"use {safe}" in caplog.text
+    assert f"name it {safe}" in caplog.text
 
 
 def test_nothing_is_overwritten_unless_forced(work: Path, caplog: pytest.LogCaptureFixture) -> None:
