@@ -11,7 +11,6 @@ failed; 130 interrupted; 143 terminated.
 import argparse
 import logging
 import signal
-import sys
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
@@ -54,9 +53,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             result = run_without_prefect(run)
         else:
             prefect_env.prepare(level="INFO")
+            from flows.orchestration.lost_server import run_recorded
             from flows.retraining.prefect_flow import retrain as flow
 
-            result = flow(run.name, wait_seconds=run.config.wait_seconds)
+            result = run_recorded(
+                "retrain", lambda: flow(run.name, wait_seconds=run.config.wait_seconds),
+                otherwise=lambda: run_without_prefect(run),
+            )  # fmt: skip
     except VIP5Error as error:
         log.error("retrain: %s", error)
         return error.exit_code
@@ -91,4 +94,4 @@ def run_without_prefect(run: "Run") -> "Result":
 
 
 if __name__ == "__main__":
-    sys.exit(exit_code_of("retrain", main))
+    prefect_env.leave(exit_code_of("retrain", main))
