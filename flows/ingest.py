@@ -10,7 +10,6 @@ times as long as the copy; a configured server that is up records the run.
 
 import argparse
 import logging
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -71,11 +70,15 @@ def _ingest(name: str, source: Path | None, *, photos: bool) -> int:
     else:
         prefect_env.prepare()
         from flows.download.prefect_flow import ingest, ingest_photos
+        from flows.orchestration.lost_server import run_recorded
 
-        found = ingest_photos(name, params) if photos else ingest(name, source, params)
+        found = run_recorded(
+            "ingest", lambda: ingest_photos(name, params) if photos else ingest(name, source, params),
+            otherwise=lambda: steps.ingest(name, source, params, photos=photos),
+        )  # fmt: skip
     log.info("ingest: %s", steps.summary_line(name, *found))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(exit_code_of("ingest", main))
+    prefect_env.leave(exit_code_of("ingest", main))

@@ -11,7 +11,6 @@ failed; 130 interrupted; 143 terminated.
 import argparse
 import logging
 import signal
-import sys
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
@@ -57,10 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if arguments.plain or not prefect_env.use_server("retrain"):
                 result = run_without_prefect(run)
             else:
-                prefect_env.prepare(level="INFO")
-                from flows.retraining.prefect_flow import retrain as flow
-
-                result = flow(run.name, wait_seconds=run.config.wait_seconds)
+                result = _recorded(run)
     except VIP5Error as error:
         log.error("retrain: %s", for_profile(error, Path("params.yaml"), arguments.name))
         return error.exit_code
@@ -72,6 +68,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     for line in result_lines(result, verdict_lines(run)):
         log.info("retrain: %s: %s", arguments.name, line)
     return 0
+
+
+def _recorded(run: "Run") -> "Result":
+    """Runs as a Prefect flow; without its record if the server ends during the run."""
+    prefect_env.prepare(level="INFO")
+    from flows.orchestration.lost_server import run_recorded
+    from flows.retraining.prefect_flow import retrain as flow
+
+    return run_recorded(
+        "retrain", lambda: flow(run.name, wait_seconds=run.config.wait_seconds),
+        otherwise=lambda: run_without_prefect(run),
+    )  # fmt: skip
 
 
 def _terminate(_number: int, _frame: object) -> None:
@@ -95,4 +103,4 @@ def run_without_prefect(run: "Run") -> "Result":
 
 
 if __name__ == "__main__":
-    sys.exit(exit_code_of("retrain", main))
+    prefect_env.leave(exit_code_of("retrain", main))

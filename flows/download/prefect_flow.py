@@ -19,6 +19,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from features.runtime.profiles import dump_params
 from flows.download import dump_files, ingest_steps, sources
 from flows.execution.workspace_lock import dump_lock
+from flows.orchestration.lost_server import kept, publish_artifact
 from flows.orchestration.run_messages import report_run
 
 _WORKERS: Any = ThreadPoolTaskRunner(max_workers=2)
@@ -73,6 +74,7 @@ def publish(name: str, arrivals: list[dump_files.Arrival]) -> list[str]:
 
 
 @flow(name="ingest", flow_run_name="ingest {name}", task_runner=_WORKERS)
+@kept
 def ingest(
     name: str, source: Path | None = None, params: dict[str, Any] | None = None
 ) -> tuple[list[str], list[dump_files.Entry]]:
@@ -102,14 +104,15 @@ def ingest(
 
 
 @flow(name="ingest photos", flow_run_name="ingest photos {name}", task_runner=_WORKERS)
+@kept
 def ingest_photos(name: str, params: dict[str, Any] | None = None) -> tuple[list[str], list[dump_files.Entry]]:
     """Downloads the photos of the items into the dump; returns the names that changed and the manifest."""
     params = dump_params(name) if params is None else params
     with dump_lock(name):
         counts = photos(name, params)
         found = _bring(name, None, params)
-    create_table_artifact(
-        table=[{"outcome": outcome, "photos": number} for outcome, number in sorted(counts.items())],
+    publish_artifact(
+        create_table_artifact, [{"outcome": outcome, "photos": number} for outcome, number in sorted(counts.items())],
         key=f"photos-{name.replace('_', '-')}", description=f"Photo downloads of {name}, by outcome",
     )  # fmt: skip
     return found

@@ -9,10 +9,12 @@ import base64
 import ipaddress
 import logging
 import os
+import sys
+import threading
 import tomllib
 from http.client import BadStatusLine, HTTPException, RemoteDisconnected
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NoReturn
 from urllib.error import HTTPError
 from urllib.parse import unquote, urlsplit
 from urllib.request import ProxyHandler, Request, build_opener
@@ -24,11 +26,15 @@ SERVED = "served"
 """The Prefect profile that holds the URL of the server that `flows.serve` started, while it runs."""
 SAVED_NO_PROXY = "VIP5_NO_PROXY"
 """The variable that saves the operator's NO_PROXY for commands that may use a proxy (`dvc push`)."""
+_server_lost = threading.Event()
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _QUIET = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
+    "PREFECT_CLIENT_MAX_RETRIES": "2",  # about 6 seconds per request to a server that has ended; Prefect's 5: a minute
+    "PREFECT_API_REQUEST_TIMEOUT": "20",
 }
 
 
@@ -159,6 +165,20 @@ def server_state(address: str, seconds: float = 5.0) -> Literal["up", "foreign",
         return "down" if isinstance(error, RemoteDisconnected) else "foreign"
     except (HTTPException, OSError, ValueError):
         return "down"
+
+
+def mark_server_lost() -> None:
+    """Notes that Prefect's server ended during a run, for `leave`."""
+    _server_lost.set()
+
+
+def leave(code: int) -> NoReturn:
+    """Ends this process; at once if Prefect's server was lost, to which Prefect would go on sending for minutes."""
+    if _server_lost.is_set():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _split_credentials(address: str) -> tuple[str, str]:

@@ -28,6 +28,7 @@ from prefect.logging import get_run_logger
 from features.errors import GateError
 from flows.execution.run_log import read_history
 from flows.execution.workspace_lock import workspace_lock
+from flows.orchestration.lost_server import kept, publish_artifact
 from flows.orchestration.run_messages import RunReport, report_run
 from flows.registry.findings import drift_rows, gate_rows
 from flows.registry.interval_plot import interval_plot
@@ -38,6 +39,7 @@ from flows.retraining.steps import retrain as run_steps
 
 
 @flow(name="retrain", flow_run_name="retrain {name}")
+@kept
 def retrain(name: str, wait_seconds: float | None = None) -> Result:
     """Retrains dataset `name` and returns the result.
 
@@ -80,8 +82,11 @@ def _retrain(run: Run, terminal: RunReport) -> Result:
             lines = table(run, steps)
             for line in lines:
                 terminal.log_detail(line)
-            create_markdown_artifact(
-                "\n".join(["```", *lines, "```"]), key=_key(run, "run"), description=f"Steps of {run.run_id}"
+            publish_artifact(
+                create_markdown_artifact,
+                "\n".join(["```", *lines, "```"]),
+                key=_key(run, "run"),
+                description=f"Steps of {run.run_id}",
             )
 
 
@@ -110,7 +115,9 @@ def publish_summary(run: Run, summary: Sequence[str], verdict: Sequence[str]) ->
     """Publishes the verdict on the model and the decision as a Markdown artifact."""
     first, *rest = summary
     lines = [*verdict, f"## {run.name}: {first}", *rest]
-    create_markdown_artifact("\n\n".join(lines), key=_key(run, "result"), description=f"Retrain of {run.name}")
+    publish_artifact(
+        create_markdown_artifact, "\n\n".join(lines), key=_key(run, "result"), description=f"Retrain of {run.name}"
+    )
 
 
 def publish_result(run: Run, result: Result, verdict: Sequence[str]) -> None:
@@ -118,17 +125,23 @@ def publish_result(run: Run, result: Result, verdict: Sequence[str]) -> None:
     champion = result.champion.digest if result.champion else "none"
     publish_summary(run, [result.outcome, result.reason, f"Champion: `{champion}`"], verdict)
     if result.verdict is not None:
-        create_table_artifact(gate_rows(result.verdict), key=_key(run, "gate"), description="What the gate found")
+        publish_artifact(
+            create_table_artifact, gate_rows(result.verdict), key=_key(run, "gate"), description="What the gate found"
+        )
     picture = interval_plot(run.places, run.config.gate)
     if picture is not None:
-        create_image_artifact(image_url=picture, key=_key(run, "plot"), description="VIP5 beside the baselines")
+        publish_artifact(
+            create_image_artifact, image_url=picture, key=_key(run, "plot"), description="VIP5 beside the baselines"
+        )
     if result.drift:
         since = f"The data since champion {result.drift['champion']}: {result.drift['verdict']}"
-        create_table_artifact(drift_rows(result.drift), key=_key(run, "drift"), description=since)
+        publish_artifact(create_table_artifact, drift_rows(result.drift), key=_key(run, "drift"), description=since)
     for page in ("model.html", "data.html"):
         path = run.places.report(page)
         if path.is_file():
-            create_link_artifact(Path(path).absolute().as_uri(), link_text=page, key=_key(run, page.split(".")[0]))
+            publish_artifact(
+                create_link_artifact, Path(path).absolute().as_uri(), link_text=page, key=_key(run, page.split(".")[0])
+            )
 
 
 def _key(run: Run, what: str) -> str:
