@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
+from modeling.data.ragged import Ragged
 from modeling.data.title_vocabulary import words_of
 from modeling.metrics.bootstrap import interval, resampled_means
 
@@ -134,13 +135,14 @@ def medoid(sentences: Sequence[str], *, pairs: bool = False) -> int:
 
     Args:
         sentences: at least one.
-        pairs: whether pairs of successive words count beside the words.
+        pairs: whether words are compared as written, with case and punctuation as in BLEU, and pairs of successive
+            words count beside them.
 
     Example:
         >>> medoid(["what a day", "the lid is good", "the lid is nice"])
         1
     """
-    words = words_of(sentences)
+    words = _written(sentences) if pairs else words_of(sentences)
     names = words.values.astype(np.int64)
     owners, elements = words.owners, names
     if pairs and len(names):
@@ -153,3 +155,9 @@ def medoid(sentences: Sequence[str], *, pairs: bool = False) -> int:
     sizes = present.sum(1)
     dice = 2 * (present @ present.T) / np.maximum(sizes[:, None] + sizes, 1)
     return int((dice.sum(1) - dice.diagonal()).argmax())
+
+
+def _written(sentences: Sequence[str]) -> Ragged:
+    """Row i holds the words of sentence i between spaces, numbered by first appearance."""
+    numbers: dict[str, int] = {}
+    return Ragged.from_rows([[numbers.setdefault(word, len(numbers)) for word in text.split()] for text in sentences])

@@ -11,6 +11,7 @@ from modeling.metrics.text import (
     bleu_statistics,
     distinct,
     feature_match,
+    medoid,
     text_metrics,
 )
 from tests.modeling.golden import GOLDEN, need
@@ -100,3 +101,11 @@ def test_rouge_is_the_originals(golden: dict[str, Any]) -> None:
             case["generated"], case["references"], case["rouge_l_sentence"], strict=True
         ):
             assert paper_rouge_l(text, reference) == pytest.approx(expected)
+
+
+def test_medoid_counts_pairs_and_words_as_written() -> None:
+    reordered = ["is the lid good", "the lid is good", "the lid is fine", "lid the good is"]
+    assert medoid(reordered) == 0  # three of four are permutations of the same words
+    assert medoid(reordered, pairs=True) == 1
+    assert medoid(["The lid.", "the lid!", "the lid!"], pairs=True) == 1
+    assert medoid(["", ""], pairs=True) == 0
