@@ -40,12 +40,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     from flows.registry.champion_report import report
 
     try:
-        check_name(arguments.name)
-        if arguments.use is not None:
-            with environment_faults():
+        with environment_faults():
+            check_name(arguments.name)
+            if arguments.use is not None:
                 model_registry.use(arguments.name, arguments.use)
-        sys.stdout.write("\n".join(report(arguments.name)) + "\n")
-        promoted_model.current(arguments.name)
+            sys.stdout.write("\n".join(report(arguments.name)) + "\n")
+            promoted_model.current(arguments.name)
     except VIP5Error as error:
         log.error("champion: %s", for_profile(error, Path("params.yaml"), arguments.name))
         return error.exit_code

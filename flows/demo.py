@@ -16,6 +16,7 @@ from pathlib import Path
 
 from features.errors import InputError, VIP5Error
 from features.runtime.exit_codes import exit_code_of
+from features.runtime.faults import environment_faults
 from features.runtime.stage import configure_logging
 from flows.execution.dvc_lock import repair_dvc_lock
 from flows.execution.subprocesses import run_attached, without_git
@@ -38,11 +39,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.parse_args(argv)
     configure_logging()
     try:
-        if not Path(".dvc").is_dir():
-            raise InputError(f"no .dvc in {Path.cwd().name}", "the repository root", "change folder")
-        with borrowed_lock() as borrowed:
-            code = reproduce(borrowed=borrowed)
-        return code or summary.main([])
+        with environment_faults():
+            if not Path(".dvc").is_dir():
+                raise InputError(f"no .dvc in {Path.cwd().name}", "the repository root", "change folder")
+            with borrowed_lock() as borrowed:
+                code = reproduce(borrowed=borrowed)
+            return code or summary.main([])
     except VIP5Error as error:
         log.error("demo: %s", error)
         return error.exit_code

@@ -18,6 +18,7 @@ from features.prompts import rendering
 from features.prompts.language import load_language
 from features.prompts.templates import FAMILY_SIZES, SLOTS, Prompt, load_templates
 from features.runtime.exit_codes import exit_code_of
+from features.runtime.faults import environment_faults
 from features.runtime.params import load_yaml
 from features.runtime.stage import configure_logging
 from flows.docgen.data_flow_page import data_flow
@@ -195,7 +196,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     configure_logging()
     try:
-        (check if arguments.check else write)(arguments.root)
+        with environment_faults():
+            (check if arguments.check else write)(arguments.root)
     except VIP5Error as error:
         log.error("docs: %s", error)
         return error.exit_code

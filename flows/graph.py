@@ -15,6 +15,7 @@ import yaml
 
 from features.errors import VIP5Error
 from features.runtime.exit_codes import exit_code_of
+from features.runtime.faults import environment_faults
 from features.runtime.params import load_yaml
 from features.runtime.stage import configure_logging
 from flows.pipeline import params_form
@@ -37,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     configure_logging()
     path = Path("dvc.yaml")
     try:
-        return _main(path, write=arguments.write)
+        with environment_faults():
+            return _main(path, write=arguments.write)
     except VIP5Error as error:
         log.error("graph: %s", error)
         return error.exit_code

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from features.errors import InputError, ParamsError, VIP5Error
 from features.prompts.templates import Prompt, load_templates
+from features.runtime.faults import environment_faults
 from features.runtime.remedies import for_profile
 from features.runtime.stage import configure_logging
 from features.vision.key_lists import read_photo_keys
@@ -108,18 +109,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     from modeling.serving import recommender, request
 
     try:
-        settings = request.load_settings(arguments.params, arguments.dataset, challenger=arguments.challenger)
-        catalogue = request.Catalogue.load(settings.places)
-        if arguments.user is not None:
-            user = request.known_user(settings.places, arguments.user, held_out=arguments.held_out)
-        else:
-            keys = [key.strip() for key in arguments.history.split(",") if key.strip()]
-            user = request.cold_start_user(catalogue, keys)
-        prompt = chosen_prompt(load_templates(settings.templates), user, arguments.prompt)
-        answer = recommender.recommend(settings, user, prompt=prompt, top_k=arguments.top_k)
-        sys.stdout.write("\n".join(lines(settings, user, answer, catalogue)) + "\n")
-        if arguments.page is not None:
-            write_page(arguments.page, settings, user, answer, catalogue)
+        with environment_faults():
+            settings = request.load_settings(arguments.params, arguments.dataset, challenger=arguments.challenger)
+            catalogue = request.Catalogue.load(settings.places)
+            if arguments.user is not None:
+                user = request.known_user(settings.places, arguments.user, held_out=arguments.held_out)
+            else:
+                keys = [key.strip() for key in arguments.history.split(",") if key.strip()]
+                user = request.cold_start_user(catalogue, keys)
+            prompt = chosen_prompt(load_templates(settings.templates), user, arguments.prompt)
+            answer = recommender.recommend(settings, user, prompt=prompt, top_k=arguments.top_k)
+            sys.stdout.write("\n".join(lines(settings, user, answer, catalogue)) + "\n")
+            if arguments.page is not None:
+                write_page(arguments.page, settings, user, answer, catalogue)
     except VIP5Error as error:
         log.error("recommend: %s", for_profile(error, arguments.params, arguments.dataset))
         return error.exit_code

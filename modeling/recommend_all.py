@@ -15,6 +15,7 @@ from pathlib import Path
 from features import schema
 from features.errors import TableError, VIP5Error
 from features.prompts.templates import load_templates
+from features.runtime.faults import environment_faults
 from features.runtime.remedies import for_profile
 from features.runtime.stage import Places, configure_logging
 from features.store.manifests import MANIFEST, file_digest
@@ -56,20 +57,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     root: Path | None = arguments.root
     try:
-        challenger = arguments.challenger or root is not None
-        settings = load_settings(arguments.params, arguments.dataset, challenger=challenger)
-        if root is not None:
-            settings = replace(settings, places=Places(dataset=settings.places.dataset, root=root))
-        else:
-            log.info("recommend_all: model: %s", settings.model)
-        folder = output_folder(settings, arguments.out)
-        prompt = chosen_prompt(load_templates(settings.templates), _ALL_USERS, arguments.prompt)
-        predictions = recommend_to_all(settings, prompt, top_k=arguments.top_k, batch_size=arguments.batch_size)
-        provenance = Provenance(
-            stage="recommend_all", params={"prompt": prompt.id, "top_k": arguments.top_k},
-            inputs={name: settings.places.table(name) for name in ("sequences/interactions", "identifiers")},
-        )  # fmt: skip
-        rows = write_table(folder, schema.PREDICTIONS, predictions, provenance)
+        with environment_faults():
+            challenger = arguments.challenger or root is not None
+            settings = load_settings(arguments.params, arguments.dataset, challenger=challenger)
+            if root is not None:
+                settings = replace(settings, places=Places(dataset=settings.places.dataset, root=root))
+            else:
+                log.info("recommend_all: model: %s", settings.model)
+            folder = output_folder(settings, arguments.out)
+            prompt = chosen_prompt(load_templates(settings.templates), _ALL_USERS, arguments.prompt)
+            predictions = recommend_to_all(settings, prompt, top_k=arguments.top_k, batch_size=arguments.batch_size)
+            provenance = Provenance(
+                stage="recommend_all", params={"prompt": prompt.id, "top_k": arguments.top_k},
+                inputs={name: settings.places.table(name) for name in ("sequences/interactions", "identifiers")},
+            )  # fmt: skip
+            rows = write_table(folder, schema.PREDICTIONS, predictions, provenance)
     except VIP5Error as error:
         log.error("recommend_all: %s", for_profile(error, arguments.params, arguments.dataset))
         return error.exit_code

@@ -18,6 +18,7 @@ from typing import Any
 
 from features.errors import VIP5Error
 from features.runtime import stage
+from features.runtime.faults import environment_faults
 from features.runtime.remedies import for_profile
 from features.schema import FAMILIES
 from modeling.evaluation.result_tables import aligned
@@ -137,8 +138,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from modeling.config.evaluate import Params
 
     try:
-        _, context = stage.load(arguments.params, "evaluate", Params, evaluate.SECTIONS)
-        summary = run_seeds(arguments.params, range(context.seed, context.seed + arguments.seeds))
+        with environment_faults():
+            _, context = stage.load(arguments.params, "evaluate", Params, evaluate.SECTIONS)
+            summary = run_seeds(arguments.params, range(context.seed, context.seed + arguments.seeds))
     except VIP5Error as error:
         log.error("repeat: %s", for_profile(error, arguments.params))
         return error.exit_code

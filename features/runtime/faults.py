@@ -54,21 +54,35 @@ def is_unreachable(error: BaseException) -> bool:
     return bool(names & _UNREACHABLE) or "couldn't connect to" in str(error)
 
 
+def disk_remedy(error: BaseException) -> tuple[str, str]:
+    """What is expected, and what to do, where a file could not be read or written because of `error`."""
+    number = _number(error)
+    if number == errno.ENOTDIR:
+        return "folders on the way to it", "move away the file that stands in place of a folder"
+    if number in _REFUSED:
+        return (
+            f"a checkout and data that user id {os.getuid()} may read and write",
+            'sudo chown -R "$(id -u)" . in the repository, or clone it elsewhere',
+        )
+    return "a disk with room", "free or mount it"
+
+
+def _number(error: BaseException) -> int | None:
+    """The system's number of an error, also of one that a library has turned into text."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    said = _IN_TEXT.search(str(error))
+    return int(said[1]) if said else None
+
+
 def _disk_fault(error: BaseException, kind: type[VIP5Error]) -> VIP5Error | None:
-    number = error.errno if isinstance(error, OSError) else None
-    if number is None and (said := _IN_TEXT.search(str(error))):
-        number = int(said[1])
-    if number not in _FULL | _REFUSED:
+    number = _number(error)
+    if number is None or number not in _FULL | _REFUSED:
         return None
     path = getattr(error, "filename", None)
     where = "a file" if path is None else os.fsdecode(path) if isinstance(path, str | bytes) else str(path)
-    if number in _FULL:
-        return kind(f"{where} that cannot be written ({os.strerror(number)})", "a disk with room", "free or mount it")
-    return kind(
-        f"{where} that user id {os.getuid()} may not read or write ({os.strerror(number)})",
-        "a checkout and data of this user, on a disk that can be written",
-        'sudo chown -R "$(id -u)" . in the repository, or clone it elsewhere',
-    )
+    what = "that cannot be written" if number in _FULL else "that cannot be read or written"
+    return kind(f"{where} {what} ({os.strerror(number)})", *disk_remedy(error))
 
 
 def _other_fault(error: BaseException) -> VIP5Error | None:

@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from features.errors import TableError
+from features.runtime.faults import disk_remedy
 from features.runtime.params import digest
 from features.schema import Table
 from features.store.manifests import MANIFEST, file_digest, input_digest, read_manifest
@@ -148,7 +149,7 @@ def _writing(path: Path) -> Iterator[None]:
         for begun in path.parent.glob(f"{path.stem}.{os.getpid()}.tmp"):
             begun.unlink(missing_ok=True)
         reason = error.strerror or str(error).splitlines()[0]
-        raise TableError(f"{path} that cannot be written ({reason})", "a disk with room", "free or mount it") from error
+        raise TableError(f"{path} that cannot be written ({reason})", *disk_remedy(error)) from error
 
 
 def finish_table(folder: Path, table: Table, provenance: Provenance) -> int:

@@ -19,9 +19,10 @@ _MISSING = (
     "NULL", "NaN", "None", "n/a", "nan", "null",
 )  # fmt: skip
 _SETTINGS = """\
-# Settings of RecBole for {name}; run from the folder of this file:
-#   python -c "from recbole.quick_start import run_recbole
-#   run_recbole(model='Pop', dataset='{name}', config_file_list=['{name}.yaml'], saved=False)"
+# Settings of RecBole for {name}. In Python, in the folder of this file:
+#   from recbole.quick_start import run_recbole
+#   run_recbole(model="Pop", dataset="{name}", config_file_list=["{name}.yaml"], saved=False)
+# RecBole's Pop counts each interaction only with train_batch_size: 1 and train_neg_sample_args: null.
 data_path: .
 field_separator: "\\t"
 seq_separator: " "

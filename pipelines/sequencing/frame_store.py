@@ -14,6 +14,7 @@ import polars as pl
 import pyarrow as pa
 
 from features.errors import TableError
+from features.runtime.faults import disk_remedy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,9 +39,7 @@ class Pieces:
             temporary.rename(self._path(name))
         except OSError as error:
             reason = error.strerror or str(error).splitlines()[0]
-            raise TableError(
-                f"{temporary} that cannot be written ({reason})", "a disk with room", "free or mount it"
-            ) from error
+            raise TableError(f"{temporary} that cannot be written ({reason})", *disk_remedy(error)) from error
 
     def read(self, name: str) -> pl.DataFrame:
         """Returns the frame `name`."""

@@ -67,7 +67,7 @@ def test_libraries_that_wrap_the_error_are_understood() -> None:
 def test_a_file_of_another_owner_names_the_user_id() -> None:
     fault = environment_fault(PermissionError(errno.EACCES, "Permission denied", "data/toys"), InputError)
     assert isinstance(fault, InputError)
-    assert "found data/toys that user id " in str(fault)
+    assert str(fault).startswith("found data/toys that cannot be read or written (Permission denied); expected ")
     assert 'do: sudo chown -R "$(id -u)" . in the repository' in str(fault)
 
 

@@ -178,6 +178,7 @@ def test_an_unreachable_hub_is_one_line(
         assert exit_code(pretrain, pretrain.Params(), replace(place, shared=shared)) == 3
     assert len(caplog.messages) == 1
     assert "no folder t5-small, and no tokenizer of backbone 't5-small' on the hub" in caplog.messages[0]
+    assert caplog.messages[0].endswith("or set backbone.name to a folder (docs/guides/pretrained-weights.md)")
     assert "\n" not in caplog.messages[0]
     with pytest.raises(InputError, match="no folder data/raw/none/x"):
         tokenizer_folder(BackboneParams(name="data/raw/none/x"))
