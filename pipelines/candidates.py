@@ -20,7 +20,6 @@ from features import schema
 from features.runtime import stage
 from features.runtime.seeds import rng, stable_hash
 from features.store import tables
-from pipelines.negatives import small_catalogue
 from pipelines.negatives.unseen_items import unseen_items, unseen_rows
 from pipelines.sequencing.config import LEAST_INTERACTIONS
 
@@ -61,6 +60,8 @@ def run(params: Params, context: stage.Context) -> int:
             try:
                 users, drawn = draw(user_ids, item_ids, num_items, params.num_negatives, context.seed)
             except ScarceError as error:
+                from pipelines.negatives import small_catalogue
+
                 raise small_catalogue.explained(parts, num_items, params.num_negatives, LEAST_INTERACTIONS) from error
             tables.write_part(staging, schema.CANDIDATES, number, _table(users, drawn))
         provenance = tables.Provenance(stage="candidates", params=asdict(params), inputs=inputs)

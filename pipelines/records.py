@@ -97,15 +97,14 @@ def _order(dataset: datasets.Dataset, paths: Mapping[str, Path], reviews: Path) 
 
 def _found(context: stage.Context, name: str) -> Path:
     path = context.raw / name
+    ingest = f".venv/bin/python -m flows.ingest {context.dataset} --from FOLDER"
+    action = ".venv/bin/dvc repro sample" if context.dataset == "sample" else ingest
+    expected = f"{name}, a file of dataset {context.dataset}"
     if path.exists() and not path.is_file():
-        raise InputError(
-            f"{path} that is not a file", f"{name}, a file of dataset {context.dataset}", "ingest it again"
-        )
+        raise InputError(f"{path} that is not a file", expected, f"remove it, then `{action}`")
     if not path.is_file():
         problem = f"no file {path}" if context.raw.is_dir() else f"no folder {context.raw}"
-        ingest = f".venv/bin/python -m flows.ingest {context.dataset} --from FOLDER"
-        action = "dvc repro sample" if context.dataset == "sample" else ingest
-        raise InputError(problem, f"{name}, a file of dataset {context.dataset}", f"`{action}`")
+        raise InputError(problem, expected, f"`{action}`")
     if not byte_pieces.check_gzip(path):
         line_accounts.log.warning("records: %s is text, not gzip: it is read as it is", path)
     return path

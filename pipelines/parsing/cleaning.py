@@ -19,8 +19,8 @@ from pipelines.parsing.markup import normalized, unmarked, without_first_tag
 Rule = Callable[[object], str | None]
 
 _PROGRAM = re.compile(
-    r"\bnew Date\(\)|\bgetTime\(\)|\bfunction\s*+\(|\bP\.when\(|\bwindow\.\w+\s*+[=(.]|\bdocument\.\w+\(|"
-    r"(?:^|[;{}])\s*+var\s++\w++\s*+=|\{\s*+[\w-]++\s*+:[^{};]*+[;}]"
+    r"\bnew Date\(\)|\bgetTime\(\)|\bfunction\(\)|\bfunction\s*+\([\w$\s,]*+\)\s*+\{|\bP\.when\(|\bdocument\.\w+\(|"
+    r"\bwindow\.\w+\s*+[=(.]|(?:^|[;{}])\s*+var\s++\w++\s*+=|\{\s*+[\w-]++\s*+:[^{};]*+;"
 )
 _PRICE = re.compile(r"\$?\s*(\d{1,3}(?:,\d{3})+|\d+)(\.\d+)?")
 _COUNT = re.compile(r"(\d{1,3}(?:,\d{3}){1,3}|\d{1,10})(?:\.0{1,9})?", re.ASCII)

@@ -19,6 +19,7 @@ PLAIN = (
     "a < b", "I <3 it", "if a<b and c>d", "<b and c>", "<grin> well", "<bob@example.com>", "Rock&reggae at AT&T",
     "R&B, Q&A", "?a=1&copy=2", '5" > 4"', "a --> b", "> quoted", "video > photo", "[[note: this]]", "array[[0]]",
     "[sic]", "List<String>", "mad <i", "x => y", "1 <= 2 >= 0", "</3", "{ smile; }", "<3<3<3",
+    "Clock with snooze function (black)", "Shirt {Color: Red}",
 )  # fmt: skip
 UNITS = (
     "[if x]>", "<![endif", "<", "<b ", "<b =", "<b a=", '<b a="', "<b a='x' ", "</script ", "<script>", "<!--", "<!",
