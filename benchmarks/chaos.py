@@ -21,7 +21,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -55,8 +54,9 @@ class Workspace:
     def start(self, *words: str, **more: str) -> subprocess.Popen[str]:
         """Starts Python in the clone, in a process group of its own, its output in one text."""
         return subprocess.Popen(
-            [sys.executable, *words], cwd=self.folder, env=environment(self.folder, **more), text=True, errors="replace",
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+            [sys.executable, *words], cwd=self.folder, env=environment(self.folder, **more), text=True,
+            errors="replace", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            start_new_session=True,
         )  # fmt: skip
 
     def set_variant(self, number: int) -> None:
@@ -160,7 +160,7 @@ def dead_server(place: Workspace) -> str:
     server = place.start("-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port), **home)
     url, deadline = f"http://127.0.0.1:{port}/api", time.monotonic() + 90
     while time.monotonic() < deadline:
-        with suppress(OSError), urllib.request.urlopen(f"{url}/health", timeout=2):
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=2):
             break
         time.sleep(0.5)
     child = place.start(*RETRAIN, PREFECT_API_URL=url, **home)
@@ -204,13 +204,15 @@ def next_run(place: Workspace, number: int) -> str | None:
 def workspace(seed: int) -> Iterator[Workspace]:
     """A clone of the last commit on a file system of its own, where that can be mounted, after a first champion."""
     outer = Path(tempfile.mkdtemp(prefix="chaos-"))
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MEGABYTES}m", "tmpfs", str(outer)]
+    mount = [shutil.which("mount") or "mount", "-t", "tmpfs", "-o", f"size={DISK_MEGABYTES}m", "tmpfs", str(outer)]
     own_disk = subprocess.run(mount, capture_output=True, check=False).returncode == 0
     try:
         folder = outer / "clone"
         (outer / "home").mkdir()
         (outer / "home/.gitconfig").write_text("[user]\n\tname = Chaos\n\temail = chaos@example.org\n")
-        subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", str(ROOT), str(folder)], check=True)
+        subprocess.run(
+            [shutil.which("git") or "git", "clone", "--quiet", "--no-hardlinks", str(ROOT), str(folder)], check=True
+        )
         (folder / ".venv").symlink_to(sys.prefix)
         place = Workspace(folder, random.Random(seed), own_disk)
         apply(folder, *SMALL)
@@ -223,7 +225,7 @@ def workspace(seed: int) -> Iterator[Workspace]:
         yield place
     finally:
         if own_disk:
-            subprocess.run(["umount", "--lazy", str(outer)], check=False)
+            subprocess.run([shutil.which("umount") or "umount", "--lazy", str(outer)], check=False)
         shutil.rmtree(outer, ignore_errors=True)
 
 

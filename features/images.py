@@ -30,7 +30,7 @@ from features.runtime.datasets import Dataset
 from features.runtime.matching import MIN_MATCH_SHARE, Matching, match_names
 from features.runtime.params import build
 from features.store.embeddings import centred, vector_table
-from features.vision.dataset_photos import NAMES_ACTION, keys_of, known_items, open_photos, photo_matching
+from features.vision.dataset_photos import check_photos, keys_of, known_items, open_photos, photo_matching
 from features.vision.image_decoding import PhotoLimits
 from features.vision.image_loader import Feeder, Job, Recipe
 from features.vision.photo_index import Features, PhotoIndex, merge
@@ -168,8 +168,8 @@ def _encoded(
         placeholders=params.placeholders, workers=params.workers or cores(),
     )  # fmt: skip
     found = None if store is None else photo_matching(store, keys, index.at_most, known)
-    if found is not None:
-        found.check(params.min_match_share, parameter="images.min_match_share", action=NAMES_ACTION)
+    if store is not None and found is not None:
+        check_photos(found, store.folder, params.min_match_share)
     key = cache_key(clip, limits=asdict(params.limits), draft=params.jpeg_draft_factor)
     shards = Shards(context.features(key), feature_width(clip))
     encoded = encode_missing(index, shards, clip, params)

@@ -12,6 +12,6 @@ registry       champion models, quality gate, drift
 retraining     the steps of a retrain and its Prefect flow
 orchestration  Prefect's settings, server and messages
 scheduling     the deployments of flows.serve and their schedule
-exporting      tables in the layouts of RecBole, Hugging Face datasets and CSV
+exporting      tables for RecBole, Hugging Face datasets and as CSV
 docgen         generated pages of the documentation
 """

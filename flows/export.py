@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from features.errors import ParamsError, TableError, VIP5Error
+from features.runtime.faults import environment_faults
 from features.runtime.names import checked_name
-from features.runtime.params import load_yaml, nearest
+from features.runtime.params import load_params, nearest
 from features.runtime.stage import Places, configure_logging
 from features.store.manifests import MANIFEST
 
@@ -36,7 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     configure_logging()
     try:
-        folder, lines = export(arguments.name, arguments.to, arguments.out, force=arguments.force)
+        with environment_faults():
+            folder, lines = export(arguments.name, arguments.to, arguments.out, force=arguments.force)
     except VIP5Error as error:
         log.error("export: %s", error)
         return error.exit_code
@@ -73,7 +75,7 @@ def check_name(name: str, root: Path) -> None:
     """Raises ParamsError unless params.yaml or a profile has a dataset of this name."""
     checked_name(name, "dataset")
     files = [root / "params.yaml", *sorted((root / "profiles").glob("*.yaml"))]
-    known = {str(entry) for path in files for entry in load_yaml(path).get("datasets") or {}}
+    known = {entry for path in files for entry in load_params(path).get("datasets") or {}}
     if name not in known:
         raise ParamsError(f"dataset {name!r}", nearest(name, sorted(known)), "name a dataset of params.yaml")
 
@@ -83,7 +85,7 @@ def check_ran(places: Places) -> None:
     if (places.table("sequences/interactions") / MANIFEST).is_file():
         return
     name = places.dataset
-    selected = str(load_yaml(places.root / "params.yaml").get("dataset")) == name
+    selected = load_params(places.root / "params.yaml").get("dataset") == name
     command = ".venv/bin/dvc repro sequences" if selected else f"make run PROFILE={name}"
     raise TableError(
         f"no tables of {name} (data/{name}/sequences)", "a dataset whose stage sequences has run", f"run `{command}`"

@@ -18,7 +18,9 @@ from pathlib import Path
 
 from features.errors import ParamsError, VIP5Error
 from features.runtime.exit_codes import exit_code_of
-from features.runtime.params import load_yaml, nearest
+from features.runtime.faults import environment_faults
+from features.runtime.names import checked_name
+from features.runtime.params import load_params, nearest
 from features.runtime.profile_names import profile_names
 from features.runtime.profiles import dump_params
 from features.runtime.stage import configure_logging
@@ -75,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         names = checked_names(arguments.names)
         next_due(arguments.cron, arguments.timezone)
-        with server_lock():
+        with environment_faults(), server_lock():
             _serve(names, arguments)
     except VIP5Error as error:
         log.error("serve: %s", error)
@@ -89,9 +91,10 @@ def checked_names(names: Sequence[str]) -> list[str]:
     Raises:
         ParamsError: a dataset or profile does not exist.
     """
-    root_params = load_yaml(Path("params.yaml"))
+    root_params = load_params(Path("params.yaml"))
     found = list(dict.fromkeys(names or [root_params["dataset"]]))
     for name in found:
+        checked_name(name, "dataset")
         known = profile_names()
         if name != root_params["dataset"] and name not in known:
             raise ParamsError(f"profile {name!r}", nearest(name, known), f"write profiles/{name}.yaml, or choose one")

@@ -63,7 +63,8 @@ def run(params: Params, context: stage.Context) -> int:
         for name, table in TABLES.items():
             staged_parts.renumber(staging[name], table)
         shown = {name: value for name, value in dataclasses.asdict(params).items() if name not in EXECUTION}
-        notes = {"files": accounts, "warnings": warnings, "fillers": fillers}
+        notes: dict[str, object] = {"files": accounts, "warnings": warnings, "fillers": fillers}
+        notes |= _order(dataset, paths, staging["reviews"])
         provenance = tables.Provenance(stage="records", params=shown, inputs=digests, notes=notes)
         return sum(tables.finish_table(context.table(table.name), table, provenance) for table in TABLES.values())
     finally:  # nothing is left to remove after a success
@@ -81,6 +82,17 @@ def find_files(context: stage.Context, dataset: datasets.Dataset) -> dict[str, P
     if dataset.format == "p5":
         p5.bundle(paths[dataset.reviews[1]], tuple(paths[name] for name in dataset.reviews[2:]))
     return paths
+
+
+def _order(dataset: datasets.Dataset, paths: Mapping[str, Path], reviews: Path) -> dict[str, object]:
+    """The note `order`: how the order of a p5 folder agrees with the times of its reviews."""
+    from pipelines.parsing import sequence_order
+
+    if dataset.format != "p5" or len(dataset.reviews) < 3:
+        return {}
+    bundle = p5.bundle(paths[dataset.reviews[1]], tuple(paths[name] for name in dataset.reviews[2:]))
+    times = {pair: values[-1] for pair, values in bundle.reviews.items()}
+    return {"order": sequence_order.compare(sorted(reviews.glob("part-*.parquet")), times)}
 
 
 def _found(context: stage.Context, name: str) -> Path:

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import yaml
 
 from features.errors import ParamsError
+from features.runtime.names import checked_name
 
 T = TypeVar("T")
 _MAX_BYTES = 16_000_000
@@ -59,6 +60,21 @@ def _check_size(loaded: object, path: Path) -> None:
                 f"{path} of more than {_MAX_VALUES:,} values", "a file of parameters", "remove its aliases"
             )
         waiting += inside
+
+
+def load_params(path: Path) -> dict[str, Any]:
+    """The mapping of `params.yaml` or of a profile, after checking the names of datasets and tokenizers in it.
+
+    Raises:
+        ParamsError: The file is missing or not a YAML mapping, or a name is not safe.
+    """
+    whole = load_yaml(path)
+    if whole.get("dataset") is not None:
+        whole["dataset"] = checked_name(whole["dataset"], "dataset")
+    for section, what in (("datasets", "dataset"), ("tokenizers", "tokenizer")):
+        if isinstance(whole.get(section), Mapping):
+            whole[section] = {checked_name(name, what): entry for name, entry in whole[section].items()}
+    return whole
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from features.errors import ParamsError, TableError, VIP5Error
-from features.runtime.exit_codes import DISK_ERRORS, INTERRUPTED
+from features.errors import ParamsError, VIP5Error
+from features.runtime.exit_codes import INTERRUPTED
+from features.runtime.faults import environment_faults
 from features.runtime.logs import formatter, stage_record
-from features.runtime.params import build, load_yaml, nearest
+from features.runtime.params import build, load_params, nearest
 from features.runtime.remedies import for_profile
 
 P = TypeVar("P")
@@ -82,7 +83,7 @@ def load(path: Path, stage: str, params: type[P], sections: Sequence[str]) -> tu
         sections: Shared top-level keys that the stage reads, such as ("datasets", "beam"). `dataset` and `seed` are
             always read. `datasets` is reduced to the entry of the selected dataset.
     """
-    whole = load_yaml(path)
+    whole = load_params(path)
     for key in ("dataset", "seed", stage, *sections):
         if key not in whole:
             raise ParamsError(f"no section {key} in {path}", nearest(key, whole), "add it")
@@ -146,20 +147,15 @@ def execute(stage: str, params: type[P], sections: Sequence[str], run: Callable[
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     started = time.monotonic()
     try:
-        own, context = load(path, stage, params, sections)
-        rows = run(own, context)
+        with environment_faults():
+            own, context = load(path, stage, params, sections)
+            rows = run(own, context)
     except VIP5Error as error:
         return _failed(stage, for_profile(error, path), started)
     except KeyboardInterrupt:
         record = stage_record(stage, rows=None, seconds=time.monotonic() - started, exit_code=INTERRUPTED)
         log.error("%s: interrupted", stage, extra=record)
         return INTERRUPTED
-    except OSError as error:
-        if error.errno not in DISK_ERRORS:
-            raise
-        return _failed(
-            stage, TableError(f"{error}", "a disk with room and rights to write", "free or mount it"), started
-        )
     record = stage_record(stage, rows=rows, seconds=time.monotonic() - started, exit_code=0)
     memory = record["peak_memory_bytes"] / 2**30
     log.info(

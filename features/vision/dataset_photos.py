@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from features.errors import InputError
 from features.runtime.datasets import Dataset
 from features.runtime.matching import Matching
 from features.schema import ITEMS
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 NAMES_ACTION = (
-    "name the photos by item key (B0001.jpg), or list photo name and item key in a CSV and set "
-    "datasets.NAME.photo_keys to it"
+    "name the photos by item key (B0001.jpg), or list photo name and item key in a CSV in data/raw/NAME "
+    "and set datasets.NAME.photo_keys to it"
 )
 
 
@@ -78,6 +79,22 @@ def photo_matching(store: PhotoStore, keys: Sequence[str], used: int, known: "pa
         unmatched_name=strange, unknown=None if items is None else len(unknown),
         items=len(keys), without=len(without), without_key=next(iter(without), None),
     )  # fmt: skip
+
+
+def check_photos(found: Matching, folder: Path, min_share: float) -> None:
+    """Logs how the photos in `folder` fit the catalogue.
+
+    Raises:
+        InputError: There are no photos, or hardly any is of the catalogue; `min_share` 0 allows both.
+    """
+    if found.total == 0 and min_share > 0:
+        there = ", ".join(sorted(path.name for path in folder.iterdir())[:5]) if folder.is_dir() else ""
+        raise InputError(
+            f"no photo in {folder} (it holds {there or 'nothing'})", "image files or uncompressed tar archives",
+            "put them there, download them (.venv/bin/python -m flows.ingest NAME --photos), or set photos: null for "
+            "the dataset in params.yaml",
+        )  # fmt: skip
+    found.check(min_share, parameter="images.min_match_share", action=NAMES_ACTION)
 
 
 def _addresses(known: "pa.Table", keys: Sequence[str]) -> dict[str, list[str]]:

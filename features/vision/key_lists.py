@@ -5,9 +5,11 @@ Reads CSV with comma, semicolon or tab, with or without a header, plain lines, o
 
 import csv
 import json
+from collections import Counter
 from pathlib import Path
 
 from features.errors import InputError
+from features.vision.photo_files import photo_stem
 
 KEY_HEADERS = ("item_key", "asin", "parent_asin", "item_id", "itemid", "movieid", "key", "item")
 _DELIMITERS = "\t;,"
@@ -54,9 +56,12 @@ def read_rows(path: Path, name: str, expected: str) -> list[list[str]]:
 
 
 def read_photo_keys(path: Path) -> dict[str, list[str]]:
-    """Photo name to item keys, in the order of the file; a photo may be listed for several items.
+    """Photo name to item keys; a photo may be listed for several items.
+
+    A name with folders counts without them too where that is unique: `photos/IMG_1.jpg` is IMG_1.jpg.
 
     A first row with the name of a key column, such as `item_key` or `asin`, is a header, and tells which column it is.
+    Without a header the photo names are the column of which the first cell is one, else the first.
 
     Raises:
         InputError: The file is missing or no table of two columns.
@@ -67,13 +72,17 @@ def read_photo_keys(path: Path) -> dict[str, list[str]]:
         raise InputError(f"{path} with one column", expected, "write each photo's item key after its name")
     headers = [cell.casefold() for cell in rows[0]]
     key = next((column for column, header in enumerate(headers) if header in KEY_HEADERS), None)
-    name_column = 1 if key == 0 else 0
+    body = rows if key is None else rows[1:]
+    if key is None:
+        key = 0 if photo_stem(rows[0][1]) and not photo_stem(rows[0][0]) else 1
     listed: dict[str, list[str]] = {}
-    for row in rows if key is None else rows[1:]:
-        keys = listed.setdefault(row[name_column], [])
-        if row[1 if key is None else key] not in keys:
-            keys.append(row[1 if key is None else key])
-    return listed
+    for row in body:
+        keys = listed.setdefault(row[1 if key == 0 else 0].replace("\\", "/"), [])
+        if row[key] not in keys:
+            keys.append(row[key])
+    last = {name: name.rpartition("/")[2] for name in listed}
+    number = Counter(last.values())
+    return {last[name]: keys for name, keys in listed.items() if number[last[name]] == 1} | listed
 
 
 def read_vector_keys(path: Path, num_rows: int) -> dict[str, int]:

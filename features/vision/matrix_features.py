@@ -11,7 +11,7 @@ import numpy as np
 
 from features.errors import InputError
 from features.vision.key_lists import read_vector_keys
-from features.vision.npy_features import Vectors, arranged
+from features.vision.npy_features import MALFORMED, Vectors, arranged
 
 ROWS_AT_ONCE = 256
 KEY_BYTES, B_WIDTH = 10, 4096
@@ -89,8 +89,8 @@ def _mapped(path: Path) -> np.ndarray:
     if not path.is_file():
         raise InputError(f"no file {path}", expected, "copy it there, or correct vectors of the dataset in params.yaml")
     try:
-        matrix: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OverflowError, OSError, EOFError, SyntaxError) as error:
+        matrix: np.ndarray = np.lib.format.open_memmap(path, mode="r")
+    except (*MALFORMED, OSError) as error:
         raise InputError(
             f"{path}, which cannot be read ({str(error)[:100]})", expected,
             "save it again with numpy.save, or download it again",

@@ -6,11 +6,14 @@ Reads a folder and item keys. Returns one matrix, a status per item, and the rea
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 
 from features.errors import InputError
 
+# What NumPy raises on a spoilt header: it parses the text as a Python literal.
+MALFORMED = (ValueError, TypeError, OverflowError, EOFError, SyntaxError, TokenError, RecursionError)
 _HEADER_BYTES = 4096
 _READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
@@ -39,7 +42,10 @@ def read_vectors(folder: Path, item_keys: Sequence[str]) -> Vectors:
         InputError: The folder does not exist, or none of its files can be read.
     """
     if not folder.is_dir():
-        raise InputError(f"no folder {folder}", "a folder of <item key>.npy files", "copy the features there")
+        raise InputError(
+            f"no folder {folder}", "a folder of <item key>.npy files, a .npy matrix, or a .b file of the 2014 dumps",
+            "copy the features there, or correct vectors of the dataset in params.yaml",
+        )  # fmt: skip
     there = sorted(path.stem for path in folder.glob("*.npy"))
     vectors: dict[str, np.ndarray] = {}
     refused: dict[str, str] = {}
@@ -95,7 +101,10 @@ def read_vector(path: Path) -> np.ndarray:
         version = np.lib.format.read_magic(stream)
         if version not in _READERS:
             raise ValueError(f"version {version} of the format")
-        shape, _, kind = _READERS[version](stream, max_header_size=_HEADER_BYTES)
+        try:
+            shape, _, kind = _READERS[version](stream, max_header_size=_HEADER_BYTES)
+        except MALFORMED as error:
+            raise ValueError(f"a header that cannot be read ({error})") from error
         if kind.hasobject or kind.kind != "f":
             raise ValueError(f"an array of {kind}, not of floating-point numbers")
         if len(shape) == 2 and shape[0] == 1:

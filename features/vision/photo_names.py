@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 from features.vision.photo_files import Photo, PhotoFile
 
-KEY_FIELDS = ("asin", "parent_asin", "item_key", "item_id", "product_id", "id")
+KEY_FIELDS = ("asin", "parent_asin", "item_key", "item_id", "product_id", "movieId", "id")
 _NUMBERED = re.compile(r"(.+)\.([1-9][0-9]*)")
 _SIZE = re.compile(r"\._.*_$")  # the size and crop in an address: 71abcXYZ._SL500_.jpg
 _DIGITS = re.compile(r"([0-9]+)")

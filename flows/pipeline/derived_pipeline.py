@@ -20,7 +20,7 @@ import yaml
 
 from features.errors import ParamsError
 from features.runtime.datasets import Dataset
-from features.runtime.params import build, load_yaml, merge, nearest
+from features.runtime.params import build, load_params, load_yaml, merge, nearest
 from features.runtime.profiles import merged
 from features.runtime.remedies import NOTICE
 from flows.download.dump_files import check_arrived
@@ -44,7 +44,7 @@ def check(params: Mapping[str, Any], root: Path = Path()) -> dict[str, Any]:
         InputError: a dump is missing or incomplete.
     """
     dataset = params["dataset"]
-    root_dataset = load_yaml(root / "params.yaml")["dataset"]
+    root_dataset = load_params(root / "params.yaml")["dataset"]
     if dataset == root_dataset:
         raise ParamsError(
             f"a profile of dataset {dataset}, which is that of params.yaml", "another dataset",

@@ -19,7 +19,8 @@ from features.errors import InputError, ParamsError
 from features.prompts import rendering
 from features.prompts.config import HistoryParams
 from features.runtime.datasets import Dataset
-from features.runtime.params import build, load_yaml, nearest
+from features.runtime.names import checked_name
+from features.runtime.params import build, load_params, nearest
 from features.runtime.stage import Places
 from features.store.tables import read_table
 from modeling.config.evaluate import Params
@@ -110,7 +111,9 @@ def load_settings(params: Path, dataset: str | None = None, *, challenger: bool 
         ParamsError: the file or dataset does not exist, or a required key is missing.
         ModelError: the champion is corrupt.
     """
-    name = dataset or str(load_yaml(params).get("dataset"))
+    if dataset is not None:
+        checked_name(dataset, "dataset")
+    name = dataset or str(load_params(params).get("dataset"))
     champion = None if challenger else promoted_model.current(name)
     if champion is not None:
         return _settings(champion.folder / "params.yaml", name, champion)
@@ -119,7 +122,7 @@ def load_settings(params: Path, dataset: str | None = None, *, challenger: bool 
 
 def _params_of(dataset: str, params: Path) -> Path:
     """Returns `params` if it names `dataset`, otherwise the parameter file of the dataset's profile run."""
-    default = str(load_yaml(params).get("dataset"))
+    default = str(load_params(params).get("dataset"))
     profile = params.parent / "work" / "profiles" / dataset / "params.yaml"
     if default == dataset or profile.is_file():
         return params if default == dataset else profile
@@ -132,7 +135,7 @@ def _params_of(dataset: str, params: Path) -> Path:
 
 
 def _settings(params: Path, name: str, champion: Champion | None) -> PipelineSettings:
-    whole = load_yaml(params)
+    whole = load_params(params)
     try:
         prompts = _part(whole["prompts"], [field.name for field in fields(HistoryParams)])
         history = build(HistoryParams, prompts, where="prompts")

@@ -44,6 +44,8 @@ def sniffed(line: bytes) -> Dialect:
 def _stays_open(line: bytes, delimiter: bytes, *, inside: bool) -> bool:
     """Whether a quoted cell is open at the end of a line; `inside` says so of its beginning."""
     place = 0
+    if not inside and b'"' not in line:
+        return False
     if inside:
         rest = _REST_OF_QUOTED.match(line)
         if rest is None:
@@ -105,7 +107,7 @@ def record_runs(runs: Iterable[Run], dialect: Dialect, most_bytes: int) -> Itera
         return
     joiner = _Joiner(dialect.delimiter.encode(), most_bytes)
     for run in runs:
-        if not joiner.waiting and not run.long and not any(b'"' in line for line in run.lines):
+        if not joiner.waiting and not run.long and b'"' not in b"".join(run.lines):
             yield run
             continue
         records: list[bytes] = []
@@ -129,16 +131,21 @@ def texts(block: Block) -> tuple[list[str | None], dict[int, str]]:
     reasons = {number - block.first_line: "line_too_long" for number in block.long}
     if block.cut:
         reasons[len(block.lines) - 1] = "truncated_file"
-    found: list[str | None] = []
-    for place, line in enumerate(block.lines):
-        try:
-            found.append(line.decode())
-        except UnicodeDecodeError:
-            found.append(None)
-            reasons.setdefault(place, "not_utf8")
+    try:
+        found: list[str | None] = list(map(bytes.decode, block.lines))
+    except UnicodeDecodeError:  # of at least one line
+        found = [_text(line) for line in block.lines]
+        reasons = {place: "not_utf8" for place, text in enumerate(found) if text is None} | reasons
     for place in reasons:
         found[place] = None
     return found, reasons
+
+
+def _text(line: bytes) -> str | None:
+    try:
+        return line.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def cells(records: Sequence[str], dialect: Dialect) -> list[list[str]]:

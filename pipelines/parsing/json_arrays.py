@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 from pipelines.parsing.line_blocks import KEPT_OF_LONG_BYTES, Run
 
-_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["\[\]{}]', re.DOTALL)
+_TO_BRACKET = re.compile(rb'(?:[^"\[\]{}]++|"[^"\\]*+(?:\\.[^"\\]*+)*+")*+(["\[\]{}])', re.DOTALL)
 _REST_OF_STRING = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _ARRAY = re.compile(rb"\s*\[\s*(?:[{\]]|\Z)")
 _BETWEEN = b" \t\r\n,\xef\xbb\xbf"
@@ -58,7 +58,7 @@ class _Cutter:
         return Run(self.elements, tuple(self.long))
 
     def _scan(self) -> int:
-        """Scans all complete tokens; returns where the first byte lies that belongs to no finished element."""
+        """Scans all that is complete; returns where the first byte lies that belongs to no finished element."""
         done = 0
         while True:
             if self.in_string:
@@ -67,22 +67,21 @@ class _Cutter:
                     self.place = len(self.buffer) - self._open_escape()
                     return done
                 self.place, self.in_string = rest.end(), False
-            for token in _TOKEN.finditer(self.buffer, self.place):
-                self.place = token.end()
-                mark = self.buffer[token.start()]
-                if mark == 0x22:  # a quote
-                    if token.end() - token.start() == 1:
-                        self.in_string = True
-                        break
-                elif mark in b"[{":
+            while (found := _TO_BRACKET.match(self.buffer, self.place)) is not None:
+                mark, end = found[1], found.end()
+                self.place = end
+                if mark == b'"':  # of a string that does not end in the buffer
+                    self.in_string = True
+                    break
+                if mark in b"[{":
                     self.depth += 1
                     if self.depth == 2:
-                        self._junk(self.buffer[done : token.start()])
-                        self.start = done = token.start()
+                        self._junk(self.buffer[done : end - 1])
+                        self.start = done = end - 1
                 elif self.depth == 2:
-                    self._finish(self.buffer[done : token.end()])
-                    done = token.end()
-                elif self.depth > 2 or mark == 0x5D:
+                    self._finish(self.buffer[done:end])
+                    done = end
+                elif self.depth > 2 or mark == b"]":
                     self.depth = max(self.depth - 1, 0)
             if not self.in_string:
                 self.place = len(self.buffer)

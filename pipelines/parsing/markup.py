@@ -25,7 +25,7 @@ _WITHIN = (
     "abbr|acronym|audio|base|bdi|bdo|big|blink|button|canvas|caption|cite|code|col|colgroup|del|dfn|"
     "em|embed|font|frame|frameset|iframe|img|input|ins|kbd|label|legend|marquee|meta|nobr|object|"
     "optgroup|param|picture|samp|small|span|strike|strong|style|sub|sup|svg|"
-    f"textarea|tt|var|video|wbr|script|{_LETTERS}"
+    f"textarea|tt|var|video|wbr|script|xml|{_LETTERS}"
 )
 _LONG = "|".join(name for name in f"{_LINES}|{_WITHIN}".split("|") if name not in _LETTERS.split("|"))
 _FLAGS = (
@@ -39,7 +39,11 @@ _PREFIXES = "|".join(sorted({name[:end] for name in _ATTRIBUTES for end in range
 _QUOTED = r"""(?:"[^"<>]*+"|'[^'<>]*+')"""
 _PAIR = rf"[\w:.-]++\s*+=\s*+{_QUOTED}"
 
-_HIDDEN = re.compile(r"<!--.*?(?:-->|\Z)|<(script|style)\b[^<>]*+>.*?(?:</\1\s*+>|\Z)", re.DOTALL | re.IGNORECASE)
+_HIDDEN = re.compile(
+    r"(?:<!(?:--)?)?\[if (?!!)[^\[\]<>]*+\](?:--)?>.*?(?:<!\[endif\](?:--)?>|\Z)|"  # for Word or an old browser
+    r"<!--.*?(?:-->|\Z)|<(script|style)\b[^<>]*+>.*?(?:</\1\s*+>|\Z)",
+    re.DOTALL | re.IGNORECASE,
+)
 _HEADLESS = re.compile(r"\A[^<;{}]*+[;{}][^<]*+</(?:script|style)\s*+>", re.IGNORECASE)
 _DECLARATION = re.compile(r"<(?:!doctype\b|!\[|\?xml\b)[^<>]*+(?:>|\Z)", re.IGNORECASE)
 

@@ -16,6 +16,7 @@ from pipelines.parsing.cleaning import LATEST_SECONDS
 Unit = Literal["auto", "seconds", "milliseconds"]
 NUMBER = r"^[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?$"
 _LEAST_MILLISECONDS = 1e11  # 1973; as seconds the year 5138
+_NUMBER = re.compile(NUMBER.removesuffix("$"), re.ASCII)
 _AMERICAN = re.compile(r"(\d{1,2}) (\d{1,2}), (\d{4})")
 
 
@@ -32,7 +33,8 @@ def numbers(texts: pa.Array) -> pa.Array:
 
 def number(text: str) -> float | None:
     """The number that a text is, or None."""
-    return float(text) if re.match(NUMBER, text.strip(), re.ASCII) else None
+    trimmed = text.strip()
+    return float(trimmed) if _NUMBER.fullmatch(trimmed) else None
 
 
 def seconds(texts: pa.Array, unit: Unit = "auto") -> pa.Array:

@@ -87,6 +87,15 @@ def test_a_list_of_names_makes_stopped_photos_pass(tmp_path: Path) -> None:
     assert outcome(tmp_path)[0] == 2
 
 
+def test_an_empty_photo_folder_stops_unless_photos_is_null(tmp_path: Path) -> None:
+    context = shop(tmp_path, {"photos": "photos"})
+    (tmp_path / "data/raw/shop/photos/all.tar.gz").write_bytes(b"packed")
+    with pytest.raises(InputError, match=r"no photo in .* \(it holds all\.tar\.gz\); .* set photos: null"):
+        images.run(images.Params(), context)
+    del context.shared["datasets"]["photos"]
+    assert images.run(images.Params(), context) == 40
+
+
 def test_photos_named_by_address_are_found_by_metadata(tmp_path: Path) -> None:
     context = shop(tmp_path, {"photos": "photos"})
     photos(tmp_path, "71._SL500_.jpg", "72.jpg")

@@ -1,6 +1,8 @@
 """What an error says is done to the parameters, and then the stage passes."""
 
+import json
 import logging
+import pickle
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -118,3 +120,19 @@ def test_an_inflated_dump_is_read_with_a_note(tmp_path: Path, caplog: pytest.Log
     with caplog.at_level(logging.WARNING, "vip5"):
         assert records.run(records.Params(), replace(context, shared=shared)) == 1
     assert "r.json.gz is text, not gzip: it is read as it is" in caplog.text
+
+
+@pytest.mark.parametrize("content", [b"", b"broken", pickle.dumps({"train": [7]}), pickle.dumps({"1": 7})])
+@pytest.mark.parametrize("name", ["user_id2name.pkl", "exp_splits.pkl"])
+def test_a_p5_folder_is_read_without_a_bad_pickle(tmp_path: Path, name: str, content: bytes) -> None:
+    context = written(tmp_path, [])
+    context.raw.mkdir(parents=True)
+    maps = {"id2user": {"1": "U1"}, "id2item": {"1": "A", "2": "B"}}
+    files = {"s.txt": b"1 1 2\n", "datamaps.json": json.dumps(maps).encode(), name: content}
+    for file, data in files.items():
+        (context.raw / file).write_bytes(data)
+    entry: dict[str, Any] = {"format": "p5", "reviews": list(files), "metadata": []}
+    with pytest.raises(VIP5Error, match=rf"do: .*remove {name} from the dataset's `reviews`"):
+        records.run(records.Params(), replace(context, shared={"datasets": entry, "beam": {}}))
+    entry = entry | {"reviews": ["s.txt", "datamaps.json"]}
+    assert records.run(records.Params(), replace(context, shared={"datasets": entry, "beam": {}})) == 2

@@ -16,11 +16,19 @@ def written(folder: Path, text: str, name: str = "keys.csv") -> Path:
     [
         "name,item_key\nIMG_1.jpg,B1\nIMG_2.jpg,B2\n",
         "asin;photo\nB1;IMG_1.jpg\n\nB2;IMG_2.jpg",
+        "B1,IMG_1.jpg\nB2,IMG_2.jpg\n",
         "\ufeffIMG_1.jpg\tB1\r\nIMG_2.jpg\tB2\r\n",
     ],
 )
 def test_photo_keys_have_a_header_or_none(tmp_path: Path, text: str) -> None:
     assert read_photo_keys(written(tmp_path, text)) == {"IMG_1.jpg": ["B1"], "IMG_2.jpg": ["B2"]}
+
+
+def test_folders_in_a_photo_name_may_be_left_out_where_unique(tmp_path: Path) -> None:
+    listed = read_photo_keys(written(tmp_path, "photos\\IMG_1.jpg,B1\na/1.jpg,B2\nb/1.jpg,B3\n"))
+    assert listed == {
+        "IMG_1.jpg": ["B1"], "photos/IMG_1.jpg": ["B1"], "a/1.jpg": ["B2"], "b/1.jpg": ["B3"],
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

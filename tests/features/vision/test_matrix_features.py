@@ -47,6 +47,7 @@ def test_rows_follow_the_keys_and_zeros_are_missing(tmp_path: Path) -> None:
         (saved(np.ones((3, 2))) + b"more", "4 bytes after its 3 rows"),
         (saved(np.array([{"a": 1}], object), allow_pickle=True), "cannot be read"),
         (b"<html>", "cannot be read"),
+        (saved(np.ones((3, 2))).replace(b"'shape': (3, 2)", b"'shape': [(3,2 "), "cannot be read"),
     ],
 )
 def test_a_matrix_that_does_not_fit_is_one_line(tmp_path: Path, values: Any, message: str) -> None:

@@ -21,9 +21,9 @@ PLAIN = (
     "[sic]", "List<String>", "mad <i", "x => y", "1 <= 2 >= 0", "</3", "{ smile; }", "<3<3<3",
 )  # fmt: skip
 UNITS = (
-    "<", "<b ", "<b =", "<b a=", '<b a="', "<b a='x' ", "</script ", "<script>", "<!--", "<!", "&amp;", "amp;", "&#0",
-    "&#38;#38;", "[[A:", "[[A:[x]", "[", "<span cla", ' a="b"', "a=", "=", " ", ";", '<x y="z" ', "&num;", "{", "[[A:[",
-    "<b>", "span", "<o:", "&lt", "br>", "{a:",
+    "[if x]>", "<![endif", "<", "<b ", "<b =", "<b a=", '<b a="', "<b a='x' ", "</script ", "<script>", "<!--", "<!",
+    "&amp;", "amp;", "&#0", "&#38;#38;", "[[A:", "[[A:[x]", "[", "<span cla", ' a="b"', "a=", "=", " ", ";",
+    '<x y="z" ', "&num;", "{", "[[A:[", "<b>", "span", "<o:", "&lt", "br>", "{a:",
 )  # fmt: skip
 
 
@@ -35,6 +35,8 @@ UNITS = (
         ("Lamp <span cla", "Lamp"), ("Lamp <br /", "Lamp"), ("Lamp </sp", "Lamp"), ("Lamp <a href=", "Lamp"),
         ('Fine <span class="a" <br />lamp', "Fine lamp"), ('<x-y data-a="b">Lamp', "Lamp"), ("<o:p></o:p>Lamp", "Lamp"),
         ("var a = {};</script>Lamp", "Lamp"), ("<style>a{b:c}</style>Lamp", "Lamp"), ("Lamp <!-- cut", "Lamp"),
+        ("Lamp.[if gte mso 9]><xml><w:View>Normal</w:View></xml><![endif]> Good", "Lamp. Good"),
+        ("<![if !supportLists]>Lamp<![endif]>", "Lamp"), ("Lamp <!--[if IE]><p>Hm</p>", "Lamp"),
         ("&amp;amp;#34;Kiki&amp;amp;#34;", '"Kiki"'), ("&lt;b&gt;Lamp&lt;/b&gt;", "Lamp"), ("&#150;", "\u2013"),
         ("a [[VIDEOID:1f3c]] b", "a b"), ("[[ASIN:B0001 The Film [DVD]]] is good", "The Film [DVD] is good"),
         ("[[ASIN:B0001]] x", "x"), ("[[VIDEOID:1f3c fine", "fine"), ("&amp;lt;br&amp;gt;", None),
