@@ -223,26 +223,20 @@ def _stem(name: str) -> str:
 
 
 def _reason(one: Seen, form: str) -> str:
-    kind = one.look.kind
-    if kind == "reviews":
-        return f"another format than {form}"
-    if kind == "items":
-        return f"items of format {one.look.format}, which format {form} does not read"
-    if kind == "maps":
-        return f"format {form} needs no maps"
-    if kind == "photos":
-        return "other photos are used"
-    if kind == "photo_keys":
-        return "there are no photos"
-    if kind == "vectors":
-        return (
-            "other vectors are used"
-            if "matrix" not in one.look.summary
-            else "a matrix needs a file of its rows' item keys"
-        )
-    if kind == "vector_keys":
-        return "there is no matrix of vectors"
-    return "nothing that a dataset reads"
+    """Why a file that no rule took is left aside."""
+    if one.look.kind is None and "without a header" in one.look.summary:
+        return "columns without names; a first line such as item_id, title, categories would make them items"
+    matrix = "matrix" in one.look.summary
+    reasons = {
+        "reviews": f"another format than {form}",
+        "items": f"items of format {one.look.format}, which format {form} does not read",
+        "maps": f"format {form} needs no maps",
+        "photos": "other photos are used",
+        "photo_keys": "there are no photos",
+        "vectors": "a matrix needs a file of its rows' item keys" if matrix else "other vectors are used",
+        "vector_keys": "there is no matrix of vectors",
+    }
+    return reasons.get(one.look.kind or "", "nothing that a dataset reads")
 
 
 def _what(seen: Sequence[Seen], folder: Path) -> str:
