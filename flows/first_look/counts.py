@@ -5,6 +5,7 @@ Trade-off: a whole reading, at some hundred thousand lines per second, instead o
 beginning of a file sorted by item says nothing about its users.
 """
 
+import logging
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -22,9 +23,11 @@ from features.vision import dataset_photos
 from pipelines.parsing.config import Params
 from pipelines.sequencing.config import LEAST_INTERACTIONS
 
+log = logging.getLogger("vip5")
 CORES = (5, 4, 3, 2)
 RATED = ("ratings", "recbole")
 """Formats whose ratings may have any range."""
+LARGE_BYTES = 200_000_000
 LEAST_USERS = 20
 LEAST_ITEMS = 10
 MANY_USERS = 200
@@ -98,6 +101,9 @@ def _read(name: str, entry: Mapping[str, Any], folder: Path, work: Path) -> None
     """Runs `records` on links to the files."""
     from pipelines import records
 
+    num_bytes = sum((folder / file).stat().st_size for file in entry["reviews"])
+    if num_bytes > LARGE_BYTES:
+        log.info("new: reading %.1f GB of reviews once to count them; this takes some minutes", num_bytes / 1e9)
     raw = work / "data" / "raw" / name
     raw.mkdir(parents=True)
     for file in (*entry["reviews"], *entry["metadata"]):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from features.errors import InputError
+from flows.first_look import counts
 from pipelines.parsing import table_columns
 from pipelines.recognition import tables
 from pipelines.recognition.file_look import Look, look
@@ -55,6 +56,8 @@ def survey(folder: Path) -> list[Seen]:
     Raises:
         InputError: There is no such folder, or nothing in it.
     """
+    if folder.is_file():
+        raise InputError(f"--from {folder}, a file", "the folder that holds it", f"use --from {folder.parent}")
     if not folder.is_dir():
         raise InputError(f"no folder {folder}", "the folder that holds your files", "check --from")
     paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
@@ -110,14 +113,16 @@ def _serves(one: Seen, form: str) -> bool:
 
 
 def _take_reviews(entry: Entry, read: Sequence[Seen]) -> None:
-    """Takes all files of one format, but only one of those whose names say that they hold the same."""
-    largest = sorted(read, key=lambda one: (-one.bytes, one.name))
+    """Takes all files of one format and the same columns, but one of those whose names say that they hold the same."""
+    largest = sorted(read, key=lambda one: ("rating" not in tables.roles(one.look.columns), -one.bytes, one.name))
     stems: dict[str, str] = {}
     names: list[str] = []
     for one in largest:
         other = stems.setdefault(_stem(one.name), one.name)
         if other != one.name:
             entry.aside.append((one, f"by its name a part or copy of {other}"))
+        elif entry.format in counts.RATED and one.look.columns != largest[0].look.columns:
+            entry.aside.append((one, f"other columns than {largest[0].name}"))
         elif names and entry.format in {"p5", "sequences", "openp5"}:
             entry.aside.append((one, f"one file of sequences is read, {names[0]}"))
         else:
@@ -218,26 +223,20 @@ def _stem(name: str) -> str:
 
 
 def _reason(one: Seen, form: str) -> str:
-    kind = one.look.kind
-    if kind == "reviews":
-        return f"another format than {form}"
-    if kind == "items":
-        return f"items of format {one.look.format}, which format {form} does not read"
-    if kind == "maps":
-        return f"format {form} needs no maps"
-    if kind == "photos":
-        return "other photos are used"
-    if kind == "photo_keys":
-        return "there are no photos"
-    if kind == "vectors":
-        return (
-            "other vectors are used"
-            if "matrix" not in one.look.summary
-            else "a matrix needs a file of its rows' item keys"
-        )
-    if kind == "vector_keys":
-        return "there is no matrix of vectors"
-    return "nothing that a dataset reads"
+    """Why a file that no rule took is left aside."""
+    if one.look.kind is None and "without a header" in one.look.summary:
+        return "columns without names; a first line such as item_id, title, categories would make them items"
+    matrix = "matrix" in one.look.summary
+    reasons = {
+        "reviews": f"another format than {form}",
+        "items": f"items of format {one.look.format}, which format {form} does not read",
+        "maps": f"format {form} needs no maps",
+        "photos": "other photos are used",
+        "photo_keys": "there are no photos",
+        "vectors": "a matrix needs a file of its rows' item keys" if matrix else "other vectors are used",
+        "vector_keys": "there is no matrix of vectors",
+    }
+    return reasons.get(one.look.kind or "", "nothing that a dataset reads")
 
 
 def _what(seen: Sequence[Seen], folder: Path) -> str:

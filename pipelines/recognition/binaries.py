@@ -21,6 +21,15 @@ _PICTURES = {
     b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n": "PNG", b"GIF8": "GIF", b"BM": "BMP", b"II*\x00": "TIFF",
     b"MM\x00*": "TIFF",
 }  # fmt: skip
+_ARCHIVES = {
+    b"PK\x03\x04": "a zip archive that is damaged or inside another archive",
+    b"PK\x05\x06": "an empty zip archive",
+    b"BZh": "a bzip2 archive; unpack it",
+    b"\xfd7zXZ\x00": "an xz archive; unpack it",
+    b"\x28\xb5\x2f\xfd": "a zstd archive; unpack it",
+    b"7z\xbc\xaf\x27\x1c": "a 7z archive; unpack it",
+    b"Rar!": "a rar archive; unpack it",
+}
 _P5_PICKLES = ("user_id2name.pkl", "exp_splits.pkl")
 _MOST_FOOTER_BYTES = 1 << 24
 _MOST_MEMBERS = 200
@@ -37,8 +46,8 @@ def look_at_bytes(one: Beginning, path: Path) -> Look | None:
         return _parquet(path)
     if data[257:262] == b"ustar" or one.name.lower().endswith(".tar"):
         return look_at_tar(data, one.inside)
-    if data.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        return nothing("a damaged or an empty zip archive")
+    if (packed := next((what for magic, what in _ARCHIVES.items() if data.startswith(magic)), None)) is not None:
+        return nothing(packed + one.inside)
     if data[:1] == b"\x80" and data[1:2] in {b"\x02", b"\x03", b"\x04", b"\x05"}:
         return _pickle(one)
     if not one.inside and _is_features(data, path):

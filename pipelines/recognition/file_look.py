@@ -96,11 +96,13 @@ def _look_at_zip(path: Path) -> Look:
     names = beginnings.zip_members(path)
     if not names:
         return nothing("a zip archive that is empty, damaged or of too many files")
-    looks = [_look_at(one, path) for one in beginnings.member_beginnings(path, names)]
-    read = [found for found in looks if found.format is not None]
-    if read:
-        return next((found for found in read if found.kind == "reviews"), read[0])
+    own = [name for name in names if name.rpartition("/")[2] == path.stem]
+    looks = [_look_at(one, path) for one in beginnings.member_beginnings(path, own[:1] or names)]
+    if len(looks) == 1 and looks[0].format is not None:
+        return looks[0]
     if any(found.kind == "photos" for found in looks):
         return nothing(f"a zip archive of photos, such as {names[0][:80]}; unpack it")
+    if len(looks) > 1:
+        return nothing(f"a zip archive of {some(tuple(names))}; unpack it")
     first = f": {looks[0].summary}" if looks else ", none of which can be read"
     return nothing(f"a zip archive of {some(tuple(names), 3)}{first}")

@@ -22,15 +22,11 @@ NAMES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Names that a column of users, items, ... may have in a header, in lower case and without marks."""
 
-_DELIMITERS = ("\t", ",", ";", "|")
-_WORDS = {
-    "\t": "a tab-separated table",
-    ",": "a CSV table",
-    ";": "a table separated by ;",
-    "|": "a table separated by |",
-}
+_DELIMITERS = ("\t", "::", ",", ";", "|")
+_WORDS = {"\t": "a tab-separated table", ",": "a CSV table"}
 _RECBOLE = re.compile(r"[^:]+:(token|token_seq|float|float_seq)")
 _NUMBER = re.compile(r"[+-]?\d{1,18}(\.\d*)?")
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _ROWS = 200
 _MOST_LETTERS = 1 << 18
 _TEXTS = {"reviewtext", "text", "summary", "helpful"}
@@ -65,6 +61,8 @@ def rows_of(text: str) -> tuple[str, list[list[str]]] | None:
 
 
 def _parsed(lines: list[str], delimiter: str) -> list[list[str]]:
+    if len(delimiter) > 1:
+        return [line.split(delimiter) for line in lines[:_ROWS]]
     try:
         return list(csv.reader((f"{line}\n" for line in lines), delimiter=delimiter))[:_ROWS]
     except csv.Error:  # a cell beyond the limit, or a null character
@@ -78,7 +76,7 @@ def look_at_table(text: str, inside: str, name: str) -> Look | None:
         return None
     delimiter, rows = found
     header = tuple(cell.strip().strip("\ufeff") for cell in rows[0])
-    words = _WORDS[delimiter] + inside
+    words = _WORDS.get(delimiter, f"a table separated by {delimiter}") + inside
     if all(_RECBOLE.fullmatch(cell) for cell in header):
         return recbole(header, inside)
     if any(_NUMBER.fullmatch(cell) for cell in header) or _same_kinds(rows):
@@ -137,24 +135,23 @@ def _item_release(lower: set[str]) -> str:
 
 def _headless(rows: list[list[str]], words: str) -> Look:
     width = len(rows[0])
+    summary = f"{words} of {width} columns without a header, such as {some(tuple(rows[0]))}"
     if (photo := _photo_column(rows)) is not None and width == 2:
         return Look(
             format=None,
             kind="photo_keys",
             summary=f"{words} of photo names and item keys, photos in column {photo + 1}",
         )
-    numbers = [all(_NUMBER.fullmatch(row[place].strip()) for row in rows) for place in range(width)]
-    stars = [place for place in range(width) if numbers[place] and all(float(row[place]) <= 10 for row in rows)]
-    times = [place for place in range(width) if numbers[place] and all(float(row[place]) >= 1e8 for row in rows)]
-    if width >= 3 and (stars or times):
-        return Look(
-            format="ratings",
-            kind="reviews",
-            summary=f"{words} of {width} columns without a header, such as {some(tuple(rows[0]))}",
-        )
+    if width >= 3 and any(all(_is_time(row[place].strip()) for row in rows) for place in range(1, width)):
+        return Look(format="ratings", kind="reviews", summary=summary)
     if width == 2 and _is_key_and_row(rows):
         return Look(format=None, kind="vector_keys", summary=f"{words} of keys and row numbers")
-    return nothing(f"{words} of {width} columns without a header, such as {some(tuple(rows[0]))}")
+    return nothing(summary)
+
+
+def _is_time(cell: str) -> bool:
+    """Whether a cell is a time since 1970 or a date; ratings and ages are not."""
+    return bool(_DATE.match(cell)) or (bool(_NUMBER.fullmatch(cell)) and float(cell) >= 1e8)
 
 
 def _same_kinds(rows: list[list[str]]) -> bool:

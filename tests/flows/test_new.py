@@ -72,6 +72,8 @@ def movielens(folder: Path) -> None:
     (folder / "ratings.csv").write_text("userId,movieId,rating,timestamp\n" + "\n".join(rows) + "\n")
     films = [f'{item + 1},"Film, The {item} (1995)",Comedy|Drama' for item in range(ITEMS)]
     (folder / "movies.csv").write_text("movieId,title,genres\n" + "\n".join(films) + "\n")
+    (folder / "tags.csv").write_text("userId,movieId,tag,timestamp\n1,2,funny,1400000000\n")
+    (folder / "links.csv").write_text("movieId,imdbId,tmdbId\n1,0114709,862\n")
 
 
 def official_ratings(folder: Path) -> None:
@@ -187,6 +189,7 @@ def made(work: Path, make: Callable[[Path], None]) -> dict[str, object]:
 
 def test_the_profile_says_why(work: Path) -> None:
     profile = made(work, movielens)
+    assert profile["datasets"]["home"]["reviews"] == ["ratings.csv"]  # type: ignore[index]
     assert profile["datasets"]["home"]["rating_range"] == [0.5, 5.0]  # type: ignore[index]
     text = (work / "profiles/home.yaml").read_text()
     for line in ("k_core: 5 ", "num_negatives: 16", "max_history: 10", "vocabulary_size: 1500"):

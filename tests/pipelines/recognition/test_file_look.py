@@ -98,6 +98,8 @@ RATINGS = [
     ("userId,movieId,rating,timestamp\n1,1,4.0,964982703\n", "ratings.csv"),
     ("user_id,parent_asin,rating,timestamp,history\nA1,B1,5.0,1400000000000,B2 B3\n", "X.train.csv"),
     ("uid\tiid\n7\t3\n8\t3\n", "pairs.tsv"),
+    ("1::1193::5::978300760\n1::661::3::978302109\n", "ratings.dat"),
+    ("u1,i1,4.0,2014-05-13\nu1,i2,4.0,2014-05-14\n", "dates.csv"),
     ("1\t5\t3\t881250949\n2\t6\t4\t881250950\n", "u.data"),
 ]
 
@@ -136,6 +138,9 @@ OTHERS = [
     ("reviews.jsonl", "<!DOCTYPE html>\n<html><body>404</body></html>", None, None),
     ("data.xml", '<?xml version="1.0"?>\n<items/>', None, None),
     ("empty.json", b"", None, None),
+    ("users.dat", "1::F::1::10::48067\n2::M::56::16::70072\n", None, None),
+    ("links.csv", "movieId,imdbId,tmdbId\n1,0114709,862\n", None, None),
+    ("reviews.json.xz", b"\xfd7zXZ\x00" + bytes(30), None, None),
     ("blob.bin", bytes(range(256)) * 40, None, None),
     ("README.md", "# Data\n\nSome words about the data.\n", None, None),
 ]
@@ -150,6 +155,17 @@ def test_a_saved_error_page_is_called_one(tmp_path: Path) -> None:
     path = tmp_path / "reviews.jsonl"
     path.write_text("\n <html><head><title>403</title></head></html>")
     assert "HTML page" in look(path).summary
+
+
+def test_a_zip_archive_is_read_if_its_member_is_plain(tmp_path: Path) -> None:
+    path = tmp_path / "ratings.csv.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("README.txt", "Some words.")
+        archive.writestr("ratings.csv", "user,item,rating,time\n1,2,3.0,1400000000\n")
+    assert look(path).format == "ratings"
+    other = path.rename(tmp_path / "ml-small.zip")
+    assert look(other).format is None
+    assert "README.txt, ratings.csv; unpack it" in look(other).summary
 
 
 def tar(path: Path, names: list[str]) -> Path:
