@@ -4,6 +4,7 @@ import contextlib
 import errno
 import io
 import itertools
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from features.errors import InputError
-from flows.download import download_state, photo_download, response_headers
+from flows.download import download_state, dump_files, photo_download, response_headers
 from flows.download.file_download import Remote, download
 from flows.download.host_policy import RefusedError
 from flows.download.http_client import IngestParams, PhotoLimits
@@ -223,3 +224,25 @@ def test_a_damaged_header_is_a_refusal_or_a_photo(cut: int, place: int, junk: by
     data = (whole_photo[:place] + junk + whole_photo[place + len(junk) :])[: max(cut, 1)]
     with contextlib.suppress(RefusedError):
         assert photo_download._suffix(data, QUICK.photos) in {".jpg", ".png"}
+
+
+def test_one_byte_per_connection_ends_too(tmp_path: Path) -> None:
+    def one_byte(request: bytes) -> Iterator[bytes]:
+        found = re.search(rb"Range: bytes=(\d+)-", request)
+        start = int(found[1]) if found else 0
+        lines = [b'ETag: "1"', b"Content-Length: %d" % (9000 - start)]
+        if found:
+            lines.append(b"Content-Range: bytes %d-8999/9000" % start)
+        yield head("206 Part" if found else "200 OK", *lines) + (b"" if request.startswith(b"HEAD") else b"y")
+
+    config = replace(QUICK, attempts=2, initial_backoff_seconds=0, max_backoff_seconds=0)
+    with sending({"f": one_byte}) as url, pytest.raises(InputError, match="run again later"):
+        download([Remote(name="f", url=f"{url}/f")], tmp_path, config)
+    assert (tmp_path / ".f.part").stat().st_size == 100
+
+
+@pytest.mark.parametrize("content", ["", "[{", "[1]", '[{"name": "a"}]', "{}\xff"])
+def test_a_damaged_manifest_is_an_incomplete_dump(tmp_path: Path, content: str) -> None:
+    (tmp_path / dump_files.MANIFEST).write_text(content)
+    assert dump_files.read_manifest(tmp_path) == []
+    assert dump_files.read_manifest(tmp_path / "none") == []
