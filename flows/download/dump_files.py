@@ -218,11 +218,11 @@ def discard_staging(name: str, root: Path = Path()) -> None:
 
 
 def read_manifest(folder: Path) -> list[Entry]:
-    """The entries of `folder/manifest.json`, sorted by name; empty without a manifest."""
-    path = folder / MANIFEST
-    if not path.is_file():
+    """The entries of `folder/manifest.json`, sorted by name; empty without a manifest, or with a damaged one."""
+    try:
+        return [Entry(**entry) for entry in json.loads((folder / MANIFEST).read_text(encoding="utf-8"))]
+    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
         return []
-    return [Entry(**entry) for entry in json.loads(path.read_text(encoding="utf-8"))]
 
 
 def check_arrived(name: str, files: Sequence[str], root: Path = Path()) -> None:

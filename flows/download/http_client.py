@@ -26,6 +26,7 @@ _MOVED = frozenset({301, 302, 303, 307, 308})
 _WHOLE = frozenset({200, 203})
 _PART = frozenset({206, 416})
 _UNCHANGED = 304
+_IN_ALL = 50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +62,7 @@ class IngestParams:
     per_host: int = 2
     """Concurrent file downloads per host."""
     attempts: int = 5
-    """Consecutive attempts without a new byte after which a download fails."""
+    """Consecutive attempts without a new byte after which a download fails; 50 times as many in all."""
     initial_backoff_seconds: float = 1.0
     """Seconds before the second attempt. The pause doubles with every attempt and is jittered by up to 100 %."""
     max_backoff_seconds: float = 300.0
@@ -221,7 +222,8 @@ async def with_retries(
         on_wait: called before each pause with the error and the length of the pause.
 
     Raises:
-        TemporaryError: the attempts are exhausted, or Retry-After exceeds `max_backoff_seconds`.
+        TemporaryError: the attempts are exhausted, since the last progress or in all, or Retry-After exceeds
+            `max_backoff_seconds`.
     """
     best, used = progress(), 0
     met: list[TemporaryError] = []
@@ -239,6 +241,8 @@ async def with_retries(
         nonlocal best, used
         used = 1 if progress() > best else used + 1
         best = max(best, progress())
+        if state.attempt_number >= config.attempts * _IN_ALL:  # a server may send one byte per connection for ever
+            return True
         return used >= config.attempts or (_asked(state) or 0) > config.max_backoff_seconds
 
     def pause(state: tenacity.RetryCallState) -> float:

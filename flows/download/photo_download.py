@@ -90,6 +90,9 @@ def fetch_photos(
 
     Skips photos that an earlier run fetched, found missing or refused at the same URL, unless `recheck_days` have
     passed; `held` counts them. Failed photos are retried. Safe to kill and to repeat.
+
+    Raises:
+        OSError: the photos or the log cannot be written, such as on a full disk.
     """
     moment = time.time() if now is None else now
     earlier = read_outcomes(folder / FILE)
@@ -99,6 +102,8 @@ def fetch_photos(
     try:
         with appending(folder / FILE) as stream:
             counts += asyncio.run(_fetch_all(due, earlier, incoming, config, stream))
+    except BaseExceptionGroup as group:  # of the workers: a full disk stops them all
+        raise group.exceptions[0] from None
     finally:
         incoming.close()
     return counts

@@ -1,7 +1,7 @@
-"""Repairs DVC's `rwlock`, the file in which DVC notes which processes read or write which paths.
+"""Repairs what a kill or a full disk left in DVC's files, on which every later run of DVC would fail.
 
-Reads `.dvc/tmp/rwlock`; removes entries of processes that have ended, and the file itself if a kill or a full disk cut
-it. Without a repair, DVC fails on a cut file, and on an entry whose process id another program has meanwhile.
+Reads `.dvc/tmp/rwlock`, in which DVC notes which processes read or write which paths, and every `dvc.lock`. Removes
+entries of ended processes from the former, and the file if it is cut; moves a cut `dvc.lock` to `work/damaged/`.
 
 Trade-off: an entry holds a process id and a command. Its process is alive if one with that id began before the file was
 last written and its command line ends like the command; DVC's own check accepts any process with that id.
@@ -17,6 +17,7 @@ import psutil
 from filelock import FileLock, Timeout
 
 RWLOCK = Path(".dvc/tmp/rwlock")
+_REPOSITORY_LOCK = Path(".dvc/tmp/lock")
 _GUARD_SECONDS = 5.0
 _CLOCK_SECONDS = 2.0
 """Start times are exact to a clock tick, and shift when the clock is set."""
@@ -24,11 +25,44 @@ _Entry = Mapping[str, Any]
 
 
 def repair_dvc_lock(root: Path, report: Callable[[str], None]) -> None:
-    """Removes entries of ended processes from the lock of the DVC repository at `root`; reports it in one line."""
-    path = root / RWLOCK
+    """Repairs the lock and the lock files of the DVC repository at `root`; reports each repair in one line."""
+    _repair_rwlock(root / RWLOCK, report)
+    for path in [root / "dvc.lock", *sorted((root / "work/profiles").glob("*/dvc.lock"))]:
+        if path.is_file() and not _is_lock_file(path):
+            _set_aside(path, root, report)
+
+
+def _is_lock_file(path: Path) -> bool:
+    from dvc.exceptions import DvcException
+    from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+    from dvc.utils.strictyaml import load
+
+    try:
+        load(str(path), COMPILED_LOCKFILE_SCHEMA)
+    except (DvcException, UnicodeDecodeError):
+        return False
+    return True
+
+
+def _set_aside(path: Path, root: Path, report: Callable[[str], None]) -> None:
+    """Moves a cut `dvc.lock` away, if no DVC process is writing it; DVC then restores the stages from its run cache."""
+    with _held(root / _REPOSITORY_LOCK) as free:
+        if not free or not path.is_file() or _is_lock_file(path):
+            return
+        name = path.relative_to(root).as_posix()
+        damaged = root / "work/damaged" / f"{name.replace('/', '-')}.{int(path.stat().st_mtime)}"
+        damaged.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(damaged)
+    report(
+        f"moved {name}, which an interrupted run had cut, to {damaged.relative_to(root)}; its stages are checked anew"
+    )
+
+
+def _repair_rwlock(path: Path, report: Callable[[str], None]) -> None:
+    """Removes entries of ended processes, or the whole file if it is cut."""
     if not path.is_file():
         return
-    with _guarded(path) as free:
+    with _held(path.with_name(f"{path.name}.lock")) as free:
         if not free:  # a living DVC process is writing the file
             return
         found = _read(path)
@@ -45,9 +79,9 @@ def repair_dvc_lock(root: Path, report: Callable[[str], None]) -> None:
 
 
 @contextmanager
-def _guarded(path: Path) -> Iterator[bool]:
-    """Holds the lock under which DVC edits the file; yields False if another process keeps it."""
-    lock = FileLock(path.with_name(f"{path.name}.lock"))
+def _held(path: Path) -> Iterator[bool]:
+    """Holds the lock under which DVC edits a file; yields False if another process keeps it."""
+    lock = FileLock(path)
     try:
         lock.acquire(timeout=_GUARD_SECONDS, poll_interval=0.05)
     except Timeout:

@@ -78,11 +78,11 @@ def end(child: Child, seconds: float) -> None:
     with suppress(OSError):  # the process has already ended
         pipe.write(b".")
         pipe.close()
-    try:
+    with suppress(subprocess.TimeoutExpired):
         child.process.wait(seconds)
-    except subprocess.TimeoutExpired:
+    with suppress(ProcessLookupError):  # the usual case: neither the child nor a process that it started is left
         os.killpg(child.process.pid, signal.SIGKILL)
-        child.process.wait()
+    child.process.wait()
 
 
 def start_server(port: int, address: str) -> Child:

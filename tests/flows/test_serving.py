@@ -3,6 +3,7 @@
 import base64
 import logging
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
+import psutil
 import pytest
 
 from features.errors import BusyError, CommandError, InputError, ParamsError
@@ -147,6 +149,24 @@ def test_a_child_ends_when_its_starter_is_gone(root: Path) -> None:
         assert child.stdin is not None
         child.stdin.close()
         assert child.wait(20) == -15
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_no_child_outlives_its_killed_starter(root: Path, number: signal.Signals) -> None:
+    script = (
+        "import signal, time; from flows.orchestration.prefect_server import start;"
+        "child = start('x', ['http.server', '--bind', '127.0.0.1', '0'], {});"
+        "print(child.process.pid, flush=True); time.sleep(60)"
+    )
+    starter = subprocess.Popen([sys.executable, "-c", script], cwd=root, stdout=subprocess.PIPE, text=True)
+    assert starter.stdout is not None
+    pid = int(starter.stdout.readline())
+    assert psutil.pid_exists(pid)
+    starter.send_signal(number)
+    starter.wait()
+    starter.stdout.close()
+    gone, _ = psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [], timeout=20)
+    assert len(gone) == 1 or not psutil.pid_exists(pid)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,10 @@
 """No text of a server stops the other downloads, and none takes longer than its deadline."""
 
+import contextlib
+import errno
 import io
 import itertools
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -14,8 +17,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from features.errors import InputError
-from flows.download import download_state, response_headers
+from flows.download import download_state, dump_files, photo_download, response_headers
 from flows.download.file_download import Remote, download
+from flows.download.host_policy import RefusedError
 from flows.download.http_client import IngestParams, PhotoLimits
 from flows.download.photo_download import PhotoRequest, fetch_photos
 from flows.download.photo_log import FILE, Outcome, append, appending, read_outcomes
@@ -198,3 +202,47 @@ def test_an_early_or_late_date_is_a_wait_or_none() -> None:
     assert response_headers.retry_after("Fri, 31 Dec 9999 23:59:59 -2300") is None
     assert response_headers.retry_after("Thu, 01 Jan 1970 00:00:00 -0000") == 0.0
     assert (response_headers.retry_after("Fri, 31 Dec 2999 23:59:59 GMT") or 0) > 1e9
+
+
+@pytest.mark.parametrize("where", ["add", "append"])
+def test_a_full_disk_among_photos_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    def full(*_arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    owner = photo_download.AppendTar if where == "add" else photo_download
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, where, full)
+        with pytest.raises(OSError, match="No space left"):
+            fetched({"one": said(GOOD), "two": said(GOOD)}, tmp_path)
+    assert fetched({"one": said(GOOD), "two": said(GOOD)}, tmp_path)["two"].result == "fetched"
+
+
+@settings(max_examples=300, deadline=None)
+@given(cut=st.integers(0, 700), place=st.integers(0, 600), junk=st.binary(max_size=40))
+def test_a_damaged_header_is_a_refusal_or_a_photo(cut: int, place: int, junk: bytes) -> None:
+    whole_photo = photo()
+    data = (whole_photo[:place] + junk + whole_photo[place + len(junk) :])[: max(cut, 1)]
+    with contextlib.suppress(RefusedError):
+        assert photo_download._suffix(data, QUICK.photos) in {".jpg", ".png"}
+
+
+def test_one_byte_per_connection_ends_too(tmp_path: Path) -> None:
+    def one_byte(request: bytes) -> Iterator[bytes]:
+        found = re.search(rb"Range: bytes=(\d+)-", request)
+        start = int(found[1]) if found else 0
+        lines = [b'ETag: "1"', b"Content-Length: %d" % (9000 - start)]
+        if found:
+            lines.append(b"Content-Range: bytes %d-8999/9000" % start)
+        yield head("206 Part" if found else "200 OK", *lines) + (b"" if request.startswith(b"HEAD") else b"y")
+
+    config = replace(QUICK, attempts=2, initial_backoff_seconds=0, max_backoff_seconds=0)
+    with sending({"f": one_byte}) as url, pytest.raises(InputError, match="run again later"):
+        download([Remote(name="f", url=f"{url}/f")], tmp_path, config)
+    assert (tmp_path / ".f.part").stat().st_size == 100
+
+
+@pytest.mark.parametrize("content", ["", "[{", "[1]", '[{"name": "a"}]', "{}\xff"])
+def test_a_damaged_manifest_is_an_incomplete_dump(tmp_path: Path, content: str) -> None:
+    (tmp_path / dump_files.MANIFEST).write_text(content)
+    assert dump_files.read_manifest(tmp_path) == []
+    assert dump_files.read_manifest(tmp_path / "none") == []

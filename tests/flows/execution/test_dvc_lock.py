@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -105,3 +106,22 @@ def test_dvc_runs_after_the_repair_and_waits_for_the_living(
     write_lock(folder, {"write": {place: entry(living.pid)}, "read": {}})
     with pytest.raises(BusyError, match="a workspace in use by another DVC process"):
         subprocesses.dvc(["repro", "--force"], folder, lambda _line: None, patience=1)
+
+
+@pytest.mark.dvc
+def test_a_lock_file_cut_anywhere_never_stops_dvc(promoted: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(promoted, tmp_path / "copy"))
+    path = folder / "dvc.lock"
+    whole = path.read_bytes()
+    said: list[str] = []
+    repair_dvc_lock(folder, said.append)
+    assert said == []
+    for cut in range(0, len(whole), 11):
+        path.write_bytes(whole[:cut])
+        repair_dvc_lock(folder, said.append)
+    assert len(said) > 5
+    assert said[0].startswith("moved dvc.lock, which an interrupted run had cut, to work/damaged/dvc.lock.")
+    for content in (b"", whole[:185], b"\xff\0"):
+        path.write_bytes(content)
+        subprocesses.dvc(["repro"], folder, lambda _line: None)
+        assert path.read_bytes() == whole
