@@ -205,9 +205,8 @@ def test_empty_and_constant_columns_are_warned_of(tmp_path: Path, caplog: pytest
         "m.json: image_url empty in all 28 rows",
         "r.json: text empty in all 60 rows",
     ]
-    assert [f"records: {text}" for text in warnings] == [
-        record.getMessage() for record in caplog.records if record.levelname == "WARNING" and record.name == "vip5"
-    ]
+    logged = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert {f"records: {text}" for text in warnings} <= set(logged)
 
 
 def test_metadata_without_titles_and_categories_is_refused(tmp_path: Path) -> None:
