@@ -90,9 +90,8 @@ def _problems(dump: Dump) -> Iterable[remedies.Problem]:
         if empty and source in reviews:
             yield remedies.Problem("empty", source, f"{source} without a line")
         elif account.get("rejected:truncated_file") and not dump.params.allow_truncated:
-            yield remedies.Problem(
-                "cut", source, f"{source} that is cut short after {account['lines'] - 1} whole lines"
-            )
+            text = f"{source} that is damaged or cut short after {account['lines'] - 1} whole lines"
+            yield remedies.Problem("cut" if account["kept"] else "empty", source, text)
         elif (problem := _loss(dump, source)) is not None:
             yield problem
     for source, account in dump.accounts.items():
@@ -117,7 +116,8 @@ def _loss(dump: Dump, source: str) -> remedies.Problem | None:
     most = commonest[0][0]
     outside = _ratings(dump.parts("rejects", source)) if most == "bad_rating" else ()
     longest = _longest(dump.paths[source]) if most == "line_too_long" else 0
-    return remedies.Problem("rejected", source, text, refused / lines, outside, longest)
+    names = tuple(name for name, _ in commonest)
+    return remedies.Problem("rejected", source, text, refused / lines, outside, longest, names)
 
 
 def _longest(path: Path) -> int:

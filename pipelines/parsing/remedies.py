@@ -26,7 +26,7 @@ class Problem:
     """A file that must not go on: the kind of its problem, the text that says so, and its share of rejected lines.
 
     `ratings` are the smallest and the largest rejected rating, where that is why lines were rejected; `longest` is the
-    number of bytes of the longest line, where lines were too long.
+    number of bytes of the longest line, where lines were too long; `reasons` are the commonest reasons.
     """
 
     kind: Literal["rejected", "empty", "cut", "times", "columns"]
@@ -35,6 +35,7 @@ class Problem:
     share: float = 0.0
     ratings: tuple[float, ...] = ()
     longest: int = 0
+    reasons: tuple[str, ...] = ()
 
 
 def expected(params: Params) -> str:
@@ -56,7 +57,9 @@ def action(name: str, dataset: Dataset, problems: Sequence[Problem], looks: Mapp
         return swapped.replace("datasets.", f"{entry}.")
     if form := _format(dataset, problems, looks):
         return f"set {entry}.format: {form}{_others(entry, dataset, form, looks)}"
-    steps = dict.fromkeys(step for problem in problems for step in _steps(entry, dataset, problem))
+    steps = dict.fromkeys(
+        step for problem in problems for step in _steps(entry, dataset, problem, looks[problem.source])
+    )
     shares = [problem.share for problem in problems if problem.kind == "rejected"]
     if shares and max(shares) < 1:
         steps[f"or accept the loss with records.max_rejected_share: {_ceiled(max(shares)):g}"] = None
@@ -101,14 +104,14 @@ def _swapped(dataset: Dataset, problems: Sequence[Problem], looks: Mapping[str, 
     return None
 
 
-def _steps(entry: str, dataset: Dataset, problem: Problem) -> Iterable[str]:
-    again = (
-        f"bring in the whole file (`.venv/bin/python -m flows.ingest {entry.removeprefix('datasets.')} --from FOLDER`)"
-    )
-    if problem.kind == "times":
+def _steps(entry: str, dataset: Dataset, problem: Problem, look: Look) -> Iterable[str]:
+    ingest = f"`.venv/bin/python -m flows.ingest {entry.removeprefix('datasets.')} --from FOLDER`"
+    if problem.kind == "times" and dataset.time_unit == "milliseconds":
         yield f"set {entry}.time_unit: seconds"
+    elif problem.kind == "times":
+        yield f"write the times as Unix seconds, or set {entry}.time_unit: seconds to use only their order"
     elif problem.kind == "cut":
-        yield again
+        yield f"bring in the whole file ({ingest})"
         yield "or accept what is left with records.allow_truncated: true"
     elif problem.ratings:
         least, most = problem.ratings
@@ -118,8 +121,10 @@ def _steps(entry: str, dataset: Dataset, problem: Problem) -> Iterable[str]:
         yield f"set records.max_line_bytes: {problem.longest}"
     elif problem.source in dataset.metadata:
         yield f"replace {problem.source} or take it out of {entry}.metadata"
+    elif "not_utf8" in problem.reasons and look.kind is not None:
+        yield f"write {problem.source} in UTF-8 and bring it in again ({ingest})"
     else:
-        yield again
+        yield f"bring in a file of the format {dataset.format} as {problem.source} ({ingest})"
 
 
 def _ceiled(share: float) -> float:

@@ -193,7 +193,7 @@ def test_a_truncated_archive_gives_its_lines_and_one_reject(tmp_path: Path) -> N
     (context.raw / "cut.json.gz").write_bytes(whole[: len(whole) // 2])
     context.shared["datasets"]["reviews"] = ["cut.json.gz"]
     with pytest.raises(
-        InputError, match=r"cut\.json\.gz that is cut short after \d+ whole lines.*allow_truncated: true"
+        InputError, match=r"cut\.json\.gz that is damaged or cut short after \d+ whole lines.*allow_truncated: true"
     ):
         records.run(records.Params(), context)
     assert rows(context, "reviews") == []
