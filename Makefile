@@ -17,7 +17,7 @@ ready:
 	@bash flows/installing/setup.sh $(CHECKED)
 
 setup demo: CHECKED = --outputs
-run: CHECKED = --profiles $(PROFILE)
+run: CHECKED = --profiles $$PROFILE    # read by the shell as words, never as commands
 
 setup: ready  ## check preconditions, create .venv and install the pinned packages
 	@echo "setup: .venv holds requirements.lock; next: make demo"
@@ -26,7 +26,7 @@ demo: ready  ## run the whole pipeline on the embedded sample and print the resu
 	@$(RUN) flows.demo
 
 run: ready  ## run the whole pipeline of profile PROFILE=NAME, whose dataset flows.ingest has ingested
-	@$(RUN) flows.profile $(PROFILE)
+	@$(RUN) flows.profile $$PROFILE
 
 test: ready  ## run the tests
 	@$(RUN) pytest -n 2 --dist loadfile --no-loadscope-reorder

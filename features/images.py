@@ -27,12 +27,13 @@ from features.encoders.rank_partition import share, wait_until_none
 from features.errors import TableError
 from features.runtime import stage
 from features.runtime.datasets import Dataset
+from features.runtime.matching import MIN_MATCH_SHARE, Matching, match_names
 from features.runtime.params import build
 from features.store.embeddings import centred, vector_table
+from features.vision.dataset_photos import check_photos, keys_of, known_items, open_photos, photo_matching
 from features.vision.image_decoding import PhotoLimits
 from features.vision.image_loader import Feeder, Job, Recipe
 from features.vision.photo_index import Features, PhotoIndex, merge
-from features.vision.photo_store import PhotoStore
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -68,6 +69,9 @@ class Params:
     """A photo (by digest) shared by more items is rejected as a placeholder; 0 disables the check."""
     placeholders: tuple[str, ...] = ()
     """SHA-256 digests (64 hexadecimal digits) of the shop's "no image" pictures."""
+    min_match_share: float = MIN_MATCH_SHARE
+    """Stop if both the share of the photos (vectors) that are used and the share of the items that have one are below
+    it: names or files of another dataset. 0 disables the check."""
     limits: PhotoLimits = field(default_factory=PhotoLimits)
     """Limits on file size, dimensions and content of a photo."""
 
@@ -80,13 +84,16 @@ class Params:
             or (self.jpeg_draft_factor is not None and self.jpeg_draft_factor < 1)
         ):
             raise ValueError("workers >= 0, max_items_per_photo >= 0 and jpeg_draft_factor >= 1 (or null) must hold")
+        if not 0 <= self.min_match_share <= 1:
+            raise ValueError(f"min_match_share = {self.min_match_share} must lie between 0 and 1")
         for digest in self.placeholders:
             if len(digest) != 64 or set(digest) - set("0123456789abcdef"):
                 raise ValueError(f"placeholders: {digest!r} is not a SHA-256 in lower-case hexadecimal")
 
 
+VECTORS_ACTION = "name the vectors by item key, or correct datasets.NAME.vectors and vector_keys in params.yaml"
 SECTIONS = ("clip", "datasets")
-READS = ("data/raw/${dataset}", "data/${dataset}/sequences/items")
+READS = ("data/raw/${dataset}", "data/${dataset}/records/items", "data/${dataset}/sequences/items")
 WRITES = ("data/${dataset}/images/embeddings", "data/${dataset}/images/rejects")
 
 
@@ -100,16 +107,14 @@ def run(params: Params, context: stage.Context) -> int:
     inputs = {"sequences/items": context.table("sequences/items")}
     items = read_table(inputs["sequences/items"], CATALOGUE, columns=["item_id", "item_key"])
     keys: list[str] = items["item_key"].to_pylist()
+    encoded: tuple[Features, dict[str, Any]] | int
     if dataset.vectors is not None:
-        inputs["vectors"] = context.raw / dataset.vectors
-        features, about = load_features(inputs["vectors"], keys, normalise=clip.normalise)
+        encoded = _ready(keys, context, params, clip, dataset=dataset, inputs=inputs)
     else:
-        if dataset.photos is not None:
-            inputs["photos"] = context.raw / dataset.photos
-        encoded = _encoded(keys, inputs.get("photos"), context, params, clip)
-        if isinstance(encoded, int):
-            return encoded
-        features, about = encoded
+        encoded = _encoded(keys, context, params, clip, dataset=dataset, inputs=inputs)
+    if isinstance(encoded, int):
+        return encoded
+    features, about = encoded
     center: list[float] | None = None
     if params.center:
         features.vectors, center = centred(features.vectors, np.array(features.statuses) == "ok")
@@ -119,18 +124,52 @@ def run(params: Params, context: stage.Context) -> int:
     return _write(items["item_id"], features, context, provenance)
 
 
+def _ready(
+    keys: Sequence[str], context: stage.Context, params: Params, clip: ClipParams, *, dataset: Dataset,
+    inputs: dict[str, Path],
+) -> tuple[Features, dict[str, Any]]:  # fmt: skip
+    """The dump's precomputed features and notes for the manifest; adds the files to `inputs`."""
+    names = {"vectors": dataset.vectors, "vector_keys": dataset.vector_keys}
+    inputs |= {name: context.raw / file for name, file in names.items() if file is not None}
+    features, about, loaded = load_features(context.raw, dataset, keys, normalise=clip.normalise)
+    known = keys_of(_known(context, inputs), keys, loaded.names)
+    used = features.statuses.count("ok")
+    found = match_names("vectors", loaded.names, keys, used=used, known=known, blank=len(loaded.blank))
+    found.check(params.min_match_share, parameter="images.min_match_share", action=VECTORS_ACTION)
+    return features, about | _matched(found)
+
+
+def _known(context: stage.Context, inputs: dict[str, Path]) -> "pa.Table | None":
+    """The dump's own items, added to `inputs`; None if it has no metadata."""
+    known = known_items(context.table("records/items"))
+    if known is not None:
+        inputs["records/items"] = context.table("records/items")
+    return known
+
+
+def _matched(found: Matching) -> dict[str, Any]:
+    return {"photos_of_no_item": found.unmatched, "matching": found.notes()}
+
+
 def _encoded(
-    keys: Sequence[str], folder: Path | None, context: stage.Context, params: Params, clip: ClipParams
-) -> tuple[Features, dict[str, Any]] | int:
-    """Features of the photos in `folder` and notes for the manifest.
+    keys: Sequence[str], context: stage.Context, params: Params, clip: ClipParams, *, dataset: Dataset,
+    inputs: dict[str, Path],
+) -> tuple[Features, dict[str, Any]] | int:  # fmt: skip
+    """Features of the dump's photos and notes for the manifest; adds the files to `inputs`.
 
     Processes of rank > 0 return the number of photos that they encoded instead.
     """
-    store = None if folder is None else PhotoStore(folder)
+    names = {"photos": dataset.photos, "photo_keys": dataset.photo_keys}
+    inputs |= {name: context.raw / file for name, file in names.items() if file is not None}
+    known = None if dataset.photos is None else _known(context, inputs)
+    store = open_photos(context.raw, dataset, keys, known)
     index = PhotoIndex(
         keys, store, most=params.photos_per_item, max_bytes=params.limits.max_megabytes * 1e6,
         placeholders=params.placeholders, workers=params.workers or cores(),
     )  # fmt: skip
+    found = None if store is None else photo_matching(store, keys, index.at_most, known)
+    if store is not None and found is not None:
+        check_photos(found, store.folder, params.min_match_share)
     key = cache_key(clip, limits=asdict(params.limits), draft=params.jpeg_draft_factor)
     shards = Shards(context.features(key), feature_width(clip))
     encoded = encode_missing(index, shards, clip, params)
@@ -146,11 +185,8 @@ def _encoded(
         normalise=clip.normalise,
     )
     if store and "ok" not in features.statuses:
-        log.warning(
-            "images: none of the %d photos in %s belongs to the catalogue or can be read", len(store), store.folder
-        )
-    unused = len(store) - sum(map(len, index.photos_by_item)) if store else 0
-    return features, {"encoder": describe(clip), "photos_of_no_item": unused}
+        log.warning("images: no photo in %s could be decoded; images/rejects has the reasons", store.folder)
+    return features, {"encoder": describe(clip)} | ({"photos_of_no_item": 0} if found is None else _matched(found))
 
 
 def encode_missing(index: PhotoIndex, shards: Shards, clip: ClipParams, params: Params) -> int:

@@ -98,7 +98,7 @@ _LINE = _req("line", I64, "line number in that file, from 1", minimum=1)
 REVIEWS = Table("records/reviews", "one row per accepted review line", ("source", "line", "position"), (
     _req("user_key", STR, "the dump's own key of the user (reviewerID, user_id)"),
     _req("item_key", STR, "the dump's own key of the item (asin, parent_asin)"),
-    _opt("rating", F32, "stars; null where the format has none (p5)", unit="stars"),
+    _opt("rating", F32, "stars, within the dataset's rating_range; null where the format has none (p5)", unit="stars"),
     _opt("timestamp", I64, "time of the review; null where the format has none (p5)", unit="seconds since 1970, UTC",
          minimum=0, maximum=2**33 - 1),
     _opt("user_name", STR, "display name, as the user wrote it"),
@@ -224,7 +224,7 @@ def text_embeddings(width: int) -> Table:
 
 PHOTO_REJECT_REASONS = (
     "not_an_image", "truncated", "too_large", "absurd_aspect", "too_small", "empty", "placeholder", "animated",
-    "unsafe_name", "not_a_file", "not_a_vector",
+    "unsafe_name", "not_a_file", "not_a_vector", "digest_mismatch",
 )  # fmt: skip
 
 PHOTO_REJECTS = Table("images/rejects", "one row per photo that could not be encoded", ("item_id", "source"), (

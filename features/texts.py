@@ -17,6 +17,7 @@ from features.encoders.config import ClipParams
 from features.encoders.embedding_cache import Shards
 from features.encoders.encode_loop import CacheWriter, cache_key, encode_titles
 from features.encoders.rank_partition import share, wait_until_none
+from features.prompts.rendering import plain
 from features.runtime import stage
 from features.runtime.params import build
 
@@ -53,7 +54,7 @@ def run(params: Params, context: stage.Context) -> int:
 
     clip = build(ClipParams, context.shared["clip"], where="clip")
     items = read_table(context.table("sequences/items"), CATALOGUE, columns=["item_id", "title"])
-    titles: list[str | None] = items["title"].to_pylist()
+    titles = [plain(title) if title else None for title in items["title"].to_pylist()]
     digests = [digest_of(title) if title and has_words(title) else None for title in titles]
     unique = {digest: str(title) for digest, title in zip(digests, titles, strict=True) if digest}
     shards = Shards(context.features(cache_key(clip, what="titles")), feature_width(clip))

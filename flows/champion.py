@@ -11,7 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from features.errors import ParamsError, VIP5Error
-from features.runtime.params import load_yaml, nearest
+from features.runtime.exit_codes import exit_code_of
+from features.runtime.faults import environment_faults
+from features.runtime.names import checked_name
+from features.runtime.params import load_params, nearest
+from features.runtime.remedies import for_profile
 from features.runtime.stage import configure_logging
 from flows.registry import model_registry
 from modeling.serving import promoted_model
@@ -38,23 +42,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         check_name(arguments.name)
         if arguments.use is not None:
-            model_registry.use(arguments.name, arguments.use)
+            with environment_faults():
+                model_registry.use(arguments.name, arguments.use)
         sys.stdout.write("\n".join(report(arguments.name)) + "\n")
         promoted_model.current(arguments.name)
     except VIP5Error as error:
-        log.error("champion: %s", error)
+        log.error("champion: %s", for_profile(error, Path("params.yaml"), arguments.name))
         return error.exit_code
     return 0
 
 
 def check_name(name: str, root: Path = Path()) -> None:
     """Raises ParamsError unless params.yaml, a profile or the folder of champions has a dataset of this name."""
+    checked_name(name, "dataset")
     files = [root / "params.yaml", *sorted((root / "profiles").glob("*.yaml"))]
-    known = {str(entry) for path in files for entry in load_yaml(path).get("datasets") or {}}
+    known = {entry for path in files for entry in load_params(path).get("datasets") or {}}
     known |= {path.parent.name for path in (root / "models").glob("*/champions")}
     if name not in known:
         raise ParamsError(f"dataset {name!r}", nearest(name, sorted(known)), "name a dataset of params.yaml")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code_of("champion", main))

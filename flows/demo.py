@@ -9,15 +9,16 @@ is used and updated in place. See docs/decisions/0028-the-lock-of-the-demo.md.
 
 import argparse
 import logging
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from features.errors import InputError, VIP5Error
+from features.runtime.exit_codes import exit_code_of
 from features.runtime.stage import configure_logging
-from flows.execution.subprocesses import environment, without_git
+from flows.execution.dvc_lock import repair_dvc_lock
+from flows.execution.subprocesses import run_attached, without_git
 from flows.execution.workspace_lock import demo_lock
 from flows.installing.preflight import in_git
 from modeling import summary
@@ -45,8 +46,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except VIP5Error as error:
         log.error("demo: %s", error)
         return error.exit_code
-    except KeyboardInterrupt:  # DVC has received and reported the signal too
-        return 130
 
 
 def reproduce(*, borrowed: bool, root: Path = Path()) -> int:
@@ -63,7 +62,8 @@ def reproduce(*, borrowed: bool, root: Path = Path()) -> int:
 
 def _dvc(arguments: Sequence[str], root: Path, settings: Mapping[str, str]) -> int:
     command = [sys.executable, "-m", "dvc", *arguments]
-    return subprocess.run(command, env=environment(settings), cwd=root, check=False).returncode  # noqa: S603 - fixed arguments
+    repair_dvc_lock(root, lambda line: log.warning("demo: %s", line))
+    return run_attached(command, root, settings)
 
 
 @contextmanager
@@ -95,4 +95,4 @@ def borrowed_lock(root: Path = Path()) -> Iterator[bool]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code_of("demo", main))

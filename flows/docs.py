@@ -17,6 +17,7 @@ from features.errors import InputError, VIP5Error
 from features.prompts import rendering
 from features.prompts.language import load_language
 from features.prompts.templates import FAMILY_SIZES, SLOTS, Prompt, load_templates
+from features.runtime.exit_codes import exit_code_of
 from features.runtime.params import load_yaml
 from features.runtime.stage import configure_logging
 from flows.docgen.data_flow_page import data_flow
@@ -202,4 +203,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code_of("docs", main))

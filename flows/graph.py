@@ -14,6 +14,7 @@ from pathlib import Path
 import yaml
 
 from features.errors import VIP5Error
+from features.runtime.exit_codes import exit_code_of
 from features.runtime.params import load_yaml
 from features.runtime.stage import configure_logging
 from flows.pipeline import params_form
@@ -61,4 +62,4 @@ def _main(path: Path, *, write: bool) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code_of("graph", main))

@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from features.errors import InputError, VIP5Error
+from features.runtime.exit_codes import exit_code_of
+from features.runtime.faults import environment_faults
 from features.runtime.profiles import dump_params
 from features.runtime.stage import configure_logging
 from flows.orchestration import prefect_env
@@ -46,16 +48,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     configure_logging()
     try:
-        return _ingest(arguments.name, arguments.source, photos=arguments.photos)
+        with environment_faults(InputError):
+            return _ingest(arguments.name, arguments.source, photos=arguments.photos)
     except VIP5Error as error:
         log.error("ingest: %s", error)
         return error.exit_code
     except KeyboardInterrupt:
         log.error("ingest: interrupted; data/raw/%s is unchanged", arguments.name)
         return 130
-    except OSError as error:  # a full disk or missing permissions
-        log.error("ingest: found %s; expected disk space and write permission; do: fix it and run again", error)
-        return InputError.exit_code
 
 
 def _ingest(name: str, source: Path | None, *, photos: bool) -> int:
@@ -78,4 +78,4 @@ def _ingest(name: str, source: Path | None, *, photos: bool) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code_of("ingest", main))

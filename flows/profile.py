@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from features.errors import InputError, VIP5Error
+from features.runtime.exit_codes import exit_code_of
+from features.runtime.faults import environment_faults
 from features.runtime.stage import configure_logging
 from flows.pipeline.derived_pipeline import reproduce, write_pipeline
 from modeling import summary
@@ -37,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         log.error("profile: %s", InputError(f"no .dvc in {Path.cwd().name}", "the repository root", "change folder"))
         return InputError.exit_code
     try:
-        pipeline = write_pipeline(arguments.names)
+        with environment_faults():
+            pipeline = write_pipeline(arguments.names)
     except VIP5Error as error:
         log.error("profile: %s", error)
         return error.exit_code
@@ -48,4 +51,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code_of("profile", main))

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from features.errors import InputError, VIP5Error
+from features.runtime.exit_codes import exit_code_of
+from features.runtime.faults import environment_faults
 from features.runtime.stage import configure_logging
 from flows.execution.subprocesses import dvc
 
@@ -29,7 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     configure_logging()
     try:
-        set_remote(arguments.place)
+        with environment_faults():
+            set_remote(arguments.place)
     except VIP5Error as error:
         log.error("remote: %s", error)
         return error.exit_code
@@ -44,6 +47,8 @@ def set_remote(place: str, root: Path = Path()) -> None:
         InputError: this is no DVC repository, or the folder cannot be created.
         CommandError: DVC rejects the URL.
     """
+    if not place.isprintable() or not place.strip() or place.startswith("-"):
+        raise InputError(f"{place!r}", "a folder, or a URL such as s3://bucket/vip5", "type it without line breaks")
     if not (root / ".dvc").is_dir():
         raise InputError("no .dvc here", "the repository root", "change folder")
     if "://" not in place:
@@ -57,4 +62,4 @@ def set_remote(place: str, root: Path = Path()) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code_of("remote", main))

@@ -15,9 +15,13 @@ import sys
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from features.errors import VIP5Error
+from features.runtime.exit_codes import exit_code_of
+from features.runtime.faults import environment_faults
+from features.runtime.remedies import for_profile
 from features.runtime.stage import configure_logging
 from flows.orchestration import prefect_env
 
@@ -46,18 +50,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     from flows.retraining.config import prepare
 
     try:
-        run = prepare(arguments.name, run_id=uuid.uuid4().hex[:12])
-        if arguments.wait is not None:
-            run = replace(run, config=replace(run.config, wait_seconds=arguments.wait))
-        if arguments.plain or not prefect_env.use_server("retrain"):
-            result = run_without_prefect(run)
-        else:
-            prefect_env.prepare(level="INFO")
-            from flows.retraining.prefect_flow import retrain as flow
+        with environment_faults():
+            run = prepare(arguments.name, run_id=uuid.uuid4().hex[:12])
+            if arguments.wait is not None:
+                run = replace(run, config=replace(run.config, wait_seconds=arguments.wait))
+            if arguments.plain or not prefect_env.use_server("retrain"):
+                result = run_without_prefect(run)
+            else:
+                prefect_env.prepare(level="INFO")
+                from flows.retraining.prefect_flow import retrain as flow
 
-            result = flow(run.name, wait_seconds=run.config.wait_seconds)
+                result = flow(run.name, wait_seconds=run.config.wait_seconds)
     except VIP5Error as error:
-        log.error("retrain: %s", error)
+        log.error("retrain: %s", for_profile(error, Path("params.yaml"), arguments.name))
         return error.exit_code
     except KeyboardInterrupt:
         log.error("retrain: interrupted; the champion stays")
@@ -90,4 +95,4 @@ def run_without_prefect(run: "Run") -> "Result":
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code_of("retrain", main))

@@ -17,7 +17,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from features.errors import ParamsError, VIP5Error
-from features.runtime.params import load_yaml, nearest
+from features.runtime.exit_codes import exit_code_of
+from features.runtime.faults import environment_faults
+from features.runtime.names import checked_name
+from features.runtime.params import load_params, nearest
 from features.runtime.profile_names import profile_names
 from features.runtime.profiles import dump_params
 from features.runtime.stage import configure_logging
@@ -46,7 +49,7 @@ Examples:
 Without PREFECT_API_URL (or a Prefect profile that sets it) a server is started on 127.0.0.1; its database is in
 .prefect/, nothing leaves the machine. One retrain per dataset runs at a time; one that is due meanwhile is cancelled.
 Exit codes: 0 stopped (Ctrl-C, SIGTERM); 2 invalid schedule, time zone or dataset; 3 a folder that is not writable;
-8 the port or the folder is in use, or the configured server is down; 9 a child process ended by itself.
+8 the port or the folder is in use, or no Prefect server is at the configured URL; 9 a child process ended by itself.
 """
 
 
@@ -74,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         names = checked_names(arguments.names)
         next_due(arguments.cron, arguments.timezone)
-        with server_lock():
+        with environment_faults(), server_lock():
             _serve(names, arguments)
     except VIP5Error as error:
         log.error("serve: %s", error)
@@ -88,9 +91,10 @@ def checked_names(names: Sequence[str]) -> list[str]:
     Raises:
         ParamsError: a dataset or profile does not exist.
     """
-    root_params = load_yaml(Path("params.yaml"))
+    root_params = load_params(Path("params.yaml"))
     found = list(dict.fromkeys(names or [root_params["dataset"]]))
     for name in found:
+        checked_name(name, "dataset")
         known = profile_names()
         if name != root_params["dataset"] and name not in known:
             raise ParamsError(f"profile {name!r}", nearest(name, known), f"write profiles/{name}.yaml, or choose one")
@@ -150,4 +154,4 @@ def _stop(_number: int, _frame: object) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code_of("serve", main))

@@ -11,7 +11,9 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from features.errors import BusyError
+from features.errors import BusyError, ParamsError
+from features.runtime.exit_codes import exit_code_of
+from features.runtime.names import checked_name
 from features.runtime.stage import configure_logging
 from flows.orchestration import prefect_env
 
@@ -30,6 +32,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--watch", action="store_true", help="show the run's states and wait for its end")
     arguments = parser.parse_args(argv)
     configure_logging()
+    try:
+        checked_name(arguments.name, "dataset")
+    except ParamsError as unsafe:
+        log.error("trigger: %s", unsafe)
+        return unsafe.exit_code
     address, there = prefect_env.find_server()
     if not there:
         error = BusyError(
@@ -49,4 +56,4 @@ def _become(*command: str) -> NoReturn:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code_of("trigger", main))

@@ -64,8 +64,7 @@ def run(params: Params, context: Context) -> int:
         raise InputError(f"no {path}", "the metrics of `evaluate`", "run `.venv/bin/dvc repro evaluate`")
     results = json.loads(path.read_text(encoding="utf-8"))
     dataset = build(Dataset, context.shared["datasets"], where=f"datasets.{context.dataset}")
-    photos = None if dataset.photos is None else context.raw / dataset.photos
-    cards = user_gallery.cards(context, photos, prompt=params.prompt, num_users=params.num_users, top=_TOP)
+    cards = user_gallery.cards(context, dataset, prompt=params.prompt, num_users=params.num_users, top=_TOP)
     parts = [
         *sections.verdict(results), *sections.head(results),
         *sections.tables(results, published_results.load_published()), *sections.reference(results),

@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING
 
 from features.errors import InputError, ParamsError, VIP5Error
 from features.prompts.templates import Prompt, load_templates
+from features.runtime.remedies import for_profile
 from features.runtime.stage import configure_logging
+from features.vision.key_lists import read_photo_keys
+from features.vision.photo_names import PhotoNames
 from features.vision.photo_store import PhotoStore
 
 if TYPE_CHECKING:
@@ -74,8 +77,10 @@ def write_page(
     from modeling.reporting import html
 
     store = None
-    if settings.photos is not None and settings.photos.is_dir():
-        store = PhotoStore(settings.photos)
+    if settings.photos is not None and settings.photos.exists():
+        listed = {} if settings.photo_keys is None else read_photo_keys(settings.photo_keys)
+        keys = [row["item_key"] for row in catalogue.rows.values()]
+        store = PhotoStore(settings.photos, PhotoNames(keys, listed))
     elif settings.photos is not None:
         log.warning("recommend: no photo folder %s: the page shows no photos", settings.photos)
 
@@ -116,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.page is not None:
             write_page(arguments.page, settings, user, answer, catalogue)
     except VIP5Error as error:
-        log.error("recommend: %s", error)
+        log.error("recommend: %s", for_profile(error, arguments.params, arguments.dataset))
         return error.exit_code
     return 0
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from features import schema
 from features.errors import TableError, VIP5Error
 from features.prompts.templates import load_templates
+from features.runtime.remedies import for_profile
 from features.runtime.stage import Places, configure_logging
 from features.store.manifests import MANIFEST, file_digest
 from features.store.tables import Provenance, write_table
@@ -70,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )  # fmt: skip
         rows = write_table(folder, schema.PREDICTIONS, predictions, provenance)
     except VIP5Error as error:
-        log.error("recommend_all: %s", error)
+        log.error("recommend_all: %s", for_profile(error, arguments.params, arguments.dataset))
         return error.exit_code
     log.info("recommend_all: %s rows%s", f"{rows:,}", "" if root else f" in {folder}")
     return 0

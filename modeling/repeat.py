@@ -18,6 +18,7 @@ from typing import Any
 
 from features.errors import VIP5Error
 from features.runtime import stage
+from features.runtime.remedies import for_profile
 from features.schema import FAMILIES
 from modeling.evaluation.result_tables import aligned
 
@@ -139,7 +140,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _, context = stage.load(arguments.params, "evaluate", Params, evaluate.SECTIONS)
         summary = run_seeds(arguments.params, range(context.seed, context.seed + arguments.seeds))
     except VIP5Error as error:
-        log.error("repeat: %s", error)
+        log.error("repeat: %s", for_profile(error, arguments.params))
         return error.exit_code
     sys.stdout.write("\n".join(table(summary)) + "\n")
     return 0

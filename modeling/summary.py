@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from features.errors import InputError, VIP5Error
-from features.runtime.params import load_yaml
+from features.runtime.params import load_params
+from features.runtime.remedies import for_profile
 from features.runtime.stage import Places, configure_logging
 from modeling.evaluation.explanation_findings import (
     SENTENCE_BASELINES,
@@ -174,19 +175,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     configure_logging()
     try:
-        places = Places(dataset=str(load_yaml(arguments.params)["dataset"]))
+        places = Places(dataset=str(load_params(arguments.params)["dataset"]))
         path = places.metrics("evaluate.json")
         if not path.is_file():
             raise InputError(f"no {path}", "the metrics of a finished evaluation", "run `.venv/bin/dvc repro`")
         usual = Path("params.yaml")
-        default = str(load_yaml(usual)["dataset"]) if usual.is_file() else places.dataset
+        default = str(load_params(usual)["dataset"]) if usual.is_file() else places.dataset
         lines = summary_lines(
             json.loads(path.read_text(encoding="utf-8")), places,
             default=None if default == places.dataset else default,
             coloured=sys.stdout.isatty() and "NO_COLOR" not in os.environ,
         )  # fmt: skip
     except VIP5Error as error:
-        logging.getLogger("vip5").error("summary: %s", error)
+        logging.getLogger("vip5").error("summary: %s", for_profile(error, arguments.params))
         return error.exit_code
     sys.stdout.write("\n".join(lines) + "\n")
     return 0

@@ -17,14 +17,19 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from features import schema
-from features.errors import TableError
 from features.runtime import stage
 from features.runtime.seeds import rng, stable_hash
 from features.store import tables
+from pipelines.negatives import small_catalogue
 from pipelines.negatives.unseen_items import unseen_items, unseen_rows
+from pipelines.sequencing.config import LEAST_INTERACTIONS
 
 SPLITS = ("valid", "test")
 _USERS_AT_ONCE = 4096
+
+
+class ScarceError(Exception):
+    """A user of these rows has too few unseen items; what suffices depends on the users of all rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +58,10 @@ def run(params: Params, context: stage.Context) -> int:
     staging = tables.begin_table(folder)
     try:
         for number, (user_ids, item_ids) in enumerate(_whole_users(parts, tables.ROWS_PER_PART // len(SPLITS))):
-            users, drawn = draw(user_ids, item_ids, num_items, params.num_negatives, context.seed)
+            try:
+                users, drawn = draw(user_ids, item_ids, num_items, params.num_negatives, context.seed)
+            except ScarceError as error:
+                raise small_catalogue.explained(parts, num_items, params.num_negatives, LEAST_INTERACTIONS) from error
             tables.write_part(staging, schema.CANDIDATES, number, _table(users, drawn))
         provenance = tables.Provenance(stage="candidates", params=asdict(params), inputs=inputs)
         return tables.finish_table(folder, schema.CANDIDATES, provenance)
@@ -103,19 +111,14 @@ def draw(
         users (U,), ascending, and int32 items (2 U, K), ascending in each row; rows are user 1 valid, user 1 test, ...
 
     Raises:
-        TableError: A user has fewer than K unseen items.
+        ScarceError: A user has fewer than K unseen items.
     """
     pairs = np.unique(user_ids.astype(np.int64) * (num_items + 1) + item_ids)
     users, starts = np.unique(pairs // (num_items + 1), return_index=True)
     bounds = np.append(starts, len(pairs))
     left = num_items - np.diff(bounds)
     if len(users) and left.min() < num_negatives:
-        row = int(np.argmax(left < num_negatives))
-        raise TableError(
-            f"user {users[row]} with {left[row]} unseen items in a catalogue of {num_items}",
-            f"at least {num_negatives}",
-            f"set candidates.num_negatives to {max(int(left[row]), 1)} or less",
-        )
+        raise ScarceError(f"a user with {left.min()} unseen items")
     items = (pairs % (num_items + 1)).astype(np.int32)
     drawn = np.empty((len(users), len(SPLITS), num_negatives), np.int32)
     for first in tqdm(range(0, len(users), _USERS_AT_ONCE), desc="candidates", disable=None):

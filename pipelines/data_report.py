@@ -35,11 +35,14 @@ WRITES = ("reports/${dataset}/data.html", "reports/${dataset}/photos.html")
 
 def run(params: Params, context: stage.Context) -> int:
     """Render the data pages: counts, rejects, distributions, sequences and photos."""
-    from features.vision.photo_store import PhotoStore
+    from features.schema import CATALOGUE
+    from features.store.tables import read_table
+    from features.vision.dataset_photos import known_items, open_photos
     from pipelines.reporting import data_summary, photo_gallery
 
-    photos = dataset(context.shared, context.dataset).photos
-    store = None if photos is None else PhotoStore(context.raw / photos)
+    keys = read_table(context.table("sequences/items"), CATALOGUE, columns=("item_key",))["item_key"].to_pylist()
+    known = known_items(context.table("records/items"))
+    store = open_photos(context.raw, dataset(context.shared, context.dataset), keys, known)
     data = data_summary.collect(params, context)
     sheet = photo_gallery.collect(params, context, store)
     write_page(context.report("data.html"), "data.html", {"dataset": context.dataset} | data)

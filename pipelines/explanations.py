@@ -12,7 +12,7 @@ import json
 import logging
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from features import schema
@@ -20,7 +20,7 @@ from features.runtime import stage
 from features.runtime.params import build
 from features.runtime.stage import Context
 from features.store import tables
-from pipelines.aspects import two_passes
+from pipelines.aspects import no_aspect, two_passes
 from pipelines.aspects.config import Params
 from pipelines.beam.runner import BeamParams, run_units
 
@@ -65,7 +65,7 @@ def run(params: Params, context: Context) -> int:
                 tables.write_part(staging, table, 0, table.arrow.empty_table())
         num_sentences = finish(params, context, schema.SENTENCES)
         num_explanations = finish(params, context, schema.EXPLANATIONS, aspects=sorted(job.aspect_words or ()))
-        _warn_if_empty(num_train, job.aspect_words, num_sentences)
+        _warn_if_empty(params, scratch, num_train, job.aspect_words, num_sentences)
         return num_explanations
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -78,7 +78,9 @@ def finish(params: Params, context: Context, table: schema.Table, **notes: Seque
     return tables.finish_table(context.table(table.name), table, provenance)
 
 
-def _warn_if_empty(num_train: int, aspects: frozenset[str] | None, num_sentences: int) -> None:
+def _warn_if_empty(
+    params: Params, scratch: Path, num_train: int, aspects: frozenset[str] | None, num_sentences: int
+) -> None:
     """Says in one line that a table is empty, and why; the stages that follow work without."""
     reviews = f"{num_train:,} train reviews with a text and a rating"
     if not num_sentences:
@@ -88,8 +90,8 @@ def _warn_if_empty(num_train: int, aspects: frozenset[str] | None, num_sentences
         )  # fmt: skip
     elif not aspects:
         log.warning(
-            "explanations: no aspect found in %s; the table explanations is empty; lower explanations.min_reviews, "
-            "min_review_share or min_opinion_share, or add reviews", reviews,
+            "explanations: no aspect found in %s; the table explanations is empty; %s", reviews,
+            no_aspect.remedy(_noun_counts(scratch), params, num_train),
         )  # fmt: skip
 
 
@@ -131,13 +133,18 @@ def join_reviews(context: Context, scratch: Path, reviews_per_unit: int) -> tupl
 
 def count_aspects(params: Params, scratch: Path, num_train: int) -> frozenset[str]:
     """The aspect words of the category, from the noun counts of the first pass."""
-    counts = (json.loads(path.read_text(encoding="utf-8")) for path in sorted(scratch.glob("nouns-*.json")))
     return two_passes.frequent_aspects(
-        counts,
+        _noun_counts(scratch),
         min_reviews=max(params.min_reviews, params.min_review_share * num_train),
         min_opinion_share=params.min_opinion_share,
         max_title_share=params.max_title_share,
     )
+
+
+def _noun_counts(scratch: Path) -> Iterator[dict[str, dict[str, int]]]:
+    """The noun counts of each unit."""
+    for path in sorted(scratch.glob("nouns-*.json")):
+        yield json.loads(path.read_text(encoding="utf-8"))
 
 
 def _sample(words: frozenset[str] | None) -> str:

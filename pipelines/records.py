@@ -25,6 +25,7 @@ from pipelines.parsing.config import Params
 
 TABLES = {"reviews": schema.REVIEWS, "items": schema.ITEMS, "rejects": schema.REJECTS}
 
+EXECUTION = ("readers_per_file", "max_decompression_ratio")  # parameters that do not change a row
 SECTIONS = ("datasets", "beam")
 READS = ("data/raw/${dataset}",)
 WRITES = (
@@ -36,7 +37,7 @@ WRITES = (
 
 def run(params: Params, context: stage.Context) -> int:
     """Parse, clean and validate the lines of a dump; store rejected lines with their reason."""
-    from pipelines.parsing import file_verdicts, staged_parts
+    from pipelines.parsing import file_verdicts, filler_texts, staged_parts
 
     context = dataclasses.replace(context, root=context.root.resolve())  # workers may run in another folder
     dataset = datasets.dataset(context.shared, context.dataset)
@@ -58,10 +59,12 @@ def run(params: Params, context: stage.Context) -> int:
             name=context.dataset, dataset=dataset, params=params, paths=paths, accounts=accounts, staging=staging
         )
         warnings = file_verdicts.judge(dump)
+        fillers = filler_texts.drop_fillers(staging, params.placeholder_texts, params.max_text_share)
         for name, table in TABLES.items():
             staged_parts.renumber(staging[name], table)
-        shown = {"lines_per_block": params.lines_per_block, "max_line_bytes": params.max_line_bytes}
-        notes = {"files": accounts, "warnings": warnings}
+        shown = {name: value for name, value in dataclasses.asdict(params).items() if name not in EXECUTION}
+        notes: dict[str, object] = {"files": accounts, "warnings": warnings, "fillers": fillers}
+        notes |= _order(dataset, paths, staging["reviews"])
         provenance = tables.Provenance(stage="records", params=shown, inputs=digests, notes=notes)
         return sum(tables.finish_table(context.table(table.name), table, provenance) for table in TABLES.values())
     finally:  # nothing is left to remove after a success
@@ -81,6 +84,17 @@ def find_files(context: stage.Context, dataset: datasets.Dataset) -> dict[str, P
     return paths
 
 
+def _order(dataset: datasets.Dataset, paths: Mapping[str, Path], reviews: Path) -> dict[str, object]:
+    """The note `order`: how the order of a p5 folder agrees with the times of its reviews."""
+    from pipelines.parsing import sequence_order
+
+    if dataset.format != "p5" or len(dataset.reviews) < 3:
+        return {}
+    bundle = p5.bundle(paths[dataset.reviews[1]], tuple(paths[name] for name in dataset.reviews[2:]))
+    times = {pair: values[-1] for pair, values in bundle.reviews.items()}
+    return {"order": sequence_order.compare(sorted(reviews.glob("part-*.parquet")), times)}
+
+
 def _found(context: stage.Context, name: str) -> Path:
     path = context.raw / name
     if path.exists() and not path.is_file():
@@ -92,7 +106,8 @@ def _found(context: stage.Context, name: str) -> Path:
         ingest = f".venv/bin/python -m flows.ingest {context.dataset} --from FOLDER"
         action = "dvc repro sample" if context.dataset == "sample" else ingest
         raise InputError(problem, f"{name}, a file of dataset {context.dataset}", f"`{action}`")
-    byte_pieces.check_gzip(path)
+    if not byte_pieces.check_gzip(path):
+        line_accounts.log.warning("records: %s is text, not gzip: it is read as it is", path)
     return path
 
 

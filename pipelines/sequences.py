@@ -8,7 +8,7 @@ the bucket size. Interactions are spilled to disk, 36 bytes each.
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from features import schema
 from features.runtime import stage
+from features.runtime.matching import Matching
 from features.runtime.params import build
 from features.store import tables
 from pipelines.beam.runner import BeamParams
@@ -33,7 +34,10 @@ WRITES = (
 )
 
 
-_EXECUTION = ("engine", "rows_per_bucket", "beam_rounds")  # parameters that do not change a row
+_METADATA_ACTION = (
+    "list the metadata of these reviews in datasets.NAME.metadata of params.yaml, or [] to go without titles"
+)
+_EXECUTION = ("engine", "rows_per_bucket", "beam_rounds", "min_match_share")  # parameters that do not change a row
 # The source of previous numbers is recorded in the champion's pointer, not in the manifests: otherwise the manifests
 # would change with every new champion, and all later stages, including training, would run again for the same rows.
 _PREVIOUS = ("previous_items", "previous_users")
@@ -64,27 +68,32 @@ def run(params: Params, context: stage.Context) -> int:
             beam=build(BeamParams, context.shared["beam"], where="beam"),
         )
         engine.write_ordered(job, list(polars_engine.batches(rows)))
-        users, items = id_assignment.assign(params, context, job.pieces, sum(rows.values()))
+        users, items = id_assignment.assign(params, context, job.pieces, rows)
+        matching = id_assignment.match_metadata(items, metadata)
+        if matching.total:
+            matching.check(params.min_match_share, parameter="sequences.min_match_share", action=_METADATA_ACTION)
         catalogue = id_assignment.with_metadata(items, metadata)
         engine.write_parts(job, users, items, staging.resolve())
-        return finish(params, context, inputs, users, catalogue)
+        return finish(params, context, inputs, users, catalogue, matching=matching)
     finally:  # nothing is left to remove after a success
         shutil.rmtree(work, ignore_errors=True)
         shutil.rmtree(staging, ignore_errors=True)
 
 
 def finish(
-    params: Params, context: stage.Context, inputs: Mapping[str, Path], users: "pl.DataFrame", catalogue: "pl.DataFrame"
-) -> int:
+    params: Params, context: stage.Context, inputs: Mapping[str, Path], users: "pl.DataFrame",
+    catalogue: "pl.DataFrame", *, matching: Matching,
+) -> int:  # fmt: skip
     """Writes users and items, then puts the staged interactions in place; returns the number of rows."""
     shown = {name: value for name, value in asdict(params).items() if name not in (*_EXECUTION, *_PREVIOUS)}
     notes = {"numbering": params.numbering}
     provenance = tables.Provenance(stage="sequences", params=shown, inputs=inputs, notes=notes)
+    matched = replace(provenance, notes=notes | ({"matching": matching.notes()} if matching.total else {}))
     columns = ("user_id", "user_key", "name", "number", "num_interactions")
     rows = tables.write_table(
         context.table("sequences/users"), schema.USERS, users.select(columns).to_arrow(), provenance
     )
-    rows += tables.write_table(context.table("sequences/items"), schema.CATALOGUE, catalogue.to_arrow(), provenance)
+    rows += tables.write_table(context.table("sequences/items"), schema.CATALOGUE, catalogue.to_arrow(), matched)
     return rows + tables.finish_table(context.table("sequences/interactions"), schema.INTERACTIONS, provenance)
 
 

@@ -18,6 +18,7 @@ COMMANDS = [
     "flows.serve",
     "flows.trigger",
     "flows.remote",
+    "flows.export",
     "flows.champion",
     "flows.profile",
     "flows.graph",
@@ -78,7 +79,7 @@ def test_importing_any_module_prints_and_logs_nothing() -> None:
 
 
 NAMES = {
-    "pyyaml": "yaml", "rouge-score": "rouge_score", "apache-beam": "apache_beam", "vadersentiment": "vaderSentiment",
+    "pyyaml": "yaml", "apache-beam": "apache_beam", "vadersentiment": "vaderSentiment",
 }  # fmt: skip
 """Import names of packages of the extras that differ from the package name."""
 IMPORT_ALONE = """\

@@ -1,5 +1,6 @@
 """The pages rendered by a browser at phone width: nothing overflows, and every chart has a size."""
 
+import re
 from pathlib import Path
 
 from modeling.reporting import html as model_page
@@ -65,3 +66,13 @@ def test_pages_fit_a_phone_and_their_charts_are_drawn(tmp_path: Path) -> None:
     assert found["model"][1:] == (1, True)
     assert found["photos"][1:] == (1, True)  # the map
     assert found["data"][1] > 20
+
+
+def test_every_page_forbids_scripts_and_the_network(tmp_path: Path) -> None:
+    data_report.run(data_report.Params(), shop(tmp_path))
+    reports = tmp_path / "reports/shop"
+    for page in (reports / "data.html", reports / "photos.html", a_model_page(tmp_path / "model.html")):
+        head = page.read_text(encoding="utf-8").partition("</head>")[0]
+        policy = re.search(r'<meta http-equiv="Content-Security-Policy" content="([^"]+)">', head)
+        assert policy, page.name
+        assert policy[1] == "default-src 'none'; style-src 'unsafe-inline'; img-src data:"

@@ -1,32 +1,43 @@
-"""Loads precomputed image features of a published bundle in the form that `images` produces.
+"""Loads precomputed image features in the form that `images` produces.
 
-Reads the folder of `<item key>.npy` files and the catalogue's keys. Returns `Features` and manifest notes on their
-origin. The encoder is unknown, and the tables record it as unknown.
+Reads a folder of `<item key>.npy` files, a matrix with its keys, or `image_features_X.b`, and the catalogue's keys.
+Returns `Features`, manifest notes on their origin, and the keys of all vectors. The encoder is unknown, and the tables
+record it as unknown.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from features.errors import InputError
+from features.runtime.datasets import Dataset
 from features.store.embeddings import unit_rows
 from features.vision.image_decoding import Rejection
-from features.vision.npy_features import read_vectors
+from features.vision.matrix_features import read_binary, read_matrix
+from features.vision.npy_features import Vectors, read_vectors
 from features.vision.photo_index import Features, Reject
 
 
-def load_features(folder: Path, keys: Sequence[str], *, normalise: bool) -> tuple[Features, dict[str, Any]]:
-    """Loads one entry per item; invalid files are rejected as `not_a_vector`, items without a file are missing.
+def load_features(
+    raw: Path, dataset: Dataset, keys: Sequence[str], *, normalise: bool
+) -> tuple[Features, dict[str, Any], Vectors]:
+    """Loads one entry per item.
+
+    Invalid vectors are rejected as `not_a_vector`; items without a vector, or with one that is all zeros, are missing.
 
     Args:
-        folder: Folder of `<item key>.npy` files, each one vector of floating-point numbers.
+        raw: The dump's folder.
+        dataset: Its entry of `datasets`, with `vectors`.
         keys: Distinct item keys of the catalogue.
         normalise: Whether to scale the vectors to length 1.
 
     Raises:
-        InputError: The folder does not exist, or none of its files can be read.
+        InputError: The files do not exist, cannot be read, or do not fit each other.
     """
-    loaded = read_vectors(folder, keys)
+    path = raw / str(dataset.vectors)
+    loaded = _loaded(path, raw, dataset, keys)
     row_of = {key: row for row, key in enumerate(keys)}
+    source = "{}.npy" if path.is_dir() else f"{path.name}:{{}}"
     features = Features(
         vectors=unit_rows(loaded.matrix).astype("float32") if normalise else loaded.matrix,
         statuses=list(loaded.statuses),
@@ -34,10 +45,23 @@ def load_features(folder: Path, keys: Sequence[str], *, normalise: bool) -> tupl
         treatments=[None] * len(keys),
         num_photos=[int(status == "ok") for status in loaded.statuses],
         rejects=[
-            Reject(row=row_of[key], source=f"{key}.npy", rejection=Rejection(reason="not_a_vector", detail=why))
+            Reject(row=row_of[key], source=source.format(key), rejection=Rejection(reason="not_a_vector", detail=why))
             for key, why in loaded.rejects
         ],
     )
-    encoder = {"model": f"unknown (vectors read from {folder.name})", "pretrained": None, "untrained": False,
+    encoder = {"model": f"unknown (vectors read from {path.name})", "pretrained": None, "untrained": False,
                "seed": None, "normalised": normalise, "precision": None}  # fmt: skip
-    return features, {"encoder": encoder, "photos_of_no_item": loaded.num_unmatched}
+    return features, {"encoder": encoder}, loaded
+
+
+def _loaded(path: Path, raw: Path, dataset: Dataset, keys: Sequence[str]) -> Vectors:
+    if path.suffix == ".b":
+        return read_binary(path, keys)
+    if path.suffix != ".npy":
+        return read_vectors(path, keys)
+    if dataset.vector_keys is None:
+        raise InputError(
+            f"vectors {path.name} without vector_keys", "a list of the item key of each row of the matrix",
+            "set datasets.NAME.vector_keys to a CSV of item key and row, or to a file of one key per line",
+        )  # fmt: skip
+    return read_matrix(path, raw / dataset.vector_keys, keys)

@@ -18,7 +18,9 @@ UNKNOWN_TITLE = "unknown title"
 NO_HEADLINE = "no headline"
 COMMA, ARROW = " , ", " -> "
 
-_LOOKS_LIKE_A_TOKEN = re.compile(r"<(/?[a-z][a-z_]*_?\d*)>")
+_LOOKS_LIKE_A_TOKEN = re.compile(r"<(/?[a-z][a-z_]*\d*)>")
+_BRACKETS = re.compile(r"[<>]")
+_NESTED = 4  # rounds of removing brackets, each an own level of nesting, before all brackets go
 
 # Normal distributions around the stars 1 to 5 for training targets of C-7 and C-8 (mean, standard deviation):
 # the middle and a quarter of the width of [1.0, 1.4], [1.5, 2.4], [2.5, 3.4], [3.5, 4.4], [4.5, 5.0].
@@ -48,29 +50,48 @@ def item_with_photo(identifier: str, photo_text: str) -> str:
 def plain(text: str) -> str:
     """Makes text of a dump safe for a slot: collapses white space and removes the brackets of special tokens.
 
+    No part of the result is a special token or an identifier of any tokenizer, however the brackets are nested.
+
     Example:
-        >>> plain("great  <item_3>   </s>")
-        'great item_3 /s'
+        >>> plain("great  <item_3>   </s>"), plain("<<<item_3>>> < 5")
+        ('great item_3 /s', 'item_3 < 5')
     """
-    return _LOOKS_LIKE_A_TOKEN.sub(r"\1", " ".join(text.split()))
+    text = " ".join(text.split())
+    for _ in range(_NESTED):
+        text, changes = _LOOKS_LIKE_A_TOKEN.subn(r"\1", text)
+        if not changes:
+            return text
+    return _BRACKETS.sub("", text)
+
+
+def shown_name(name: str | None, key: str) -> str:
+    """The name of a user in prompts: the display name, the key if nothing of it is left, both as `plain` text.
+
+    Example:
+        >>> shown_name("<<extra_id_0>>", "A1"), shown_name(None, "<item_2>")
+        ('extra_id_0', 'item_2')
+    """
+    return plain(name or "") or plain(key) or "user"
 
 
 def stars(rating: float) -> str:
-    """The rating as a whole number, such as '4' for 4.0."""
-    return str(int(rating))
+    """The rating as short as possible, such as '4' for 4.0 and '3.5' for 3.5."""
+    return f"{rating:g}"
 
 
 def jittered_stars(rating: float, normal: float) -> str:
-    """The rating with Gaussian jitter, as in training targets.
+    """The rating with Gaussian jitter, as in training targets; half stars and other scales have no jitter.
 
     Args:
-        rating: Stars, 1 to 5.
+        rating: Stars.
         normal: A draw from the standard normal distribution.
 
     Example:
         >>> jittered_stars(5.0, 0.4)
         '4.8'
     """
+    if rating not in RATING_JITTER:
+        return f"{rating:.1f}"
     mean, deviation = RATING_JITTER[int(rating)]
     return f"{min(max(round(mean + deviation * normal, 1), 1.0), 5.0):.1f}"
 

@@ -38,14 +38,15 @@ class Dataset:
     time_unit: Literal["auto", "seconds", "milliseconds"] = "auto"
     """Unit of the times: auto is the format's own; in tables, numbers from 100,000,000,000 on are milliseconds."""
     photos: str | None = None
-    """Folder of `<item key>.jpg` files or of tar archives of them; null if the dump has no photos."""
+    """Folder of photos or of tar archives of them, or one archive (docs/guides/photos.md lists the names by which they
+    are found, such as `<item key>.jpg`); null if the dump has no photos."""
     photo_keys: str | None = None
     """CSV of photo name and item key, for photos that are not named by their item."""
     vectors: str | None = None
     """Precomputed image features that `images` uses instead of encoding photos: a folder of `<item key>.npy` files, one
     `.npy` matrix (with `vector_keys`), or the `image_features_X.b` of the 2014 dumps."""
     vector_keys: str | None = None
-    """Item key of each row of a matrix of vectors: CSV of item key and row, or one key per line."""
+    """Item key of each row of a matrix of vectors: CSV of item key and row (from 0), one key per line, or JSON."""
     urls: tuple[str, ...] | dict[str, str] = ()
     """URLs from which `flows.ingest` downloads the files: a list of URLs that end with the file names, or a mapping of
     file name to URL."""
@@ -57,6 +58,9 @@ class Dataset:
             raise ValueError("reviews = []: at least one file name is needed")
         beside = (self.photos, self.photo_keys, self.vectors, self.vector_keys)
         folders = [name for name in beside if name is not None]
+        for keys, owner in (("photo_keys", "photos"), ("vector_keys", "vectors")):
+            if getattr(self, keys) is not None and getattr(self, owner) is None:
+                raise ValueError(f"{keys} without {owner}, which it describes")
         if len(self.rating_range) != 2 or not self.rating_range[0] < self.rating_range[1]:
             raise ValueError(f"rating_range = {list(self.rating_range)} must be two numbers, the smaller first")
         self._check_columns()

@@ -17,27 +17,64 @@ from typing import Any, TypeVar
 import yaml
 
 from features.errors import ParamsError
+from features.runtime.names import checked_name
 
 T = TypeVar("T")
+_MAX_BYTES = 16_000_000
+_MAX_VALUES = 1_000_000
 
 
 def load_yaml(path: Path) -> dict[str, Any]:
     """The mapping of a YAML file.
 
     Raises:
-        ParamsError: The file is missing, not YAML, or not a mapping.
+        ParamsError: The file is missing, not YAML, not a mapping, larger than 16 MB, or of more than a million values
+            (aliases count as often as they are used).
     """
     if not path.is_file():
         raise ParamsError(
             f"no file {path}", "a YAML file of parameters", "check the name, or run from the repository root"
         )
+    if path.stat().st_size > _MAX_BYTES:
+        raise ParamsError(f"{path} of {path.stat().st_size:,} bytes", f"at most {_MAX_BYTES:,}", "shorten the file")
     try:
         loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ParamsError(f"{path} that is not YAML ({error})", "a YAML mapping", "fix the file") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = str(error).strip() or type(error).__name__
+        raise ParamsError(f"{path} that is not YAML ({reason})", "a YAML mapping", "fix the file") from error
     if not isinstance(loaded, dict):
         raise ParamsError(f"{path} holding {type(loaded).__name__}", "a YAML mapping", "fix the file")
+    _check_size(loaded, path)
     return loaded
+
+
+def _check_size(loaded: object, path: Path) -> None:
+    """Raises ParamsError for more than `_MAX_VALUES` values, to which a few nested aliases can expand."""
+    waiting, seen = [loaded], 0
+    while waiting:
+        value = waiting.pop()
+        inside = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple | set) else ()
+        seen += 1 + len(inside)
+        if seen > _MAX_VALUES:
+            raise ParamsError(
+                f"{path} of more than {_MAX_VALUES:,} values", "a file of parameters", "remove its aliases"
+            )
+        waiting += inside
+
+
+def load_params(path: Path) -> dict[str, Any]:
+    """The mapping of `params.yaml` or of a profile, after checking the names of datasets and tokenizers in it.
+
+    Raises:
+        ParamsError: The file is missing or not a YAML mapping, or a name is not safe.
+    """
+    whole = load_yaml(path)
+    if whole.get("dataset") is not None:
+        whole["dataset"] = checked_name(whole["dataset"], "dataset")
+    for section, what in (("datasets", "dataset"), ("tokenizers", "tokenizer")):
+        if isinstance(whole.get(section), Mapping):
+            whole[section] = {checked_name(name, what): entry for name, entry in whole[section].items()}
+    return whole
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

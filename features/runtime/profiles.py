@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from features.errors import ParamsError
-from features.runtime.params import load_yaml, merge, nearest
+from features.runtime.names import checked_name
+from features.runtime.params import load_params, merge, nearest
 from features.runtime.profile_names import profile_names
 
 
@@ -16,10 +17,11 @@ def merged(names: Sequence[str], root: Path = Path()) -> dict[str, Any]:
     """`params.yaml` with the profiles merged into it in the given order.
 
     Raises:
-        ParamsError: A profile does not exist or has a section that `params.yaml` lacks.
+        ParamsError: A profile does not exist, is not safely named, or has a section that `params.yaml` lacks.
     """
-    params = load_yaml(root / "params.yaml")
+    params = load_params(root / "params.yaml")
     for name in names:
+        checked_name(name, "profile")
         path = root / "profiles" / f"{name}.yaml"
         if not path.is_file():
             raise ParamsError(
@@ -35,24 +37,28 @@ def merge_profile(params: Mapping[str, Any], path: Path) -> dict[str, Any]:
     Raises:
         ParamsError: The profile extends one that does not exist, or that extends another one itself.
     """
-    own = load_yaml(path)
+    own = load_params(path)
     name = own.pop("extends", None)
     if name is None:
         return merge(params, own)
+    name = checked_name(name, "profile")
     base_path = path.with_name(f"{name}.yaml")
     if not base_path.is_file():
         known = profile_names(path.parents[1])
-        raise ParamsError(
-            f"extends: {name} in {path}", nearest(str(name), known), f"write {base_path}, or name another"
-        )
-    base = load_yaml(base_path)
+        raise ParamsError(f"extends: {name} in {path}", nearest(name, known), f"write {base_path}, or name another")
+    base = load_params(base_path)
     if "extends" in base:
         raise ParamsError(f"{base_path} that extends another profile", "one level of `extends`", "write its values out")
     return merge(merge(params, base), own)
 
 
 def dump_params(name: str, root: Path = Path()) -> dict[str, Any]:
-    """`params.yaml` merged with `profiles/<name>.yaml` if that exists."""
-    params = {"datasets": {}, "tokenizers": {}} | load_yaml(root / "params.yaml")
+    """`params.yaml` merged with `profiles/<name>.yaml` if that exists.
+
+    Raises:
+        ParamsError: `name` is not a safe name.
+    """
+    checked_name(name, "dataset")
+    params = {"datasets": {}, "tokenizers": {}} | load_params(root / "params.yaml")
     profile = root / "profiles" / f"{name}.yaml"
     return merge_profile(params, profile) if profile.is_file() else params

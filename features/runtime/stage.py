@@ -4,7 +4,6 @@ Trade-off: a stage is a module with `Params`, `SECTIONS`, `READS`, `WRITES`, `ru
 """
 
 import argparse
-import errno
 import logging
 import os
 import sys
@@ -14,13 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from features.errors import ParamsError, TableError, VIP5Error
+from features.errors import ParamsError, VIP5Error
+from features.runtime.exit_codes import INTERRUPTED
+from features.runtime.faults import environment_faults
 from features.runtime.logs import formatter, stage_record
-from features.runtime.params import build, load_yaml, nearest
+from features.runtime.params import build, load_params, nearest
+from features.runtime.remedies import for_profile
 
 P = TypeVar("P")
 log = logging.getLogger("vip5")
-_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +83,7 @@ def load(path: Path, stage: str, params: type[P], sections: Sequence[str]) -> tu
         sections: Shared top-level keys that the stage reads, such as ("datasets", "beam"). `dataset` and `seed` are
             always read. `datasets` is reduced to the entry of the selected dataset.
     """
-    whole = load_yaml(path)
+    whole = load_params(path)
     for key in ("dataset", "seed", stage, *sections):
         if key not in whole:
             raise ParamsError(f"no section {key} in {path}", nearest(key, whole), "add it")
@@ -97,7 +98,18 @@ def load(path: Path, stage: str, params: type[P], sections: Sequence[str]) -> tu
                 )
             shared[key] = whole[key][dataset]
     own = build(params, whole[stage] or {}, where=stage)
-    return own, Context(dataset=dataset, seed=int(whole["seed"]), shared=shared)
+    return own, Context(dataset=dataset, seed=checked_seed(whole["seed"]), shared=shared)
+
+
+def checked_seed(value: object) -> int:
+    """The parameter `seed`.
+
+    Raises:
+        ParamsError: It is not a whole number from 0 to 2^63 - 1.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 63:
+        raise ParamsError(f"seed = {value!r}", "a whole number from 0 to 2^63 - 1", "change it in params.yaml")
+    return value
 
 
 def main(
@@ -135,16 +147,15 @@ def execute(stage: str, params: type[P], sections: Sequence[str], run: Callable[
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     started = time.monotonic()
     try:
-        own, context = load(path, stage, params, sections)
-        rows = run(own, context)
+        with environment_faults():
+            own, context = load(path, stage, params, sections)
+            rows = run(own, context)
     except VIP5Error as error:
-        return _failed(stage, error, started)
-    except OSError as error:
-        if error.errno not in _DISK_ERRORS:
-            raise
-        return _failed(
-            stage, TableError(f"{error}", "a disk with room and rights to write", "free or mount it"), started
-        )
+        return _failed(stage, for_profile(error, path), started)
+    except KeyboardInterrupt:
+        record = stage_record(stage, rows=None, seconds=time.monotonic() - started, exit_code=INTERRUPTED)
+        log.error("%s: interrupted", stage, extra=record)
+        return INTERRUPTED
     record = stage_record(stage, rows=rows, seconds=time.monotonic() - started, exit_code=0)
     memory = record["peak_memory_bytes"] / 2**30
     log.info(

@@ -6,36 +6,47 @@ Reads a folder and item keys. Returns one matrix, a status per item, and the rea
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 
 from features.errors import InputError
 
+# What NumPy raises on a spoilt header: it parses the text as a Python literal.
+MALFORMED = (ValueError, TypeError, OverflowError, EOFError, SyntaxError, TokenError, RecursionError)
 _HEADER_BYTES = 4096
 _READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Vectors:
-    """Features in the order of the requested keys, zeros unless the status is ok; `rejects` are (key, reason)."""
+    """Features in the order of the requested keys, zeros unless the status is ok.
+
+    `rejects` are (key, reason), `names` the item keys of everything read, and `blank` the keys of vectors that are all
+    zeros, which by custom stand for "no photo": their status is missing.
+    """
 
     matrix: np.ndarray  # (items, width) float32
     statuses: tuple[str, ...]
     rejects: tuple[tuple[str, str], ...]
-    num_unmatched: int  # files without a requested item
+    names: tuple[str, ...]
+    blank: frozenset[str]
 
 
 def read_vectors(folder: Path, item_keys: Sequence[str]) -> Vectors:
-    """Reads the features of the items; statuses are ok, missing (no file) or rejected, as in `images/embeddings`.
+    """Reads the features of the items from `<item key>.npy` files; statuses are those of `images/embeddings`.
 
-    The width is that of most files; files of another width are rejected.
+    The width is that of most files; files of another width are rejected. An item without a file is missing.
 
     Raises:
         InputError: The folder does not exist, or none of its files can be read.
     """
     if not folder.is_dir():
-        raise InputError(f"no folder {folder}", "a folder of <item key>.npy files", "copy the features there")
-    there = {path.stem for path in folder.glob("*.npy")}
+        raise InputError(
+            f"no folder {folder}", "a folder of <item key>.npy files, a .npy matrix, or a .b file of the 2014 dumps",
+            "copy the features there, or correct vectors of the dataset in params.yaml",
+        )  # fmt: skip
+    there = sorted(path.stem for path in folder.glob("*.npy"))
     vectors: dict[str, np.ndarray] = {}
     refused: dict[str, str] = {}
     for key in dict.fromkeys(item_keys):
@@ -48,18 +59,35 @@ def read_vectors(folder: Path, item_keys: Sequence[str]) -> Vectors:
             continue
         except (ValueError, OSError) as error:
             refused[key] = str(error)[:200]
-    if not vectors:
+    if not vectors and (not there or not set(there).isdisjoint(item_keys)):
         raise InputError(f"no readable feature in {folder}", "files <item key>.npy of one width", "check the folder")
     widths = [len(vector) for vector in vectors.values()]
-    width = max(set(widths), key=lambda one: (widths.count(one), one))
+    width = max(set(widths), key=lambda one: (widths.count(one), one), default=1)
     for key in [key for key, vector in vectors.items() if len(vector) != width]:
         refused[key] = f"{len(vectors.pop(key))} numbers where most have {width}"
+    return arranged(vectors, refused, item_keys, width=width, names=there)
+
+
+def arranged(
+    vectors: dict[str, np.ndarray],
+    refused: dict[str, str],
+    item_keys: Sequence[str],
+    *,
+    width: int,
+    names: Sequence[str],
+) -> Vectors:
+    """One row per item from finite vectors (width,) by key and the reasons for refusing others."""
     matrix = np.zeros((len(item_keys), width), dtype=np.float32)
     for place, key in enumerate(item_keys):
         if key in vectors:
             matrix[place] = vectors[key]
-    statuses = tuple("ok" if key in vectors else "rejected" if key in refused else "missing" for key in item_keys)
-    return Vectors(matrix, statuses, tuple(sorted(refused.items())), len(there.difference(item_keys)))
+    blank = frozenset(key for key, filled in zip(item_keys, np.any(matrix, axis=1).tolist(), strict=True) if not filled)
+    blank &= vectors.keys()
+    used = vectors.keys() - blank
+    statuses = tuple("ok" if key in used else "rejected" if key in refused else "missing" for key in item_keys)
+    return Vectors(
+        matrix=matrix, statuses=statuses, rejects=tuple(sorted(refused.items())), names=tuple(names), blank=blank
+    )
 
 
 def read_vector(path: Path) -> np.ndarray:
@@ -73,7 +101,10 @@ def read_vector(path: Path) -> np.ndarray:
         version = np.lib.format.read_magic(stream)
         if version not in _READERS:
             raise ValueError(f"version {version} of the format")
-        shape, _, kind = _READERS[version](stream, max_header_size=_HEADER_BYTES)
+        try:
+            shape, _, kind = _READERS[version](stream, max_header_size=_HEADER_BYTES)
+        except MALFORMED as error:
+            raise ValueError(f"a header that cannot be read ({error})") from error
         if kind.hasobject or kind.kind != "f":
             raise ValueError(f"an array of {kind}, not of floating-point numbers")
         if len(shape) == 2 and shape[0] == 1:

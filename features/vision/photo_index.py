@@ -6,7 +6,7 @@ Photos that are cached, identical or listed as placeholders are never decoded; a
 """
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -18,6 +18,7 @@ import numpy as np
 from features.store.embeddings import ROWS_AT_ONCE, unit_rows
 from features.vision.image_decoding import Rejection
 from features.vision.image_loader import Found, Job, Outcome
+from features.vision.photo_record import read_record
 from features.vision.photo_store import Photo, PhotoStore, read_photo
 
 READ_AT_ONCE = 64  # photos per task: a message to a thread costs as much as reading a small photo
@@ -90,7 +91,10 @@ class PhotoIndex:
         self.photos_by_item: list[list[IndexedPhoto]] = [[] for _ in keys]
         self.jobs: dict[str, Job] = {}
         self._readers = min(workers, READERS)
-        self._probe = partial(_probe, max_bytes=max_bytes, placeholders=frozenset(placeholders))
+        self._probe = partial(
+            _probe, max_bytes=max_bytes, placeholders=frozenset(placeholders),
+            record=read_record(store.folder) if store else {},
+        )  # fmt: skip
         self._photos = (
             [(row, photo) for row, key in enumerate(keys) for photo in store.photos_of(key, most)] if store else []
         )
@@ -138,7 +142,7 @@ class PhotoIndex:
         return [(row, self._probe(photo)) for row, photo in part]
 
 
-def _probe(photo: Photo, *, max_bytes: float, placeholders: frozenset[str]) -> IndexedPhoto:
+def _probe(photo: Photo, *, max_bytes: float, placeholders: frozenset[str], record: Mapping[str, str]) -> IndexedPhoto:
     if photo.refusal:
         refused = Rejection(reason=photo.refusal, detail="the file is not read")
         return IndexedPhoto(photo=photo, digest=None, refused=refused)
@@ -146,6 +150,10 @@ def _probe(photo: Photo, *, max_bytes: float, placeholders: frozenset[str]) -> I
         refused = Rejection(reason="too_large", detail=f"{photo.num_bytes} bytes; the file is not read")
         return IndexedPhoto(photo=photo, digest=None, refused=refused)
     digest = sha256(read_photo(photo)).hexdigest()
+    recorded = record.get(photo.source, digest)
+    if recorded != digest:
+        detail = f"sha256 {digest[:16]} instead of {recorded[:16]}, as downloaded"
+        return IndexedPhoto(photo=photo, digest=digest, refused=Rejection(reason="digest_mismatch", detail=detail))
     listed = Rejection(reason="placeholder", detail="listed in images.placeholders") if digest in placeholders else None
     return IndexedPhoto(photo=photo, digest=digest, refused=listed)
 

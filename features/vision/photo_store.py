@@ -1,35 +1,18 @@
-"""Finds photos in a folder of `<item key>.jpg` files, of tar archives with such members, or both.
+"""Finds the photos of items in a folder of files, of tar archives, or both.
 
 Reads the dump's photo folder. Returns the bytes of an item's photo, or the reason for refusing its file.
 Trade-off: names and byte ranges are indexed in memory (about 200 bytes per photo), so a photo in an archive costs one
 seek. Archives are never unpacked, and member names are looked up but never used as paths.
 """
 
-import os
-import tarfile
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterable
+from pathlib import Path
 
 from features.errors import InputError
+from features.vision.photo_files import SUFFIXES, Photo, photo_files
+from features.vision.photo_names import PhotoNames, name_photos, put
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Photo:
-    """Location of one photo.
-
-    `source` is the file name in the folder, such as `photos-000.tar:B0001.jpg` for a member of an archive.
-    `refusal` is unsafe_name or not_a_file if the bytes must not be read, else None.
-    """
-
-    item_key: str
-    source: str
-    path: Path
-    offset: int
-    num_bytes: int
-    refusal: str | None = None
+__all__ = ["SUFFIXES", "Photo", "PhotoStore", "read_photo"]
 
 
 class PhotoStore:
@@ -39,7 +22,8 @@ class PhotoStore:
     the first by name. Files with other suffixes and hidden files are ignored.
 
     Args:
-        folder: Photo folder, such as `data/raw/sample/photos`.
+        folder: Photo folder, such as `data/raw/sample/photos`, or one tar archive; if it does not exist, `folder.tar`.
+        names: Item keys sought and what is known about the names of photos; None takes file names as item keys.
 
     Raises:
         InputError: The folder does not exist, or an archive in it is broken.
@@ -54,8 +38,10 @@ class PhotoStore:
         ['B1', 'B2'] b'photo' None not_a_file
     """
 
-    def __init__(self, folder: Path) -> None:
-        if not folder.is_dir():
+    def __init__(self, folder: Path, names: PhotoNames | None = None) -> None:
+        beside = folder.with_name(f"{folder.name}.tar")
+        place = beside if not folder.exists() and beside.is_file() else folder
+        if not place.is_dir() and not (place.is_file() and place.suffix.lower() == ".tar"):
             raise InputError(
                 f"no photo folder {folder}",
                 "a folder of <item key>.jpg files or of .tar archives of them",
@@ -63,15 +49,16 @@ class PhotoStore:
             )
         self.folder = folder
         self._index: dict[str, Photo] = {}
-        entries = sorted(folder.iterdir(), key=lambda path: path.name)
-        archives = [path for path in entries if path.suffix.lower() == ".tar"]
-        for photo in (*_loose(entries), *(member for path in archives for member in _members(path))):
-            known = self._index.get(photo.item_key)
-            if known is None or (known.refusal and not photo.refusal):
-                self._index[photo.item_key] = photo
+        self._others: list[tuple[Photo, tuple[str, ...]]] = []
+        if names is None:
+            for file in photo_files(place):
+                put(self._index, file.photo.item_key, file.photo)
+        else:
+            named = name_photos(photo_files(place), names)
+            self._index, self._others = named.photos, named.others
 
     def __len__(self) -> int:
-        return len(self._index)
+        return len(self._index) + len(self._others)
 
     def keys(self) -> list[str]:
         """The item keys that have a photo, readable or refused, ascending."""
@@ -94,6 +81,12 @@ class PhotoStore:
                 break
             photos.append(photo)
         return photos
+
+    def unmatched(self, keys: Iterable[str]) -> list[tuple[Photo, tuple[str, ...]]]:
+        """The photos that belong to none of the items, each with the names that it bears."""
+        reached = {photo.item_key for key in keys for photo in self.photos_of(key, len(self._index))}
+        left = [(photo, (name.partition(".")[0],)) for name, photo in self._index.items() if name not in reached]
+        return [*left, *self._others]
 
     def bytes(self, item_key: str) -> bytes | None:
         """The photo's undecoded bytes, or None if the item has no photo or its file is refused.
@@ -128,50 +121,3 @@ def read_photo(photo: Photo) -> bytes:
             "do not modify the photo folder while a stage reads it",
         )  # fmt: skip
     return data
-
-
-def _loose(entries: list[Path]) -> Iterator[Photo]:
-    for path in entries:
-        key = _item_key(path.name)
-        if key is None:
-            continue
-        is_file = path.is_file() and not path.is_symlink()
-        yield Photo(
-            item_key=key, source=path.name, path=path, offset=0,
-            num_bytes=path.stat().st_size if is_file else 0,
-            refusal=None if is_file else "not_a_file",
-        )  # fmt: skip
-
-
-def _members(archive: Path) -> Iterator[Photo]:
-    """The photos of an uncompressed tar, read from its headers."""
-    size = archive.stat().st_size
-    try:
-        with tarfile.open(archive, "r:") as tar:
-            for member in tar:
-                key = _item_key(PurePosixPath(member.name.replace("\\", "/")).name)
-                if key is None:
-                    continue
-                if member.offset_data + member.size > size and member.isreg():
-                    raise tarfile.ReadError(f"{member.name} reaches beyond the end")
-                yield Photo(
-                    item_key=key, source=f"{archive.name}:{member.name}"[:300], path=archive,
-                    offset=member.offset_data, num_bytes=member.size, refusal=_refusal(member),
-                )  # fmt: skip
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise InputError(
-            f"archive {archive} that cannot be read ({error})", "an uncompressed, complete .tar",
-            "download it again, or repack it without compression",
-        ) from error  # fmt: skip
-
-
-def _refusal(member: tarfile.TarInfo) -> str | None:
-    name = member.name.replace("\\", "/")
-    if name.startswith("/") or ".." in name.split("/") or ":" in name or "\0" in name:
-        return "unsafe_name"
-    return None if member.isreg() and not member.issparse() else "not_a_file"
-
-
-def _item_key(name: str) -> str | None:
-    stem, suffix = os.path.splitext(name)  # noqa: PTH122 - a member's name is not a path of this machine
-    return stem if stem and not stem.startswith(".") and suffix.lower() in SUFFIXES else None

@@ -16,6 +16,8 @@ import aiohttp
 
 from features.errors import InputError
 from flows.download.http_client import IngestParams, TemporaryError
+from flows.download.response_headers import content_range, validator
+from flows.download.temporary_files import temporary
 
 BLOCK_BYTES = 1 << 20
 
@@ -102,10 +104,10 @@ def meta_from_response(url: str, response: aiohttp.ClientResponse, start: int) -
     headers: Mapping[str, str] = response.headers
     length = response.content_length
     total: int | None = None if length is None else length + start
-    if response.status == 206:
-        complete = headers.get("Content-Range", "").rpartition("/")[2]
-        total = int(complete) if complete.isdigit() else total
-    return DownloadMeta(url=url, etag=headers.get("ETag"), last_modified=headers.get("Last-Modified"), bytes=total)
+    if response.status == 206 and (found := content_range(headers)):
+        total = found[1]
+    etag, last_modified = validator(headers, "ETag"), validator(headers, "Last-Modified")
+    return DownloadMeta(url=url, etag=etag, last_modified=last_modified, bytes=total)
 
 
 def meta_path(path: Path) -> Path:
@@ -123,6 +125,6 @@ def read_meta(path: Path) -> DownloadMeta | None:
 
 def write_meta(path: Path, meta: DownloadMeta) -> None:
     """Writes the metadata of a file atomically."""
-    temporary = meta_path(path).with_suffix(".tmp")
-    temporary.write_text(json.dumps(asdict(meta)), encoding="utf-8")
-    temporary.rename(meta_path(path))
+    written = temporary(meta_path(path))
+    written.write_text(json.dumps(asdict(meta)), encoding="utf-8")
+    written.rename(meta_path(path))

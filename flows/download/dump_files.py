@@ -13,7 +13,7 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from tqdm import tqdm
@@ -23,6 +23,7 @@ from features.runtime.datasets import Dataset
 from features.runtime.params import build, nearest
 from features.store.manifests import file_digest
 from flows.download.tar_shards import PHOTOS_PER_SHARD, find_photos, shard_digest, write_shard
+from flows.download.temporary_files import remove_strays, temporary
 
 log = logging.getLogger("vip5")
 MANIFEST = "manifest.json"
@@ -33,13 +34,15 @@ _BLOCK_BYTES = 1 << 20
 class Transfer:
     """A file to copy to `name` below `data/raw/<dump>/`, and its sources.
 
-    With `packed`, `sources` are photos that are packed into one tar shard. Otherwise the single source is copied, or
-    hard-linked if `ours` is set (a download of this project, which is never modified) and the file system allows it.
+    With `packed`, `sources` are photos of `folder` that are packed into one tar shard. Otherwise the single source is
+    copied, or hard-linked if `ours` is set (a download of this project, which is never modified) and the file system
+    allows it.
     """
 
     name: str
     sources: tuple[Path, ...]
     packed: bool = False
+    folder: Path | None = None
     ours: bool = False
 
 
@@ -93,7 +96,8 @@ def plan(name: str, source: Path, params: Mapping[str, Any], root: Path = Path()
     if name in params["tokenizers"]:
         return tuple(_plain(file, source, name) for file in sorted(params["tokenizers"][name]))
     dataset = build(Dataset, params["datasets"][name], where=f"datasets.{name}")
-    transfers = [_plain(file, source, name) for file in dataset.files]
+    tables = [file for file in (dataset.photo_keys, dataset.vector_keys) if file is not None]
+    transfers = [_plain(file, source, name) for file in (*dataset.files, *tables)]
     if dataset.photos is not None:
         transfers += _photos(dataset.photos, source, name)
     if dataset.vectors is not None:
@@ -114,27 +118,37 @@ def _plain(file: str, source: Path, name: str) -> Transfer:
 
 
 def _photos(folder: str, source: Path, name: str) -> list[Transfer]:
+    if folder.endswith(".tar"):
+        return [_plain(folder, source, name)]
     archives, photos = find_photos(source / folder, name)
-    transfers = [Transfer(name=f"{folder}/{path.name}", sources=(path,)) for path in archives]
+    transfers = [Transfer(name=_inside(folder, path.name), sources=(path,)) for path in archives]
     taken = {transfer.name for transfer in transfers}
     for index, start in enumerate(range(0, len(photos), PHOTOS_PER_SHARD)):
-        shard = f"{folder}/photos-{index:05d}.tar"
+        shard = _inside(folder, f"photos-{index:05d}.tar")
         if shard in taken:
             raise InputError(
                 f"both loose photos and an archive {shard}", "one of the two", f"move the loose photos out of {source}"
             )
-        transfers.append(Transfer(name=shard, sources=tuple(photos[start : start + PHOTOS_PER_SHARD]), packed=True))
+        part = tuple(photos[start : start + PHOTOS_PER_SHARD])
+        transfers.append(Transfer(name=shard, sources=part, packed=True, folder=source / folder))
     return transfers
 
 
+def _inside(folder: str, file: str) -> str:
+    """`folder/file` in its plain form; the folder may be `.`."""
+    return PurePosixPath(folder, file).as_posix()
+
+
 def _vectors(folder: str, source: Path, name: str) -> list[Transfer]:
+    if folder.endswith((".npy", ".b")):
+        return [_plain(folder, source, name)]
     found = sorted(path for path in (source / folder).glob("*.npy") if path.is_file())
     if not found:
         raise InputError(
             f"no .npy file in {source / folder}", f"the features that params.yaml lists for {name}",
             "check --from, or write `vectors: null` for the dataset in params.yaml",
         )  # fmt: skip
-    return [Transfer(name=f"{folder}/{path.name}", sources=(path,)) for path in found]
+    return [Transfer(name=_inside(folder, path.name), sources=(path,)) for path in found]
 
 
 def fetch(transfer: Transfer, name: str, root: Path = Path()) -> Arrival:
@@ -151,7 +165,7 @@ def fetch(transfer: Transfer, name: str, root: Path = Path()) -> Arrival:
         return Arrival(entry=_entry(transfer.name, staged), staged=staged)
     with staged.open("wb") as stream:
         if transfer.packed:
-            write_shard(transfer.sources, stream)
+            write_shard(transfer.sources, stream, transfer.folder)
         else:
             _copy(transfer.sources[0], stream)
         stream.flush()
@@ -166,7 +180,7 @@ def verify(transfer: Transfer, arrival: Arrival) -> None:
     """Raises InputError unless the copy equals the current content of its source."""
     if transfer.ours and arrival.staged is not None and arrival.staged.samefile(transfer.sources[0]):
         return
-    now = shard_digest(transfer.sources) if transfer.packed else file_digest(transfer.sources[0])
+    now = shard_digest(transfer.sources, transfer.folder) if transfer.packed else file_digest(transfer.sources[0])
     if now != arrival.entry.sha256:
         raise InputError(
             f"{transfer.name} that changed while it was copied", "an unchanged file", "run the ingest again"
@@ -180,6 +194,7 @@ def publish(name: str, arrivals: Sequence[Arrival], root: Path = Path()) -> list
     manifest lists are deleted; files that neither manifest lists are kept.
     """
     folder = raw_folder(name, root)
+    remove_strays(folder)
     entries = sorted((arrival.entry for arrival in arrivals), key=lambda entry: entry.name)
     stale = {entry.name for entry in read_manifest(folder)} - {entry.name for entry in entries}
     changed = sorted({arrival.entry.name for arrival in arrivals if arrival.staged is not None} | stale)
@@ -228,12 +243,12 @@ def check_arrived(name: str, files: Sequence[str], root: Path = Path()) -> None:
 
 def _write_manifest(folder: Path, entries: Sequence[Entry]) -> None:
     lines = ",\n".join(f" {json.dumps(asdict(entry))}" for entry in entries)
-    temporary = folder / f".{MANIFEST}.tmp"
-    with temporary.open("w", encoding="utf-8") as stream:
+    written = temporary(folder / MANIFEST)
+    with written.open("w", encoding="utf-8") as stream:
         stream.write(f"[\n{lines}\n]\n")
         stream.flush()
         os.fsync(stream.fileno())
-    temporary.rename(folder / MANIFEST)
+    written.rename(folder / MANIFEST)
 
 
 def _copy(source: Path, stream: BinaryIO) -> None:

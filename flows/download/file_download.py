@@ -37,9 +37,11 @@ from flows.download.http_client import (
     IngestParams,
     TemporaryError,
     open_response,
-    open_session,
     with_retries,
 )
+from flows.download.response_headers import content_range, validator
+from flows.download.sessions import open_session
+from flows.download.temporary_files import remove_strays
 
 log = logging.getLogger("vip5")
 
@@ -61,6 +63,7 @@ def download(remotes: Sequence[Remote], folder: Path, config: IngestParams) -> d
             temporary names.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    remove_strays(folder)
     outcomes = asyncio.run(_download(remotes, folder, config))
     for outcome in outcomes.values():
         if isinstance(outcome, BaseException):
@@ -112,9 +115,11 @@ class _Fetch:
         held = read_meta(self.path) if self.path.is_file() else None
         try:
             async with open_response(
-                self.session, self.remote.url, self.policy, max_redirects=self.config.max_redirects, method="HEAD"
-            ) as head:
-                if held is not None and held.bytes == head.content_length and held.etag == head.headers.get("ETag"):
+                self.session, self.remote.url, self.policy, self.config, method="HEAD",
+                seconds=self.config.max_response_seconds,
+            ) as head:  # fmt: skip
+                etag = validator(head.headers, "ETag")
+                if held is not None and held.bytes == head.content_length and held.etag == etag:
                     return 0
                 part = self.part.stat().st_size if self.part.is_file() else 0
                 return max(0, (head.content_length or 0) - part)
@@ -146,8 +151,9 @@ class _Fetch:
         held = read_meta(self.path) if self.path.is_file() else None
         headers = self._headers(held)
         async with open_response(
-            self.session, self.remote.url, self.policy, max_redirects=self.config.max_redirects, headers=headers
-        ) as response:
+            self.session, self.remote.url, self.policy, self.config, headers=headers,
+            seconds=self.config.max_response_seconds,
+        ) as response:  # fmt: skip
             if response.status == 304 and held is not None:
                 self._check_hash(held.sha256)
                 return "unchanged"
@@ -155,7 +161,7 @@ class _Fetch:
             meta = meta_from_response(self.remote.url, response, start)
             if meta.bytes is not None:
                 budget.reserve(self.remote.name, meta.bytes - start)
-            await self._receive(response, meta, start)
+            await self._receive(response, meta, start, budget)
         await asyncio.to_thread(self._finish, meta)
         return "fetched"
 
@@ -175,17 +181,17 @@ class _Fetch:
         size = self.part.stat().st_size if part else 0
         if response.status == 206 and part is not None:
             now = meta_from_response(self.remote.url, response, size)
-            fits = response.headers.get("Content-Range", "").startswith(f"bytes {size}-")
+            fits = content_range(response.headers) == (size, now.bytes)
             if fits and (now.validator, now.bytes) == (part.validator, part.bytes):
                 return size
         if response.status in {206, 416}:
             self._discard()
             raise TemporaryError(f"another version than the {size:,} bytes downloaded of {self.remote.name}")
-        if response.status == 304:
-            raise TemporaryError("status 304 for a file that is not on disk")
         return 0
 
-    async def _receive(self, response: aiohttp.ClientResponse, meta: DownloadMeta, start: int) -> None:
+    async def _receive(
+        self, response: aiohttp.ClientResponse, meta: DownloadMeta, start: int, budget: DiskBudget
+    ) -> None:
         """Writes the response to the partial file from byte `start` on."""
         if meta.bytes is None and self.remote.sha256 is None and not response.headers.get("Transfer-Encoding"):
             raise DeniedError("a response without a length, whose completeness cannot be verified")
@@ -200,12 +206,22 @@ class _Fetch:
             stream.seek(start)
             guard = ThroughputGuard(self.config)
             async for block in response.content.iter_chunked(BLOCK_BYTES):
+                if meta.bytes is None:
+                    self._check_endless(budget, len(block))
                 stream.write(block)
                 self.reached = max(self.reached, stream.tell())
                 bar.update(len(block))
                 guard.check(len(block))
             stream.flush()
             os.fsync(stream.fileno())
+
+    def _check_endless(self, budget: DiskBudget, num_bytes: int) -> None:
+        """Raises InputError if the next block of a response without a length no longer fits on the disk."""
+        try:
+            budget.reserve(self.remote.name, num_bytes)
+        except InputError:
+            self._discard()
+            raise
 
     def _finish(self, meta: DownloadMeta) -> None:
         """Verifies the complete partial file and renames it into place."""

@@ -18,6 +18,10 @@ from urllib.parse import SplitResult, urlsplit
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
 
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+_UNICAST = ipaddress.IPv6Network("2000::/3")
+_SIX_TO_FOUR = ipaddress.IPv6Network("2002::/16")
+_EMBEDDED = tuple(map(ipaddress.IPv6Network, ("::ffff:0:0/96", "::/96", "64:ff9b::/96")))
 _PORTS = {"http": 80, "https": 443}
 _ORIGIN = re.compile(r"https?://[^/]+(?=/)")  # decides scheme and host, whatever follows
 
@@ -77,7 +81,7 @@ class HostPolicy:
     def check_address(self, host: str, port: int | None, address: str) -> None:
         """Raises RefusedError if `host` resolves to a non-public `address` and is not listed in `private`."""
         number = _literal(address)
-        if number is not None and not number.is_global and not self._is_private(host, port):
+        if number is not None and not _is_public(number) and not self._is_private(host, port):
             raise RefusedError("private_address", f"{host} is {address}")
 
     def _is_private(self, host: str, port: int | None) -> bool:
@@ -132,11 +136,28 @@ def _matches(host: str, name: str) -> bool:
     return host.endswith(name) if name.startswith(".") else host == name
 
 
-def _literal(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The IP address that `host` spells out, with IPv4-mapped IPv6 unwrapped; None for a name."""
+def _literal(host: str) -> _Address | None:
+    """The IP address that `host` spells out; None for a name."""
     try:
-        number = ipaddress.ip_address(host.partition("%")[0])
+        return ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
         return None
-    mapped = number.ipv4_mapped if isinstance(number, ipaddress.IPv6Address) else None
-    return mapped or number
+
+
+def _is_public(number: _Address) -> bool:
+    """Whether an address is a public unicast one, by the IPv4 address that it embeds if there is one."""
+    plain = _unmapped(number)
+    if isinstance(plain, ipaddress.IPv6Address) and plain not in _UNICAST:
+        return False
+    return plain.is_global and not plain.is_multicast
+
+
+def _unmapped(number: _Address) -> _Address:
+    """The IPv4 address in an IPv4-mapped, IPv4-compatible, NAT64 or 6to4 address; other addresses unchanged."""
+    if isinstance(number, ipaddress.IPv4Address):
+        return number
+    if number in _SIX_TO_FOUR:
+        return ipaddress.IPv4Address(number.packed[2:6])
+    if any(number in network for network in _EMBEDDED):
+        return ipaddress.IPv4Address(number.packed[12:])
+    return number

@@ -11,21 +11,21 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import TypeVar
-from urllib.parse import urljoin
 
 import aiohttp
 import tenacity
 
-from flows.download.host_policy import CheckedResolver, HostPolicy, RefusedError, host_of
+from flows.download.host_policy import HostPolicy, RefusedError, host_of
+from flows.download.response_headers import redirect_target, retry_after
 
 T = TypeVar("T")
-AGENT = "vip5/0.1"
 _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 _ABSENT = frozenset({404, 410})
 _MOVED = frozenset({301, 302, 303, 307, 308})
+_WHOLE = frozenset({200, 203})
+_PART = frozenset({206, 416})
+_UNCHANGED = 304
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class PhotoLimits:
     rate: float = 50.0
     """Maximum number of requests started per second and host; 0 disables the limit."""
     seconds: float = 60.0
-    """Maximum seconds between the first and the last byte of a photo."""
+    """Maximum seconds from the request for a photo to its last byte, redirects included."""
     max_bytes: int = 20_000_000
     """Maximum size of a photo in bytes."""
     max_pixels: int = 50_000_000
@@ -72,6 +72,8 @@ class IngestParams:
     """Seconds to wait for the next bytes of a response."""
     min_bytes_per_second: int = 1000
     """Minimum mean throughput over `read_timeout_seconds`; a slower response is aborted and resumed. 0 disables it."""
+    max_response_seconds: float = 86_400.0
+    """Maximum seconds of one response, from the request to the last byte; a longer download is resumed by the next."""
     max_redirects: int = 5
     """Maximum number of redirects per request."""
     min_free_disk_bytes: int = 1_000_000_000
@@ -86,8 +88,8 @@ class IngestParams:
     def __post_init__(self) -> None:
         if min(self.per_host, self.attempts) < 1 or self.max_redirects < 0:
             raise ValueError("per_host and attempts must be at least 1, max_redirects at least 0")
-        if min(self.connect_timeout_seconds, self.read_timeout_seconds) <= 0:
-            raise ValueError("connect_timeout_seconds and read_timeout_seconds must be above 0")
+        if min(self.connect_timeout_seconds, self.read_timeout_seconds, self.max_response_seconds) <= 0:
+            raise ValueError("connect_timeout_, read_timeout_ and max_response_seconds must be above 0")
         if (
             min(
                 self.initial_backoff_seconds,
@@ -117,71 +119,83 @@ class DeniedError(Exception):
 
 
 @asynccontextmanager
-async def open_session(
-    config: IngestParams, policy: HostPolicy, connections: int
-) -> AsyncIterator[aiohttp.ClientSession]:
-    """Opens a session that resolves names through the host policy, keeps no cookies and follows no redirects."""
-    connector = aiohttp.TCPConnector(
-        resolver=CheckedResolver(policy), limit=connections, limit_per_host=connections, ttl_dns_cache=300
-    )
-    timeout = aiohttp.ClientTimeout(
-        total=None, connect=None, sock_connect=config.connect_timeout_seconds, sock_read=config.read_timeout_seconds
-    )
-    async with aiohttp.ClientSession(
-        connector=connector, timeout=timeout, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False,
-        headers={"User-Agent": AGENT, "Accept-Encoding": "identity"},
-    ) as session:  # fmt: skip
-        yield session
-
-
-@asynccontextmanager
 async def open_response(
-    session: aiohttp.ClientSession, url: str, policy: HostPolicy, *, max_redirects: int,
+    session: aiohttp.ClientSession, url: str, policy: HostPolicy, config: IngestParams, *, seconds: float,
     headers: Mapping[str, str] | None = None, method: str = "GET",
 ) -> AsyncIterator[aiohttp.ClientResponse]:  # fmt: skip
     """Opens the response to `url`; follows redirects and checks each of them.
 
+    The block that reads the body must end within `seconds` of the request, and the response's head must arrive within
+    `connect_timeout_seconds` + `read_timeout_seconds`, redirects included.
+
     Raises:
         RefusedError: a hop's host, port or address is not allowed, or there is a redirect loop or too many redirects.
-        TemporaryError: the connection failed, timed out, or returned a retryable status.
+        TemporaryError: the connection failed, a deadline passed, or the server returned a retryable status.
         AbsentError: status 404 or 410.
-        DeniedError: another 4xx status, or an invalid certificate.
+        DeniedError: another status that does not bring the file, an invalid certificate, or an invalid response.
     """
+    host = host_of(url)
+    started = asyncio.get_running_loop().time()
+    head_seconds = min(seconds, config.connect_timeout_seconds + config.read_timeout_seconds)
+    try:
+        async with asyncio.timeout_at(started + head_seconds) as limit:
+            async with _followed(session, url, policy, config, headers=headers or {}, method=method) as response:
+                limit.reschedule(started + seconds)
+                yield response
+    except aiohttp.ClientConnectorCertificateError as error:
+        raise DeniedError(f"an invalid certificate: {error}"[:300]) from error
+    except aiohttp.ClientConnectorError as error:
+        raise _cause(error) from error
+    except aiohttp.InvalidURL as error:
+        raise RefusedError("bad_address", str(error)[:120]) from error
+    except TimeoutError as error:
+        if limit.expired():
+            allowed = (limit.when() or started) - started
+            raise TemporaryError(f"no complete response from {host} in {allowed:g} s") from error
+        raise TemporaryError(f"{type(error).__name__} from {host}: {error}"[:300]) from error
+    except (aiohttp.ClientError, aiohttp.EofStream, aiohttp.http.HttpProcessingError) as error:
+        raise TemporaryError(f"{type(error).__name__} from {host}: {error}"[:300]) from error
+    except (ValueError, LookupError, TypeError, ArithmeticError) as error:  # a parser of aiohttp or of the standard
+        raise DeniedError(f"an invalid response from {host} ({type(error).__name__}: {error})"[:300]) from error
+
+
+@asynccontextmanager
+async def _followed(
+    session: aiohttp.ClientSession, url: str, policy: HostPolicy, config: IngestParams, *,
+    headers: Mapping[str, str], method: str,
+) -> AsyncIterator[aiohttp.ClientResponse]:  # fmt: skip
+    """The first response that is no redirect and has an expected status."""
     seen = {url}
-    for _ in range(max_redirects + 1):
+    for _ in range(config.max_redirects + 1):
         policy.check(url)
+        async with session.request(method, url, headers=headers, allow_redirects=False) as response:
+            if response.status not in _MOVED:
+                _check_status(response, headers)
+                yield response
+                return
+            location = response.headers.get("Location", "")
         try:
-            async with session.request(method, url, headers=headers, allow_redirects=False) as response:
-                if response.status not in _MOVED:
-                    _check_status(response)
-                    yield response
-                    return
-                following = urljoin(url, response.headers.get("Location", ""))
-        except aiohttp.ClientConnectorCertificateError as error:
-            raise DeniedError(f"an invalid certificate: {error}"[:300]) from error
-        except aiohttp.ClientConnectorError as error:
-            raise _cause(error) from error
-        except aiohttp.InvalidURL as error:
-            raise RefusedError("bad_address", str(error)[:120]) from error
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise TemporaryError(f"{type(error).__name__} from {host_of(url)}: {error}"[:300]) from error
-        if following in seen:
-            raise RefusedError("redirect_circle", f"{following[:120]} for the second time")
-        seen.add(following)
-        url = following
-    raise RefusedError("too_many_redirects", f"{max_redirects} hops, then {url[:120]}")
+            url = redirect_target(url, location)
+        except ValueError as error:
+            raise RefusedError("bad_address", f"a redirect to {location[:120]!a}: {error}") from error
+        if url in seen:
+            raise RefusedError("redirect_circle", f"{url[:120]} for the second time")
+        seen.add(url)
+    raise RefusedError("too_many_redirects", f"{config.max_redirects} hops, then {url[:120]}")
 
 
-def _check_status(response: aiohttp.ClientResponse) -> None:
-    status = response.status
+def _check_status(response: aiohttp.ClientResponse, headers: Mapping[str, str]) -> None:
+    """Raises unless the status brings the whole file, or answers the condition or the range that was sent."""
+    status, host = response.status, response.url.host
     if status in _AGAIN:
-        raise TemporaryError(
-            f"status {status} from {response.url.host}", retry_after(response.headers.get("Retry-After"))
-        )
+        raise TemporaryError(f"status {status} from {host}", retry_after(response.headers.get("Retry-After")))
     if status in _ABSENT:
-        raise AbsentError(f"status {status} from {response.url.host}")
-    if status >= 400 and status != 416:
-        raise DeniedError(f"status {status} from {response.url.host}")
+        raise AbsentError(f"status {status} from {host}")
+    if status in _WHOLE or (status in _PART and "Range" in headers):
+        return
+    if status == _UNCHANGED and headers.keys() & {"If-None-Match", "If-Modified-Since"}:
+        return
+    raise DeniedError(f"status {status} from {host}, which does not bring the file")
 
 
 def _cause(error: BaseException) -> Exception:
@@ -192,24 +206,6 @@ def _cause(error: BaseException) -> Exception:
             return found
         found = found.__cause__ or found.__context__
     return TemporaryError(f"{type(error).__name__}: {error}"[:300])
-
-
-def retry_after(header: str | None) -> float | None:
-    """Seconds in a Retry-After header, given as a number or as a date; None if it is absent or invalid.
-
-    Example:
-        >>> retry_after("120"), retry_after(None), retry_after("soon")
-        (120.0, None, None)
-    """
-    if not header:
-        return None
-    if header.strip().isdigit():
-        return float(header)
-    try:
-        when = parsedate_to_datetime(header)
-    except ValueError:
-        return None
-    return max(0.0, (when.astimezone(UTC) - datetime.now(UTC)).total_seconds())
 
 
 async def with_retries(

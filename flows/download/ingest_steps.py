@@ -8,6 +8,7 @@ import tenacity
 
 from flows.download import dump_files, sources
 from flows.download.dump_files import Arrival, Entry, Transfer
+from flows.execution.workspace_lock import dump_lock
 
 SYNTHETIC = "sample"
 """The dataset that the pipeline's first stage generates."""
@@ -45,19 +46,23 @@ def summary_line(name: str, changed: Sequence[str], entries: Sequence[Entry]) ->
 def ingest(
     name: str, source: Path | None, params: Mapping[str, Any], *, photos: bool = False
 ) -> tuple[list[str], list[Entry]]:
-    """Copies a dump from a folder, or downloads it or its photos.
+    """Copies a dump from a folder, or downloads it or its photos, under the lock of the dump.
 
     Returns:
         the names of the changed files, and the entries of the manifest.
+
+    Raises:
+        BusyError: another process ingests this dump.
     """
-    if photos:
-        sources.fetch_photos(name, params)
-    elif source is None:
-        sources.fetch_files(name, params)
-    dump_files.discard_staging(name)
-    transfers = sources.plan_fetched(name, params) if source is None else dump_files.plan(name, source, params)
-    arrivals = [_copied(transfer, name) for transfer in transfers]
-    return dump_files.publish(name, arrivals), dump_files.read_manifest(dump_files.raw_folder(name))
+    with dump_lock(name):
+        if photos:
+            sources.fetch_photos(name, params)
+        elif source is None:
+            sources.fetch_files(name, params)
+        dump_files.discard_staging(name)
+        transfers = sources.plan_fetched(name, params) if source is None else dump_files.plan(name, source, params)
+        arrivals = [_copied(transfer, name) for transfer in transfers]
+        return dump_files.publish(name, arrivals), dump_files.read_manifest(dump_files.raw_folder(name))
 
 
 def _copied(transfer: Transfer, name: str) -> Arrival:

@@ -5,6 +5,7 @@ Writes `outcomes.jsonl`, where the last line of an item counts.
 Trade-off: an append-only log instead of a table at the end, so that a killed run loses at most one outcome.
 """
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Literal, TextIO
 import orjson
 
 from features.errors import InputError
+from flows.download.temporary_files import remove_strays, temporary
 
 FILE = "outcomes.jsonl"
 Result = Literal["fetched", "unchanged", "missing", "refused", "failed"]
@@ -53,12 +55,12 @@ def read_outcomes(path: Path) -> dict[str, Outcome]:
     if not path.is_file():
         return {}
     found: dict[str, Outcome] = {}
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-    for number, line in enumerate(lines, start=1):
+    *lines, last = path.read_bytes().split(b"\n")  # not splitlines: a text may hold U+2028
+    for number, line in enumerate([*lines, last] if last else lines, start=1):
         try:
             outcome = Outcome(**orjson.loads(line))
         except (ValueError, TypeError) as error:
-            if number == len(lines) and not line.endswith("\n"):
+            if number > len(lines):
                 break
             raise InputError(
                 f"line {number} of {path} that is not an outcome", "lines written by flows.ingest",
@@ -70,16 +72,19 @@ def read_outcomes(path: Path) -> dict[str, Outcome]:
 
 def write_outcomes(path: Path, outcomes: Mapping[str, Outcome]) -> None:
     """Rewrites the file with one line per item, sorted by key."""
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w", encoding="utf-8") as stream:
+    written = temporary(path)
+    with written.open("w", encoding="utf-8") as stream:
         stream.writelines(_line(outcomes[key]) for key in sorted(outcomes))
-    temporary.rename(path)
+        stream.flush()
+        os.fsync(stream.fileno())
+    written.rename(path)
 
 
 @contextmanager
 def appending(path: Path) -> Iterator[TextIO]:
     """Opens the file for `append`; drops a line that a crash truncated."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    remove_strays(path.parent)
     if path.is_file() and not path.read_bytes().endswith(b"\n"):
         write_outcomes(path, read_outcomes(path))
     with path.open("a", encoding="utf-8", buffering=1) as stream:
@@ -92,4 +97,7 @@ def append(stream: TextIO, outcome: Outcome) -> None:
 
 
 def _line(outcome: Outcome) -> str:
-    return orjson.dumps({key: value for key, value in vars(outcome).items() if value is not None}).decode() + "\n"
+    fields = {key: value for key, value in vars(outcome).items() if value is not None}
+    if outcome.detail is not None:  # a server's text, which may hold undecodable bytes and escape sequences
+        fields["detail"] = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in outcome.detail)
+    return orjson.dumps(fields).decode() + "\n"

@@ -18,6 +18,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from features.runtime.profiles import dump_params
 from flows.download import dump_files, ingest_steps, sources
+from flows.execution.workspace_lock import dump_lock
 from flows.orchestration.run_messages import report_run
 
 _WORKERS: Any = ThreadPoolTaskRunner(max_workers=2)
@@ -91,9 +92,10 @@ def ingest(
             terminal.lines = [ingest_steps.SYNTHETIC_MESSAGE]
             return [], []
         ingest_steps.check(name, source, params)
-        if source is None:
-            download(name, params)
-        changed, entries = _bring(name, source, params)
+        with dump_lock(name):
+            if source is None:
+                download(name, params)
+            changed, entries = _bring(name, source, params)
         terminal.lines = [ingest_steps.summary_line(name, changed, entries)]
         terminal.page(terminal.lines[0])
         return changed, entries
@@ -103,12 +105,14 @@ def ingest(
 def ingest_photos(name: str, params: dict[str, Any] | None = None) -> tuple[list[str], list[dump_files.Entry]]:
     """Downloads the photos of the items into the dump; returns the names that changed and the manifest."""
     params = dump_params(name) if params is None else params
-    counts = photos(name, params)
+    with dump_lock(name):
+        counts = photos(name, params)
+        found = _bring(name, None, params)
     create_table_artifact(
         table=[{"outcome": outcome, "photos": number} for outcome, number in sorted(counts.items())],
         key=f"photos-{name.replace('_', '-')}", description=f"Photo downloads of {name}, by outcome",
     )  # fmt: skip
-    return _bring(name, None, params)
+    return found
 
 
 def _bring(name: str, source: Path | None, params: dict[str, Any]) -> tuple[list[str], list[dump_files.Entry]]:

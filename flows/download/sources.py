@@ -6,7 +6,7 @@ Trade-off: downloads are kept and hard-linked into the dump, so that a second ru
 no additional disk space.
 """
 
-import hashlib
+import json
 import logging
 from collections import Counter
 from collections.abc import Mapping
@@ -19,12 +19,14 @@ from features.runtime.params import build, nearest
 from features.runtime.stage import Places
 from features.schema import CATALOGUE, ITEMS
 from features.store.tables import MANIFEST, read_table
+from features.vision.photo_record import RECORD
 from flows.download import photo_download
 from flows.download.dump_files import Transfer, raw_folder, read_manifest
 from flows.download.file_download import Remote, download
 from flows.download.http_client import IngestParams
 from flows.download.photo_log import FILE, read_outcomes, write_outcomes
 from flows.download.tar_shards import add_photos, photo_names
+from flows.download.temporary_files import temporary
 
 log = logging.getLogger("vip5")
 
@@ -85,13 +87,16 @@ def plan_fetched(name: str, params: Mapping[str, Any], root: Path = Path()) -> t
     """
     dataset, source, destination = dataset_of(name, params), downloads_folder(name, root), raw_folder(name, root)
     found = {path.name: path for path in (source / dataset.photos).glob("*.tar")} if dataset.photos else {}
+    if found and dataset.photos and (record := source / dataset.photos / RECORD).is_file():
+        found[RECORD] = record
     wanted = {file: source / file for file in dataset.files} | {
         f"{dataset.photos}/{file}": path for file, path in found.items()
     }
-    if dataset.photos and not found:
-        wanted |= {
-            e.name: destination / e.name for e in read_manifest(destination) if e.name.startswith(f"{dataset.photos}/")
-        }  # fmt: skip
+    beside = [dataset.photo_keys, dataset.vectors, dataset.vector_keys, *([] if found else [dataset.photos])]
+    there = [entry.name for entry in read_manifest(destination)]
+    for name_beside in filter(None, beside):
+        wanted |= {file: destination / file for file in there if file == name_beside or _lies_in(file, name_beside)}
+    if dataset.photos and not found and not dataset.photos.endswith(".tar"):
         (destination / dataset.photos).mkdir(parents=True, exist_ok=True)
     transfers = []
     for file in sorted(wanted):
@@ -101,6 +106,10 @@ def plan_fetched(name: str, params: Mapping[str, Any], root: Path = Path()) -> t
             raise InputError(f"no file {file} of {name}", "an ingested dump", command)
         transfers.append(Transfer(name=file, sources=(path,), ours=True))
     return tuple(transfers)
+
+
+def _lies_in(file: str, folder: str) -> bool:
+    return file.startswith(f"{folder}/") or (folder == "." and file.endswith(".tar"))
 
 
 def fetch_photos(name: str, params: Mapping[str, Any], root: Path = Path()) -> Counter[str]:
@@ -141,19 +150,27 @@ def photo_urls(name: str, root: Path = Path()) -> dict[str, str]:
 def pack(state: Path, folder: Path) -> list[str]:
     """Moves downloaded photos into shards; a photo whose SHA-256 differs from the log is downloaded again.
 
+    Writes the record of the photos, which the stage `images` compares with their bytes.
+
     Returns:
         the names of the shards written.
     """
     outcomes = read_outcomes(state / FILE)
-    recorded = {one.name: one.sha256 for one in outcomes.values() if one.held}
-    written = []
+    recorded = {one.name: one.sha256 for one in outcomes.values() if one.name and one.sha256}
     incoming = state / photo_download.INCOMING
-    if incoming.is_file():
-        written = add_photos(
-            incoming, folder, lambda name, data: hashlib.sha256(data).hexdigest() == recorded.get(name)
-        )
-    there = photo_names(folder)
+    written = add_photos(incoming, folder, recorded) if incoming.is_file() else []
+    names = photo_names(folder)
+    there = set(names.values())
     write_outcomes(state / FILE, {key: one for key, one in outcomes.items() if not one.held or one.name in there})
+    _write_record(folder, {source: recorded[name] for source, name in names.items() if name in recorded})
     if written:
         log.info("ingest: photos written to %s", ", ".join(written))
     return written
+
+
+def _write_record(folder: Path, digests: Mapping[str, str]) -> None:
+    path = folder / RECORD
+    path.parent.mkdir(parents=True, exist_ok=True)
+    written = temporary(path)
+    written.write_text(json.dumps(dict(sorted(digests.items())), indent=0) + "\n", encoding="utf-8")
+    written.rename(path)

@@ -14,13 +14,14 @@ import itertools
 import logging
 import os
 import tarfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from features.errors import InputError
+from flows.download.temporary_files import remove_strays, temporary
 
 log = logging.getLogger("vip5")
 PHOTOS_PER_SHARD = 1000
@@ -29,14 +30,15 @@ PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 
 
 def find_photos(folder: Path, name: str) -> tuple[list[Path], list[Path]]:
-    """Finds the tar archives in `folder` and the loose photos below it, both sorted by name.
+    """Finds the tar archives in `folder` and the loose photos below it, such as a folder per item, sorted by name.
 
     Args:
         folder: the photo folder of a dump; if it does not exist, `folder.tar` beside it is used.
         name: the name of the dump, for messages.
 
     Raises:
-        InputError: there is neither folder nor archive, there are no photos, or two photos have the same item key.
+        InputError: there is neither folder nor archive, there are no photos, or two photos of a folder have the same
+            item key.
     """
     beside = folder.with_name(f"{folder.name}.tar")
     if not folder.is_dir() and beside.is_file():
@@ -55,21 +57,27 @@ def find_photos(folder: Path, name: str) -> tuple[list[Path], list[Path]]:
     if not archives and not photos:
         raise InputError(f"no photos in {folder}", "<item key>.jpg files or tar archives of them", "check the folder")
     for one, other in itertools.pairwise(photos):
-        if one.stem == other.stem:
+        if (one.parent, one.stem) == (other.parent, other.stem):
             raise InputError(f"two photos of item {one.stem}: {one} and {other}", "one photo per item", "remove one")
     if others := len(files) - len(archives) - len(photos):
         log.warning("%s: ignoring %d files in %s that are neither photos nor tar archives", name, others, folder)
     return archives, photos
 
 
-def write_shard(photos: Sequence[Path], stream: BinaryIO) -> None:
-    """Packs `photos` in the given order as <item key>.<suffix>, with normalised owners, times and modes.
+def write_shard(photos: Sequence[Path], stream: BinaryIO, folder: Path | None = None) -> None:
+    """Packs `photos` in the given order, with normalised owners, times and modes.
+
+    Args:
+        photos: the files.
+        stream: where the tar is written.
+        folder: members are named by their path in it; None names them by their file name.
 
     Example:
         The same photos give the same bytes in any folder: `write_shard([Path("a/B01.jpg")], one)` and
         `write_shard([Path("b/B01.jpg")], other)` are equal.
     """
-    write_members(((path.name, path.read_bytes()) for path in photos), stream)
+    names = (path.name if folder is None else path.relative_to(folder).as_posix() for path in photos)
+    write_members(((name, path.read_bytes()) for name, path in zip(names, photos, strict=True)), stream)
 
 
 def write_members(members: Iterable[tuple[str, bytes]], stream: BinaryIO) -> None:
@@ -77,6 +85,27 @@ def write_members(members: Iterable[tuple[str, bytes]], stream: BinaryIO) -> Non
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for name, content in members:
             archive.addfile(_member(name, len(content)), io.BytesIO(content))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Member:
+    """A photo in a tar, and the SHA-256 of its bytes."""
+
+    name: str
+    archive: Path
+    start: int
+    size: int
+    digest: str
+
+    def read(self) -> bytes:
+        """The bytes; raises InputError unless they still have the digest."""
+        data = _read(self.archive, self.start, self.size)
+        if _digest(data) != self.digest:
+            raise InputError(
+                f"{self.name} in {self.archive} that changed while it was copied", "one process at a time",
+                "stop other programs that write there, and run the ingest again",
+            )  # fmt: skip
+        return data
 
 
 class AppendTar:
@@ -122,56 +151,77 @@ class AppendTar:
 
 
 def add_photos(
-    incoming: Path, folder: Path, wanted: Callable[[str, bytes], bool], *, per_shard: int = PHOTOS_PER_SHARD
+    incoming: Path, folder: Path, recorded: Mapping[str, str], *, per_shard: int = PHOTOS_PER_SHARD
 ) -> list[str]:
-    """Moves the `wanted` photos of `incoming` into the shards of `folder`; returns the names of the shards written.
+    """Moves the photos of `incoming` into the shards of `folder`; returns the names of the shards written.
 
     Rewrites shards that hold an older photo of an item, fills the last shard, and adds new ones. Shards are replaced
     atomically and `incoming` is deleted last, so that the function can be killed and repeated.
+
+    Args:
+        incoming: the tar of downloaded photos.
+        folder: the folder of the shards.
+        recorded: SHA-256 by photo name. A photo of `incoming` without its recorded digest is left out; one in a shard
+            is removed if another digest is recorded.
+        per_shard: maximum number of photos per shard.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    places = {
-        Path(name).stem: (name, start, size) for name, start, size in _index(incoming)
-    }  # the last photo of an item wins
-    arriving: dict[str, Callable[[], bytes]] = {
-        stem: partial(_read, incoming, start, size)
-        for stem, (name, start, size) in sorted(places.items())
-        if wanted(name, _read(incoming, start, size))
-    }
+    remove_strays(folder)
+    held = {Path(name).stem: one for name, one in _members(incoming).items()}  # the last photo of an item wins
+    arriving = {stem: one for stem, one in sorted(held.items()) if recorded.get(one.name) == one.digest}
     shards = sorted(folder.glob("photos-*.tar"))
     written: set[str] = set()
     for shard in shards:
-        held = _readers(shard)
-        kept = {name: read for name, read in held.items() if Path(name).stem not in arriving}
-        if len(kept) < len(held):
-            written.add(_write_shard(shard, kept))
-    waiting: list[tuple[str, Callable[[], bytes]]] = [(places[stem][0], read) for stem, read in arriving.items()]
+        there = _members(shard)
+        own = {name: one for name, one in there.items() if recorded.get(name, one.digest) == one.digest}
+        if len(own) < len(there):
+            log.warning(
+                "ingest: %s: removing %d photos with another digest than recorded", shard, len(there) - len(own)
+            )
+        kept = {name: one for name, one in own.items() if Path(name).stem not in arriving}
+        if len(kept) < len(there):
+            written.add(_write_shard(shard, kept.values()))
+    waiting = list(arriving.values())
     if shards and waiting:
-        kept = _readers(shards[-1])
-        room = max(0, per_shard - len(kept))
+        last = _members(shards[-1])
+        room = max(0, per_shard - len(last))
         if room:
-            written.add(_write_shard(shards[-1], kept | dict(waiting[:room])))
+            written.add(_write_shard(shards[-1], [*last.values(), *waiting[:room]]))
         waiting = waiting[room:]
     first = int(shards[-1].stem.rpartition("-")[2]) + 1 if shards else 0
     for index, start in enumerate(range(0, len(waiting), per_shard), start=first):
-        written.add(_write_shard(folder / f"photos-{index:05d}.tar", dict(waiting[start : start + per_shard])))
+        written.add(_write_shard(folder / f"photos-{index:05d}.tar", waiting[start : start + per_shard]))
     incoming.unlink()
     return sorted(written)
 
 
-def photo_names(folder: Path) -> set[str]:
-    """The names of all photos in the shards of `folder`."""
-    return {name for shard in folder.glob("photos-*.tar") for name, _, _ in _index(shard)}
+def photo_names(folder: Path) -> dict[str, str]:
+    """The names of all photos in the shards of `folder`, by source such as `photos-00000.tar:B1.jpg`."""
+    return {
+        f"{shard.name}:{name}": name for shard in sorted(folder.glob("photos-*.tar")) for name, _, _ in _index(shard)
+    }
 
 
-def _write_shard(shard: Path, members: Mapping[str, Callable[[], bytes]]) -> str:
-    temporary = shard.with_name(f".{shard.name}.tmp")
-    with temporary.open("wb") as stream:
-        write_members(((name, members[name]()) for name in sorted(members)), stream)
+def _write_shard(shard: Path, members: Iterable[_Member]) -> str:
+    temporary_file = temporary(shard)
+    with temporary_file.open("wb") as stream:
+        write_members(((one.name, one.read()) for one in sorted(members, key=lambda one: one.name)), stream)
         stream.flush()
         os.fsync(stream.fileno())
-    temporary.rename(shard)
+    temporary_file.rename(shard)
     return shard.name
+
+
+def _members(archive: Path) -> dict[str, _Member]:
+    """The members of a tar by name, each with the digest of its bytes; the last of a name wins."""
+    return {
+        name: _Member(name=name, archive=archive, start=start, size=size, digest=_digest(_read(archive, start, size)))
+        for name, start, size in _index(archive)
+    }
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _index(archive: Path) -> list[tuple[str, int, int]]:
@@ -185,10 +235,6 @@ def _index(archive: Path) -> list[tuple[str, int, int]]:
             if member.offset_data + _padded(member.size) <= end
         )
     return found
-
-
-def _readers(archive: Path) -> dict[str, Callable[[], bytes]]:
-    return {name: partial(_read, archive, start, size) for name, start, size in _index(archive)}
 
 
 def _read(archive: Path, start: int, size: int) -> bytes:
@@ -207,10 +253,10 @@ def _member(name: str, size: int) -> tarfile.TarInfo:
     return member
 
 
-def shard_digest(photos: Sequence[Path]) -> str:
+def shard_digest(photos: Sequence[Path], folder: Path | None = None) -> str:
     """The SHA-256 of the shard that `write_shard` would write, without writing it."""
     sink = _Hashing()
-    write_shard(photos, cast(BinaryIO, sink))
+    write_shard(photos, cast(BinaryIO, sink), folder)
     return sink.digest.hexdigest()
 
 

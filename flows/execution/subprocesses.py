@@ -5,6 +5,7 @@ Returns exit codes; a workspace that DVC reports as busy raises `BusyError`.
 Trade-off: output is read from a pipe, so that commands show no progress bars, which need a terminal.
 """
 
+import contextlib
 import logging
 import os
 import signal
@@ -13,15 +14,18 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import psutil
 import tenacity
 
 from features.errors import BusyError, CommandError
+from flows.execution.dvc_lock import repair_dvc_lock
 from flows.orchestration.prefect_env import SAVED_NO_PROXY, with_loopback
 
 log = logging.getLogger("vip5")
 Report = Callable[[str], None]
 _BUSY = ("is busy, it is being blocked by", "Unable to acquire lock", "Timeout for acquiring lock")
 _GRACE_SECONDS = 20.0
+_ATTACHED_SECONDS = 2.0
 
 
 def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -66,6 +70,42 @@ def stream(command: Sequence[str], root: Path, report: Report, more: Mapping[str
             child.stdout.close()
 
 
+def run_attached(command: Sequence[str], root: Path, more: Mapping[str, str] | None = None) -> int:
+    """Runs `command` in `root` with the terminal of this process, and returns its exit code.
+
+    An interrupt from the terminal reaches the command too; it gets time to end in order. One that was sent to this
+    process alone is passed on.
+
+    Raises:
+        KeyboardInterrupt: after the command has ended.
+    """
+    child = subprocess.Popen(list(command), cwd=root, env=environment(more))  # noqa: S603 - fixed arguments
+    try:
+        while True:  # with a timeout, because some libraries install signal handlers that do not interrupt a wait
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return child.wait(1.0)
+    except BaseException:
+        _interrupt(child)
+        raise
+
+
+def _interrupt(child: subprocess.Popen[bytes]) -> None:
+    """Waits until an interrupted child ends; interrupts it and its children if need be, and kills it in the end."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(_ATTACHED_SECONDS)
+        return
+    with contextlib.suppress(psutil.NoSuchProcess):
+        family = psutil.Process(child.pid)
+        for process in [*family.children(recursive=True), family]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGINT)
+    try:
+        child.wait(_GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+
+
 def _stop(child: subprocess.Popen[str]) -> None:
     for number in (signal.SIGINT, signal.SIGKILL):
         try:
@@ -82,6 +122,8 @@ def dvc(
     arguments: Sequence[str], root: Path, report: Report, *, more: Mapping[str, str] | None = None, patience: int = 3
 ) -> None:
     """Runs `dvc ARGUMENTS`; retries with backoff while another DVC process holds the workspace.
+
+    A lock of DVC that a killed run left is repaired first.
 
     Raises:
         BusyError: the workspace is still busy after `patience` attempts.
@@ -100,6 +142,7 @@ def _dvc(arguments: Sequence[str], root: Path, report: Report, more: Mapping[str
         output.append(line)
         report(line)
 
+    repair_dvc_lock(root, report)
     code = stream([sys.executable, "-m", "dvc", *arguments], root, collect, more)
     if code == 0:
         return

@@ -1,4 +1,4 @@
-"""The locks of a workspace: one retrain, one `flows.serve` and one demo at a time.
+"""The locks of a workspace: one retrain, one `flows.serve`, one demo, and one ingest per dump at a time.
 
 A lock is an flock, which the kernel releases when its process is killed. The retrain's lock covers the whole workspace,
 because DVC admits only one run there.
@@ -34,6 +34,25 @@ def workspace_lock(run_id: str, name: str, root: Path = Path(), *, wait_seconds:
     lock = _acquire("retrain", root, busy, wait_seconds)
     started = datetime.now(UTC).isoformat(timespec="seconds")
     with _held(lock, {"run": run_id, "name": name, "process": os.getpid(), "started": started}):
+        yield
+
+
+@contextmanager
+def dump_lock(name: str, root: Path = Path(), *, wait_seconds: float = 0.0) -> Iterator[None]:
+    """Holds the lock of one dump: of its folder `data/raw/<name>` and of its downloads.
+
+    Raises:
+        BusyError: another process, which the message names, still holds it after `wait_seconds`.
+    """
+
+    def busy(holder: str | None) -> BusyError:
+        return BusyError(
+            f"another ingest of {name} in progress ({holder or 'unknown process'})", "one at a time per dump",
+            "wait for it to end, then run again",
+        )  # fmt: skip
+
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    with _held(_acquire(f"dump-{name}", root, busy, wait_seconds), {"process": os.getpid(), "started": started}):
         yield
 
 

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from features.runtime.names import is_name, safe_name
 from features.runtime.profile_names import profile_names
 
 ENVIRONMENT_BYTES = 7_500_000_000  # .venv with its bytecode, measured: 6.9 GB
@@ -50,6 +51,11 @@ def check_profiles(names: Sequence[str], root: Path) -> None:
     if not names:
         raise Stop("no profile", f"one of: {', '.join(known)}", f"make run PROFILE={known[0] if known else 'NAME'}")
     for name in names:
+        if not is_name(name):
+            raise Stop(
+                f"profile name {name!r}", "letters, digits, _ and -, the first no -",
+                f"name it {safe_name(name, 'profile')}: profiles/{safe_name(name, 'profile')}.yaml",
+            )  # fmt: skip
         if name not in known:
             near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
             expected = f"{', '.join(near)} (the nearest known)" if near else f"one of: {', '.join(known)}"

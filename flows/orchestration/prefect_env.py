@@ -5,17 +5,21 @@ Reads the environment and Prefect's active profile, and checks whether a server 
 Prefect reads its settings once, when it is imported; this module therefore does not import it.
 """
 
+import base64
 import ipaddress
 import logging
 import os
 import tomllib
+from http.client import BadStatusLine, HTTPException, RemoteDisconnected
 from pathlib import Path
-from urllib.error import URLError
-from urllib.parse import urlsplit
-from urllib.request import ProxyHandler, build_opener
+from typing import Literal
+from urllib.error import HTTPError
+from urllib.parse import unquote, urlsplit
+from urllib.request import ProxyHandler, Request, build_opener
 
 log = logging.getLogger("vip5")
 ADDRESS = "PREFECT_API_URL"
+_AUTH = "PREFECT_API_AUTH_STRING"
 SERVED = "served"
 """The Prefect profile that holds the URL of the server that `flows.serve` started, while it runs."""
 SAVED_NO_PROXY = "VIP5_NO_PROXY"
@@ -29,12 +33,16 @@ _QUIET = {
 
 
 def prepare(level: str = "CRITICAL") -> None:
-    """Configures Prefect: no telemetry, no console log, no proxy to loopback.
+    """Configures Prefect: no telemetry, no console log, no proxy to loopback, no password in the server's URL.
 
     `level` is the lowest level of log records that Prefect shows on its page; none are written to the terminal.
     """
     for key, value in (_QUIET | {"PREFECT_LOGGING_LEVEL": level}).items():
         os.environ.setdefault(key, value)
+    plain, user = _split_credentials(os.environ.get(ADDRESS, ""))
+    if user:  # Prefect shows the URL in its output
+        os.environ[ADDRESS] = plain
+        os.environ.setdefault(_AUTH, user)
     bypass_loopback_proxies(os.environ.get(ADDRESS))
     for handler in logging.getLogger().handlers:
         handler.addFilter(_is_ours)
@@ -129,10 +137,37 @@ def use_server(command: str) -> bool:
 
 
 def is_server_up(address: str, seconds: float = 5.0) -> bool:
-    """Whether a Prefect server answers at this API URL; requests to loopback bypass proxies."""
-    opener = build_opener(ProxyHandler({})) if is_loopback(address) else build_opener()
+    """Whether a Prefect server answers at this API URL."""
+    return server_state(address, seconds) == "up"
+
+
+def server_state(address: str, seconds: float = 5.0) -> Literal["up", "foreign", "down"]:
+    """Whether a Prefect server answers at this API URL, or a server of another kind, or none.
+
+    Requests to loopback bypass proxies. A user name and password in the URL are sent as Prefect sends them.
+    """
     try:
-        with opener.open(f"{address.rstrip('/')}/health", timeout=seconds) as response:
-            return bool(response.status == 200)
-    except (URLError, OSError, ValueError):
-        return False
+        plain, user = _split_credentials(address)
+        user = user or os.environ.get(_AUTH, "")
+        headers = {"Authorization": f"Basic {base64.b64encode(user.encode()).decode()}"} if user else {}
+        opener = build_opener(ProxyHandler({})) if is_loopback(address) else build_opener()
+        with opener.open(Request(f"{plain.rstrip('/')}/health", headers=headers), timeout=seconds) as response:  # noqa: S310 - the operator's URL
+            return "up" if response.read(64).strip() == b"true" else "foreign"
+    except HTTPError as error:
+        return "foreign" if error.code in {404, 405, 501} else "down"
+    except BadStatusLine as error:
+        return "down" if isinstance(error, RemoteDisconnected) else "foreign"
+    except (HTTPException, OSError, ValueError):
+        return "down"
+
+
+def _split_credentials(address: str) -> tuple[str, str]:
+    """The URL without user name and password, and `user:password`, empty if there is none.
+
+    Example:
+        >>> _split_credentials("https://me:secret@prefect.example/api")
+        ('https://prefect.example/api', 'me:secret')
+    """
+    parts = urlsplit(address)
+    user, _, host = parts.netloc.rpartition("@")
+    return parts._replace(netloc=host).geturl() if user else address, unquote(user)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO
 
 from features.errors import BusyError, CommandError, InputError, ParamsError
-from flows.orchestration.prefect_env import is_server_up
+from flows.orchestration.prefect_env import is_server_up, server_state
 
 log = logging.getLogger("vip5")
 _HOST = "127.0.0.1"
@@ -57,10 +57,10 @@ class Child:
 def start(what: str, arguments: Sequence[str], env: Mapping[str, str], log_file: Path | None = None) -> Child:
     """Starts `python -m ARGUMENTS` in its own session, which Ctrl-C does not reach; it ends when this process ends.
 
-    A process with a log file, the server, outlives the others by 15 seconds, because they report their end to it.
+    A process with a log file, the server, outlives the others by 8 seconds, because they report their end to it.
     """
     output: IO[bytes] | None = log_file.open("wb") if log_file else None
-    patience = "15" if log_file else "0"
+    patience = "8" if log_file else "0"
     process = subprocess.Popen(  # noqa: S603 - fixed arguments
         [sys.executable, "-m", "flows.orchestration.guarded", patience, *arguments],
         stdin=subprocess.PIPE, stdout=output, stderr=output,
@@ -93,11 +93,21 @@ def start_server(port: int, address: str) -> Child:
 
 
 def wait_for(address: str, patience: float, child: Child | None = None) -> None:
-    """Waits up to `patience` seconds until the server answers; logs once that it waits for an external server."""
+    """Waits up to `patience` seconds until the server answers; logs once that it waits for an external server.
+
+    Raises:
+        BusyError: no server answers, or one that is not Prefect's.
+        CommandError: `child`, the server, has ended by itself.
+    """
     deadline, logged = time.monotonic() + patience, child is not None
-    while not is_server_up(address):
+    while (state := server_state(address)) != "up":
         if child is not None:
             child.check()
+        if state == "foreign":
+            raise BusyError(
+                f"a server at {address} that is not Prefect's", "Prefect's API or no server",
+                "choose another port with --port, or correct PREFECT_API_URL",
+            )  # fmt: skip
         if time.monotonic() > deadline:
             raise BusyError(
                 f"no Prefect server at {address} for {patience:g} s", "a running server",

@@ -10,7 +10,7 @@ setting instead of the user's global DVC configuration. DVC's state and cache of
 """
 
 import json
-import subprocess
+import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,14 +20,17 @@ import yaml
 
 from features.errors import ParamsError
 from features.runtime.datasets import Dataset
-from features.runtime.params import build, load_yaml, merge, nearest
+from features.runtime.params import build, load_params, load_yaml, merge, nearest
 from features.runtime.profiles import merged
+from features.runtime.remedies import NOTICE
 from flows.download.dump_files import check_arrived
-from flows.execution.subprocesses import environment
+from flows.execution.dvc_lock import repair_dvc_lock
+from flows.execution.subprocesses import run_attached
 from flows.pipeline.sections import with_defaults
 from flows.pipeline.stage_graph import DATASET
 from flows.registry.kept_numbers import kept_ids
 
+log = logging.getLogger("vip5")
 _HOME = Path("work/profiles")
 _DVC = Path("work/dvc")
 _SYNTHETIC = "sample"
@@ -41,7 +44,7 @@ def check(params: Mapping[str, Any], root: Path = Path()) -> dict[str, Any]:
         InputError: a dump is missing or incomplete.
     """
     dataset = params["dataset"]
-    root_dataset = load_yaml(root / "params.yaml")["dataset"]
+    root_dataset = load_params(root / "params.yaml")["dataset"]
     if dataset == root_dataset:
         raise ParamsError(
             f"a profile of dataset {dataset}, which is that of params.yaml", "another dataset",
@@ -119,7 +122,7 @@ def write_pipeline(names: Sequence[str], root: Path = Path()) -> Path:
     folder = _HOME / str(params["dataset"])
     (root / folder).mkdir(parents=True, exist_ok=True)
     derived = derive(pipeline, params, (folder / "params.yaml").as_posix(), root)
-    notice = f"# Made of {' + '.join(['params.yaml', *names])} by flows.profile; edit those instead.\n"
+    notice = NOTICE.format(names=" + ".join(names))
     for name, content in (("params.yaml", params), ("dvc.yaml", derived)):
         temporary = root / folder / f".{name}.tmp"
         temporary.write_text(notice + _dumped(content), encoding="utf-8")
@@ -148,9 +151,11 @@ def settings(root: Path = Path()) -> dict[str, str]:
 
 
 def reproduce(pipeline: Path, *, dry: bool, root: Path = Path()) -> int:
-    """Runs DVC on a derived `dvc.yaml`; returns DVC's exit code."""
+    """Runs DVC on a derived `dvc.yaml`, after repairing a lock that a killed run left; returns DVC's exit code.
+
+    Raises:
+        KeyboardInterrupt: the run was interrupted; DVC has ended.
+    """
+    repair_dvc_lock(root, lambda line: log.warning("profile: %s", line))
     command = [sys.executable, "-m", "dvc", "repro", *(["--dry"] if dry else []), pipeline.as_posix()]
-    try:
-        return subprocess.run(command, env=environment(settings(root)), cwd=root, check=False).returncode  # noqa: S603 - fixed arguments
-    except KeyboardInterrupt:  # DVC has received and reported the signal too
-        return 130
+    return run_attached(command, root, settings(root))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from features.errors import ModelError
-from features.runtime.params import load_yaml
+from features.runtime.params import load_params, load_yaml
 from features.runtime.stage import Places
 from flows.registry.provenance import data_digests
 from flows.registry.sealed_tables import comparable
@@ -60,7 +60,7 @@ def kept_ids(params: Mapping[str, Any], root: Path = Path()) -> Overrides:
 
 def used_in_last_run(params: Mapping[str, Any], root: Path = Path()) -> Overrides:
     """The overrides that the last derived pipeline applied to `params`, the merged parameters of a profile."""
-    ran = load_yaml(root / "work" / "profiles" / params["dataset"] / "params.yaml")
+    ran = load_params(root / "work" / "profiles" / params["dataset"] / "params.yaml")
     found = {
         section: {key: value for key, value in ran[section].items() if value != params[section].get(key)}
         for section in _NUMBERING

@@ -7,7 +7,6 @@ Trade-off: files are copied, not linked, so that no stage can modify a champion;
 """
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 from features.errors import InputError, ModelError
 from features.prompts.templates import OWN_TEMPLATES
+from features.store.durable import flush
 from features.store.manifests import file_digest
 from modeling.serving.promoted_model import MANIFEST, TEMPLATES, Champion, about_paths, check, home, pointer_path
 
@@ -72,7 +72,7 @@ def seal(name: str, staging: Path, params: Mapping[str, Any], root: Path = Path(
         return found, folder
     for path in (*files, staging / MANIFEST):
         path.chmod(0o444)
-        _flush(path)
+        flush(path)
     staging.rename(folder)
     return found, folder
 
@@ -137,13 +137,5 @@ def _about_path(folder: Path) -> Path:
 def _write(path: Path, content: Mapping[str, Any]) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    _flush(temporary)
+    flush(temporary)
     temporary.rename(path)
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

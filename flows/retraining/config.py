@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from features.runtime.params import build, load_yaml
+from features.runtime.names import checked_name
+from features.runtime.params import build, load_params
 from features.runtime.profiles import merged
 from features.runtime.stage import Places
 from flows.download import sources
@@ -53,7 +54,7 @@ class Run:
     @property
     def is_root_pipeline(self) -> bool:
         """Whether the dataset is the one that the root `params.yaml` names."""
-        return bool(load_yaml(self.root / "params.yaml")["dataset"] == self.name)
+        return bool(load_params(self.root / "params.yaml")["dataset"] == self.name)
 
     @property
     def places(self) -> Places:
@@ -67,7 +68,8 @@ def prepare(name: str, run_id: str, root: Path = Path(), report: Report = log.in
     Raises:
         ParamsError: the dataset or profile does not exist, or a parameter is invalid.
     """
-    root_params = load_yaml(root / "params.yaml")
+    checked_name(name, "dataset")
+    root_params = load_params(root / "params.yaml")
     params = root_params if root_params["dataset"] == name else merged([name], root)
     sources.dataset_of(name, {"datasets": params["datasets"]})
     params = with_defaults(params)

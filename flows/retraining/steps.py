@@ -21,6 +21,7 @@ from features.runtime.stage import Places
 from flows.download import dump_files, sources
 from flows.execution.run_log import append_history
 from flows.execution.subprocesses import dvc, stream
+from flows.execution.workspace_lock import dump_lock
 from flows.pipeline import derived_pipeline
 from flows.registry import findings, model_registry
 from flows.registry.drift import drift_between
@@ -118,15 +119,17 @@ def ingest_files(run: Run) -> list[str]:
     if any(file not in dataset.url_by_file for file in dataset.files):
         dump_files.check_arrived(run.name, dataset.files, run.root)
         return []
-    sources.fetch_files(run.name, run.params, run.root)
-    return _publish(run)
+    with dump_lock(run.name, run.root, wait_seconds=run.config.wait_seconds):
+        sources.fetch_files(run.name, run.params, run.root)
+        return _publish(run)
 
 
 def ingest_photos(run: Run) -> dict[str, int]:
     """Reproduces the catalogue, downloads its missing photos and returns the number of photos by outcome."""
     reproduce(run, "sequences")
-    counts = sources.fetch_photos(run.name, run.params, run.root)
-    _publish(run)
+    with dump_lock(run.name, run.root, wait_seconds=run.config.wait_seconds):
+        counts = sources.fetch_photos(run.name, run.params, run.root)
+        _publish(run)
     return dict(counts)
 
 

@@ -147,7 +147,7 @@ class VIP5Tokenizer:
             raise InputError(
                 f"a source of {pieces.lengths[row] + 1} tokens ({texts[row][:60]!r}...)",
                 f"at most {self.max_source_tokens} (backbone.max_source_tokens)",
-                "lower prompts.max_history, or set backbone.truncate to oldest (shorter histories) or end",
+                "set backbone.truncate to end (or to oldest: shorter histories), or lower prompts.max_history",
             )
         ids = self._ended(pieces, self.max_source_tokens, self.eos_id)
         starts = self._starts_word[ids.values]

@@ -15,6 +15,22 @@ from modeling.data.tokenizer import IDENTIFIER, WORD_MARK
 
 NUM_SENTINELS = 100
 _SPECIAL = re.compile(rf"<extra_id_\d+>|{IDENTIFIER.pattern}")
+_NEEDED = re.compile(r"smaller than required_chars\. \d+ vs (\d+)")
+
+
+def _refused(num_texts: int, vocabulary_size: int, reason: str) -> TrainingError:
+    """The error of SentencePiece with the vocabulary size that its reason says is needed."""
+    if (needed := _NEEDED.search(reason)) is not None:
+        return TrainingError(
+            f"texts whose letters need {needed[1]} pieces, more than backbone.vocabulary_size {vocabulary_size}",
+            "a piece for every letter",
+            f"set backbone.vocabulary_size to {needed[1]}, or more for pieces of several letters",
+        )
+    return TrainingError(
+        f"{num_texts} pieces of text, too few to train a tokenizer ({reason})",
+        "prompts with text",
+        "name a tokenizer folder in backbone.tokenizer, or use a larger dump",
+    )
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> Any:
@@ -25,7 +41,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> Any:
         vocabulary_size: maximum number of pieces, including padding, end of sequence and unknown.
 
     Raises:
-        TrainingError: the texts are too short to train a tokenizer.
+        TrainingError: there are no texts, or they have more letters than the vocabulary has pieces.
     """
     import sentencepiece
 
@@ -49,11 +65,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> Any:
             minloglevel=3,
         )
     except RuntimeError as error:
-        raise TrainingError(
-            f"{len(pieces)} pieces of text, too few to train a tokenizer ({error})",
-            "prompts with text",
-            "lower backbone.vocabulary_size or name a tokenizer folder in backbone.tokenizer",
-        ) from error
+        raise _refused(len(pieces), vocabulary_size, str(error)) from error
     processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
     size = processor.get_piece_size()
     return assemble([(processor.id_to_piece(i), float(processor.get_score(i))) for i in range(size)])

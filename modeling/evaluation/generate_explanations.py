@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
+from features.prompts.rendering import plain
 from features.runtime.progress import Progress
 from features.runtime.seeds import stable_hash
 from modeling.config.evaluate import Params, SentenceParams
@@ -50,12 +51,12 @@ class Explanations:
 
 
 def features_of(explanations: pa.Table) -> Features:
-    """Returns feature words by (user, item, sentence); item 0 stands for any item."""
+    """Returns feature words by (user, item, sentence), as prompts show them; item 0 stands for any item."""
     features: Features = defaultdict(list)
     columns = [explanations[name].to_pylist() for name in ("user_id", "item_id", "sentence", "feature")]
     for user, item, sentence, feature in zip(*columns, strict=True):
         for known in (item, 0):
-            features[user, known, sentence].append(feature)
+            features[user, known, plain(sentence)].append(plain(feature))
     return dict(features)
 
 

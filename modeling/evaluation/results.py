@@ -35,7 +35,7 @@ from modeling.evaluation.verdict import verdict_lines
 from modeling.metrics.ranking import difference_block, hits_by_depth, ranking_block
 from modeling.metrics.reference_implementation import paper_ranking_block, paper_text_block
 from modeling.metrics.slices import Masks, own_slices, slices_by_model
-from modeling.models.checkpoints import read_manifest
+from modeling.models.model_manifest import read_manifest
 
 IntArray = npt.NDArray[np.int64]
 _DIGITS = 6

@@ -1,7 +1,7 @@
 """Metrics of generated explanations: word BLEU-4, ROUGE, diversity and feature match.
 
 Reads generated and reference sentences; returns percentages with 95 % intervals. BLEU is from sacrebleu and ROUGE from
-rouge-score, so the numbers are comparable with other work.
+torchmetrics (the numbers of rouge-score), so they are comparable with other work.
 """
 
 from collections.abc import Sequence
@@ -84,12 +84,12 @@ def bleu_of(totals: Float64[np.ndarray, "10"]) -> float:
 
 
 def rouge_by_sentence(generated: Sequence[str], references: Sequence[str]) -> dict[str, Float64[np.ndarray, "N"]]:
-    """Returns the F-measure of ROUGE-1, ROUGE-2 and ROUGE-L per sentence, in percent (rouge-score, no stemming)."""
-    from rouge_score.rouge_scorer import RougeScorer
+    """Returns the F-measure of ROUGE-1, ROUGE-2 and ROUGE-L per sentence, in percent (no stemming)."""
+    from torchmetrics.functional.text import rouge_score
 
-    scorer = RougeScorer(list(_ROUGE), use_stemmer=False)
-    scores = [scorer.score(reference, text) for text, reference in zip(generated, references, strict=True)]
-    return {name: np.array([100 * score[name].fmeasure for score in scores], np.float64) for name in _ROUGE}
+    pairs = zip(generated, references, strict=True)
+    scores = [rouge_score(text, reference, rouge_keys=_ROUGE) for text, reference in pairs]
+    return {name: np.array([100 * float(score[f"{name}_fmeasure"]) for score in scores], np.float64) for name in _ROUGE}
 
 
 def distinct(texts: Sequence[str], n: int) -> float:

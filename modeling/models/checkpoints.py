@@ -6,11 +6,8 @@ Trade-off: `train` stores only its trained parameters (a few percent) and the di
 are needed and checked together.
 """
 
-import json
-import platform
 from collections.abc import Mapping
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +16,17 @@ import torch
 from features.errors import ModelError
 from features.runtime.params import build
 from features.runtime.stage import Places
-from features.store.tables import begin_table, file_digest, input_digest, replace_folder
+from features.store.tables import begin_table, file_digest
 from modeling.config.model import AdapterParams, VisionParams
 from modeling.data.tokenizer import VIP5Tokenizer
 from modeling.kernels.fused_modules import use_fused_modules
+from modeling.models.model_manifest import check_files, finish_model, read_manifest
 from modeling.models.peft_format import write_peft
 from modeling.models.t5 import CONFIG_FILE, WEIGHTS_FILE, is_tied, load_t5
 from modeling.models.vip5 import PHOTO_CONSTANTS, TOKEN_TABLES, VIP5, partly_trained
 from modeling.runtime.random_state import seeded
 
-MANIFEST_FILE, TRAINED_FILE, PEFT_FOLDER = "manifest.json", "trained.safetensors", "peft"
-_LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pyarrow")
+TRAINED_FILE, PEFT_FOLDER = "trained.safetensors", "peft"
 
 
 def save_backbone(places: Places, model: VIP5, tokens: VIP5Tokenizer, manifest: Mapping[str, Any]) -> Path:
@@ -48,7 +45,7 @@ def save_backbone(places: Places, model: VIP5, tokens: VIP5Tokenizer, manifest: 
     (staging / CONFIG_FILE).write_text(model.t5.config.to_json_string(use_diff=False), encoding="utf-8")
     tokens.save(staging)
     entries = {"stage": "pretrain", "backbone_digest": file_digest(staging / WEIGHTS_FILE)[:16]}
-    return _finish(folder, staging, places, entries | dict(manifest))
+    return finish_model(folder, staging, places, entries | dict(manifest))
 
 
 def save_trained(places: Places, model: VIP5, manifest: Mapping[str, Any]) -> Path:
@@ -67,7 +64,7 @@ def save_trained(places: Places, model: VIP5, manifest: Mapping[str, Any]) -> Pa
     write_peft(staging / PEFT_FOLDER, model, stock, base_model=f"models/{places.dataset}/pretrain")
     backbone = read_manifest(places, "pretrain")["backbone_digest"]
     entries = {"stage": "train", "backbone_digest": backbone, "tensors": stored(model)}
-    return _finish(folder, staging, places, entries | dict(manifest))
+    return finish_model(folder, staging, places, entries | dict(manifest))
 
 
 def stored(model: VIP5) -> list[str]:
@@ -79,7 +76,7 @@ def load_vip5(places: Places, *, device: torch.device | str = "cpu") -> tuple[VI
     """Loads the trained VIP5 of a dataset, in evaluation mode, and its tokenizer.
 
     Raises:
-        ModelError: a file is missing, or belongs to another dataset, backbone or set of identifiers.
+        ModelError: a file is missing or damaged, or belongs to another dataset, backbone or set of identifiers.
     """
     from safetensors.torch import load_file
 
@@ -92,6 +89,7 @@ def load_vip5(places: Places, *, device: torch.device | str = "cpu") -> tuple[VI
             f"backbone {current} ({weights})",
             "run `.venv/bin/dvc repro train`",
         )
+    check_files(places.model("train"), manifest, "train")
     vision = build(VisionParams, manifest["vision"], where="vision") if manifest["vision"] else None
     adapters = build(AdapterParams, manifest["adapters"], where="adapters") if manifest["adapters"] else None
     model, tokens = open_model(places, adapters=adapters, vision=vision)
@@ -136,6 +134,7 @@ def open_model(
     """Loads the backbone of `models/<dataset>/pretrain` with newly initialised VIP5 parts, and its tokenizer."""
     manifest = read_manifest(places, "pretrain")
     folder = places.model("pretrain")
+    check_files(folder, manifest, "pretrain")
     t5, small = load_t5(folder, dropout=dropout)
     limits = manifest["tokens"]
     tokens = VIP5Tokenizer.load(folder, max_source_tokens=limits["max_source_tokens"], truncate=limits["truncate"])
@@ -152,32 +151,6 @@ def open_model(
     return model, tokens
 
 
-def read_manifest(places: Places, stage: str) -> dict[str, Any]:
-    """Reads the manifest of `models/<dataset>/<stage>` and checks its dataset and identifiers.
-
-    Raises:
-        ModelError: the manifest is missing, or belongs to another dataset or set of identifiers.
-    """
-    path = places.model(stage) / MANIFEST_FILE
-    if not path.is_file():
-        raise ModelError(f"no {path}", "a trained model", f"run `.venv/bin/dvc repro {stage}`")
-    manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    if manifest["dataset"] != places.dataset:
-        raise ModelError(
-            f"{path.parent} of dataset {manifest['dataset']!r}",
-            f"dataset {places.dataset!r}",
-            f"run `.venv/bin/dvc repro {stage}`",
-        )
-    identifiers = input_digest(places.table("identifiers"))
-    if manifest["identifiers_digest"] != identifiers:
-        raise ModelError(
-            f"{path.parent} trained with identifiers {manifest['identifiers_digest']}",
-            f"identifiers {identifiers} ({places.table('identifiers')})",
-            f"run `.venv/bin/dvc repro {stage}`",
-        )
-    return manifest
-
-
 def adapters_and_vision(adapters: AdapterParams | None, vision: VisionParams | None) -> dict[str, Any]:
     """The entries of `train`'s manifest that describe the shape of the model."""
     return {
@@ -185,16 +158,3 @@ def adapters_and_vision(adapters: AdapterParams | None, vision: VisionParams | N
         "vision": asdict(vision) if vision else None,
         "num_visual_tokens": vision.num_visual_tokens if vision else 0,
     }
-
-
-def _finish(folder: Path, staging: Path, places: Places, manifest: Mapping[str, Any]) -> Path:
-    """Writes the manifest last, then moves the folder to its final path."""
-    whole = {
-        "dataset": places.dataset,
-        "identifiers_digest": input_digest(places.table("identifiers")),
-        "libraries": {"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES},
-        **manifest,
-    }
-    (staging / MANIFEST_FILE).write_text(json.dumps(whole, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    replace_folder(folder)
-    return folder

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float, Int64
 
 from features.errors import InputError, ModelError
+from features.runtime.faults import is_unreachable
 from features.runtime.seeds import rng
 from modeling.config.model import BackboneParams, Scratch
 from modeling.runtime.random_state import seeded
@@ -108,7 +109,7 @@ def read_t5(name: str, *, dropout: float) -> Any:
             )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise InputError(f"{label} that cannot be read ({reason})", _EXPECTED, "correct backbone.name") from error
+        raise InputError(f"{label} that cannot be read ({reason})", _EXPECTED, _remedy(error)) from error
     if loading["missing_keys"]:
         missing = sorted(loading["missing_keys"])[:3]
         raise InputError(
@@ -200,8 +201,15 @@ def _tokenizer_on_hub(name: str) -> Path:
         reason = str(error).strip().splitlines()[0]
         raise InputError(
             f"no folder {name}, and no tokenizer of backbone {name!r} on the hub ({reason})", _EXPECTED,
-            "correct backbone.name, or see docs/guides/pretrained-weights.md",
+            _remedy(error),
         ) from error  # fmt: skip
+
+
+def _remedy(error: Exception) -> str:
+    """What to do about a backbone that could not be loaded."""
+    if is_unreachable(error):
+        return "run where the hub can be reached, or set backbone.name to a folder (docs/guides/pretrained-weights.md)"
+    return "correct backbone.name, or see docs/guides/pretrained-weights.md"
 
 
 def load_t5(folder: Path, *, dropout: float = 0.0) -> tuple[Any, dict[str, Float[torch.Tensor, "N D"]]]:

@@ -5,7 +5,6 @@ the seed, not by their results; up to half of them have a generated explanation.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -13,17 +12,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from features import schema
+from features.runtime.datasets import Dataset
 from features.runtime.seeds import rng
 from features.runtime.stage import Context
 from features.store.tables import read_table
-from features.vision.photo_store import PhotoStore
+from features.vision.dataset_photos import open_photos
 from modeling.reporting.html import Card, Item
 
 _SHOWN = 10  # newest items shown of a history
 Explained = Mapping[int, list[tuple[str, str, str]]]
 
 
-def cards(context: Context, photos: Path | None, *, prompt: str, num_users: int, top: int) -> list[Card]:
+def cards(context: Context, dataset: Dataset, *, prompt: str, num_users: int, top: int) -> list[Card]:
     """Returns the cards of `num_users` users with their `top` items under `prompt`."""
     predictions = _of_prompt(read_table(context.table("predictions"), schema.PREDICTIONS), prompt)
     explained = _explained(read_table(context.table("explanations_generated"), schema.GENERATED))
@@ -34,7 +34,7 @@ def cards(context: Context, photos: Path | None, *, prompt: str, num_users: int,
     interactions = read_table(context.table("sequences/interactions"), schema.INTERACTIONS)
     items = read_table(context.table("sequences/items"), schema.CATALOGUE, columns=("item_id", "item_key", "title"))
     catalogue = {row["item_id"]: row for row in items.to_pylist()}
-    store = None if photos is None else PhotoStore(photos)
+    store = open_photos(context.raw, dataset, [row["item_key"] for row in catalogue.values()])
 
     def label(item_id: int) -> str:
         return str(catalogue[item_id]["title"] or catalogue[item_id]["item_key"])

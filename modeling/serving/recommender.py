@@ -24,7 +24,8 @@ from modeling.decoding.catalogue import Catalogue, catalogue_of
 from modeling.decoding.constrained_search import constrained_beam_search
 from modeling.evaluation.rank_prompts import rank_prompt
 from modeling.evaluation.results import prediction_rows
-from modeling.models.checkpoints import load_vip5, read_manifest
+from modeling.models.checkpoints import load_vip5
+from modeling.models.model_manifest import read_manifest
 from modeling.models.vip5 import VIP5
 from modeling.serving.request import PipelineSettings, RequestUser
 
@@ -137,7 +138,7 @@ def _users(places: Places, histories: UserHistories) -> list[RequestUser]:
             label=f"user {row['user_key']}",
             user_id=row["user_id"],
             number=row["number"],
-            name=rendering.plain(row["name"] or "") or row["user_key"],
+            name=rendering.shown_name(row["name"], row["user_key"]),
             history=tuple(histories.known.row(row["user_id"]).tolist()),
         )
         for row in rows

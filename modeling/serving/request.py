@@ -19,7 +19,8 @@ from features.errors import InputError, ParamsError
 from features.prompts import rendering
 from features.prompts.config import HistoryParams
 from features.runtime.datasets import Dataset
-from features.runtime.params import build, load_yaml, nearest
+from features.runtime.names import checked_name
+from features.runtime.params import build, load_params, nearest
 from features.runtime.stage import Places
 from features.store.tables import read_table
 from modeling.config.evaluate import Params
@@ -43,6 +44,8 @@ class PipelineSettings:
     """None: the last trained model of the workspace."""
     photos: Path | None
     """Photo folder of the dump, or None."""
+    photo_keys: Path | None
+    """Table of photo name and item key, or None."""
     templates: Path | None
     max_history: int | None
     history_kept: str
@@ -108,7 +111,9 @@ def load_settings(params: Path, dataset: str | None = None, *, challenger: bool 
         ParamsError: the file or dataset does not exist, or a required key is missing.
         ModelError: the champion is corrupt.
     """
-    name = dataset or str(load_yaml(params).get("dataset"))
+    if dataset is not None:
+        checked_name(dataset, "dataset")
+    name = dataset or str(load_params(params).get("dataset"))
     champion = None if challenger else promoted_model.current(name)
     if champion is not None:
         return _settings(champion.folder / "params.yaml", name, champion)
@@ -117,7 +122,7 @@ def load_settings(params: Path, dataset: str | None = None, *, challenger: bool 
 
 def _params_of(dataset: str, params: Path) -> Path:
     """Returns `params` if it names `dataset`, otherwise the parameter file of the dataset's profile run."""
-    default = str(load_yaml(params).get("dataset"))
+    default = str(load_params(params).get("dataset"))
     profile = params.parent / "work" / "profiles" / dataset / "params.yaml"
     if default == dataset or profile.is_file():
         return params if default == dataset else profile
@@ -130,7 +135,7 @@ def _params_of(dataset: str, params: Path) -> Path:
 
 
 def _settings(params: Path, name: str, champion: Champion | None) -> PipelineSettings:
-    whole = load_yaml(params)
+    whole = load_params(params)
     try:
         prompts = _part(whole["prompts"], [field.name for field in fields(HistoryParams)])
         history = build(HistoryParams, prompts, where="prompts")
@@ -148,6 +153,7 @@ def _settings(params: Path, name: str, champion: Champion | None) -> PipelineSet
         places=Places(dataset=name) if champion is None else champion.places,
         champion=champion,
         photos=None if entry.photos is None else Places(dataset=name).raw / entry.photos,
+        photo_keys=None if entry.photo_keys is None else Places(dataset=name).raw / entry.photo_keys,
         templates=templates,
         max_history=history.max_history,
         history_kept=history.history_kept,
@@ -178,7 +184,7 @@ def known_user(places: Places, key: str, *, held_out: bool = False) -> RequestUs
             f"no user {key!r} in {places.table('sequences/users')}", near(key, users["user_key"].to_pylist()),
             f"name a user of the table by its key, or give --history{newer}",
         )  # fmt: skip
-    user_id, name = row[0]["user_id"], rendering.plain(row[0]["name"] or "") or key
+    user_id, name = row[0]["user_id"], rendering.shown_name(row[0]["name"], key)
     columns = ("user_id", "item_id", "split")
     rows = read_table(places.table("sequences/interactions"), schema.INTERACTIONS, columns=columns)
     user_rows = rows.filter(pc.equal(rows["user_id"], user_id)).to_pylist()

@@ -18,7 +18,8 @@ from modeling.config.model import AdapterParams, VisionParams
 from modeling.config.training import LoopParams
 from modeling.data.prompt_dataset import PhotoTable, PromptDataset
 from modeling.data.tokenizer import VIP5Tokenizer
-from modeling.models.checkpoints import adapters_and_vision, open_model, read_manifest, save_backbone, save_trained
+from modeling.models.checkpoints import adapters_and_vision, open_model, save_backbone, save_trained
+from modeling.models.model_manifest import read_manifest
 from modeling.models.vip5 import VIP5, num_trained, set_trainable
 from modeling.runtime.devices import device_of
 from modeling.runtime.distributed import process_group

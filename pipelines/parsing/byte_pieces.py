@@ -20,16 +20,38 @@ _FREE_BYTES = 1 << 23  # exempt from the ratio check: small files are harmless
 _GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_WBITS = 31  # zlib's code for a gzip header and trailer
 _ZIP_MAGICS = (b"PK\x03\x04", b"PK\x05\x06")
+_PARQUET_MAGIC = b"PAR1"
+_OTHER_MAGICS = (b"BZh", b"\xfd7zXZ", b"(\xb5/\xfd", b"7z\xbc\xaf")
+_SNIFFED_BYTES = 512
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _DAMAGED: Any = (isal_zlib.error, zlib.error, zipfile.BadZipFile, EOFError)  # isal types its error as an instance
 
 
-def check_gzip(path: Path) -> None:
-    """Raises InputError for a file named .gz that is not gzip, such as a saved error page."""
+def check_gzip(path: Path) -> bool:
+    """Whether the content is what the name says, an archive for .gz; False for text that a browser inflated.
+
+    Raises:
+        InputError: A file named .gz is empty, a saved web page, or in another binary format.
+    """
     with path.open("rb") as stream:
-        begin = stream.read(12)
-    if path.suffix == ".gz" and not begin.startswith(_GZIP_MAGIC):
-        raise InputError(f"{path} that is not gzip (it begins with {begin!r})", "a gzip file", "ingest it again")
+        begin = stream.read(_SNIFFED_BYTES)
+    if path.suffix != ".gz" or begin.startswith((_GZIP_MAGIC, *_ZIP_MAGICS, _PARQUET_MAGIC)):
+        return True
+    reason = _unreadable(begin)
+    if reason is None:
+        return False
+    raise InputError(f"{path} that is not gzip (it begins with {begin[:12]!r})", "a gzip file", reason)
+
+
+def _unreadable(begin: bytes) -> str | None:
+    """What to do about a file that begins so and is neither an archive nor text; None for text."""
+    if not begin:
+        return "download the file and ingest it again: this one is empty"
+    if begin.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"<"):
+        return "download the file itself and ingest it again: this is a web page, such as an error or a login page"
+    if b"\0" in begin or begin.startswith(_OTHER_MAGICS):
+        return "unpack the file, compress it with gzip and ingest it again: this is another binary format"
+    return None
 
 
 def pieces(path: Path, max_decompression_ratio: float) -> Iterator[bytes | None]:
@@ -61,7 +83,7 @@ def pieces(path: Path, max_decompression_ratio: float) -> Iterator[bytes | None]
                         f"{path} that decompresses to more than {max_decompression_ratio:g} times its size "
                         f"({compressed.tell():,} bytes to {given:,})",
                         "a dump, which decompresses to 3 to 10 times its size",
-                        "inspect the file, or raise records.max_decompression_ratio",
+                        "inspect the file; if it is a dump, set records.max_decompression_ratio to 1100",
                     )  # fmt: skip
                 yield piece
         except _DAMAGED:

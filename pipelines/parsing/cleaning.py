@@ -3,31 +3,25 @@
 Each function takes a value as JSON or a literal gave it and returns the value of the column, or None.
 Unreadable values become null; the reader rejects a row that requires the value.
 
-Texts are cleaned in this order: scripts and style sheets are removed with their content; HTML tags are removed (tags
-that break a line become a space); HTML entities are decoded once, so that markup written as text stays; Unicode is
-composed (NFC); runs of white space, including line breaks, become one space; control characters, lone surrogates and
-byte-order marks are dropped; the ends are stripped; empty texts become null. Keys retain tags and entities.
+Texts lose their markup (`markup.unmarked`: scripts and style sheets with their content, tags, whole or cut off,
+entities, placeholders). Then Unicode is composed (NFC); runs of white space, including line breaks, become one space;
+control characters, lone surrogates and byte-order marks are dropped; the ends are stripped; empty texts become null.
+A cleaned text is cleaned to itself. Keys retain tags and entities.
 """
 
 import functools
-import html
 import math
 import re
-import unicodedata
 from collections.abc import Callable, Iterable, Mapping
+
+from pipelines.parsing.markup import normalized, unmarked, without_first_tag
 
 Rule = Callable[[object], str | None]
 
-_DROPPED = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufeff]")
-_LINES = "address|blockquote|br|dd|div|dl|dt|h[1-6]|hr|li|ol|option|p|pre|section|table|tbody|td|tfoot|th|thead|tr|ul"
-_WITHIN = (
-    "a|abbr|b|big|button|center|cite|code|em|embed|font|form|i|iframe|img|input|label|object|param|q|s|select|small|span|"
-    "strong|strike|sub|sup|tt|u|var|video"
+_PROGRAM = re.compile(
+    r"\bnew Date\(\)|\bgetTime\(\)|\bfunction\s*+\(|\bP\.when\(|\bwindow\.\w+\s*+[=(.]|\bdocument\.\w+\(|"
+    r"(?:^|[;{}])\s*+var\s++\w++\s*+=|\{\s*+[\w-]++\s*+:[^{};]*+[;}]"
 )
-_HIDDEN = re.compile(r"<!--.*?(?:-->|\Z)|<(script|style)\b[^<>]*>.*?(?:</\1\s*>|\Z)", re.DOTALL | re.IGNORECASE)
-_LINE_TAG = re.compile(rf"</?(?:{_LINES})\b[^<>]*>", re.IGNORECASE)
-_WORD_TAG = re.compile(rf"</?(?:{_WITHIN})\b[^<>]*>", re.IGNORECASE)
-_PROGRAM = re.compile(r"\bnew Date\(\)|\bgetTime\(\)|\bfunction\s*\(")
 _PRICE = re.compile(r"\$?\s*(\d{1,3}(?:,\d{3})+|\d+)(\.\d+)?")
 _COUNT = re.compile(r"(\d{1,3}(?:,\d{3}){1,3}|\d{1,10})(?:\.0{1,9})?", re.ASCII)
 _LARGEST_INT32 = 2**31 - 1
@@ -42,14 +36,7 @@ def text(value: object) -> str | None:
         >>> text(" Salt &amp; pepper,\n12&#34;\x00 "), text("<b>New</b><br />one &lt;3"), text("5 < 6")
         ('Salt & pepper, 12"', 'New one <3', '5 < 6')
     """
-    return key(unmarked(value)) if isinstance(value, str) else None
-
-
-def unmarked(value: str) -> str:
-    """The text without tags and with decoded entities, otherwise unchanged."""
-    if "<" in value:
-        value = _WORD_TAG.sub("", _LINE_TAG.sub(" ", _HIDDEN.sub(" ", value)))
-    return html.unescape(value) if "&" in value else value
+    return normalized(unmarked(value)) or None if isinstance(value, str) else None
 
 
 def key(value: object) -> str | None:
@@ -59,26 +46,19 @@ def key(value: object) -> str | None:
         >>> key(" ../B00&amp;1 "), key(17)
         ('../B00&amp;1', None)
     """
-    if not isinstance(value, str):
-        return None
-    if value.isascii() and value.isprintable():  # the only white space is spaces: four times as fast
-        while "  " in value:
-            value = value.replace("  ", " ")
-        return value.strip(" ") or None
-    value = " ".join(unicodedata.normalize("NFC", value).split())
-    if not value.isprintable():
-        value = " ".join(_DROPPED.sub("", value).split())
-    return value or None
+    return normalized(value) or None if isinstance(value, str) else None
 
 
 def title(value: object) -> str | None:
-    """A product title; None for the script fragments that some 2018 lines contain instead.
+    """A product title, also without a tag that the scraping cut at its start; None for a piece of a script.
 
     Example:
         >>> title("<span>Kettle</span>"), title("var aPageStart = (new Date()).getTime();")
         ('Kettle', None)
     """
     cleaned = text(value)
+    while cleaned is not None and (shorter := text(without_first_tag(cleaned))) != cleaned:
+        cleaned = shorter
     return None if cleaned is None or _PROGRAM.search(cleaned) else cleaned
 
 

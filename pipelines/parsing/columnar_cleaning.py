@@ -1,8 +1,8 @@
 """Applies `cleaning.text` to a whole column with NumPy; Python handles only the rare rows.
 
 Reads an Arrow column of texts. Returns the column that `cleaning.text` would give row by row.
-Texts with "&" or "<" are cleaned one by one. NumPy passes over the bytes find the rows with anything but printable
-ASCII; in the remaining rows only spaces can differ, and one more pass removes those.
+Texts with a sign of markup are freed of it one by one. NumPy passes over the bytes find the rows with anything but
+printable ASCII; in the remaining rows only spaces can differ, and one more pass removes those.
 """
 
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.parsing import cleaning
+from pipelines.parsing import cleaning, markup
 
 _SPACE, _DELETE = 0x20, 0x7F
 
@@ -27,8 +27,9 @@ def texts(values: pa.Array) -> pa.Array:
 
 
 def unmarked(values: Iterable[str | None]) -> list[str | None]:
-    """Applies `cleaning.unmarked` to every text; the result is then cleaned like a key."""
-    return [cleaning.unmarked(value) if value and ("&" in value or "<" in value) else value for value in values]
+    """Applies `markup.unmarked` to every text; the result is then cleaned like a key."""
+    clean = markup.unmarked
+    return [clean(value) if value and ("&" in value or "<" in value or "[" in value) else value for value in values]
 
 
 def keys(values: pa.Array) -> pa.Array:

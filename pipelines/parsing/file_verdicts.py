@@ -234,4 +234,4 @@ def _columns(dump: Dump, source: str) -> tuple[str, ...]:
 
 def _filling(dump: Dump, source: str, column: str) -> staged_columns.Filling:
     kind = "items" if source in dump.dataset.metadata else "reviews"
-    return staged_columns.filling(dump.parts(kind, source), column)
+    return staged_columns.filling(dump.parts(kind, source), column, dump.accounts[source]["rows"])

@@ -49,7 +49,7 @@ def blocks(
     A block that would exceed 64 MB has fewer lines, so blocks depend only on the file.
 
     Raises:
-        InputError: a file named .gz is not gzip; or, beyond the first 8 MB, it decompresses to more than
+        InputError: a file named .gz is neither gzip nor text; or, beyond the first 8 MB, it decompresses to more than
             `max_decompression_ratio` bytes per compressed byte.
     """
     return grouped(line_runs(path, max_line_bytes, max_decompression_ratio), lines_per_block)

@@ -40,7 +40,8 @@ class NumberMaps:
 class Bundle:
     """Data of a p5 folder other than the sequences.
 
-    `names` maps user numbers to names; `reviews` maps (user key, item key) to the values of `_PUBLISHED`.
+    `names` maps user numbers to names; `reviews` maps (user key, item key) to the values of `_PUBLISHED`
+    and the time.
     """
 
     maps: NumberMaps
@@ -68,12 +69,14 @@ def user_names(path: Path) -> dict[str, str | None]:
     """
     loaded = safe_pickle.read(path)
     if not isinstance(loaded, dict) or not all(isinstance(name, str) for name in loaded.values()):
-        raise InputError(f"{path} without names", "a pickled dictionary, user number to name", "ingest the file again")
+        raise InputError(
+            f"{path} without names", "a pickled dictionary, user number to name", safe_pickle.without(path)
+        )
     return {str(number): cleaning.text(name) for number, name in loaded.items()}
 
 
 def published(path: Path) -> dict[tuple[str, str], tuple[Any, ...]]:
-    """(user key, item key) to the values of `_PUBLISHED`, from `exp_splits.pkl`; the first record of each pair.
+    """(user key, item key) to the values of `_PUBLISHED` and the time, of the first record in `exp_splits.pkl`.
 
     Raises:
         InputError: The file is not a dictionary of lists of review records.
@@ -82,17 +85,18 @@ def published(path: Path) -> dict[tuple[str, str], tuple[Any, ...]]:
     lists = list(loaded.values()) if isinstance(loaded, dict) else [None]
     if not all(isinstance(records, list) and all(isinstance(one, dict) for one in records) for records in lists):
         expected = "a pickled dictionary, train, val and test to lists of reviews"
-        raise InputError(f"{path} without review records", expected, "ingest the file again")
+        raise InputError(f"{path} without review records", expected, safe_pickle.without(path))
     reviews: dict[tuple[str, str], tuple[Any, ...]] = {}
     for record in (record for records in lists for record in records or ()):
         row = amazon_rows.review_2014(record, Reading())
         if isinstance(row, Fault):
             shown = str({key: record.get(key) for key in ("reviewerID", "asin", "overall", "unixReviewTime")})
             found = f"{path} with an invalid review record ({row.reason}): {shown[:200]}"
-            raise InputError(found, "valid reviews", "fix it")
+            raise InputError(found, "valid reviews", safe_pickle.without(path))
         values = dict(zip(amazon_rows.REVIEW_FIELDS, row, strict=True))
         values |= {name: cleaning.text(record.get(name)) for name in ("feature", "explanation")}
-        reviews.setdefault((values["user_key"], values["item_key"]), tuple(values[name] for name in _PUBLISHED))
+        known = tuple(values[name] for name in (*_PUBLISHED, "timestamp"))
+        reviews.setdefault((values["user_key"], values["item_key"]), known)
     return reviews
 
 

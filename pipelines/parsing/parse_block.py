@@ -29,8 +29,8 @@ class Unit:
     """
 
     params: Params
-    kind: Kind
     dataset: Dataset
+    kind: Kind
     source: str
     path: Path
     maps: Path | None

@@ -11,6 +11,7 @@ import ast
 import contextlib
 import json
 import re
+import sys
 import unicodedata
 from collections.abc import Callable
 
@@ -18,11 +19,15 @@ import msgspec
 import orjson
 
 # No possessive groups: up to Python 3.11.4 they match wrongly and silently ('it\'s "here"' lost its apostrophe).
-# No backtracking: nothing after a run can fail, and the alternatives of a string begin with different letters.
+# No backtracking: nothing after a run can fail, and the alternatives of a string begin with different letters. A string
+# without an end is consumed at once: searching an end from each of its quotes would take quadratic time.
 _RUN = r"""(?:[\s\[\]{},:\d.+\-eE]+|'[^'"\\\x00-\x1f]*')+"""
 _HARD = r"""'[^'\\]*(?:\\.[^'\\]*)*'|"[^"\\]*(?:\\.[^"\\]*)*\""""
 _WORD = r"\b(?:None|True|False)\b"
-_TOKEN = re.compile(rf"(?P<run>{_RUN})|(?:\bu(?=['\"]))?(?P<hard>{_HARD})|(?P<word>{_WORD})", re.DOTALL)
+_OPEN = r"['\"].*"
+_TOKEN = re.compile(
+    rf"(?P<run>{_RUN})|(?:\bu(?=['\"]))?(?P<hard>{_HARD})|(?P<word>{_WORD})|(?P<open>{_OPEN})", re.DOTALL
+)
 _ESCAPE = re.compile(
     r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|N\{([^}]*)\}|([0-7]{1,3})|(.))", re.DOTALL
 )
@@ -33,6 +38,7 @@ _WORDS = {"None": "null", "True": "true", "False": "false"}
 _BYTES = re.compile(r"\\x[89a-fA-F][0-9a-fA-F]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _STRING = re.compile(_HARD, re.DOTALL)
+_STRING_OR_OPEN = re.compile(rf"{_HARD}|(?P<open>{_OPEN})", re.DOTALL)
 _NOT_JSON_ESCAPE = re.compile(r"""\\[^ntrbf"']""", re.DOTALL)
 _quoted = json.JSONEncoder().encode
 _MAX_FALLBACK_LENGTH = 1 << 16
@@ -115,6 +121,8 @@ def _as_json(match: re.Match[str]) -> str:
         return match["run"].replace("'", '"')
     if match["hard"] is not None:
         return _quoted(_unescaped(match["hard"][1:-1]))
+    if match["open"] is not None:
+        raise ValueError("a string without an end")
     return _WORDS[match["word"]]
 
 
@@ -134,7 +142,10 @@ def _unescaped(body: str) -> str:
 def _letter(match: re.Match[str]) -> str:
     two, four, eight, name, octal, simple = match.groups()
     if two or four or eight:
-        return chr(int(two or four or eight, 16))
+        code = int(two or four or eight, 16)
+        if code > sys.maxunicode:
+            raise ValueError(f"no character has the number {code:#x}")
+        return chr(code)
     if name is not None:
         try:
             return unicodedata.lookup(name)
@@ -149,13 +160,19 @@ def _letter(match: re.Match[str]) -> str:
 
 def _slowly(line: str) -> object:
     """Parses with `ast.literal_eval`, for bounded lines without operators or calls, which could nest deeply."""
-    skeleton = re.sub(_HARD, "''", line, flags=re.DOTALL)
+    skeleton = _STRING_OR_OPEN.sub(_emptied, line)
     if len(line) > _MAX_FALLBACK_LENGTH or _depth(skeleton) > _MAX_DEPTH or _REFUSED.search(skeleton):
         raise ValueError("not a literal within bounds")
     try:
         return ast.literal_eval(line.strip())
     except (SyntaxError, MemoryError, RecursionError, TypeError) as error:
         raise ValueError(f"not a literal: {type(error).__name__}") from error
+
+
+def _emptied(match: re.Match[str]) -> str:
+    if match["open"] is not None:
+        raise ValueError("a string without an end")
+    return "''"
 
 
 def _depth(skeleton: str) -> int:

@@ -31,6 +31,12 @@ _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _MAKERS: dict[str, Callable[[], Any]] = {"EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_SET": set, "EMPTY_TUPLE": tuple}
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 _MARK = object()
+_KEY_LIMIT = 1 << 60
+
+
+def without(path: Path) -> str:
+    """What to do about a pickle that cannot be used: the dataset works without it."""
+    return f"remove {path.name} from the dataset's `reviews` (it is optional), or bring the publisher's own file"
 
 
 def read(path: Path, max_operations: int = MAX_OPERATIONS) -> Any:
@@ -43,7 +49,7 @@ def read(path: Path, max_operations: int = MAX_OPERATIONS) -> Any:
         InputError: The file requests a class or function, is damaged, or is too large.
     """
     if not 0 < path.stat().st_size <= _MAX_BYTES:
-        raise InputError(f"{path} of {path.stat().st_size:,} bytes", f"1 to {_MAX_BYTES:,} bytes", "ingest it again")
+        raise InputError(f"{path} of {path.stat().st_size:,} bytes", f"1 to {_MAX_BYTES:,} bytes", without(path))
     with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
         offset: int | None = 0
         machine = _Machine()
@@ -59,12 +65,12 @@ def read(path: Path, max_operations: int = MAX_OPERATIONS) -> Any:
             raise InputError(
                 f"{path} with {refused} at byte {offset}",
                 "a pickle of plain containers: it may hold no class and call nothing",
-                "do not open it with pickle; request the data as JSON",
+                f"do not open it with pickle; {without(path)}",
             ) from None  # fmt: skip
         except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError) as error:
             message = f"{path} that is not a complete pickle ({str(error)[:80]}) after byte {offset}"
-            raise InputError(message, "a pickle of plain containers", "ingest it again") from error
-    raise InputError(f"{path} that is not a complete pickle", "a pickle of plain containers", "ingest it again")
+            raise InputError(message, "a pickle of plain containers", without(path)) from error
+    raise InputError(f"{path} that is not a complete pickle", "a pickle of plain containers", without(path))
 
 
 class _RefusedError(Exception):
@@ -189,6 +195,8 @@ def _put(container: Any, taken: list[Any], name: str) -> None:
 def _key(value: Any) -> Hashable:
     if value is not None and not isinstance(value, str | bytes | int | float):
         raise ValueError(f"a {type(value).__name__} as a key")
+    if isinstance(value, int) and abs(value) >= _KEY_LIMIT:  # greater ones can share a hash, each with all others
+        raise ValueError(f"a key of {value.bit_length()} bits")
     return value
 
 

@@ -27,9 +27,8 @@ class Filling:
     sampled: int = 0
 
 
-def filling(parts: Sequence[Path], column: str) -> Filling:
-    """How `column` of the rows in `parts` is filled; a list without elements is empty."""
-    rows = sum(pq.read_metadata(path).num_rows for path in parts)
+def filling(parts: Sequence[Path], column: str, rows: int) -> Filling:
+    """How `column` of the `rows` rows in `parts` is filled; a list without elements is empty."""
     filled = sum(_filled(path, column) for path in parts)
     values = _sample(parts, column).drop_nulls()
     if values.dtype == pl.List:

@@ -227,7 +227,7 @@ def _titled(interactions: pa.Table, titles: Sequence[str], num_users: int) -> Ra
 def _names(users: pa.Table, num_users: int) -> list[str]:
     names = _by_id(users, "user_id", "name", num_users, "sequences/users")
     keys = [None, *users["user_key"].to_pylist()]
-    return [rendering.plain(name or "") or (key or "") for name, key in zip(names, keys, strict=True)]
+    return [rendering.shown_name(name, key or "") for name, key in zip(names, keys, strict=True)]
 
 
 def _negatives(table: pa.Table, num_users: int) -> dict[str, Ragged]:

@@ -10,18 +10,17 @@ from collections import Counter
 from pipelines.recognition.looks import IMAGE_SUFFIXES, Look, nothing, some
 
 NAMES: dict[str, tuple[str, ...]] = {
-    "user": ("user", "userid", "user_id", "reviewerid", "uid", "u_id", "user_key", "customer_id", "visitorid"),
+    "user": ("user", "userid", "reviewerid", "uid", "userkey", "customerid", "visitorid", "sessionid"),
     "item": (
-        "item", "itemid", "item_id", "movieid", "movie_id", "parent_asin", "asin", "iid", "i_id", "item_key",
-        "product_id", "productid", "book_id", "isbn", "artistid",
+        "item", "itemid", "movieid", "parentasin", "asin", "iid", "itemkey", "productid", "bookid", "isbn", "artistid",
     ),
-    "rating": ("rating", "overall", "stars", "score", "rate"),
-    "time": ("timestamp", "time", "date", "unixreviewtime", "unix_time", "datetime", "reviewtime"),
-    "title": ("title", "name", "item_name", "product_title", "movie_title"),
-    "categories": ("categories", "category", "genres", "genre"),
-    "brand": ("brand", "store", "maker"),
+    "rating": ("rating", "ratings", "overall", "stars", "score", "bookrating"),
+    "time": ("timestamp", "time", "date", "unixreviewtime", "unixtime", "datetime", "reviewtime"),
+    "title": ("title", "name", "itemname", "productname", "producttitle", "movietitle", "booktitle"),
+    "categories": ("categories", "category", "genres", "genre", "maincategory", "class"),
+    "brand": ("brand", "store", "maker", "manufacturer"),
 }  # fmt: skip
-"""Names that a column of users, items, ... may have in a header, in lower case."""
+"""Names that a column of users, items, ... may have in a header, in lower case and without marks."""
 
 _DELIMITERS = ("\t", ",", ";", "|")
 _WORDS = {
@@ -37,17 +36,13 @@ _MOST_LETTERS = 1 << 18
 _TEXTS = {"reviewtext", "text", "summary", "helpful"}
 
 
-def role(header: str) -> str | None:
-    """The meaning of a column's name: user, item, rating, time, title, categories, brand, or None."""
-    plain = header.strip().strip("\ufeff").lower().replace(" ", "_")
-    return next((meaning for meaning, names in NAMES.items() if plain in names), None)
-
-
 def roles(header: tuple[str, ...]) -> dict[str, str]:
-    """Meaning to the name of the first column with it."""
+    """Meaning (user, item, rating, time, title, categories, brand) to the name of the first column with it."""
     found: dict[str, str] = {}
     for name in header:
-        if (meaning := role(name)) is not None:
+        plain = re.sub(r"[\s_.-]", "", name.strip("\ufeff").lower())
+        meaning = next((meaning for meaning, names in NAMES.items() if plain in names), None)
+        if meaning is not None:
             found.setdefault(meaning, name)
     return found
 

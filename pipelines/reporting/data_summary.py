@@ -17,6 +17,7 @@ from features.runtime.datasets import dataset
 from features.runtime.params import build
 from features.runtime.seeds import rng
 from features.store.tables import checked_parts, read_manifest
+from pipelines.reporting import common_texts
 from pipelines.reporting import distributions as dist
 from pipelines.sequencing import config as sequences
 
@@ -50,6 +51,7 @@ def collect(params: "Params", context: stage.Context) -> dict[str, Any]:
     return {
         "num_items": rows_of(items),
         "flow": flow(reviews, interactions, read, dump.reviews, rules),
+        "matching": _matching(context),
         "catalogue": catalogue(known, items, read, dump.metadata, _statuses(context)),
         "sizes": sizes(reviews, interactions),
         "span": span(interactions),
@@ -67,6 +69,8 @@ def collect(params: "Params", context: stage.Context) -> dict[str, Any]:
             ("metadata lines", missing(known, schema.ITEMS)),
             ("catalogue", missing(items, schema.CATALOGUE)),
         ],
+        "texts": common_texts.collect(reviews, known),
+        "fillers": read_manifest(context.table(schema.REVIEWS.name))["notes"].get("fillers", {}),
         "sequences": _sequences(params, context, interactions, items),
         "num_explanations": rows_of(explanations),
         "features": dist.bars(explanations.group_by("feature").len(), "feature", most=15),
@@ -74,6 +78,12 @@ def collect(params: "Params", context: stage.Context) -> dict[str, Any]:
         "identifiers": read_manifest(context.table("identifiers"))["notes"],
         "encoder": read_manifest(context.table("images/embeddings"))["notes"].get("encoder", {}),
     }
+
+
+def _matching(context: stage.Context) -> list[str]:
+    """How the metadata and the photos fit the items, one line each, as the stages counted it."""
+    notes = [read_manifest(context.table(name))["notes"] for name in ("sequences/items", "images/embeddings")]
+    return [note["matching"]["line"] for note in notes if "matching" in note]
 
 
 def flow(

@@ -55,6 +55,7 @@ def collect(params: "Params", context: stage.Context, store: PhotoStore | None) 
     return {
         "counts": notes.get("counts", {}),
         "encoder": notes.get("encoder", {}),
+        "matching": notes.get("matching", {}).get("line"),
         "reasons": notes.get("reasons", {}),
         "treatments": notes.get("treatments", {}),
         "groups": [

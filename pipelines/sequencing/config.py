@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from features.runtime.matching import MIN_MATCH_SHARE
+
 LEAST_INTERACTIONS = 3
 
 
@@ -30,6 +32,9 @@ class Params:
     retrain."""
     max_interactions_per_user: int | None = None
     """Maximum number of interactions per user, newest first; null keeps all."""
+    min_match_share: float = MIN_MATCH_SHARE
+    """Stop if both the share of the metadata rows that are used and the share of the items that have one are below it:
+    metadata of another dataset. 0 disables the check."""
     engine: Literal["polars", "beam"] = "polars"
     """Execution engine: Polars in this process, or Beam on `beam.runner`; both write the same tables."""
     rows_per_bucket: int = 500_000
@@ -40,6 +45,8 @@ class Params:
     def __post_init__(self) -> None:
         if self.k_core < 0:
             raise ValueError(f"k_core = {self.k_core} must not be negative")
+        if not 0 <= self.min_match_share <= 1:
+            raise ValueError(f"min_match_share = {self.min_match_share} must lie between 0 and 1")
         for name in ("rows_per_bucket", "beam_rounds"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} = {getattr(self, name)} must be at least 1")

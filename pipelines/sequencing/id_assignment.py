@@ -6,16 +6,17 @@ Trade-off: numbers depend on all surviving keys, so users and items (not interac
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import polars as pl
 
 from features import schema
-from features.errors import TableError
 from features.runtime import datasets, stage
+from features.runtime.matching import Matching
 from features.store import tables
 from features.store.tables import ROWS_PER_PART
-from pipelines.sequencing import key_hashing, transforms
+from pipelines.sequencing import empty_core, key_hashing, transforms
 from pipelines.sequencing.config import Params
 from pipelines.sequencing.frame_store import Pieces
 
@@ -25,9 +26,11 @@ INTERACTION_COLUMNS = ("user_id", "position", "item_id", "rating", "timestamp", 
 
 
 def assign(
-    params: Params, context: stage.Context, pieces: Pieces, num_reviews: int
+    params: Params, context: stage.Context, pieces: Pieces, reviews: Mapping[Path, int]
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Assigns user and item numbers; returns the results of `users` and `items`, given the tables of an earlier run.
+
+    `reviews` maps the parts of `records/reviews` to their number of rows.
 
     Raises:
         TableError: The k-core is empty.
@@ -36,16 +39,12 @@ def assign(
     known = _previous(params.previous_users, context, schema.USERS, ("user_key", "user_id", "number"))
     numbered_users = users(pieces, params, context.seed, in_file_order=in_file_order, previous=known)
     if numbered_users.height == 0:
-        raise TableError(
-            f"0 of {num_reviews} reviews in the {params.k_core}-core",
-            "users and items with enough reviews",
-            "lower sequences.k_core, or use a larger dump",
-        )
+        raise empty_core.explained(list(reviews), params)
     catalogue = _previous(params.previous_items, context, schema.CATALOGUE, ("item_id", "item_key"))
     numbered_items = items(pieces, numbered_users, params.numbering, context.seed, catalogue)
     log.info(
         "sequences: %s users, %s items, %s interactions of %s reviews", numbered_users.height, numbered_items.height,
-        numbered_users["num_interactions"].sum(), num_reviews,
+        numbered_users["num_interactions"].sum(), sum(reviews.values()),
     )  # fmt: skip
     if params.numbering == "p5":
         log.warning("sequences: numbering p5 leaks: item numbers follow complete histories, including test items")
@@ -107,6 +106,20 @@ def items(
     if previous is not None:
         numbered = transforms.kept_numbers(numbered, previous)
     return numbered.select("item", "item_id", "item_key", "num_interactions", "num_train")
+
+
+def match_metadata(numbered_items: pl.DataFrame, metadata: pl.LazyFrame) -> Matching:
+    """How the rows of `records/items` fit the catalogue; rows of items without reviews are normal."""
+    keys = numbered_items.lazy().select("item_key")
+    rows = metadata.select("item_key")
+    total = rows.select(pl.len()).collect(engine="streaming").item()
+    used = rows.join(keys, on="item_key", how="semi").select(pl.len()).collect(engine="streaming").item()
+    strange = rows.join(keys, on="item_key", how="anti").select(pl.col("item_key").min()).collect(engine="streaming")
+    without = keys.join(rows, on="item_key", how="anti").collect(engine="streaming")["item_key"].sort().to_list()
+    return Matching(
+        kind="metadata rows", total=total, used=used, unmatched=total - used, unmatched_name=strange.item(),
+        unknown=None, items=numbered_items.height, without=len(without), without_key=next(iter(without), None),
+    )  # fmt: skip
 
 
 def with_metadata(numbered_items: pl.DataFrame, metadata: pl.LazyFrame) -> pl.DataFrame:

@@ -1,5 +1,6 @@
 """Schedules, proxies, profiles, child processes and run messages, without Prefect."""
 
+import base64
 import logging
 import os
 import subprocess
@@ -15,12 +16,14 @@ from uuid import UUID
 import pytest
 
 from features.errors import BusyError, CommandError, InputError, ParamsError
+from features.runtime.logs import formatter
 from flows import serve
 from flows.execution.subprocesses import environment
 from flows.execution.workspace_lock import server_lock
 from flows.orchestration import prefect_env, prefect_server, run_messages
 from flows.retraining import step_timer
 from flows.scheduling.schedule import next_due
+from tests.flows.raw_server import said, sending, whole
 
 NOON = datetime(2026, 11, 28, 12, tzinfo=UTC)
 
@@ -144,6 +147,51 @@ def test_a_child_ends_when_its_starter_is_gone(root: Path) -> None:
         assert child.stdin is not None
         child.stdin.close()
         assert child.wait(20) == -15
+
+
+@pytest.mark.parametrize(
+    ("answer", "state"),
+    [
+        (whole("200 OK", b"true"), "up"),
+        (whole("200 OK", b"<html>another</html>"), "foreign"),
+        (whole("404 Not Found", b""), "foreign"),
+        (b"SSH-2.0-OpenSSH_9\r\n", "foreign"),
+        (whole("503 Starting", b""), "down"),
+        (b"", "down"),
+    ],
+    ids=["Prefect", "a page", "no such path", "not HTTP", "starting", "silent"],
+)
+def test_a_server_of_another_kind_is_told_from_prefects(clean: pytest.MonkeyPatch, answer: bytes, state: str) -> None:
+    with sending({"api/health": said(answer)}) as url:
+        assert prefect_env.server_state(f"{url}/api") == state
+        if state == "foreign":
+            with pytest.raises(BusyError, match="that is not Prefect's"):
+                prefect_server.wait_for(f"{url}/api", 30)
+    for address in (f"{url}/api", "http://[bad", "http://127.0.0.1:0/api", "no address"):
+        assert prefect_env.server_state(address, 0.5) == "down"
+
+
+def test_a_password_in_the_address_is_sent_and_never_shown(
+    clean: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    heads: list[bytes] = []
+
+    def answer(request: bytes) -> Iterator[bytes]:
+        heads.append(request)
+        yield whole("200 OK", b"true")
+
+    with sending({"api/health": answer}) as url:
+        assert prefect_env.is_server_up(f"{url.replace('//', '//me:s%40cret@')}/api")
+    assert base64.b64encode(b"me:s@cret") in heads[0]
+    os.environ["PREFECT_API_URL"] = "http://me:secret@127.0.0.1:9/api"
+    assert not prefect_env.use_server("retrain")
+    shown = [formatter().format(record) for record in caplog.records]
+    assert shown == [
+        "retrain: no Prefect server answers at http://***@127.0.0.1:9/api; continuing without recording the run"
+    ]
+    prefect_env.prepare()
+    assert os.environ["PREFECT_API_URL"] == "http://127.0.0.1:9/api"
+    assert os.environ["PREFECT_API_AUTH_STRING"] == "me:secret"
 
 
 def flow_run(**more: Any) -> SimpleNamespace:

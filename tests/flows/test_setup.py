@@ -26,14 +26,23 @@ def test_the_range_of_pythons_is_stated_once() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["flows/setup", "flows/installing/preflight", "flows/installing/venv_start", "features/runtime/profile_names"],
+    [
+        "flows/setup",
+        "flows/installing/preflight",
+        "flows/installing/venv_start",
+        "features/runtime/profile_names",
+        "features/runtime/names",
+        "features/errors",
+    ],
 )
 def test_preinstall_modules_import_only_the_standard_library(name: str) -> None:
     text = (ROOT / f"{name}.py").read_text(encoding="utf-8")
     imported = set(re.findall(r"^ *(?:import|from) (\w+)", text, re.MULTILINE))
     assert imported - {"flows", "features"} <= sys.stdlib_module_names
     own = set(re.findall(r"^ *from ((?:flows|features)\S*)", text, re.MULTILINE))
-    assert own <= {"flows.installing.preflight", "features.runtime.profile_names"}
+    assert own <= {
+        "flows.installing.preflight", "features.runtime.profile_names", "features.runtime.names", "features.errors"
+    }  # fmt: skip
 
 
 def environment(folder: Path, first: str, python: str = sys.executable) -> Path:

@@ -13,7 +13,8 @@ from features.runtime.stage import Context
 from features.store.tables import file_digest, input_digest
 from modeling import pretrain
 from modeling.config.training import Batching, LoopParams, Objective, Optimizer, Schedule, Validation
-from modeling.models.checkpoints import load_backbone_only, read_manifest
+from modeling.models.checkpoints import load_backbone_only
+from modeling.models.model_manifest import read_manifest
 from tests.modeling.world import NUM_ITEMS, NUM_USERS, curve, exit_code, write_world
 
 LOOP = LoopParams(

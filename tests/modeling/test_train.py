@@ -16,7 +16,8 @@ from modeling import pretrain, train
 from modeling.config.model import AdapterParams, VisionParams
 from modeling.config.training import Batching, LoopParams, Schedule, Validation
 from modeling.data.prompt_dataset import PhotoTable, PromptDataset
-from modeling.models.checkpoints import load_backbone_only, load_vip5, open_model, read_manifest
+from modeling.models.checkpoints import load_backbone_only, load_vip5, open_model
+from modeling.models.model_manifest import read_manifest
 from modeling.models.vip5 import PHOTO_CONSTANTS
 from modeling.training.run_files import prompt_tables
 from tests.modeling.world import WIDTH, changed, curve, exit_code, write_world

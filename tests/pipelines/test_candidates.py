@@ -116,7 +116,7 @@ def test_every_unseen_item_is_drawn_about_as_often(num_items: int) -> None:
 def test_a_catalogue_that_is_too_small_is_one_clear_line(tmp_path: Path) -> None:
     context = written(tmp_path, [[1, 2, 3]], 50)
     with pytest.raises(
-        TableError, match=r"user 1 with 47 unseen items in a catalogue of 50.*candidates\.num_negatives to 47"
+        TableError, match=r"1 of 1 users.*user 1 with 47 in a catalogue of 50.*candidates\.num_negatives to 47 or less"
     ):
         candidates.run(candidates.Params(), context)
     assert not context.table("candidates").exists()

@@ -4,6 +4,7 @@ import itertools
 import json
 import logging
 import pickle
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -188,6 +189,8 @@ def test_a_category_without_an_aspect_is_told_in_one_line(tmp_path: Path, caplog
     assert len(rows_of(context, schema.SENTENCES)) > 0
     [line] = caplog.messages
     assert "no aspect found in 23 train reviews" in line
+    least = int(re.search(r"set explanations\.min_reviews to (\d+) \(the aspect", line)[1])  # type: ignore[index]
+    assert explanations.run(replace(PARAMS, min_reviews=least), context) > 0
 
 
 def write_bundle(root: Path) -> Context:

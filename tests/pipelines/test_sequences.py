@@ -260,7 +260,7 @@ def test_an_item_has_the_narrowest_category_of_its_path() -> None:
 
 
 def test_an_empty_core_is_one_clear_line(sample_context: Context) -> None:
-    with pytest.raises(TableError, match=r"0 of \d+ reviews in the 500-core.*lower sequences\.k_core"):
+    with pytest.raises(TableError, match=r"0 of \d+ reviews in the 500-core.*set sequences\.k_core to 7 "):
         sequences.run(sequences.Params(k_core=500), sample_context)
     assert [path.name for path in sample_context.table("sequences").iterdir() if path.name.startswith(".")] == []
     assert not sample_context.table(".sequences.work").exists()
@@ -301,7 +301,10 @@ def test_random_numbers_do_not_leak_and_runs_are_reproducible(sample_context: Co
     assert made[0] == made[1]
     assert number_rule(interactions_of(sample_context)) < 0.02
     for name in ("users", "items", "interactions"):
-        assert tables.read_manifest(sample_context.table(f"sequences/{name}"))["notes"] == {"numbering": "random"}
+        notes = tables.read_manifest(sample_context.table(f"sequences/{name}"))["notes"]
+        matching = notes.pop("matching", None)
+        assert notes == {"numbering": "random"}
+        assert (matching is not None) == (name == "items")
 
 
 def test_the_samples_core_has_nearly_all_planted_histories(sample_context: Context) -> None:

@@ -2,10 +2,14 @@
 
 import json
 import os
+import re
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from features.prompts import rendering
 from features.prompts.templates import Prompt, load_templates
@@ -87,6 +91,32 @@ def test_dump_text_cannot_inject_tokens_or_braces() -> None:
     assert rendering.plain("i <3 it, 5 > 4") == "i <3 it, 5 > 4"
     slots = {"user_name": "{user_id}", "title": "{0}", "photo": "P"}
     assert rendering.render_source(by_id("C-4"), slots) == "Say why {user_id} chose this product : {0} P"
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(["<", ">", "/", "item_", "extra_id_", "0", "12", "s", "pad", "unk", " ", "a"]), max_size=24
+    )
+)
+def test_no_nesting_leaves_a_special_token(parts: list[str]) -> None:
+    text = "".join(parts)
+    assert not re.search(r"<[a-z]+_\d+>|<extra_id_\d+>|</?(s|pad|unk)>", rendering.plain(text))
+    assert not re.search(r"<[a-z]+_\d+>|</?(s|pad|unk)>", rendering.shown_name(None, text or "A1"))
+
+
+def test_deep_nesting_takes_linear_time() -> None:
+    seconds = []
+    for depth in (20_000, 80_000):
+        start = time.process_time()
+        assert rendering.plain("<" * depth + "item_3" + ">" * depth) == "item_3"
+        seconds.append(time.process_time() - start)
+    assert seconds[1] < 40 * seconds[0] + 0.05
+
+
+def test_half_stars_and_other_scales_are_shown_as_they_are() -> None:
+    assert [rendering.stars(rating) for rating in (4.0, 3.5, 0.5, 10.0)] == ["4", "3.5", "0.5", "10"]
+    assert [rendering.jittered_stars(rating, 1.0) for rating in (3.5, 10.0)] == ["3.5", "10.0"]
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,16 @@
 import json
 import logging
+import unicodedata
 from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from features.errors import InputError
 from features.runtime import stage
-from features.runtime.logs import JsonLines, formatter
+from features.runtime.logs import JsonLines, formatter, shown
 from pipelines import sequences
 
 
@@ -59,3 +62,22 @@ def test_every_stage_leaves_a_line_on_record(params: Path, monkeypatch: pytest.M
     assert (line["run"], line["stage"], line["rows"]) == ("r1", "sequences", None if fails else 7)
     assert line["seconds"] >= 0
     assert line["peak_memory_bytes"] > 1_000_000
+
+
+@given(st.text())
+def test_a_log_shows_no_control_character(text: str) -> None:
+    kept = shown(text)
+    assert not {c for c in kept if unicodedata.category(c) in {"Cc", "Cs", "Zl", "Zp"}} - {"\n", "\t"}
+    assert shown(kept) == kept
+
+
+@pytest.mark.parametrize("kind", ["plain", "json"])
+def test_escapes_and_passwords_are_never_raw_in_a_line(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VIP5_LOG", kind)
+    record = logging.LogRecord(
+        "vip5", logging.ERROR, "f", 1, "no %s at %s", ("\x1b]0;x\x07", "https://u:pw@h/api"), None
+    )
+    line = formatter().format(record)
+    assert "\x1b" not in line
+    assert "pw" not in line
+    assert "https://***@h/api" in line

@@ -1,3 +1,4 @@
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -113,3 +114,32 @@ def test_digest_ignores_the_order_of_keys_and_sees_every_value() -> None:
     assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
     assert digest(Params(k_core=5)) != digest(Params(k_core=6))
     assert len(digest({})) == 16
+
+
+BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 12)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (BOMB, "of more than 1,000,000 values"),
+        ("a: &a\n  b: *a\n", "of more than 1,000,000 values"),
+        ("a: " + "[" * 5_000, "that is not YAML"),
+        ("a: '\xff'", "that is not YAML"),
+        ("a: \x01", "that is not YAML"),
+    ],
+)
+def test_hostile_yaml_ends_in_one_line(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "params.yaml").write_bytes(text.encode("latin-1"))
+    start = time.process_time()
+    with pytest.raises(ParamsError, match=message) as caught:
+        load_yaml(tmp_path / "params.yaml")
+    assert time.process_time() - start < 10
+    assert "\n" not in str(caught.value)
+
+
+def test_a_few_aliases_are_fine(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("a: &a {b: 1}\nc: *a\n", encoding="utf-8")
+    assert load_yaml(tmp_path / "params.yaml") == {"a": {"b": 1}, "c": {"b": 1}}

@@ -123,3 +123,10 @@ def test_what_libraries_say_needlessly_is_left_out(caplog: pytest.LogCaptureFixt
     ):
         logging.getLogger().warning(message)
     assert caplog.messages == ["the disk is full"]
+
+
+@pytest.mark.parametrize("seed", [1.9, True, "7", -1, 1 << 63, None])
+def test_a_seed_is_a_whole_number(seed: object) -> None:
+    with pytest.raises(ParamsError, match=r"seed = .*; expected a whole number from 0 to 2\^63 - 1"):
+        stage.checked_seed(seed)
+    assert stage.checked_seed(0) == 0

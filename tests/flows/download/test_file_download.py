@@ -15,7 +15,8 @@ from features.errors import InputError
 from flows.download import dump_files, sources
 from flows.download.download_state import is_whole_gzip
 from flows.download.file_download import Remote, download
-from flows.download.http_client import IngestParams, retry_after
+from flows.download.http_client import IngestParams
+from flows.download.response_headers import retry_after
 from tests.flows.web import Page, Site, serving
 
 BODY = bytes(range(256)) * 8192  # 2 MiB

@@ -51,11 +51,18 @@ def test_addresses_that_are_not_allowed(url: str, reason: str) -> None:
 
 @pytest.mark.parametrize(
     "number", ["127.0.0.1", "10.1.2.3", "192.168.0.1", "169.254.169.254", "[::1]", "[fe80::1]",
-               "[::ffff:127.0.0.1]", "100.64.0.1"],
+               "[::ffff:127.0.0.1]", "100.64.0.1", "[64:ff9b::a9fe:a9fe]", "[2002:7f00:1::]", "[::127.0.0.1]", "[::]",
+               "224.0.0.1", "[ff0e::1]", "[fec0::1]", "[::ffff:224.0.0.1]", "[64:ff9b:1::1]", "[2001:0:1::]",
+               "255.255.255.255", "240.0.0.1", "[4000::1]", "[2002:a00:1::1]", "[64:ff9b::10.0.0.1]"],
 )  # fmt: skip
 def test_a_private_ip_is_refused_even_if_the_host_is_allowed(number: str) -> None:
     with pytest.raises(RefusedError, match="private_address"):
         HostPolicy(allowed=(number.strip("[]"),)).check(f"http://{number}/a")
+
+
+@pytest.mark.parametrize("number", ["8.8.8.8", "[2606:4700::1]", "[64:ff9b::8.8.8.8]", "[2002:808:808::1]"])
+def test_a_public_ip_is_allowed(number: str) -> None:
+    HostPolicy(allowed=(number.strip("[]"),)).check(f"http://{number}/a")
 
 
 class Answers(AbstractResolver):

@@ -211,7 +211,7 @@ def bring(params: dict[str, Any]) -> list[str]:
 
 
 def test_photos_of_the_catalogue_reach_the_dump_as_shards(site: Site, shirts: dict[str, Any]) -> None:
-    assert bring(shirts) == ["photos/photos-00000.tar"]
+    assert bring(shirts) == ["photos/digests.json", "photos/photos-00000.tar"]
     assert members(Path("data/raw/shirts/photos/photos-00000.tar")) == {"B1.jpg": photo(1), "B2.jpg": photo(2)}
     assert results(sources.photo_state("shirts")) == {"B1": "fetched", "B2": "fetched", "B3": "missing"}
     assert (Path("data/raw/shirts/r.json.gz")).read_bytes() == b"reviews"
@@ -236,7 +236,7 @@ def test_a_photo_that_a_crash_spoilt_or_took_is_fetched_again(site: Site, shirts
     (state / FILE).write_text((state / FILE).read_text().replace(outcome_digest(state, "B2"), "0" * 64))
     sources.pack(state, Path("work/downloads/shirts/photos"))
     assert results(state) == {"B3": "missing"}
-    assert bring(shirts) == ["photos/photos-00000.tar"]
+    assert bring(shirts) == ["photos/digests.json", "photos/photos-00000.tar"]
     assert results(state) == {"B1": "fetched", "B2": "fetched", "B3": "missing"}
 
 

@@ -1,6 +1,7 @@
 """Tar shards: appended, moved and rewritten; a truncated photo is dropped."""
 
 import errno
+import hashlib
 import os
 import tarfile
 from pathlib import Path
@@ -17,7 +18,10 @@ def move(folder: Path, place: Path, **photos: bytes) -> list[str]:
     for key, content in photos.items():
         incoming.add(f"{key}.jpg", content)
     incoming.close()
-    return tar_shards.add_photos(folder / "incoming.tar", place, lambda _name, data: data != b"spoilt", per_shard=2)
+    held = {name: data for shard in place.glob("*.tar") for name, data in members(shard).items()}
+    recorded = held | {f"{key}.jpg": content for key, content in photos.items()}
+    digests = {name: hashlib.sha256(data).hexdigest() for name, data in recorded.items() if data != b"spoilt"}
+    return tar_shards.add_photos(folder / "incoming.tar", place, digests, per_shard=2)
 
 
 def members(shard: Path) -> dict[str, bytes]:

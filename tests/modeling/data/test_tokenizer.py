@@ -1,11 +1,15 @@
 """The tokenizer: identifiers are single tokens, whole words are counted, and long sources are rejected."""
 
+import functools
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from features.errors import InputError, ModelError, TrainingError
+from features.prompts.rendering import plain, shown_name
 from modeling.data.tokenizer import VIP5Tokenizer
 from modeling.data.train_tokenizer import assemble, train_tokenizer
 
@@ -15,6 +19,11 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz_:,?0123456789"
 
 @pytest.fixture
 def tokens() -> VIP5Tokenizer:
+    return made()
+
+
+@functools.cache
+def made() -> VIP5Tokenizer:
     """Ids: 3 is the word mark, single letters from 4, then four words, 100 sentinels and five identifiers."""
     words = [f"{MARK}{word}" for word in ("buy", "next", "user_", ",")]
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), (MARK, -2.0)]
@@ -55,6 +64,20 @@ def test_identifiers_and_photos_are_split_and_words_counted(tokens: VIP5Tokenize
 def test_codes_of_one_item_share_a_whole_word(tokens: VIP5Tokenizer) -> None:
     (encoded,) = tokens.encode(["buy <a_1><b_0> , <a_0><b_0>"])
     assert encoded.whole_word_ids.tolist() == [1, 2, 2, 3, 4, 4, 0]
+
+
+SPECIAL = st.sampled_from([*"<>/", "extra_id_", "item_", "a_", "b_", "0", "1", "10", "pad", "s", "unk", " ", "buy"])
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(SPECIAL, max_size=30))
+def test_peoples_text_never_becomes_a_special_token(parts: list[str]) -> None:
+    tokenizer = made()
+    apart = {*tokenizer.identifier_ids.tolist(), *ids(tokenizer, "<pad>", "</s>", "<extra_id_0>")}
+    text = "".join(parts)
+    for shown in (plain(text), shown_name(text, "A1"), shown_name(None, text or "A1")):
+        (encoded,) = tokenizer.encode([f"user {shown} , {shown}"])
+        assert apart.isdisjoint(encoded.input_ids[:-1].tolist())
 
 
 def test_text_that_looks_like_an_identifier_stays_text(tokens: VIP5Tokenizer) -> None:
@@ -131,3 +154,13 @@ def test_tokens_inside_a_word_are_told_from_its_start(tokens: VIP5Tokenizer) -> 
         assemble([("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("'s", -1.0), ("-", -1.0), (".", -1.0)])
     )
     assert apostrophes.continuation_ids.tolist() == [3, 4]
+
+
+def test_too_small_a_vocabulary_is_one_error_whose_size_suffices() -> None:
+    texts = [f"{chr(0x4E00 + number) * 3} x" for number in range(300)]
+    with pytest.raises(TrainingError, match=r"do: set backbone\.vocabulary_size to \d+") as caught:
+        train_tokenizer(texts, 100)
+    size = int(caught.value.action.split()[3].rstrip(","))
+    assert train_tokenizer(texts, size).token_to_id("\u4e00") is not None
+    with pytest.raises(TrainingError, match=r"0 pieces of text.*name a tokenizer folder"):
+        train_tokenizer([], 100)

@@ -1,13 +1,15 @@
 """Checkpoints are complete, loadable by the library's T5, and rejected for other datasets and backbones."""
 
 import json
+import re
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import T5ForConditionalGeneration
 
 from features import schema
@@ -17,7 +19,8 @@ from features.store.tables import from_rows, write_table
 from modeling import pretrain, train
 from modeling.config.model import BackboneParams, Scratch
 from modeling.config.training import Batching, LoopParams, Schedule, Validation
-from modeling.models.checkpoints import load_backbone_only, load_vip5, read_manifest
+from modeling.models.checkpoints import load_backbone_only, load_vip5
+from modeling.models.model_manifest import read_manifest, write_manifest
 from modeling.models.t5 import new_t5, open_t5, resize_vocabulary, tokenizer_folder
 from tests.modeling.world import BACKBONE, MADE, write_world
 
@@ -97,9 +100,64 @@ def test_tensors_that_differ_from_the_manifest_are_rejected(place: Context) -> N
     path = place.model("train") / "manifest.json"
     manifest = json.loads(path.read_text(encoding="utf-8"))
     manifest["tensors"].remove("visual.no_photo")
-    path.write_text(json.dumps(manifest), encoding="utf-8")
+    write_manifest(path, manifest)
     with pytest.raises(ModelError, match=r"tensors \['visual\.no_photo'\]"):
         load_vip5(place)
+
+
+def negated(path: Path) -> None:
+    save_file({name: -tensor for name, tensor in load_file(path).items()}, path)
+
+
+def full_of_nan(path: Path) -> None:
+    save_file({name: torch.full_like(tensor, torch.nan) for name, tensor in load_file(path).items()}, path)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def not_utf8(path: Path) -> None:
+    path.write_bytes(b"\xff\xfe{")
+
+
+def another_value(path: Path) -> None:
+    path.write_text(path.read_text(encoding="utf-8").replace("2", "3", 1), encoding="utf-8")
+
+
+def nested(path: Path) -> None:
+    path.write_text("[" * 100_000, encoding="utf-8")
+
+
+def a_list(path: Path) -> None:
+    path.write_text("[1]", encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        *[("train/trained.safetensors", damage) for damage in (negated, full_of_nan, cut, emptied, Path.unlink)],
+        *[("pretrain/model.safetensors", damage) for damage in (negated, full_of_nan, cut, emptied, Path.unlink)],
+        *[("pretrain/config.json", damage) for damage in (cut, emptied, not_utf8, another_value, a_list)],
+        *[("pretrain/tokenizer.json", damage) for damage in (cut, emptied, not_utf8, another_value, Path.unlink)],
+        *[
+            (f"{stage}/manifest.json", damage)
+            for stage in ("train", "pretrain")
+            for damage in (cut, emptied, not_utf8, another_value, nested, a_list)
+        ],
+    ],
+)
+def test_damaged_files_of_a_model_are_named(place: Context, name: str, damage: Callable[[Path], object]) -> None:
+    path = place.root / "models" / "tiny" / name
+    damage(path)
+    with pytest.raises(ModelError, match=rf"{re.escape(path.name)}|trained on backbone") as caught:
+        load_vip5(place)
+    assert "\n" not in str(caught.value)
+    assert f"dvc repro {path.parent.name}" in str(caught.value) or "dvc repro train" in str(caught.value)
 
 
 def test_another_number_of_visual_tokens_is_rejected(place: Context) -> None:

@@ -19,7 +19,7 @@ from modeling.models.vip5 import VIP5, set_trainable
 from modeling.runtime.malloc import is_out_of_memory
 from modeling.training.loop import fit
 from modeling.training.optimizer import TransformersAdamW
-from modeling.training.resume_state import STATE_FILE, State, load_state, save_state
+from modeling.training.resume_state import STATE_FILE, TENSORS_FILE, State, load_state, save_state
 from modeling.training.run_files import prompt_tables
 from modeling.training.training_log import TrainingLog
 from modeling.training.validation import Validator, fixed_rows
@@ -94,9 +94,9 @@ def test_a_run_killed_at_any_step_resumes_with_the_same_losses(
             assert torch.equal(one, two), name
 
 
-def test_states_are_saved_when_due_and_only_the_newest_stays(place: Context, tmp_path: Path) -> None:
+def test_states_are_saved_when_due_and_the_newest_two_stay(place: Context, tmp_path: Path) -> None:
     start(place, changed(LOOP, checkpoint={"every_steps": 6}), tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["step-000000012"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000000006", "step-000000012"]
     state = json.loads((tmp_path / "step-000000012" / STATE_FILE).read_text(encoding="utf-8"))
     assert state["random"] == {"seed": 1, "stage": "train", "next_step": 12}
     start(
@@ -104,7 +104,7 @@ def test_states_are_saved_when_due_and_only_the_newest_stays(place: Context, tmp
         changed(LOOP, checkpoint={"every_steps": None, "every_seconds": 1e-9}, schedule={"epochs": 1}),
         tmp_path / "by time",
     )
-    assert [path.name for path in (tmp_path / "by time").iterdir()] == ["step-000000004"]
+    assert sorted(path.name for path in (tmp_path / "by time").iterdir()) == ["step-000000003", "step-000000004"]
     start(place, changed(LOOP, checkpoint={"every_steps": None, "every_seconds": 900.0}), tmp_path / "never")
     assert not (tmp_path / "never").exists()
 
@@ -117,10 +117,45 @@ def test_an_incomplete_state_is_ignored(tmp_path: Path) -> None:
     assert state is not None
     assert (state.step, state.tensors["weight:a"].tolist()) == (3, [1.0, 1.0])
     path = tmp_path / "step-000000003" / STATE_FILE
-    path.write_text(path.read_text(encoding="utf-8").replace('"format": 1', '"format": 9'), encoding="utf-8")
+    path.write_text(path.read_text(encoding="utf-8").replace('"format": 2', '"format": 9'), encoding="utf-8")
     with pytest.raises(ModelError, match="format 9"):
         load_state(tmp_path)
     assert load_state(tmp_path / "nowhere") is None
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "no tensors", "json", "list", "no digest", "nan"])
+def test_a_damaged_state_is_put_aside_for_the_one_before(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
+    for step in (3, 4, 5):
+        save_state(tmp_path, State(step, {"weight:a": torch.full((8,), float(step))}, {"history": {}}))
+    tensors, state_file = (tmp_path / "step-000000005" / name for name in (TENSORS_FILE, STATE_FILE))
+    values = json.loads(state_file.read_text(encoding="utf-8"))
+    whole = tensors.read_bytes()
+    match damage:
+        case "cut":
+            tensors.write_bytes(whole[:-7])
+        case "flipped":
+            tensors.write_bytes(whole[:-1] + bytes([whole[-1] ^ 128]))
+        case "nan":
+            tensors.write_bytes(whole[:-4] + b"\0\0\xc0\x7f")
+        case "no tensors":
+            tensors.unlink()
+        case "json":
+            state_file.write_text("{", encoding="utf-8")
+        case "list":
+            state_file.write_text("[]", encoding="utf-8")
+        case "no digest":
+            state_file.write_text(json.dumps({"format": values["format"], "step": 5}), encoding="utf-8")
+    state = load_state(tmp_path)
+    assert state is not None
+    assert state.step == 4
+    assert len(caplog.messages) == 1
+    assert "put the damaged checkpoint" in caplog.text
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["damaged-step-000000005", "step-000000004"]
+    again = load_state(tmp_path)
+    assert again is not None
+    assert again.step == 4
 
 
 def test_without_resume_the_run_starts_from_step_zero(place: Context, tmp_path: Path) -> None:
@@ -195,7 +230,7 @@ def test_a_stage_resumes_and_removes_its_states(place: Context, monkeypatch: pyt
         train.run(params, place)
     monkeypatch.setattr(TransformersAdamW, "step", step)
     folders = list((place.root / "work" / "checkpoints").iterdir())
-    assert [path.name for path in folders[0].iterdir()] == ["step-000000003"]
+    assert max(path.name for path in folders[0].iterdir()) == "step-000000003"
     longer = changed(params, checkpoint={"every_steps": 2})  # the interval does not affect the model
     assert train.run(longer, place) == whole
     assert place.plots("train.csv").read_text(encoding="utf-8") == expected

@@ -7,7 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from features.errors import InputError
-from pipelines.parsing import line_blocks
+from pipelines.parsing import byte_pieces, line_blocks
 
 LINES = [b"%d" % n for n in range(200_000)]
 
@@ -60,7 +60,18 @@ def test_blocks_hold_the_lines_of_the_file(
     assert [block.first_line for block in found] == [1 + size * n for n in range(len(found))]
 
 
-def test_a_file_called_gz_that_is_not_gzip_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "x.gz").write_bytes(b"plain text")
-    with pytest.raises(InputError, match=r"x\.gz that is not gzip"):
+@pytest.mark.parametrize(
+    ("data", "remedy"),
+    [(b"", "is empty"), (b"\xef\xbb\xbf <!DOCTYPE html>", "web page"), (b"BZh9", "binary"), (b"{\0", "binary")],
+)
+def test_a_file_called_gz_that_is_no_dump_is_refused(tmp_path: Path, data: bytes, remedy: str) -> None:
+    (tmp_path / "x.gz").write_bytes(data)
+    with pytest.raises(InputError, match=rf"x\.gz that is not gzip.*do: .*{remedy}"):
         list(line_blocks.blocks(tmp_path / "x.gz", 10, 10))
+
+
+def test_a_dump_that_a_browser_inflated_is_read(tmp_path: Path) -> None:
+    (tmp_path / "x.gz").write_bytes(b'{"a": 1}\n{"a": 2}')
+    assert not byte_pieces.check_gzip(tmp_path / "x.gz")
+    [block] = line_blocks.blocks(tmp_path / "x.gz", 10, 100)
+    assert block.lines == [b'{"a": 1}', b'{"a": 2}']

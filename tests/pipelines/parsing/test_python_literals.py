@@ -1,4 +1,6 @@
 import ast
+import contextlib
+import time
 import unicodedata
 from typing import Any
 
@@ -100,3 +102,47 @@ def test_what_is_no_literal_is_a_value_error(line: str) -> None:
 
 def test_names_of_letters_are_those_of_the_unicode_database() -> None:
     assert python_literals.parse("'\\N{SNOWMAN}'") == unicodedata.lookup("SNOWMAN")
+
+
+def seconds_of(line: str) -> float:
+    begin = time.process_time()
+    with contextlib.suppress(ValueError):
+        python_literals.parse(line)
+    return time.process_time() - begin
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        "\\'",
+        '\\"',
+        "\\\\",
+        "'",
+        '"',
+        "'\\",
+        "\\N{",
+        "\\x4",
+        "u'",
+        "[",
+        "{'a': ",
+        "'a' ",
+        "-",
+        "x",
+        " ",
+        "\t'",
+        "a ",
+        "\\'\"",
+        "'\\'\"",
+    ],
+)
+@pytest.mark.parametrize("begin", ["", "{'title': '", "{'title': \"", "['a', '"])
+@pytest.mark.parametrize("end", ["", "}", "'}", '"]'])
+def test_time_grows_with_the_length_of_a_line(unit: str, begin: str, end: str) -> None:
+    short, long = (seconds_of(begin + unit * (size // len(unit)) + end) for size in (20_000, 160_000))
+    assert long < 24 * short + 0.1, f"{short:.4f} s, then {long:.4f} s for 8 times the length"
+
+
+def test_escapes_beyond_unicode_are_a_value_error() -> None:
+    for line in (r"{'a': '\UFFFFFFFF'}", r"{'a': '\U00110000'}"):
+        with pytest.raises(ValueError, match="not a literal"):
+            python_literals.parse(line)

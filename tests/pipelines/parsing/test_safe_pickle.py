@@ -3,6 +3,7 @@ import contextlib
 import datetime as dt
 import pickle
 import struct
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,9 @@ SCALARS = (
     | st.text(max_size=20)
     | st.binary(max_size=9)
 )
-KEYS = st.none() | st.booleans() | st.integers() | st.text(max_size=8) | st.binary(max_size=4)
+KEYS = (
+    st.none() | st.booleans() | st.integers(1 - (1 << 60), (1 << 60) - 1) | st.text(max_size=8) | st.binary(max_size=4)
+)
 PLAIN = st.recursive(
     SCALARS | st.sets(KEYS, max_size=3) | st.frozensets(KEYS, max_size=3),
     lambda inner: (
@@ -147,3 +150,12 @@ def test_too_many_operations_are_refused(tmp_path: Path) -> None:
 def test_any_bytes_are_a_value_or_one_error(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     with contextlib.suppress(InputError):
         read(tmp_path_factory.getbasetemp(), data)
+
+
+@pytest.mark.parametrize("make", [set, dict.fromkeys, frozenset])
+def test_keys_that_share_a_hash_are_refused(tmp_path: Path, make: Any) -> None:
+    """Multiples of 2^61 - 1 have the hash 0: a dictionary of n of them takes n^2 steps."""
+    path = tmp_path / "keys.pkl"
+    path.write_bytes(pickle.dumps(make([n * sys.hash_info.modulus for n in range(1, 300)]), protocol=4))
+    with pytest.raises(InputError, match=r"a key of \d\d bits"):
+        safe_pickle.read(path)

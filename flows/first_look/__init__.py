@@ -1,0 +1,1 @@
+"""A folder of files to a dataset entry and a profile: what the files are, what they count, sizes that fit them."""
