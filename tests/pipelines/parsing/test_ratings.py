@@ -49,6 +49,12 @@ def test_a_table_without_records_has_no_lines(tmp_path: Path, data: bytes) -> No
     assert read(tmp_path, data, "ratings").num_lines == 0
 
 
+def test_a_beginning_without_a_byte_is_rejected(tmp_path: Path) -> None:
+    assert read(tmp_path, b"\xef\xbb\xbf", "ratings").reasons() == [(1, "not_parsable")]
+    cut = gzip.compress(b"U1,I1,4,1\n")[:10]
+    assert read(tmp_path, cut, "ratings", name="x.gz").reasons() == [(1, "truncated_file")]
+
+
 def test_amazon_items_before_users_are_recognised(tmp_path: Path) -> None:
     [row] = read(tmp_path, b"B000000001,A1B2C3D4E5F6G7,5.0,1393545600\n", "ratings").rows
     assert (row["user_key"], row["item_key"]) == ("A1B2C3D4E5F6G7", "B000000001")
