@@ -146,7 +146,7 @@ CASES: dict[str, tuple[str, str, Rows]] = {
 def ours(root: Path, form: str, name: str) -> int:
     """The stage `records` on one file; returns the rows written."""
     is_items = name == "movies.csv"
-    files = {"reviews": ["none.csv"], "metadata": [name]} if is_items else {"reviews": [name], "metadata": []}
+    files = {"reviews": ["one.csv"], "metadata": [name]} if is_items else {"reviews": [name], "metadata": []}
     context = stage.Context(
         dataset="bench", root=root, seed=1, shared={"datasets": {"format": form} | files, "beam": {}}
     )
@@ -159,7 +159,7 @@ def cost(root: Path, case: str, size: int) -> measured.Cost:
     folder = root / "data" / "raw" / "bench"
     folder.mkdir(parents=True)
     write(folder / name, lines(size))
-    (folder / "none.csv").write_bytes(b"")
+    (folder / "one.csv").write_bytes(b"U1,I1,4,1393545600\n")
     command = [sys.executable, "-m", "benchmarks.formats", "--measure", case, "--root", str(root)]
     environment = os.environ | {"POLARS_MAX_THREADS": "1", "OMP_NUM_THREADS": "1"}
     with tempfile.TemporaryFile() as told:

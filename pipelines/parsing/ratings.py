@@ -27,6 +27,9 @@ def read_ratings(block: Block, source: str, dialect: Dialect, layout: Layout, da
     The rating is null where the table has no such column.
     """
     found, reasons = delimited.texts(block)
+    if not layout.places:  # the file's beginning holds nothing, such as that of a damaged archive
+        rejects = [(block.first_line + n, reasons.get(n, "not_parsable"), line) for n, line in enumerate(block.lines)]
+        return Parsed(schema.REVIEWS.arrow.empty_table(), rejected(source, rejects), 0)
     rows = delimited.cells(["" if text is None else text for text in found], dialect)
     for place, row in enumerate(rows):
         if len(row) != layout.width and (not any(row) or any(row[layout.width :])):
@@ -43,11 +46,11 @@ def read_ratings(block: Block, source: str, dialect: Dialect, layout: Layout, da
             for place in np.flatnonzero(nulls & sound).tolist():
                 reasons[place] = missing if empty[place] else bad
             sound &= ~nulls
-    rejects = [
+    faults = [
         (block.first_line + place, reason, _shown(block.lines[place], rows[place], reason, layout))
         for place, reason in sorted(reasons.items())
     ]
-    return Parsed(_reviews(columns, sound, block.first_line, source), rejected(source, rejects), int(sound.sum()))
+    return Parsed(_reviews(columns, sound, block.first_line, source), rejected(source, faults), int(sound.sum()))
 
 
 def _shown(line: bytes, row: Sequence[str], reason: str, layout: Layout) -> bytes | str:

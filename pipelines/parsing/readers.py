@@ -234,7 +234,7 @@ def _first_line(begin: bytes) -> bytes:
 
 def _first_rows(begin: bytes, dialect: Dialect, file: File) -> list[list[str]]:
     """The cells of the first records, without one that the end of `begin` may cut."""
-    lines = [line.removesuffix(b"\r") for line in begin.split(b"\n")]
+    lines = [line.removesuffix(b"\r") for line in begin.split(b"\n")] if begin else []
     if len(lines) > 1:
         lines.pop()
     looked_at = [line_blocks.Run(lines[:_LOOKED_AT])]

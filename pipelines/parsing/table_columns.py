@@ -90,7 +90,8 @@ def layout(rows: Sequence[Sequence[str]], kind: Kind, columns: Mapping[str, str 
             f"{source} without a column of {' and '.join(lacking)} in {_shown(first)}",
             "a header with known names, such as user_id, item_id, rating, timestamp" if kind == "reviews"
             else "a header with known names, such as item_id, title, categories",
-            f"set datasets.NAME.columns, such as {{{', '.join(f'{name}: NAME_OR_PLACE' for name in lacking)}}}",
+            f"set datasets.NAME.columns, such as {{{', '.join(f'{name}: NAME_OR_PLACE' for name in lacking)}}}"
+            + ("; without times, write one line per user in order: format sequences" if lacking == ["time"] else ""),
         )  # fmt: skip
     return Layout(header, len(first), places)
 

@@ -44,6 +44,17 @@ def test_a_rating_is_found_in_any_layout(tmp_path: Path, data: bytes, entry: dic
         assert ([values(row) for row in found.rows], found.rejects) == ([ROW], [])
 
 
+@pytest.mark.parametrize("data", [b"", b"user,item,rating,time\n", b"user,item,rating,time"])
+def test_a_table_without_records_has_no_lines(tmp_path: Path, data: bytes) -> None:
+    assert read(tmp_path, data, "ratings").num_lines == 0
+
+
+def test_a_beginning_without_a_byte_is_rejected(tmp_path: Path) -> None:
+    assert read(tmp_path, b"\xef\xbb\xbf", "ratings").reasons() == [(1, "not_parsable")]
+    cut = gzip.compress(b"U1,I1,4,1\n")[:10]
+    assert read(tmp_path, cut, "ratings", name="x.gz").reasons() == [(1, "truncated_file")]
+
+
 def test_amazon_items_before_users_are_recognised(tmp_path: Path) -> None:
     [row] = read(tmp_path, b"B000000001,A1B2C3D4E5F6G7,5.0,1393545600\n", "ratings").rows
     assert (row["user_key"], row["item_key"]) == ("A1B2C3D4E5F6G7", "B000000001")
@@ -91,7 +102,7 @@ def test_a_stray_quote_costs_one_record(tmp_path: Path) -> None:
         (b"a,b,c,d\nU1,I1,4,1\n", r"without a column of user and item and time .*first line \(a, b, c, d\).*columns"),
         (b"<html>\n<body>\n", "without a column of user and item and time"),
         (b'{"user": 1}\n', "without a column of user and item and time"),
-        (b"user,item,rating\nU1,I1,4\n", "without a column of time"),
+        (b"user,item,rating\nU1,I1,4\n", "without a column of time.*format sequences"),
     ],
 )  # fmt: skip
 def test_a_table_without_its_columns_is_one_error(tmp_path: Path, data: bytes, message: str) -> None:
