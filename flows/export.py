@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from features.errors import ParamsError, TableError, VIP5Error
+from features.runtime.exit_codes import exit_code_of
 from features.runtime.faults import environment_faults
 from features.runtime.names import checked_name
 from features.runtime.params import load_params, nearest
@@ -93,4 +94,4 @@ def check_ran(places: Places) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code_of("export", main))

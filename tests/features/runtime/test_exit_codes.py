@@ -34,7 +34,7 @@ def raising(error: BaseException) -> Any:
         (BusyError("a", "b", "c"), 8, "x: found a; expected b; do: c"),
         (KeyboardInterrupt(), 130, "x: interrupted"),
         (OSError(errno.ENOSPC, "No space left on device"), 3, "No space left on device"),
-        (OSError(errno.EDQUOT, "Quota exceeded", "data/x"), 3, "'data/x'"),
+        (OSError(errno.EDQUOT, "Quota exceeded", "data/x"), 3, "found data/x that cannot be written"),
     ],
 )
 def test_each_error_is_one_line(caplog: pytest.LogCaptureFixture, error: BaseException, code: int, line: str) -> None:
