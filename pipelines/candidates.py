@@ -21,7 +21,6 @@ from features.runtime import stage
 from features.runtime.seeds import rng, stable_hash
 from features.store import tables
 from pipelines.negatives.unseen_items import unseen_items, unseen_rows
-from pipelines.sequencing.config import LEAST_INTERACTIONS
 
 SPLITS = ("valid", "test")
 _USERS_AT_ONCE = 4096
@@ -62,7 +61,7 @@ def run(params: Params, context: stage.Context) -> int:
             except ScarceError as error:
                 from pipelines.negatives import small_catalogue
 
-                raise small_catalogue.explained(parts, num_items, params.num_negatives, LEAST_INTERACTIONS) from error
+                raise small_catalogue.explained(parts, num_items, params.num_negatives, len(schema.SPLITS)) from error
             tables.write_part(staging, schema.CANDIDATES, number, _table(users, drawn))
         provenance = tables.Provenance(stage="candidates", params=asdict(params), inputs=inputs)
         return tables.finish_table(folder, schema.CANDIDATES, provenance)

@@ -195,7 +195,7 @@ def test_truncation_drops_oldest_items_and_keeps_the_question(
     assert tokens.decode(cut.sources.row(0)[:-1]).endswith("is next ?") is False
     assert len(cut.image_ids.row(0)) == 4
     # Other prompts that are too long, and questions that are too long by themselves, are errors.
-    with pytest.raises(InputError, match=r"backbone\.truncate to oldest"):
+    with pytest.raises(InputError, match=r"set backbone\.truncate to end"):
         loaded("oldest", 8)
     assert torch.equal(loaded("oldest", 200).batch([0]).input_ids, whole.batch([row]).input_ids)
 
