@@ -35,7 +35,6 @@ SMALL = (
     "++retrain.gate.may_lose_to=[popularity,item_knn,title_bm25]",
 )  # fmt: skip
 RETRAIN = ("-m", "flows.retrain", "sample")
-VARIANTS = 4
 DISK_MEGABYTES = 700
 LIMIT_SECONDS = 300.0
 NO_CHAMPION = "no champion"
@@ -201,7 +200,7 @@ def next_run(place: Workspace, number: int) -> str | None:
 
 
 @contextmanager
-def workspace(seed: int) -> Iterator[Workspace]:
+def workspace(seed: int, variants: int) -> Iterator[Workspace]:
     """A clone of the last commit on a file system of its own, where that can be mounted, after a first champion."""
     outer = Path(tempfile.mkdtemp(prefix="chaos-"))
     mount = [shutil.which("mount") or "mount", "-t", "tmpfs", "-o", f"size={DISK_MEGABYTES}m", "tmpfs", str(outer)]
@@ -216,7 +215,7 @@ def workspace(seed: int) -> Iterator[Workspace]:
         (folder / ".venv").symlink_to(sys.prefix)
         place = Workspace(folder, random.Random(seed), own_disk)
         apply(folder, *SMALL)
-        for number in range(VARIANTS):
+        for number in range(variants):
             place.set_variant(number)
             wrong = next_run(place, number)
             if wrong:
@@ -234,13 +233,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.chaos", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--variants", type=int, default=4, help="values of the parameter that changes; each is run first"
+    )
     arguments = parser.parse_args(argv)
     deadline = time.monotonic() + 60 * arguments.minutes
     kinds: Counter[str] = Counter()
     wrong: list[str] = []
-    with workspace(arguments.seed) as place:
+    with workspace(arguments.seed, arguments.variants) as place:
         while time.monotonic() < deadline:
-            number, fault = place.draw.randrange(VARIANTS), place.draw.choice(FAULTS)
+            number, fault = place.draw.randrange(arguments.variants), place.draw.choice(FAULTS)
             place.set_variant(number)
             forgotten = place.forget_champion()
             what = fault(place)
