@@ -90,7 +90,7 @@ def test_movielens_goes_from_its_folder_to_the_report(person: Person, real_data:
     assert "format ratings: 100,836 interactions of 610 users with 9,724 items" in said.text
     assert said.lines[-1].endswith("make run PROFILE=movies")
     assert person.types("git status --short").lines == ["?? profiles/movies.yaml"]
-    person.types("make run PROFILE=NAME", NAME="movies", within=1500)
+    person.types("make run PROFILE='NAME quick'", NAME="movies", within=1500)
     assert rows(person, "movies/records/reviews") == 100_836
     counted = [rows(person, f"movies/sequences/{table}") for table in ("interactions", "users", "items")]
     assert counted == [90_274, 610, 3_650]
