@@ -31,4 +31,9 @@ def test_a_photo_must_be_usable_by_every_encoder():
 def test_one_encoder_alone_is_left_as_it_is():
     only = found([[3, 4]], A)
     assert joined([only], normalise=True) is only
-    assert joined([found([]), found([])], normalise=True).outcomes == []
+
+
+def test_without_photos_there_are_no_rows():
+    nothing = Found(rows={}, outcomes=[], vectors=np.zeros((0, 2), np.float32))
+    whole = joined([nothing, nothing], normalise=True)
+    assert (whole.rows, whole.outcomes, whole.vectors.shape) == ({}, [], (0, 4))
