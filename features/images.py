@@ -195,7 +195,7 @@ def _encoded(
 
 def _cache(tower: Tower, context: stage.Context, clip: ClipParams, params: Params) -> Shards:
     key = image_cache_key(tower, clip, limits=asdict(params.limits), draft=params.jpeg_draft_factor)
-    return Shards(context.features(key), image_width(tower))
+    return Shards(context.features(key), image_width(tower, clip))
 
 
 def encode_missing(index: PhotoIndex, shards: Shards, tower: Tower, clip: ClipParams, params: Params) -> int:

@@ -4,15 +4,17 @@ Reads the section `clip`. Returns encoders, the width of their features, their d
 their cache. A name decides the library: `timm/NAME`, `hf/FOLDER`, anything else is open_clip's.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from features.encoders import hf_texts, open_clip_models, timm_images
 from features.encoders.config import ClipParams, Tower
-from features.encoders.encoder import ImageEncoder, TextEncoder
+from features.encoders.encoder import UNTRAINED, ImageEncoder, TextEncoder
 from features.encoders.registry import HF, TIMM
-from features.errors import ParamsError
+from features.errors import InputError, ParamsError
 from features.runtime.params import digest
 from features.store.tables import file_digest
 
@@ -33,7 +35,8 @@ def load_image_encoder(params: ClipParams, tower: Tower | None = None) -> ImageE
         InputError: The weights do not fit the model, or could not be downloaded.
     """
     tower = tower or params.image_towers[0]
-    encoder: ImageEncoder = _of_images(tower).load_images(tower, params)
+    with _named(_place(tower, params)):
+        encoder: ImageEncoder = _of_images(tower).load_images(tower, params)
     return encoder
 
 
@@ -50,7 +53,8 @@ def load_text_encoder(params: ClipParams) -> TextEncoder:
             f"clip.model = {params.model}, an image model, asked for texts", "an encoder of texts",
             f"set clip.text_model to an open_clip name, or to {HF}FOLDER",
         )  # fmt: skip
-    encoder: TextEncoder = _of_texts(tower).load_texts(tower, params)
+    with _named(_text_place(params)):
+        encoder: TextEncoder = _of_texts(tower).load_texts(tower, params)
     return encoder
 
 
@@ -67,20 +71,22 @@ def text_tower(params: ClipParams) -> Tower | None:
     return None if params.model.startswith(TIMM) else params.image_towers[0]
 
 
-def image_width(tower: Tower) -> int:
+def image_width(tower: Tower, params: ClipParams) -> int:
     """The length of a photo's feature by one encoder; no weights are created or read."""
-    return int(_of_images(tower).width(tower))
+    with _named(_place(tower, params)):
+        return int(_of_images(tower).width(tower))
 
 
 def text_width(params: ClipParams) -> int:
     """The length of a title's feature; 1 if no model encodes texts."""
     tower = text_tower(params)
-    return 1 if tower is None else int(_of_texts(tower).width(tower))
+    with _named(_text_place(params)):
+        return 1 if tower is None else int(_of_texts(tower).width(tower))
 
 
 def feature_width(params: ClipParams) -> int:
     """The length of a photo's feature by all encoders together."""
-    return sum(image_width(tower) for tower in params.image_towers)
+    return sum(image_width(tower, params) for tower in params.image_towers)
 
 
 def describe_images(params: ClipParams) -> dict[str, Any]:
@@ -88,7 +94,7 @@ def describe_images(params: ClipParams) -> dict[str, Any]:
     each: list[dict[str, Any]] = [_of_images(tower).describe(tower, params) for tower in params.image_towers]
     if len(each) == 1:
         return each[0]
-    joined = {key: " + ".join(str(one[key]) for one in each) for key in ("model", "pretrained")}
+    joined = {key: " + ".join(str(one[key] or UNTRAINED) for one in each) for key in ("model", "pretrained")}
     shared = {key: each[0][key] for key in ("normalised", "precision")}
     untrained = any(one["untrained"] for one in each)
     return joined | shared | {"untrained": untrained, "seed": params.seed if untrained else None, "encoders": each}
@@ -102,13 +108,15 @@ def describe_texts(params: ClipParams) -> dict[str, Any]:
 
 def image_cache_key(tower: Tower, params: ClipParams, **more: object) -> str:
     """Digest of everything that determines a photo's feature by one encoder, and `more`."""
-    return _key(_of_images(tower), tower, params, more)
+    with _named(_place(tower, params)):
+        return _key(_of_images(tower), tower, params, more)
 
 
 def text_cache_key(params: ClipParams, **more: object) -> str:
     """Digest of everything that determines a title's feature, and `more`."""
     tower = text_tower(params)
-    return digest(more) if tower is None else _key(_of_texts(tower), tower, params, more)
+    with _named(_text_place(params)):
+        return digest(more) if tower is None else _key(_of_texts(tower), tower, params, more)
 
 
 def _key(kind: Any, tower: Tower, params: ClipParams, more: dict[str, object]) -> str:
@@ -120,6 +128,28 @@ def _key(kind: Any, tower: Tower, params: ClipParams, more: dict[str, object]) -
         "libraries": {name: version(name) for name in (*_LIBRARIES, *kind.LIBRARIES)},
         **more,
     })  # fmt: skip
+
+
+def _place(tower: Tower, params: ClipParams) -> str:
+    """Where the parameters of an encoder of photos stand, such as `clip.also[0].`."""
+    number = params.image_towers.index(tower)
+    return f"clip.also[{number - 1}]." if number else "clip."
+
+
+def _text_place(params: ClipParams) -> str:
+    return "clip." if params.text_model is None else "clip.text_"
+
+
+@contextmanager
+def _named(place: str) -> Iterator[None]:
+    """Lets errors about `clip.model` and `clip.pretrained` name the parameters at `place`."""
+    try:
+        yield
+    except (ParamsError, InputError) as error:
+        parts = (error.found, error.expected, error.action)
+        named = [part.replace("clip.model", f"{place}model").replace("clip.pretrained", f"{place}pretrained")
+                 for part in parts]  # fmt: skip
+        raise type(error)(*named) from error
 
 
 def _of_images(tower: Tower) -> Any:

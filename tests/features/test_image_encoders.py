@@ -84,7 +84,7 @@ def test_features_of_two_encoders_stand_side_by_side(tmp_path):
     np.testing.assert_allclose(vectors[:5], np.hstack([first, second]) / np.sqrt(2), atol=2e-3)
     np.testing.assert_allclose(unit_rows(vectors[:5, 64:]), second, atol=4e-3)
     assert [one["model"] for one in notes["encoder"]["encoders"]] == ["timm/test_vit", "timm/test_resnet"]
-    assert notes["encoder"]["untrained"] is True
+    assert (notes["encoder"]["pretrained"], notes["encoder"]["untrained"]) == ("untrained + untrained", True)
 
 
 def test_a_second_encoder_encodes_nothing_again(tmp_path, monkeypatch):

@@ -13,7 +13,14 @@ from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, PreTra
 
 from features.encoders.config import ClipParams, Tower
 from features.encoders.encoder import TextEncoder
-from features.encoders.loading import describe_texts, load_image_encoder, load_text_encoder, text_cache_key, text_width
+from features.encoders.loading import (
+    describe_texts,
+    feature_width,
+    load_image_encoder,
+    load_text_encoder,
+    text_cache_key,
+    text_width,
+)
 from features.encoders.sentence_folders import read_folder
 from features.errors import InputError, ParamsError
 
@@ -197,6 +204,16 @@ def test_a_wrong_folder_or_use_is_one_line(folder, tmp_path):
         )
     with pytest.raises(ValueError, match="text_pretrained = openai without text_model"):
         ClipParams(model="vip5-tiny", text_pretrained="openai")
+
+
+def test_an_error_names_the_parameter_where_it_stands(folder):
+    with pytest.raises(ParamsError, match=r"clip.text_model = 'ViT-B-33'; expected ViT-B-32"):
+        load_text_encoder(ClipParams(model="vip5-tiny", text_model="ViT-B-33"))
+    with pytest.raises(ParamsError, match=r"clip.text_model = ViT-B-32 without clip.text_pretrained"):
+        load_text_encoder(ClipParams(model="vip5-tiny", text_model="ViT-B-32"))
+    many = ClipParams(model="vip5-tiny", also=(Tower(model="vip5-tiny"), Tower(model="timm/resnet19")))
+    with pytest.raises(ParamsError, match=r"clip.also\[1\].model = 'timm/resnet19'; expected a model of timm, resnet1"):
+        feature_width(many)
 
 
 def test_the_description_and_the_cache_follow_the_files(folder, tmp_path):

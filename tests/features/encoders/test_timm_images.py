@@ -174,14 +174,14 @@ def test_half_precision_stays_near(encoder, weights):
 
 
 @pytest.mark.real
-def test_trained_weights_see_what_photos_show(root, real_data):
+def test_trained_weights_see_what_photos_show(real_data):
     """EfficientNet-Lite0 (ImageNet): two crops of one photo are nearer to each other than to another photo."""
-    weights = root / "../shared/models/tf_efficientnet_lite0.safetensors"
+    weights = real_data.parent / "models/tf_efficientnet_lite0.safetensors"
     if not weights.is_file():
         pytest.skip(f"no weights at {weights}")
     with tarfile.open(real_data / "amazon2018/gift_cards/photos.tar") as tar:
         files = [tar.extractfile(member).read() for member in islice((one for one in tar if one.isfile()), 20)]
-    trained = load_image_encoder(params("tf_efficientnet_lite0", str(weights.resolve())))
+    trained = load_image_encoder(params("tf_efficientnet_lite0", str(weights)))
     images = [found.image for found in (decode(data, PhotoLimits()) for data in files) if isinstance(found, Decoded)]
     whole = trained.encode_images(images)
     np.testing.assert_allclose(whole[3], own_path("tf_efficientnet_lite0", images[3], load_file(weights)), atol=1e-3)
