@@ -55,6 +55,9 @@ class ClipParams:
             raise ValueError(f"threads = {self.threads} is negative")
         if self.text_model is None and self.text_pretrained is not None:
             raise ValueError(f"text_pretrained = {self.text_pretrained} without text_model")
+        twice = [tower.model for tower in self.also if self.image_towers.count(tower) > 1]
+        if twice:
+            raise ValueError(f"also names {twice[0]} twice, or beside model")
 
     @property
     def image_towers(self) -> tuple[Tower, ...]:

@@ -59,7 +59,8 @@ def load_texts(tower: Tower, params: ClipParams) -> TextEncoder:
     def forward(texts: list[str]) -> Any:
         prepared = [about.prompt + (text.lower() if about.lower_case else text) for text in texts]
         tokens: list[list[int]] = tokenizer(prepared, truncation=True, max_length=limit)["input_ids"]
-        return in_blocks(tokens, model, tokenizer.pad_token_id or 0, about.modes)
+        pad = tokenizer.pad_token_id or 0
+        return in_blocks([ids or [pad] for ids in tokens], model, pad=pad, longest=limit, modes=about.modes)
 
     return TextEncoder(
         model=model, width=width(tower), device=device, dtype=dtype_of(precision),
@@ -67,13 +68,15 @@ def load_texts(tower: Tower, params: ClipParams) -> TextEncoder:
     )  # fmt: skip
 
 
-def in_blocks(tokens: list[list[int]], model: Any, pad: int, modes: Iterable[str]) -> Float[Tensor, "N D"]:
-    """Features of tokenized texts, in order, on the CPU."""
+def in_blocks(
+    tokens: list[list[int]], model: Any, *, pad: int, longest: int, modes: Iterable[str]
+) -> Float[Tensor, "N D"]:
+    """Features of tokenized texts, in order, on the CPU; none of them is empty or has more than `longest` tokens."""
     import torch
 
     groups: dict[int, list[int]] = defaultdict(list)
     for place, ids in enumerate(tokens):
-        groups[-(-max(len(ids), 1) // MULTIPLE) * MULTIPLE].append(place)
+        groups[min(-(-len(ids) // MULTIPLE) * MULTIPLE, longest)].append(place)
     found: dict[int, Any] = {}
     for length, places in sorted(groups.items()):
         for start in range(0, len(places), ROWS):

@@ -115,15 +115,20 @@ def _heads(model: Any) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=16)
-def _shape(name: str) -> tuple[int, str]:
-    """Length of a feature and class of the model, found without creating weights."""
+def _pooled_width(name: str) -> int:
+    """The length of a feature, found without creating weights."""
     import timm
     import torch
 
     with torch.device("meta"), torch.inference_mode():
         model = timm.create_model(name, num_classes=0).eval()
         features = model(torch.empty(1, *_data_config(name)["input_size"]))
-    return int(features.shape[1]), type(model).__name__
+    if features.ndim != 2:
+        raise ParamsError(
+            f"clip.model = {TIMM}{name}, whose output without classifier has the shape {list(features.shape)}",
+            "a model with one pooled feature per image", "choose another model of timm",
+        )  # fmt: skip
+    return int(features.shape[1])
 
 
 @lru_cache(maxsize=16)
@@ -139,7 +144,7 @@ def _data_config(name: str) -> dict[str, Any]:
 
 def width(tower: Tower) -> int:
     """The length of a feature; no weights are created or read."""
-    return _shape(resolve(tower))[0]
+    return _pooled_width(resolve(tower))
 
 
 def describe(tower: Tower, params: ClipParams) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def folder(tmp_path_factory) -> Path:
     torch.manual_seed(5)
     config = BertConfig(
         vocab_size=len(WORDS) + 4, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
-        max_position_embeddings=48, pad_token_id=0,
+        max_position_embeddings=40, pad_token_id=0,
     )  # fmt: skip
     BertModel(config).save_pretrained(path)
     tokenizer().save_pretrained(path)
@@ -211,7 +211,7 @@ def test_an_error_names_the_parameter_where_it_stands(folder):
         load_text_encoder(ClipParams(model="vip5-tiny", text_model="ViT-B-33"))
     with pytest.raises(ParamsError, match=r"clip.text_model = ViT-B-32 without clip.text_pretrained"):
         load_text_encoder(ClipParams(model="vip5-tiny", text_model="ViT-B-32"))
-    many = ClipParams(model="vip5-tiny", also=(Tower(model="vip5-tiny"), Tower(model="timm/resnet19")))
+    many = ClipParams(model="vip5-tiny", also=(Tower(model="ViT-B-32"), Tower(model="timm/resnet19")))
     with pytest.raises(ParamsError, match=r"clip.also\[1\].model = 'timm/resnet19'; expected a model of timm, resnet1"):
         feature_width(many)
 

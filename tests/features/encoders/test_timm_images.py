@@ -1,6 +1,7 @@
 import tarfile
 from itertools import islice
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -145,6 +146,26 @@ def test_an_image_model_asked_for_texts_is_one_line():
         load_text_encoder(params())
     with pytest.raises(ParamsError, match=r"clip.text_model = timm/test_vit, an image model"):
         load_text_encoder(ClipParams(model="vip5-tiny", text_model="timm/test_vit"))
+
+
+class Maps(torch.nn.Module):
+    """Stands for a model that returns maps where others pool."""
+
+    pretrained_cfg: ClassVar = {"input_size": (3, 8, 8)}
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return pixels
+
+
+def test_a_model_without_pooled_feature_is_one_line(monkeypatch):
+    monkeypatch.setattr(timm, "create_model", lambda name, num_classes: Maps())
+    with pytest.raises(ParamsError, match=r"timm/resnet26t, .* has the shape \[1, 3, 8, 8\]"):
+        feature_width(params("resnet26t"))
+
+
+def test_an_encoder_named_twice_is_refused():
+    with pytest.raises(ValueError, match="also names timm/test_vit twice"):
+        params(also=(Tower(model="timm/test_vit", pretrained="untrained"),))
 
 
 def test_the_description_says_how_a_feature_was_made(weights, caplog):
