@@ -50,6 +50,11 @@ def read_folder(folder: Path) -> SentenceFolder:
     own, model = _json(modules[0][1] / "sentence_bert_config.json", dict), modules[0][1]
     whole = _json(folder / "config_sentence_transformers.json", dict)
     prompt = (whole.get("prompts") or {}).get(whole.get("default_prompt_name")) or ""
+    if prompt and _json(modules[1][1] / "config.json", dict).get("include_prompt") is False:
+        raise InputError(
+            f"{folder} with a prompt that is left out of the pooling", "a prompt that counts, or none",
+            "choose a text encoder without instructions",
+        )  # fmt: skip
     return SentenceFolder(
         model=model, modes=_modes(modules[1][1] / "config.json"), max_length=own.get("max_seq_length"),
         lower_case=bool(own.get("do_lower_case")), prompt=str(prompt), normalised="Normalize" in kinds,

@@ -146,6 +146,12 @@ def test_other_layers_and_poolings_are_one_line(folder, tmp_path):
         read_folder(sentence_folder(folder, tmp_path / "a", {"modules.json": dense}))
     with pytest.raises(InputError, match="with the pooling lasttoken; expected of cls, mean, max"):
         read_folder(sentence_folder(folder, tmp_path / "b", {POOLING: {"pooling_mode_lasttoken": True}}))
+    prompt = {"prompts": {"query": "represent: "}, "default_prompt_name": "query"}
+    pooling = {"pooling_mode": "mean", "include_prompt": False}
+    with pytest.raises(InputError, match="with a prompt that is left out of the pooling"):
+        read_folder(sentence_folder(
+            folder, tmp_path / "d", {"config_sentence_transformers.json": prompt, POOLING: pooling}
+        ))  # fmt: skip
     made = sentence_folder(folder, tmp_path / "c", {})
     (made / "modules.json").write_text("{", encoding="utf-8")
     with pytest.raises(InputError, match="that is not JSON"):
