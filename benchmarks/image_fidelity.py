@@ -22,8 +22,9 @@ import open_clip
 import torch
 from PIL import Image
 
-from features.encoders.clip import Encoder, load_encoder
 from features.encoders.config import ClipParams
+from features.encoders.encoder import ImageEncoder
+from features.encoders.loading import load_image_encoder
 from features.encoders.registry import ALIASES
 from features.vision.image_decoding import Decoded, PhotoLimits, decode
 
@@ -36,7 +37,7 @@ def aliases(photos: Sequence[Path]) -> dict[str, Any]:
     found = {}
     images = [Image.open(path).convert("RGB") for path in photos[:2]]
     for alias, name in ALIASES.items():
-        encoder = load_encoder(ClipParams(model=alias, pretrained="untrained", seed=3, device="cpu", threads=0))
+        encoder = load_image_encoder(ClipParams(model=alias, pretrained="untrained", seed=3, device="cpu", threads=0))
         ours = encoder.encode_images([*images, *images[:1]])
         del encoder
         torch.manual_seed(3)
@@ -69,7 +70,7 @@ def mosaics(photos: Sequence[Path]) -> list[Image.Image]:
     return made
 
 
-def seen(encoder: Encoder, files: Sequence[bytes], shrink_to: int | None) -> tuple[np.ndarray, float]:
+def seen(encoder: ImageEncoder, files: Sequence[bytes], shrink_to: int | None) -> tuple[np.ndarray, float]:
     """The pixels that the encoder gets (N, H, W, 3), and the CPU milliseconds of decoding and resizing one."""
     started, rows = time.process_time(), []
     for data in files:
@@ -81,7 +82,7 @@ def seen(encoder: Encoder, files: Sequence[bytes], shrink_to: int | None) -> tup
 
 def draft(photos: Sequence[Path]) -> list[dict[str, Any]]:
     """By how much smaller a JPEG is decoded, and how many times the input's size is left: what it costs and saves."""
-    encoder = load_encoder(ClipParams(model="vitb32", pretrained="untrained", device="cpu", threads=0))
+    encoder = load_image_encoder(ClipParams(model="vitb32", pretrained="untrained", device="cpu", threads=0))
     sheets, found = mosaics(photos), []
     for scale in (2, 4):
         for left in (1.0, 1.5, 2.0, 3.0):

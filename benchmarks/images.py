@@ -38,10 +38,11 @@ import torch
 
 from benchmarks.arithmetic import counted, product_rate
 from benchmarks.measured import python
-from features.encoders.clip import Encoder, cores, load_encoder
 from features.encoders.config import ClipParams
 from features.encoders.embedding_cache import Shards
 from features.encoders.encode_loop import CacheWriter, encode_photos
+from features.encoders.encoder import ImageEncoder, cores
+from features.encoders.loading import load_image_encoder
 from features.images import Params
 from features.schema import embeddings
 from features.store.embeddings import vector_table
@@ -78,14 +79,14 @@ class Clock:
         return time.process_time() + ended.ru_utime + ended.ru_stime + living / os.sysconf("SC_CLK_TCK")
 
 
-def bare_pass(encoder: Encoder, batch: torch.Tensor, batches: int) -> None:
+def bare_pass(encoder: ImageEncoder, batch: torch.Tensor, batches: int) -> None:
     """The forward pass alone."""
     with torch.inference_mode():
         for _ in range(batches):
-            encoder.model.encode_image(batch)
+            encoder.forward(batch)
 
 
-def prepared(encoder: Encoder, size: int) -> tuple[torch.Tensor, float]:
+def prepared(encoder: ImageEncoder, size: int) -> tuple[torch.Tensor, float]:
     """A batch of noise that the encoder has seen twice, and the GFLOP that it spends on one image."""
     pixels = torch.zeros((size, encoder.fit.height, encoder.fit.width, 3), dtype=torch.uint8).random_(0, 256)
     batch = normalised(pixels.to(encoder.device), encoder.fit).to(encoder.dtype)
@@ -98,7 +99,7 @@ def prepared(encoder: Encoder, size: int) -> tuple[torch.Tensor, float]:
 class Run:
     """One encoder, its decoders and what they have made so far; one table at the end."""
 
-    def __init__(self, folder: Path, work: Path, encoder: Encoder, feeder: Feeder) -> None:
+    def __init__(self, folder: Path, work: Path, encoder: ImageEncoder, feeder: Feeder) -> None:
         self.encoder, self.feeder, self.work = encoder, feeder, work
         self.store = PhotoStore(folder)
         self.keys = self.store.keys()
@@ -197,7 +198,7 @@ class Run:
         }
 
 
-def feeder_for(encoder: Encoder, arguments: argparse.Namespace) -> Feeder:
+def feeder_for(encoder: ImageEncoder, arguments: argparse.Namespace) -> Feeder:
     """The decoders that the command line asks for."""
     shrink_to = encoder.fit.draft_side(arguments.draft) if arguments.draft else None
     return Feeder(
@@ -279,7 +280,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         feeder: Feeder | None = None
         for place, model in enumerate(arguments.model):
             since = time.monotonic()
-            encoder = load_encoder(
+            encoder = load_image_encoder(
                 ClipParams(model=model, pretrained="untrained", device=arguments.device, threads=arguments.threads)
             )
             loaded = {"loaded_in_seconds": round(time.monotonic() - since, 2)}

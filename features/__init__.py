@@ -5,7 +5,7 @@ Stages: images, texts, identifiers. `schema` declares every table, `errors` the 
 runtime      what every stage shares: command line, parameters, seeds, logs
 store        Parquet tables: write, read, validate, manifest
 vision       photos found, decoded, preprocessed, batched
-encoders     CLIP, the encoding loop, the cache of embeddings
+encoders     CLIP, timm, transformers; the encoding loop, the cache of embeddings
 item_codes   semantic and collaborative item codes
 prompts      prompt templates and their rendering
 """

@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from features.encoders.clip import cores, describe, feature_width, load_encoder
-from features.encoders.config import ClipParams
+from features.encoders.config import ClipParams, Tower
 from features.encoders.embedding_cache import Shards
-from features.encoders.encode_loop import CacheWriter, cache_key, encode_photos
+from features.encoders.encode_loop import CacheWriter, encode_photos
+from features.encoders.encoder import ImageEncoder, cores
+from features.encoders.joined_features import joined
+from features.encoders.loading import describe_images, image_cache_key, image_width, load_image_encoder
 from features.encoders.precomputed import load_features
 from features.encoders.rank_partition import share, wait_until_none
 from features.errors import TableError
@@ -170,26 +172,33 @@ def _encoded(
     found = None if store is None else photo_matching(store, keys, index.at_most, known)
     if store is not None and found is not None:
         check_photos(found, store.folder, params.min_match_share)
-    key = cache_key(clip, limits=asdict(params.limits), draft=params.jpeg_draft_factor)
-    shards = Shards(context.features(key), feature_width(clip))
-    encoded = encode_missing(index, shards, clip, params)
+    caches = {tower: _cache(tower, context, clip, params) for tower in clip.image_towers}
+    encoded = sum(encode_missing(index, shards, tower, clip, params) for tower, shards in caches.items())
     if not share().merges:
         return encoded
     wait_until_none(
-        lambda: len(index.jobs.keys() - shards.known()), world=share().world, patience_seconds=params.max_wait_seconds
-    )
+        lambda: sum(len(index.jobs.keys() - shards.known()) for shards in caches.values()),
+        world=share().world, patience_seconds=params.max_wait_seconds,
+    )  # fmt: skip
     features = merge(
         index.photos_by_item,
-        shards.find(index.jobs),
+        joined([shards.find(index.jobs) for shards in caches.values()], normalise=clip.normalise),
         max_items_per_photo=params.max_items_per_photo,
         normalise=clip.normalise,
     )
     if store and "ok" not in features.statuses:
         log.warning("images: no photo in %s could be decoded; images/rejects has the reasons", store.folder)
-    return features, {"encoder": describe(clip)} | ({"photos_of_no_item": 0} if found is None else _matched(found))
+    return features, {"encoder": describe_images(clip)} | (
+        {"photos_of_no_item": 0} if found is None else _matched(found)
+    )
 
 
-def encode_missing(index: PhotoIndex, shards: Shards, clip: ClipParams, params: Params) -> int:
+def _cache(tower: Tower, context: stage.Context, clip: ClipParams, params: Params) -> Shards:
+    key = image_cache_key(tower, clip, limits=asdict(params.limits), draft=params.jpeg_draft_factor)
+    return Shards(context.features(key), image_width(tower, clip))
+
+
+def encode_missing(index: PhotoIndex, shards: Shards, tower: Tower, clip: ClipParams, params: Params) -> int:
     """Encodes this process's share of the photos in `index` that are not cached yet; returns their number.
 
     The encoder is loaded only if there is a photo to encode.
@@ -197,15 +206,16 @@ def encode_missing(index: PhotoIndex, shards: Shards, clip: ClipParams, params: 
     known, mine = shards.known(), share()
     with closing(index.wanted(lambda digest: mine.has(digest) and digest not in known)) as jobs:
         first = next(jobs, None)
-        number = _encode(chain([first], jobs), index, shards, clip, params) if first else 0
+        number = 0
+        if first:
+            number = _encode(chain([first], jobs), index, shards, load_image_encoder(clip, tower), params)
     there = len(index.jobs.keys() & known)
     if there:
         log.info("images: %d of %d distinct photos were cached", there, len(index.jobs))
     return number
 
 
-def _encode(jobs: Iterable[Job], index: PhotoIndex, shards: Shards, clip: ClipParams, params: Params) -> int:
-    encoder = load_encoder(clip)
+def _encode(jobs: Iterable[Job], index: PhotoIndex, shards: Shards, encoder: ImageEncoder, params: Params) -> int:
     recipe = Recipe(
         fit=encoder.fit,
         limits=params.limits,

@@ -1,10 +1,13 @@
 """Stage `texts`: encodes item titles into feature vectors.
 
-Reads the catalogue's titles. Writes the table `texts`, one row per item, zeros where there is no title.
-Trade-off: titles use the same encoder as photos, so a trained CLIP puts both into one space. They also use the same
-cache by digest, so identical titles are encoded once and a larger catalogue encodes only its new titles.
+Reads the catalogue's titles. Writes the table `texts`, one row per item, zeros where there is no title. Without a model
+that encodes texts all rows are zeros, of width 1.
+Trade-off: by default titles use the text half of the model that encodes photos, so a trained CLIP puts both into one
+space. They also use the same cache by digest, so identical titles are encoded once and a larger catalogue encodes only
+its new titles.
 """
 
+import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -12,14 +15,16 @@ from hashlib import sha256
 
 import numpy as np
 
-from features.encoders.clip import describe, feature_width, load_encoder
 from features.encoders.config import ClipParams
 from features.encoders.embedding_cache import Shards
-from features.encoders.encode_loop import CacheWriter, cache_key, encode_titles
+from features.encoders.encode_loop import CacheWriter, encode_titles
+from features.encoders.loading import describe_texts, load_text_encoder, text_cache_key, text_tower, text_width
 from features.encoders.rank_partition import share, wait_until_none
 from features.prompts.rendering import plain
 from features.runtime import stage
 from features.runtime.params import build
+
+log = logging.getLogger("vip5")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,13 +61,16 @@ def run(params: Params, context: stage.Context) -> int:
     items = read_table(context.table("sequences/items"), CATALOGUE, columns=["item_id", "title"])
     titles = [plain(title) if title else None for title in items["title"].to_pylist()]
     digests = [digest_of(title) if title and has_words(title) else None for title in titles]
+    if text_tower(clip) is None:
+        log.info("texts: %s does not encode texts: no title features; clip.text_model names a text encoder", clip.model)
+        digests = [None] * len(titles)
     unique = {digest: str(title) for digest, title in zip(digests, titles, strict=True) if digest}
-    shards = Shards(context.features(cache_key(clip, what="titles")), feature_width(clip))
+    shards = Shards(context.features(text_cache_key(clip, what="titles")), text_width(clip))
     known = shards.known()
     mine = {digest: unique[digest] for digest in unique if digest not in known and share().has(digest)}
     if mine:
         writer = CacheWriter(shards=shards, per_shard=params.titles_per_shard)
-        encode_titles(mine, load_encoder(clip), writer, params.batch_size)
+        encode_titles(mine, load_text_encoder(clip), writer, params.batch_size)
     if not share().merges:
         return len(mine)
     wait_until_none(
@@ -73,7 +81,8 @@ def run(params: Params, context: stage.Context) -> int:
     for row, digest in enumerate(digests):
         if digest:
             vectors[row] = cached.vectors[cached.rows[digest]]
-    present = np.array([has_words(title) for title in titles], dtype=bool)
+    present = np.array([digest is not None for digest in digests], dtype=bool)
+    titled = sum(has_words(title) for title in titles)
     center: list[float] | None = None
     if params.center:
         vectors, center = centred(vectors, present)
@@ -82,8 +91,8 @@ def run(params: Params, context: stage.Context) -> int:
         stage="texts", params={"texts": asdict(params), "clip": asdict(clip)},
         inputs={"sequences/items": context.table("sequences/items")},
         notes={
-            "encoder": describe(clip), "center": center,
-            "counts": {"items": len(titles), "with_title": int(present.sum()), "without": int((~present).sum())},
+            "encoder": describe_texts(clip), "center": center,
+            "counts": {"items": len(titles), "with_title": titled, "without": len(titles) - titled},
         },
     )  # fmt: skip
     return write_table(context.table("texts"), table, vector_table(table, items["item_id"], vectors), provenance)

@@ -8,8 +8,8 @@ from PIL import Image
 
 from benchmarks import images
 from benchmarks.crops import CROPS_OF_ONE, make_photos
-from features.encoders.clip import load_encoder
 from features.encoders.config import ClipParams
+from features.encoders.loading import load_image_encoder
 from tests.features.made_photos import drawing, encoded
 
 
@@ -67,7 +67,7 @@ def test_after_its_seconds_a_model_gets_one_turn(originals, capfd):
 
 
 def test_fused_attention_is_counted_too():
-    encoder = load_encoder(ClipParams(model="vip5-tiny", device="cpu"))
+    encoder = load_image_encoder(ClipParams(model="vip5-tiny", device="cpu"))
     _, gflop = images.prepared(encoder, 2)
     tower = encoder.model.visual
     (

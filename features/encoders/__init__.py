@@ -1,1 +1,1 @@
-"""CLIP and other encoders, the encoding loop, and the embedding cache."""
+"""Encoders of open_clip, timm and transformers, the encoding loop, and the embedding cache."""

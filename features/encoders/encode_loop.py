@@ -10,35 +10,15 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32
 
-from features.encoders.clip import Encoder, describe
-from features.encoders.config import ClipParams
 from features.encoders.embedding_cache import Shards
-from features.encoders.registry import resolve
-from features.runtime.params import digest
-from features.store.tables import file_digest
+from features.encoders.encoder import ImageEncoder, TextEncoder
 from features.vision.image_loader import Feeder, Job, Outcome
 
 log = logging.getLogger("vip5")
-
-_CODE = ("encoders/clip.py", "encoders/registry.py", "vision/image_decoding.py", "vision/preprocessing.py")
-_LIBRARIES = ("torch", "torchvision", "open-clip-torch", "pillow")
-
-
-def cache_key(clip: ClipParams, **more: object) -> str:
-    """Digest of everything that determines a feature: encoder, weights, precision, code, libraries and `more`."""
-    here = Path(__file__).parents[1]
-    return digest({
-        "encoder": describe(clip) | {"quick_gelu": clip.quick_gelu, "config": resolve(clip)[1]},
-        "code": {name: file_digest(here / name) for name in _CODE},
-        "libraries": {name: version(name) for name in _LIBRARIES},
-        **more,
-    })  # fmt: skip
 
 
 @dataclass(kw_only=True)
@@ -81,7 +61,7 @@ class Speed:
 
 
 def encode_photos(
-    jobs: Iterable[Job], encoder: Encoder, writer: CacheWriter, feeder: Feeder, at_most: Callable[[], int]
+    jobs: Iterable[Job], encoder: ImageEncoder, writer: CacheWriter, feeder: Feeder, at_most: Callable[[], int]
 ) -> Speed:
     """Encodes the photos of `jobs` and writes them to the cache, with a progress bar.
 
@@ -115,7 +95,7 @@ def encode_photos(
     return Speed(photos=photos, seconds=seconds, waited_seconds=feeder.waited_seconds - waited)
 
 
-def encode_titles(titles: Mapping[str, str], encoder: Encoder, writer: CacheWriter, batch_size: int) -> None:
+def encode_titles(titles: Mapping[str, str], encoder: TextEncoder, writer: CacheWriter, batch_size: int) -> None:
     """Encodes titles, given by digest, and writes them to the cache; the last batch is padded, as for photos."""
     from tqdm import tqdm
 

@@ -181,7 +181,7 @@ def configure_logging() -> None:
 
 _KNOWN = (
     "apitools not found",  # Beam on a Google client that nothing here uses
-    "No pretrained weights loaded",  # open_clip; features/encoders/clip.py logs its own warning
+    "No pretrained weights loaded",  # open_clip; features/encoders/open_clip_models.py logs its own warning
 )
 
 

@@ -99,6 +99,7 @@ class PhotoIndex:
             [(row, photo) for row, key in enumerate(keys) for photo in store.photos_of(key, most)] if store else []
         )
         self._to_come, self._taken = len(self._photos), 0
+        self._indexed = False
 
     @property
     def at_most(self) -> int:
@@ -106,11 +107,18 @@ class PhotoIndex:
         return self._taken + self._to_come
 
     def wanted(self, wants: Callable[[str], bool] = bool) -> Generator[Job]:
-        """Yields each distinct photo that `wants` accepts, in catalogue order; can be consumed once.
+        """Yields each distinct photo that `wants` accepts, in catalogue order.
+
+        The first call must be consumed to its end; a later one reads no photo again.
 
         Raises:
             InputError: A photo was removed or truncated after the store was built.
         """
+        if self._indexed:
+            chosen = [job for job in self.jobs.values() if wants(job.digest)]
+            self._taken = len(chosen)
+            yield from chosen
+            return
         for row, one in self._probed():
             self.photos_by_item[row].append(one)
             self._to_come -= 1
@@ -120,6 +128,7 @@ class PhotoIndex:
             if wants(one.digest):
                 self._taken += 1
                 yield job
+        self._indexed = True
 
     def _probed(self) -> Iterator[tuple[int, IndexedPhoto]]:
         """All photos in order, read at most PARTS_AHEAD tasks per thread ahead of the consumer."""

@@ -1,10 +1,11 @@
 """Preprocesses RGB images into encoder input with the model's own transforms.
 
 Reads PIL images of any size. Returns uint8 arrays (H, W, 3) and, on the encoder's device, floats (N, 3, H, W).
-Trade-off: open_clip's preprocessing is split where pixels are still bytes. Workers transfer a quarter of the memory and
-the device does the arithmetic; both halves together equal open_clip's result bit for bit.
+Trade-off: the preprocessing of open_clip or timm is split where pixels are still bytes. Workers transfer a quarter of
+the memory and the device does the arithmetic; both halves together equal the library's result bit for bit.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -52,12 +53,12 @@ class Fit:
         return np.asarray(image)
 
     def draft_side(self, ratio: float) -> int | None:
-        """The minimum shorter side of a JPEG decoded at `ratio` times the input size.
+        """The minimum shorter side of a JPEG decoded at `ratio` times the size to which it is then resized.
 
         None if the preprocessing does not begin with a plain resize of the shorter side; then decode at full size.
         """
         plain = type(self.steps[0]).__name__ == "Resize" and isinstance(self.steps[0].size, int)
-        return round(ratio * max(self.height, self.width)) if plain else None
+        return round(ratio * max(self.steps[0].size, self.height, self.width)) if plain else None
 
     def _resized(self, whole: tuple[float, float]) -> tuple[int, int]:
         """The size that the first step gives the full image (torchvision truncates the longer side)."""
@@ -87,13 +88,35 @@ def fit_of(config: dict[str, Any]) -> Fit:
             f"open_clip's preprocessing ends in {names[-3:]}: features/vision/preprocessing.py must follow it"
         )
     height, width = chosen.size if isinstance(chosen.size, tuple | list) else (chosen.size, chosen.size)
+    return _split(steps[:-3], steps[-1], height, width)
+
+
+def fit_of_timm(config: dict[str, Any]) -> Fit:
+    """The first half of the preprocessing that `config` (timm's resolve_model_data_config) describes.
+
+    Example:
+        tf_efficientnet_lite0: resize the shorter side to 256 (bicubic), then crop the central 224 x 224.
+    """
+    from timm.data import create_transform
+
+    steps = create_transform(**config, is_training=False).transforms
+    names = [type(step).__name__ for step in steps]
+    if names[-2:] != ["MaybeToTensor", "Normalize"]:
+        raise AssertionError(
+            f"timm's preprocessing ends in {names[-2:]}: features/vision/preprocessing.py must follow it"
+        )
+    _, height, width = config["input_size"]
+    return _split(steps[:-2], steps[-1], height, width)
+
+
+def _split(steps: Sequence[Any], last: Any, height: int, width: int) -> Fit:
     return Fit(
-        steps=tuple(steps[:-3]),
+        steps=tuple(steps),
         height=height,
         width=width,
-        mean=tuple(float(value) for value in steps[-1].mean),
-        std=tuple(float(value) for value in steps[-1].std),
-        description="; ".join(str(step) for step in (*steps[:-3], steps[-1])),
+        mean=tuple(float(value) for value in last.mean),
+        std=tuple(float(value) for value in last.std),
+        description="; ".join(str(step) for step in (*steps, last)),
     )
 
 

@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 
 from features import images
-from features.encoders.clip import Encoder, load_encoder
 from features.encoders.config import ClipParams
 from features.encoders.embedding_cache import Shards
+from features.encoders.encoder import ImageEncoder
+from features.encoders.loading import load_image_encoder
 from features.errors import InputError
 from features.runtime import stage
 from features.runtime.seeds import rng
@@ -29,8 +30,8 @@ CLIP = {"model": "vip5-tiny", "device": "cpu"}
 
 
 @pytest.fixture(scope="module")
-def encoder() -> Encoder:
-    return load_encoder(ClipParams(**CLIP))
+def encoder() -> ImageEncoder:
+    return load_image_encoder(ClipParams(**CLIP))
 
 
 def test_untrained_features_separate_the_samples_styles(encoder):
@@ -169,7 +170,9 @@ def test_equal_photos_are_encoded_once(tmp_path, encoded_keys, monkeypatch):
     assert np.array_equal(vectors[-1], vectors[-2])
     assert len(np.unique(vectors, axis=0)) == len(keys) - 1
     before = part(tmp_path)
-    monkeypatch.setattr(images, "load_encoder", lambda clip: pytest.fail("an encoder was loaded for nothing"))
+    monkeypatch.setattr(
+        images, "load_image_encoder", lambda clip, tower: pytest.fail("an encoder was loaded for nothing")
+    )
     images.run(images.Params(batch_size=4), context(tmp_path))
     assert part(tmp_path) == before
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from features import texts
-from features.encoders.clip import Encoder, load_encoder
 from features.encoders.config import ClipParams
+from features.encoders.encoder import TextEncoder
+from features.encoders.loading import load_text_encoder
 from features.runtime import stage
 from features.schema import CATALOGUE, text_embeddings
 from features.store.embeddings import read_vectors
@@ -16,8 +17,8 @@ TITLES = ["Red kettle", None, "Blue lamp", "  ", "Guitar with two necks"]
 
 
 @pytest.fixture(scope="module")
-def encoder() -> Encoder:
-    return load_encoder(ClipParams(**CLIP))
+def encoder() -> TextEncoder:
+    return load_text_encoder(ClipParams(**CLIP))
 
 
 def run(root: Path, titles: list[str | None], **params: object) -> tuple[np.ndarray, dict[str, object]]:
