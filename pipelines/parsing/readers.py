@@ -32,7 +32,7 @@ from pipelines.parsing.delimited import Dialect
 from pipelines.parsing.lenient_values import Fault, Reading
 from pipelines.parsing.line_blocks import Block
 from pipelines.parsing.table_columns import Kind, Layout, layout
-from pipelines.recognition.file_look import look
+from pipelines.recognition.file_look import UTF_16_MARKS, look
 
 TABLE_FORMATS = ("ratings", "recbole")
 SEQUENCE_FORMATS = ("sequences", "openp5")
@@ -68,6 +68,9 @@ def reader(file: File) -> Reader:
     """
     form = file.dataset.format
     begin = byte_pieces.beginning(file.path)
+    if begin.startswith(UTF_16_MARKS):
+        action = f"write {file.source} in UTF-8 and bring it in again (in Excel: save as CSV UTF-8)"
+        raise InputError(f"{file.source} in UTF-16", "text in UTF-8", action)
     if file.kind == "reviews" and form in TABLE_FORMATS:
         return _ratings(file, begin)
     if file.kind == "reviews" and form in SEQUENCE_FORMATS:
