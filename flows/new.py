@@ -76,6 +76,9 @@ def _make(name: str, folder: Path, photos: str | None, root: Path = Path()) -> i
     if found.photos is not None and found.photos.share < MIN_MATCH_SHARE:
         folder_survey.without_photos(entry)
         log.warning("new: no photos are used: %s; %s", found.photos.line, dataset_photos.NAMES_ACTION)
+    if entry.values["metadata"] and found.metadata.share < MIN_MATCH_SHARE:
+        folder_survey.without_items(entry)
+        log.warning("new: no metadata is used: %s", found.metadata.line)
     about = report.about(entry, found)
     for line in about:
         log.info("new: %s", line)

@@ -24,8 +24,9 @@ def about(entry: Entry, counts: Counts) -> list[str]:
     """The counts in two or three lines."""
     core = counts.core
     rated = "no ratings" if counts.rating_range is None else "ratings {:g} to {:g}".format(*counts.rating_range)
+    described = counts.described if entry.values["metadata"] else 0
     beside = [kind for kind in ("photos", "vectors") if entry.values.get(kind)]
-    parts = [rated, f"{counts.texts:,} texts", f"{counts.described:,} described items", *(beside or ["no photos"])]
+    parts = [rated, f"{counts.texts:,} texts", f"{described:,} described items", *(beside or ["no photos"])]
     whole = f"{counts.interactions:,} interactions of {counts.users:,} users with {counts.items:,} items"
     photos = [] if counts.photos is None else [counts.photos.line]
     inside = f"{core.interactions:,} interactions, {core.users:,} users, {core.items:,} items"

@@ -318,3 +318,88 @@ def test_nothing_is_overwritten_unless_forced(work: Path, caplog: pytest.LogCapt
     assert new.main(["home", "--from", "downloads", "--force"]) == 0
     assert new.main(["gift_cards", "--from", "downloads"]) == 2
     assert "use my_gift_cards" in caplog.text
+
+
+def years(folder: Path) -> None:
+    (folder / "Home_5.json").write_bytes(lines(reviews_2018()))
+    old = [
+        {"asin": key(n), "title": f"Kettle {n}", "categories": [["Home"]], "imUrl": "http://x"} for n in range(ITEMS)
+    ]
+    (folder / "meta_Home.json").write_text("".join(f"{one!r}\n" for one in old))
+
+
+def without_times(folder: Path) -> None:
+    rows = [f'"{user}";"{key(item)}";"{1 + number % 10}"' for number, (user, item) in enumerate(PAIRS)]
+    (folder / "Ratings.csv").write_text('"User-ID";"ISBN";"Book-Rating"\n' + "\n".join(rows) + "\n")
+
+
+def packed(folder: Path) -> None:
+    rows = [f"{user},{item},4,{when(number)}" for number, (user, item) in enumerate(PAIRS)]
+    with zipfile.ZipFile(folder / "Home.zip", "w") as archive:
+        archive.writestr("Home/ratings.csv", "user_id,item_id,rating,timestamp\n" + "\n".join(rows) + "\n")
+        archive.writestr("Home/.DS_Store", b"x")
+        archive.writestr("__MACOSX/Home/._ratings.csv", b"x")
+
+
+def decimal_commas(folder: Path) -> None:
+    rows = [f"{number};{user};{item};4,5;{when(number)}" for number, (user, item) in enumerate(PAIRS)]
+    (folder / "ratings.csv").write_text(";user;item;rating;timestamp\n" + "\n".join(rows) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("make", "form"),
+    [(years, "amazon2014"), (without_times, "ratings"), (packed, "ratings"), (decimal_commas, "ratings")],
+)
+def test_mixed_folders_lose_nothing(work: Path, make: Callable[[Path], None], form: str) -> None:
+    from pipelines import records, sequences
+
+    entry = made(work, make)["datasets"]["home"]  # type: ignore[index]
+    assert entry["format"] == form
+    params = str(write_pipeline(["home"]).with_name("params.yaml"))
+    assert records.main(["--params", params]) == sequences.main(["--params", params]) == 0
+    assert pl.scan_parquet("data/home/sequences/interactions/*.parquet").collect().height == len(PAIRS)
+
+
+def test_metadata_of_other_keys_is_left_aside(work: Path, caplog: pytest.LogCaptureFixture) -> None:
+    official_ratings(work / "downloads")
+    rows = "".join(f"{key(item).lower()},Kettle {item}\n" for item in range(ITEMS))
+    (work / "downloads/items.csv").write_text("item_id,title\n" + rows)
+    assert new.main(["home", "--from", "downloads"]) == 0
+    assert f"no metadata is used: metadata rows: 0 of {ITEMS} used" in caplog.text
+    assert profiles.merged(["home"], work)["datasets"]["home"]["metadata"] == []
+
+
+REMEDIES = {
+    "zip": ("ml.zip", "", "do: unpack ml.zip into a folder of its own and use --from with that folder"),
+    "names": (
+        "log.csv",
+        "buyer,sku,at\nx,y,z\n",
+        "do: name the columns of log.csv user_id, item_id, rating and timest",
+    ),
+    "pointer": ("r.csv", "version https://git-lfs.github.com/spec/v1\noid x\n", "fetch it with `git lfs pull`"),
+    "dates": (
+        "r.csv",
+        "user,item,rating,date\n" + "U,I,4,5/13/2014\n" * 30,
+        "as dates such as 2014-05-13, then run this",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REMEDIES)
+def test_a_refusal_names_what_helps_here(work: Path, caplog: pytest.LogCaptureFixture, case: str) -> None:
+    name, text, said = REMEDIES[case]
+    (work / "downloads" / name).write_text(text)
+    if case == "zip":
+        with zipfile.ZipFile(work / "downloads" / name, "w") as archive:
+            archive.writestr("ml/ratings.csv", "userId,movieId,rating,timestamp\n1,2,3.0,1400000000\n")
+            archive.writestr("ml/movies.csv", "movieId,title,genres\n1,A,B\n")
+    assert new.main(["home", "--from", "downloads"]) == 3
+    assert said in caplog.text
+
+
+def test_only_strange_files_beside_photos_are_named(work: Path, caplog: pytest.LogCaptureFixture) -> None:
+    amazon(work / "downloads")
+    (work / "downloads/photos.tar").rename(work / "downloads/posters-0.tar")
+    shutil.copy(work / "downloads/posters-0.tar", work / "downloads/posters-1.tar")
+    assert new.main(["home", "--from", "downloads"]) == 0
+    assert "left aside: README.txt in downloads: neither photos nor tar archives" in caplog.text
