@@ -29,6 +29,7 @@ CORES = (5, 4, 3, 2)
 RATED = ("ratings", "recbole")
 """Formats whose ratings may have any range."""
 _INGEST = re.compile(r"(?: and bring it in again)? \(`\S+ -m flows\.ingest [^`]*`\)")
+_ENTRY = re.compile(r"replace (.+?) or take it out of datasets\.\S+?\.metadata")
 _OPTIONS = re.compile(r",? or (?:accept|set) .*")  # parameters of a profile
 LARGE_BYTES = 200_000_000
 LEAST_USERS = 20
@@ -103,7 +104,7 @@ def count(name: str, entry: Mapping[str, Any], folder: Path, root: Path = Path()
 def _shown(error: VIP5Error, raw: str, folder: Path) -> VIP5Error:
     """The error with the user's folder and with the remedy that helps before there is a profile."""
     found, expected, action = (part.replace(raw, str(folder)) for part in error.args)
-    plain = _OPTIONS.sub("", _INGEST.sub("", action))
+    plain = _ENTRY.sub(r"move \1 out of the folder", _OPTIONS.sub("", _INGEST.sub("", action)))
     return type(error)(found, expected, action if plain == action else f"{plain}, then run this command again")
 
 

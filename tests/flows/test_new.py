@@ -377,6 +377,11 @@ REMEDIES = {
         "do: name the columns of log.csv user_id, item_id, rating and timest",
     ),
     "pointer": ("r.csv", "version https://git-lfs.github.com/spec/v1\noid x\n", "fetch it with `git lfs pull`"),
+    "items": (
+        "x.csv",
+        "item_id,title\n" + "".join(f"{item},\n" for item in range(ITEMS)),
+        "move x.csv out of the folder,",
+    ),
     "dates": (
         "r.csv",
         "user,item,rating,date\n" + "U,I,4,5/13/2014\n" * 30,
@@ -393,6 +398,8 @@ def test_a_refusal_names_what_helps_here(work: Path, caplog: pytest.LogCaptureFi
         with zipfile.ZipFile(work / "downloads" / name, "w") as archive:
             archive.writestr("ml/ratings.csv", "userId,movieId,rating,timestamp\n1,2,3.0,1400000000\n")
             archive.writestr("ml/movies.csv", "movieId,title,genres\n1,A,B\n")
+    if case == "items":
+        official_ratings(work / "downloads")
     assert new.main(["home", "--from", "downloads"]) == 3
     assert said in caplog.text
 
