@@ -233,6 +233,8 @@ def _stem(name: str) -> str:
 
 def _reason(one: Seen, form: str) -> str:
     """Why a file that no rule took is left aside."""
+    if one.look.summary.endswith("; unpack it"):
+        return "unpack it into a folder of its own here to use it"
     if one.look.kind is None and "without a header" in one.look.summary:
         return "columns without names; a first line such as item_id, title, categories would make them items"
     matrix = "matrix" in one.look.summary
@@ -264,4 +266,11 @@ def _where_instead(folder: Path, seen: Sequence[Seen]) -> str:
             return f"unpack {one.name} into a folder of its own and use --from with that folder"
         if one.look.kind is None and len(one.look.columns) >= 2 and "table" in one.look.summary:
             return f"name the columns of {one.name} user_id, item_id, rating and timestamp in its first line"
+        if one.look.kind is None and "without a header" in one.look.summary:
+            return f"write a first line with the names of its columns into {one.name}, such as user_id, item_id, rating"
+        if "that do not begin with a user each" in one.look.summary:
+            return (
+                f"write the items of a user in one line of {one.name} (user item item ...), or put commas between the "
+                "cells and a first line such as user_id,item_id"
+            )
     return "put one there in a layout of docs/guides/own-data.md, or check --from"

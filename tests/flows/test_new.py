@@ -382,6 +382,8 @@ REMEDIES = {
         "item_id,title\n" + "".join(f"{item},\n" for item in range(ITEMS)),
         "move x.csv out of the folder,",
     ),
+    "no names": ("r.tsv", "1\t2\t5\n2\t3\t4\n", "write a first line with the names of its columns into r.tsv"),
+    "pairs": ("Beauty.txt", "1 2\n1 3\n2 2\n" * 9, "write the items of a user in one line of Beauty.txt"),
     "dates": (
         "r.csv",
         "user,item,rating,date\n" + "U,I,4,5/13/2014\n" * 30,
@@ -402,6 +404,27 @@ def test_a_refusal_names_what_helps_here(work: Path, caplog: pytest.LogCaptureFi
         official_ratings(work / "downloads")
     assert new.main(["home", "--from", "downloads"]) == 3
     assert said in caplog.text
+
+
+def test_the_remedy_for_tables_without_names_helps(work: Path) -> None:
+    rows = "".join(f"{user}\t{item}\t{1 + user % 5}\n" for user, item in PAIRS)
+    (work / "downloads/r.tsv").write_text(rows)
+    assert new.main(["home", "--from", "downloads"]) == 3
+    (work / "downloads/r.tsv").write_text("user_id\titem_id\trating\n" + rows)
+    assert new.main(["home", "--from", "downloads"]) == 0
+
+
+def test_loose_photos_are_counted_not_listed(work: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "vip5")
+    official_ratings(work / "downloads")
+    for item in range(ITEMS):
+        Image.new("RGB", (32, 32)).save(work / f"downloads/{key(item).lower()}.JPG", "JPEG")
+    with zipfile.ZipFile(work / "downloads/more.zip", "w") as archive:
+        archive.write(work / f"downloads/{key(0).lower()}.JPG", "more.jpg")
+    assert new.main(["home", "--from", "downloads"]) == 0
+    assert f"new: {ITEMS - 4} more photos or archives of photos" in caplog.text
+    assert "unpack it): unpack it into a folder of its own here to use it" in caplog.text
+    assert f"photos: {ITEMS} of {ITEMS} used" in caplog.text
 
 
 def test_only_strange_files_beside_photos_are_named(work: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -97,6 +97,7 @@ def test_lines_without_times_are_said_to_be_in_order(tmp_path: Path) -> None:
     ("row", "remedy"),
     [
         ("U,I,4,05/13/2014", "write its times as Unix seconds or as dates such as 2014-05-13"),
+        ("U,I,,1393545600", "leave the column of ratings out of r.json if it has none and bring it in again"),
         ("U,I,five,1393545600", "write its ratings as numbers such as 4.5"),
     ],
 )

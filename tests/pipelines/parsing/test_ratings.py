@@ -119,6 +119,7 @@ def test_a_stray_quote_costs_one_record(tmp_path: Path) -> None:
         (b"<html>\n<body>\n", "without a column of user and item"),
         (b'{"user": 1}\n', "without a column of user and item"),
         (b"user,item\nU1,I1\n".decode().encode("utf-16"), "x.csv in UTF-16; .*write x.csv in UTF-8"),
+        (b"user,item\rU1,I1\rU2,I1", "whose lines end in carriage returns alone"),
     ],
 )  # fmt: skip
 def test_a_table_without_its_columns_is_one_error(tmp_path: Path, data: bytes, message: str) -> None:
