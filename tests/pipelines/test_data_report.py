@@ -147,6 +147,12 @@ def test_sections_without_values_are_left_out(tmp_path):
         {"user_key": "U1", "item_key": f"B{n}", "source": "r.gz", "line": n, "position": n} for n in (1, 2)
     ])  # fmt: skip
     write(tmp_path, schema.REJECTS, [])
+    write(tmp_path, schema.PHOTO_REJECTS, [])
+    table = schema.embeddings(2)
+    rows = vector_table(table, [1, 2], np.zeros((2, 2)), {"status": ["missing"] * 2, "sha256": [None] * 2})
+    counts = {"items": 2, "ok": 0, "missing": 2, "rejected": 0}
+    notes = {"encoder": {"model": "x", "pretrained": None, "untrained": True}, "counts": counts, "reasons": {}}
+    write_table(tmp_path / "data/shop/images/embeddings", table, rows, Provenance(stage="t", params={}, notes=notes))
     write(tmp_path, schema.INTERACTIONS, [
         {"user_id": user, "position": n, "item_id": 1 + n % 2, "split": "train"}
         for user in (1, 2)
@@ -157,6 +163,10 @@ def test_sections_without_values_are_left_out(tmp_path):
     for absent in ("Stars", "stars", "day", "by month", "Explanations", "headline No text", "none", "nan", "null "):
         assert absent not in page.replace("weights none", "").replace("dump are null ", ""), absent
     assert "Every line was accepted." in page
+    photos = words(pages(tmp_path)[1])
+    assert "This dataset has no photos." in photos
+    assert "Nearest in feature space" not in photos
+    assert "Refused photos" not in photos
     assert "user 1 the newest 20 of 30 interactions" in page
 
 

@@ -51,7 +51,8 @@ def test_hardly_any_match_stops_and_zero_allows_it() -> None:
     with pytest.raises(InputError) as caught:
         check(found)
     assert str(caught.value) == (
-        "found vectors: 1 of 500 used; 499 belong to no item of the catalogue (one is X0); 499 of 500 items have none (one is B0); "
+        "found vectors: 1 of 500 used; 499 belong to no item of the catalogue (one is X0); "
+        "499 of 500 items have none (one is B0); "
         "expected vectors of the catalogue's items (images.min_match_share = 0.01); "
         "do: rename them; if this is right, set images.min_match_share to 0"
     )
