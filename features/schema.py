@@ -99,7 +99,7 @@ REVIEWS = Table("records/reviews", "one row per accepted review line", ("source"
     _req("user_key", STR, "the dump's own key of the user (reviewerID, user_id)"),
     _req("item_key", STR, "the dump's own key of the item (asin, parent_asin)"),
     _opt("rating", F32, "stars, within the dataset's rating_range; null where the format has none (p5)", unit="stars"),
-    _opt("timestamp", I64, "time of the review; null where the format has none (p5)", unit="seconds since 1970, UTC",
+    _opt("timestamp", I64, "time of the review; null where the dump has none", unit="seconds since 1970, UTC",
          minimum=0, maximum=2**33 - 1),
     _opt("user_name", STR, "display name, as the user wrote it"),
     _opt("headline", STR, "the review's summary line"),
@@ -111,7 +111,7 @@ REVIEWS = Table("records/reviews", "one row per accepted review line", ("source"
     _opt("variant", STR, "chosen variant: size, colour and so on (2018), the variant's own key (2023)"),
     _SOURCE,
     _LINE,
-    _req("position", I32, "position within a line: 0, or for p5 the position in the user's sequence from 1", minimum=0),
+    _req("position", I32, "0, or the order where there are no times: the place in a sequence, or the line", minimum=0),
 ), zstd_level=1)  # fmt: skip
 
 ITEMS = Table("records/items", "one row per accepted metadata line", ("source", "line"), (

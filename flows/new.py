@@ -76,9 +76,14 @@ def _make(name: str, folder: Path, photos: str | None, root: Path = Path()) -> i
     if found.photos is not None and found.photos.share < MIN_MATCH_SHARE:
         folder_survey.without_photos(entry)
         log.warning("new: no photos are used: %s; %s", found.photos.line, dataset_photos.NAMES_ACTION)
+    if entry.values["metadata"] and found.metadata.share < MIN_MATCH_SHARE:
+        folder_survey.without_items(entry)
+        log.warning("new: no metadata is used: %s", found.metadata.line)
     about = report.about(entry, found)
     for line in about:
         log.info("new: %s", line)
+    if entry.values.get("photos") and found.photos is not None and found.photos.mostly_unknown:
+        log.warning("new: most photos belong to no item; check that they are of this dataset")
     text = profile_file.text_of(name, about, entry.values, sizes.choices(name, entry.values, found))
     changed, entries = ingest_steps.ingest(name, folder, {"datasets": {name: entry.values}, "tokenizers": {}})
     log.info("new: %s", ingest_steps.summary_line(name, changed, entries))

@@ -28,8 +28,8 @@ class Matching:
         ...     kind="photos", total=40, used=2, unmatched=38, unmatched_name="IMG_1.jpg", unknown=None,
         ...     items=40, without=38, without_key="B01",
         ... )
-        >>> found.line
-        'photos: 2 of 40 used; 38 belong to no item (one is IMG_1.jpg); 38 of 40 items have none (one is B01)'
+        >>> found.line.split("; ")[:2]
+        ['photos: 2 of 40 used', '38 belong to no item of the catalogue (one is IMG_1.jpg)']
         >>> found.share
         0.05
     """
@@ -49,7 +49,8 @@ class Matching:
     def line(self) -> str:
         """All counts in one line, with one unmatched name and one key sought."""
         elsewhere = 0 if self.unknown is None else self.unmatched - self.unknown
-        of = f"item of the catalogue, {elsewhere:,} of them to others of the dump" if elsewhere else "item"
+        of = "item of the catalogue" if elsewhere or (self.unknown is None and self.unmatched) else "item"
+        of += f", {elsewhere:,} of them to others of the dump" if elsewhere else ""
         unmatched = f"{self.unmatched:,} belong to no {of}{_one(self.unmatched_name)}"
         without = f"{self.without:,} of {self.items:,} items have none{_one(self.without_key)}"
         blank = f", {self.blank:,} are all zeros" if self.blank else ""

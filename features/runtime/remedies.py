@@ -38,6 +38,13 @@ def for_profile(error: E, params: Path, dataset: str | None = None) -> E:
     return error if action == error.action else type(error)(error.found, error.expected, action)
 
 
+def for_dataset(error: E, dataset: str | None) -> E:
+    """The error with the dataset's name in place of `datasets.NAME`."""
+    if dataset is None or not any("datasets.NAME" in part for part in error.args):
+        return error
+    return type(error)(*(part.replace("datasets.NAME", f"datasets.{dataset}") for part in error.args))
+
+
 def profile_names(params: Path) -> list[str]:
     """The profiles from which the file was derived; empty for any other file."""
     if not params.is_file():

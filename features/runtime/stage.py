@@ -18,7 +18,7 @@ from features.runtime.exit_codes import INTERRUPTED
 from features.runtime.faults import environment_faults
 from features.runtime.logs import formatter, stage_record
 from features.runtime.params import build, load_params, nearest
-from features.runtime.remedies import for_profile
+from features.runtime.remedies import for_dataset, for_profile
 
 P = TypeVar("P")
 log = logging.getLogger("vip5")
@@ -146,12 +146,14 @@ def execute(stage: str, params: type[P], sections: Sequence[str], run: Callable[
     # 19 times slower on two threads than on one; sleeping threads cost 5 %.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     started = time.monotonic()
+    dataset = None
     try:
         with environment_faults():
             own, context = load(path, stage, params, sections)
+            dataset = context.dataset
             rows = run(own, context)
     except VIP5Error as error:
-        return _failed(stage, for_profile(error, path), started)
+        return _failed(stage, for_profile(for_dataset(error, dataset), path), started)
     except KeyboardInterrupt:
         record = stage_record(stage, rows=None, seconds=time.monotonic() - started, exit_code=INTERRUPTED)
         log.error("%s: interrupted", stage, extra=record)

@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
@@ -99,7 +99,7 @@ def plan(name: str, source: Path, params: Mapping[str, Any], root: Path = Path()
     tables = [file for file in (dataset.photo_keys, dataset.vector_keys) if file is not None]
     transfers = [_plain(file, source, name) for file in (*dataset.files, *tables)]
     if dataset.photos is not None:
-        transfers += _photos(dataset.photos, source, name)
+        transfers += _photos(dataset.photos, source, name, {path for one in transfers for path in one.sources})
     if dataset.vectors is not None:
         transfers += _vectors(dataset.vectors, source, name)
     return tuple(sorted(transfers, key=lambda transfer: transfer.name))
@@ -117,10 +117,10 @@ def _plain(file: str, source: Path, name: str) -> Transfer:
     return Transfer(name=file, sources=(path,))
 
 
-def _photos(folder: str, source: Path, name: str) -> list[Transfer]:
+def _photos(folder: str, source: Path, name: str, own: Collection[Path]) -> list[Transfer]:
     if folder.endswith(".tar"):
         return [_plain(folder, source, name)]
-    archives, photos = find_photos(source / folder, name)
+    archives, photos = find_photos(source / folder, name, own)
     transfers = [Transfer(name=_inside(folder, path.name), sources=(path,)) for path in archives]
     taken = {transfer.name for transfer in transfers}
     for index, start in enumerate(range(0, len(photos), PHOTOS_PER_SHARD)):

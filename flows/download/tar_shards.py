@@ -14,7 +14,7 @@ import itertools
 import logging
 import os
 import tarfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,12 +29,13 @@ SYNC_BYTES = 16_000_000
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 
 
-def find_photos(folder: Path, name: str) -> tuple[list[Path], list[Path]]:
+def find_photos(folder: Path, name: str, own: Collection[Path] = ()) -> tuple[list[Path], list[Path]]:
     """Finds the tar archives in `folder` and the loose photos below it, such as a folder per item, sorted by name.
 
     Args:
         folder: the photo folder of a dump; if it does not exist, `folder.tar` beside it is used.
         name: the name of the dump, for messages.
+        own: the other files of the dump, which may lie in the same folder.
 
     Raises:
         InputError: there is neither folder nor archive, there are no photos, or two photos of a folder have the same
@@ -59,8 +60,10 @@ def find_photos(folder: Path, name: str) -> tuple[list[Path], list[Path]]:
     for one, other in itertools.pairwise(photos):
         if (one.parent, one.stem) == (other.parent, other.stem):
             raise InputError(f"two photos of item {one.stem}: {one} and {other}", "one photo per item", "remove one")
-    if others := len(files) - len(archives) - len(photos):
-        log.warning("%s: ignoring %d files in %s that are neither photos nor tar archives", name, others, folder)
+    others = sorted({path for path in files if not path.name.startswith(".")} - {*archives, *photos, *own})
+    if others:
+        shown = f"{len(others)} files, such as {others[0].name}," if len(others) > 1 else others[0].name
+        log.warning("%s: left aside: %s in %s: neither photos nor tar archives", name, shown, folder)
     return archives, photos
 
 

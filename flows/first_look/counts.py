@@ -6,6 +6,7 @@ beginning of a file sorted by item says nothing about its users.
 """
 
 import logging
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ import polars as pl
 
 from features.errors import InputError, VIP5Error
 from features.runtime.datasets import Dataset
-from features.runtime.matching import Matching
+from features.runtime.matching import Matching, match_names
 from features.runtime.params import build
 from features.runtime.stage import Context
 from features.vision import dataset_photos
@@ -27,6 +28,9 @@ log = logging.getLogger("vip5")
 CORES = (5, 4, 3, 2)
 RATED = ("ratings", "recbole")
 """Formats whose ratings may have any range."""
+_INGEST = re.compile(r"(?: and bring it in again)? \(`\S+ -m flows\.ingest [^`]*`\)")
+_ENTRY = re.compile(r"replace (.+?) or take it out of datasets\.\S+?\.metadata")
+_OPTIONS = re.compile(r",? or (?:accept|set) .*")  # parameters of a profile
 LARGE_BYTES = 200_000_000
 LEAST_USERS = 20
 LEAST_ITEMS = 10
@@ -54,8 +58,8 @@ class Core:
 class Counts:
     """What a dump holds.
 
-    `texts` is the number of reviews with a text, `titled` the share of the items of the core with a title;
-    `rating_range` is None without ratings, `photos` is None without photos.
+    `metadata` says how the described items fit those of the core, `texts` counts reviews with a text, `titled` is
+    the share of the items of the core with a title; `rating_range` is None without ratings, `photos` without photos.
     """
 
     interactions: int
@@ -66,6 +70,7 @@ class Counts:
     titled: float
     rating_range: tuple[float, float] | None
     core: Core
+    metadata: Matching
     photos: Matching | None = None
 
 
@@ -91,10 +96,16 @@ def count(name: str, entry: Mapping[str, Any], folder: Path, root: Path = Path()
         counts, keys = _counted(reviews, items)
         return replace(counts, photos=_photos(entry, folder, keys, tables / "items"))
     except VIP5Error as error:
-        shown = [part.replace(f"{work}/data/raw/{name}", str(folder)) for part in error.args]
-        raise type(error)(*shown) from error
+        raise _shown(error, f"{work}/data/raw/{name}", folder) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _shown(error: VIP5Error, raw: str, folder: Path) -> VIP5Error:
+    """The error with the user's folder and with the remedy that helps before there is a profile."""
+    found, expected, action = (part.replace(raw, str(folder)) for part in error.args)
+    plain = _ENTRY.sub(r"move \1 out of the folder", _OPTIONS.sub("", _INGEST.sub("", action)))
+    return type(error)(found, expected, action if plain == action else f"{plain}, then run this command again")
 
 
 def _read(name: str, entry: Mapping[str, Any], folder: Path, work: Path) -> None:
@@ -133,11 +144,14 @@ def _counted(reviews: pl.LazyFrame, items: pl.LazyFrame) -> tuple[Counts, list[s
     pairs = reviews.select("user_key", "item_key").unique().collect()
     core, kept = _best_core(pairs)
     titles = items.select("item_key", titled=pl.col("title").is_not_null()).collect()
+    names = kept["item_key"].to_list()
+    used = titles.join(kept, on="item_key", how="semi").height
+    matching = match_names("metadata rows", titles["item_key"].to_list(), names, used=used)
     titled = kept.join(titles, on="item_key", how="left").select(pl.col("titled").fill_null(value=False).mean()).item()
     span = None if whole["least"] is None else (float(whole["least"]), float(whole["most"]))
     counts = Counts(
         interactions=whole["interactions"], users=whole["users"], items=whole["items"], described=titles.height,
-        texts=whole["texts"], titled=float(titled or 0.0), rating_range=span, core=core,
+        texts=whole["texts"], titled=float(titled or 0.0), rating_range=span, core=core, metadata=matching,
     )  # fmt: skip
     return counts, sorted(kept["item_key"].to_list())
 

@@ -25,6 +25,8 @@ _ITEMS_READ_BY = {
     "openp5": ("openp5",),
     "p5": ("p5", "amazon2014"),
 }
+_YEARS = {"amazon2014", "amazon2018"}
+"""Formats that read each other's reviews; the metadata decides."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,8 @@ def entry_of(folder: Path, seen: Sequence[Seen], photos: str | None = None) -> E
         raise InputError(_what(seen, folder), "a file of reviews, ratings or sequences", _where_instead(folder, seen))
     form = _chosen_format(read, seen)
     entry = Entry(values={"format": form}, used=[])
-    _take_reviews(entry, [one for one in read if _serves(one, form)])
+    serving = [one for one in read if _serves(one, form)]
+    _take_reviews(entry, serving or [one for one in read if one.look.format in _YEARS])
     maps = [one for one in seen if one.look.kind == "maps"]
     if form == "p5":
         _take_maps(entry, maps)
@@ -105,7 +108,7 @@ def _chosen_format(read: Iterable[Seen], seen: Sequence[Seen]) -> str:
     has_maps = any(one.look.kind == "maps" and one.look.columns for one in seen)
     if form in {"p5", "sequences"}:
         return "p5" if has_maps else "sequences"
-    return form
+    return next(iter(_YEARS & items), form) if form in _YEARS - items else form
 
 
 def _serves(one: Seen, form: str) -> bool:
@@ -189,6 +192,12 @@ def _take_beside(entry: Entry, seen: Sequence[Seen], photos: str | None, folder:
     _take_vectors(entry, seen)
 
 
+def without_items(entry: Entry) -> None:
+    """Leaves the item metadata aside."""
+    entry.used = [one for one in entry.used if one.name not in entry.values["metadata"]]
+    entry.values["metadata"] = []
+
+
 def without_photos(entry: Entry) -> None:
     """Leaves out photos that belong to no item."""
     for key in ("photos", "photo_keys"):
@@ -224,6 +233,8 @@ def _stem(name: str) -> str:
 
 def _reason(one: Seen, form: str) -> str:
     """Why a file that no rule took is left aside."""
+    if one.look.summary.endswith("; unpack it"):
+        return "unpack it into a folder of its own here to use it"
     if one.look.kind is None and "without a header" in one.look.summary:
         return "columns without names; a first line such as item_id, title, categories would make them items"
     matrix = "matrix" in one.look.summary
@@ -251,4 +262,15 @@ def _where_instead(folder: Path, seen: Sequence[Seen]) -> str:
         inner = folder / one.name
         if inner.is_dir() and any(look(path).kind == "reviews" for path in sorted(inner.iterdir())[:20]):
             return f"use --from {inner}"
+        if one.look.summary.endswith("; unpack it"):
+            return f"unpack {one.name} into a folder of its own and use --from with that folder"
+        if one.look.kind is None and len(one.look.columns) >= 2 and "table" in one.look.summary:
+            return f"name the columns of {one.name} user_id, item_id, rating and timestamp in its first line"
+        if one.look.kind is None and "without a header" in one.look.summary:
+            return f"write a first line with the names of its columns into {one.name}, such as user_id, item_id, rating"
+        if "that do not begin with a user each" in one.look.summary:
+            return (
+                f"write the items of a user in one line of {one.name} (user item item ...), or put commas between the "
+                "cells and a first line such as user_id,item_id"
+            )
     return "put one there in a layout of docs/guides/own-data.md, or check --from"

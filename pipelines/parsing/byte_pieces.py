@@ -114,7 +114,7 @@ def _chosen(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
     members = {
         member.filename: member
         for member in archive.infolist()
-        if not member.is_dir() and not member.filename.startswith("__MACOSX/")
+        if not member.is_dir() and not _is_hidden(member.filename)
     }
     named = [name for name in members if PurePosixPath(name).name == path.stem]
     found = named or list(members)
@@ -126,6 +126,11 @@ def _chosen(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
             "unpack it and list the unpacked file instead",
         )
     return members[found[0]]
+
+
+def _is_hidden(name: str) -> bool:
+    """Whether a member of an archive is what a desktop program left beside the files."""
+    return "__MACOSX" in name or PurePosixPath(name).name.startswith(".")
 
 
 def _inflated(stream: BinaryIO) -> Iterator[bytes]:

@@ -143,11 +143,17 @@ def _examples(parts: Sequence[Path], reasons: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _ratings(parts: Sequence[Path]) -> tuple[float, ...]:
-    """The smallest and the largest rejected rating, if nearly all of them are numbers."""
+def _written_ratings(parts: Sequence[Path]) -> pl.Series:
+    """The rejected ratings, null where one is not a number."""
     rejects = pl.concat([pl.read_parquet(path, columns=["reason", "excerpt"]) for path in parts])
     written = rejects.filter(pl.col("reason") == "bad_rating")["excerpt"]
-    numbers = written.str.extract(r": '?\s*(-?\d+(?:\.\d+)?)\s*'?$").cast(pl.Float64).drop_nulls()
+    return written.str.extract(r": '?\s*(-?\d+(?:\.\d+)?)\s*'?$").cast(pl.Float64)
+
+
+def _ratings(parts: Sequence[Path]) -> tuple[float, ...]:
+    """The smallest and the largest rejected rating, if nearly all of them are numbers."""
+    written = _written_ratings(parts)
+    numbers = written.drop_nulls()
     if len(numbers) < ONE_VALUE_SHARE * len(written):
         return ()
     return tuple(float(str(value)) for value in (numbers.min(), numbers.max()))
@@ -216,13 +222,36 @@ def _warnings(dump: Dump, source: str) -> Iterable[str]:
         return
     if source not in dump.dataset.metadata and (latest := _latest_of_january_1970(dump, source)) is not None:
         yield f"{source}: every time lies in January 1970, the latest {_shown(latest)}; only their order is used"
+    if text := _outside(dump, source):
+        yield text
     for name in _columns(dump, source):
         one = _filling(dump, source, name)
-        if not one.filled:
+        if not one.filled and name == "timestamp":
+            yield (
+                f"{source}: no times: the order of its lines counts as their order; if a column holds times, name it "
+                f"in datasets.{dump.name}.columns.time"
+            )
+        elif not one.filled:
             yield f"{source}: {name} empty in all {one.rows} rows"
         elif one.sampled >= _LEAST_SAMPLED and one.share >= ONE_VALUE_SHARE:
             shown = one.commonest[:_SHOWN]
             yield f"{source}: {name} holds one value in {one.share:.0%} of {one.sampled} sampled rows: {shown!r}"
+
+
+def _outside(dump: Dump, source: str) -> str | None:
+    """The warning that ratings were rejected because of the dataset's range."""
+    if not dump.accounts[source].get("rejected:bad_rating"):
+        return None
+    written = _written_ratings(dump.parts("rejects", source))
+    numbers = written.drop_nulls()
+    if numbers.is_empty():
+        return None
+    least, most = dump.dataset.rating_range
+    wide = (min(least, *numbers), max(most, *numbers))
+    return (
+        f"{source}: {len(numbers):,} lines rejected for a rating outside [{least:g}, {most:g}]; to keep them, set "
+        f"datasets.{dump.name}.rating_range: [{wide[0]:g}, {wide[1]:g}]"
+    )
 
 
 def _columns(dump: Dump, source: str) -> tuple[str, ...]:

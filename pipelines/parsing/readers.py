@@ -32,7 +32,7 @@ from pipelines.parsing.delimited import Dialect
 from pipelines.parsing.lenient_values import Fault, Reading
 from pipelines.parsing.line_blocks import Block
 from pipelines.parsing.table_columns import Kind, Layout, layout
-from pipelines.recognition.file_look import look
+from pipelines.recognition.file_look import UTF_16_MARKS, look
 
 TABLE_FORMATS = ("ratings", "recbole")
 SEQUENCE_FORMATS = ("sequences", "openp5")
@@ -68,6 +68,7 @@ def reader(file: File) -> Reader:
     """
     form = file.dataset.format
     begin = byte_pieces.beginning(file.path)
+    _check_text(file.source, begin)
     if file.kind == "reviews" and form in TABLE_FORMATS:
         return _ratings(file, begin)
     if file.kind == "reviews" and form in SEQUENCE_FORMATS:
@@ -80,6 +81,16 @@ def reader(file: File) -> Reader:
     if begin.lstrip()[:1] not in (b"{", b""):
         return _text_records(file, begin)
     return Reader(lines(file), functools.partial(_parse_json, file=file))
+
+
+def _check_text(source: str, begin: bytes) -> None:
+    """Raises InputError for a text of another encoding or with the line ends of the first Macintosh."""
+    if begin.startswith(UTF_16_MARKS):
+        action = f"write {source} in UTF-8 and bring it in again (in Excel: save as CSV UTF-8)"
+        raise InputError(f"{source} in UTF-16", "text in UTF-8", action)
+    if b"\r" in begin.rstrip() and b"\n" not in begin and b"\0" not in begin:
+        action = f"convert it (tr '\\r' '\\n' < {source} > new) and bring it in again"
+        raise InputError(f"{source} whose lines end in carriage returns alone", "lines that end in line feeds", action)
 
 
 def _text_records(file: File, begin: bytes) -> Reader:

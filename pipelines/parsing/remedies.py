@@ -121,6 +121,12 @@ def _steps(entry: str, dataset: Dataset, problem: Problem, look: Look) -> Iterab
         yield f"set records.max_line_bytes: {problem.longest}"
     elif problem.source in dataset.metadata:
         yield f"replace {problem.source} or take it out of {entry}.metadata"
+    elif problem.reasons[:1] == ("bad_time",):
+        yield f"write its times as Unix seconds or as dates such as 2014-05-13 and bring it in again ({ingest})"
+    elif problem.reasons[:1] == ("bad_rating",):
+        yield f"write its ratings as numbers such as 4.5 and bring it in again ({ingest})"
+    elif problem.reasons[:1] == ("missing_rating",) and dataset.format in ("ratings", "recbole"):
+        yield f"leave the column of ratings out of {problem.source} if it has none and bring it in again ({ingest})"
     elif "not_utf8" in problem.reasons and look.kind is not None:
         yield f"write {problem.source} in UTF-8 and bring it in again ({ingest})"
     else:

@@ -36,7 +36,7 @@ NAMES: Mapping[Kind, Mapping[str, tuple[str, ...]]] = {
         "image_url": ("imageurl", "imurl", "image", "imageurlhighres"),
     },
 }
-REQUIRED: Mapping[Kind, tuple[str, ...]] = {"reviews": ("user", "item", "time"), "items": ("item",)}
+REQUIRED: Mapping[Kind, tuple[str, ...]] = {"reviews": ("user", "item"), "items": ("item",)}
 OFFICIAL = ("user", "item", "rating", "time")
 
 
@@ -90,8 +90,7 @@ def layout(rows: Sequence[Sequence[str]], kind: Kind, columns: Mapping[str, str 
             f"{source} without a column of {' and '.join(lacking)} in {_shown(first)}",
             "a header with known names, such as user_id, item_id, rating, timestamp" if kind == "reviews"
             else "a header with known names, such as item_id, title, categories",
-            f"set datasets.NAME.columns, such as {{{', '.join(f'{name}: NAME_OR_PLACE' for name in lacking)}}}"
-            + ("; without times, write one line per user in order: format sequences" if lacking == ["time"] else ""),
+            f"set datasets.NAME.columns, such as {{{', '.join(f'{name}: NAME_OR_PLACE' for name in lacking)}}}",
         )  # fmt: skip
     return Layout(header, len(first), places)
 

@@ -12,6 +12,8 @@ from pipelines.recognition.looks import Kind, Look, nothing, some
 
 __all__ = ["Kind", "Look", "look"]
 
+UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+_LFS = "version https://git-lfs.github.com/spec/"
 _HTML = re.compile(r"<!doctype html|<html|<head[ >]|<body[ >]|<!-- *html", re.IGNORECASE)
 _TAG = re.compile(r"<(\?xml|[A-Za-z!])")
 
@@ -47,6 +49,8 @@ def _look_at(one: Beginning, path: Path) -> Look:
     found = binaries.look_at_bytes(one, path)
     if found is not None:
         return found
+    if one.data.startswith(UTF_16_MARKS):
+        return nothing(f"text in UTF-16{one.inside}; write it in UTF-8 (in Excel: save as CSV UTF-8)")
     text = _text(one)
     if text is None:
         return nothing(f"binary data of an unknown kind{one.inside}")
@@ -56,8 +60,6 @@ def _look_at(one: Beginning, path: Path) -> Look:
 def _text(one: Beginning) -> str | None:
     """The beginning as text, None if it is binary; bytes that are not UTF-8 are replaced."""
     data = one.data
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return data.decode("utf-16", "replace")
     if b"\0" in data[:4096]:
         return None
     text = data.decode("utf-8", "replace").lstrip("\ufeff")
@@ -71,6 +73,8 @@ def _look_at_text(text: str, one: Beginning) -> Look:
         return nothing(f"an HTML page, perhaps an error page saved in place of the file{one.inside}")
     if start.startswith("<") and _TAG.match(start):
         return nothing(f"XML{one.inside}")
+    if start.startswith(_LFS):
+        return nothing(f"a pointer of Git LFS, not the file; fetch it with `git lfs pull`{one.inside}")
     if start.startswith(("{", "[")) and (found := objects.look_at_objects(start, one.inside)) is not None:
         return found
     if start.startswith("["):

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 
 Files = list[tuple[str, int, int]]
+_NEWEST = 20  # interactions that are shown of a user
 _ROWS_PER_PASS = 50_000_000  # some 2 GB of hashes
 
 
@@ -237,8 +238,8 @@ def _statuses(context: stage.Context) -> dict[str, int]:
 
 def _sequences(
     params: "Params", context: stage.Context, interactions: pl.LazyFrame, items: pl.LazyFrame
-) -> list[tuple[int, list[dict[str, Any]]]]:
-    """(user id, interactions with titles and identifiers) of users sampled by the seed."""
+) -> list[tuple[int, int, list[dict[str, Any]]]]:
+    """(user id, interactions, the newest of them with titles and identifiers) of users sampled by the seed."""
     users = frame(context, schema.USERS).select("user_id").collect()["user_id"].sort().to_numpy()
     generator = rng(context.seed, "data_report", "users")
     drawn = sorted(generator.choice(users, min(params.num_users, len(users)), replace=False).tolist())
@@ -246,4 +247,5 @@ def _sequences(
     rows = interactions.filter(pl.col("user_id").is_in(drawn)).join(named, on="item_id", how="left")
     day = pl.from_epoch(pl.col("timestamp"), time_unit="s").dt.date().cast(pl.String).alias("day")
     ordered = rows.sort("user_id", "position").with_columns(day).collect()
-    return [(user, ordered.filter(pl.col("user_id") == user).to_dicts()) for user in drawn]
+    by_user = [(user, ordered.filter(pl.col("user_id") == user)) for user in drawn]
+    return [(user, own.height, own.tail(_NEWEST).to_dicts()) for user, own in by_user]

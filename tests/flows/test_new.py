@@ -318,3 +318,118 @@ def test_nothing_is_overwritten_unless_forced(work: Path, caplog: pytest.LogCapt
     assert new.main(["home", "--from", "downloads", "--force"]) == 0
     assert new.main(["gift_cards", "--from", "downloads"]) == 2
     assert "use my_gift_cards" in caplog.text
+
+
+def years(folder: Path) -> None:
+    (folder / "Home_5.json").write_bytes(lines(reviews_2018()))
+    old = [
+        {"asin": key(n), "title": f"Kettle {n}", "categories": [["Home"]], "imUrl": "http://x"} for n in range(ITEMS)
+    ]
+    (folder / "meta_Home.json").write_text("".join(f"{one!r}\n" for one in old))
+
+
+def without_times(folder: Path) -> None:
+    rows = [f'"{user}";"{key(item)}";"{1 + number % 10}"' for number, (user, item) in enumerate(PAIRS)]
+    (folder / "Ratings.csv").write_text('"User-ID";"ISBN";"Book-Rating"\n' + "\n".join(rows) + "\n")
+
+
+def packed(folder: Path) -> None:
+    rows = [f"{user},{item},4,{when(number)}" for number, (user, item) in enumerate(PAIRS)]
+    with zipfile.ZipFile(folder / "Home.zip", "w") as archive:
+        archive.writestr("Home/ratings.csv", "user_id,item_id,rating,timestamp\n" + "\n".join(rows) + "\n")
+        archive.writestr("Home/.DS_Store", b"x")
+        archive.writestr("__MACOSX/Home/._ratings.csv", b"x")
+
+
+def decimal_commas(folder: Path) -> None:
+    rows = [f"{number};{user};{item};4,5;{when(number)}" for number, (user, item) in enumerate(PAIRS)]
+    (folder / "ratings.csv").write_text(";user;item;rating;timestamp\n" + "\n".join(rows) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("make", "form"),
+    [(years, "amazon2014"), (without_times, "ratings"), (packed, "ratings"), (decimal_commas, "ratings")],
+)
+def test_mixed_folders_lose_nothing(work: Path, make: Callable[[Path], None], form: str) -> None:
+    from pipelines import records, sequences
+
+    entry = made(work, make)["datasets"]["home"]  # type: ignore[index]
+    assert entry["format"] == form
+    params = str(write_pipeline(["home"]).with_name("params.yaml"))
+    assert records.main(["--params", params]) == sequences.main(["--params", params]) == 0
+    assert pl.scan_parquet("data/home/sequences/interactions/*.parquet").collect().height == len(PAIRS)
+
+
+def test_metadata_of_other_keys_is_left_aside(work: Path, caplog: pytest.LogCaptureFixture) -> None:
+    official_ratings(work / "downloads")
+    rows = "".join(f"{key(item).lower()},Kettle {item}\n" for item in range(ITEMS))
+    (work / "downloads/items.csv").write_text("item_id,title\n" + rows)
+    assert new.main(["home", "--from", "downloads"]) == 0
+    assert f"no metadata is used: metadata rows: 0 of {ITEMS} used" in caplog.text
+    assert profiles.merged(["home"], work)["datasets"]["home"]["metadata"] == []
+
+
+REMEDIES = {
+    "zip": ("ml.zip", "", "do: unpack ml.zip into a folder of its own and use --from with that folder"),
+    "names": (
+        "log.csv",
+        "buyer,sku,at\nx,y,z\n",
+        "do: name the columns of log.csv user_id, item_id, rating and timest",
+    ),
+    "pointer": ("r.csv", "version https://git-lfs.github.com/spec/v1\noid x\n", "fetch it with `git lfs pull`"),
+    "items": (
+        "x.csv",
+        "item_id,title\n" + "".join(f"{item},\n" for item in range(ITEMS)),
+        "move x.csv out of the folder,",
+    ),
+    "no names": ("r.tsv", "1\t2\t5\n2\t3\t4\n", "write a first line with the names of its columns into r.tsv"),
+    "pairs": ("Beauty.txt", "1 2\n1 3\n2 2\n" * 9, "write the items of a user in one line of Beauty.txt"),
+    "dates": (
+        "r.csv",
+        "user,item,rating,date\n" + "U,I,4,5/13/2014\n" * 30,
+        "as dates such as 2014-05-13, then run this",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REMEDIES)
+def test_a_refusal_names_what_helps_here(work: Path, caplog: pytest.LogCaptureFixture, case: str) -> None:
+    name, text, said = REMEDIES[case]
+    (work / "downloads" / name).write_text(text)
+    if case == "zip":
+        with zipfile.ZipFile(work / "downloads" / name, "w") as archive:
+            archive.writestr("ml/ratings.csv", "userId,movieId,rating,timestamp\n1,2,3.0,1400000000\n")
+            archive.writestr("ml/movies.csv", "movieId,title,genres\n1,A,B\n")
+    if case == "items":
+        official_ratings(work / "downloads")
+    assert new.main(["home", "--from", "downloads"]) == 3
+    assert said in caplog.text
+
+
+def test_the_remedy_for_tables_without_names_helps(work: Path) -> None:
+    rows = "".join(f"{user}\t{item}\t{1 + user % 5}\n" for user, item in PAIRS)
+    (work / "downloads/r.tsv").write_text(rows)
+    assert new.main(["home", "--from", "downloads"]) == 3
+    (work / "downloads/r.tsv").write_text("user_id\titem_id\trating\n" + rows)
+    assert new.main(["home", "--from", "downloads"]) == 0
+
+
+def test_loose_photos_are_counted_not_listed(work: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "vip5")
+    official_ratings(work / "downloads")
+    for item in range(ITEMS):
+        Image.new("RGB", (32, 32)).save(work / f"downloads/{key(item).lower()}.JPG", "JPEG")
+    with zipfile.ZipFile(work / "downloads/more.zip", "w") as archive:
+        archive.write(work / f"downloads/{key(0).lower()}.JPG", "more.jpg")
+    assert new.main(["home", "--from", "downloads"]) == 0
+    assert f"new: {ITEMS - 4} more photos or archives of photos" in caplog.text
+    assert "unpack it): unpack it into a folder of its own here to use it" in caplog.text
+    assert f"photos: {ITEMS} of {ITEMS} used" in caplog.text
+
+
+def test_only_strange_files_beside_photos_are_named(work: Path, caplog: pytest.LogCaptureFixture) -> None:
+    amazon(work / "downloads")
+    (work / "downloads/photos.tar").rename(work / "downloads/posters-0.tar")
+    shutil.copy(work / "downloads/posters-0.tar", work / "downloads/posters-1.tar")
+    assert new.main(["home", "--from", "downloads"]) == 0
+    assert "left aside: README.txt in downloads: neither photos nor tar archives" in caplog.text

@@ -141,6 +141,35 @@ def test_a_dataset_without_photos_has_its_pages_too(tmp_path):
     assert "data:image" not in pages(tmp_path)[1]
 
 
+def test_sections_without_values_are_left_out(tmp_path):
+    context = shop(tmp_path, photos=None)
+    write(tmp_path, schema.REVIEWS, [
+        {"user_key": "U1", "item_key": f"B{n}", "source": "r.gz", "line": n, "position": n} for n in (1, 2)
+    ])  # fmt: skip
+    write(tmp_path, schema.REJECTS, [])
+    write(tmp_path, schema.PHOTO_REJECTS, [])
+    table = schema.embeddings(2)
+    rows = vector_table(table, [1, 2], np.zeros((2, 2)), {"status": ["missing"] * 2, "sha256": [None] * 2})
+    counts = {"items": 2, "ok": 0, "missing": 2, "rejected": 0}
+    notes = {"encoder": {"model": "x", "pretrained": None, "untrained": True}, "counts": counts, "reasons": {}}
+    write_table(tmp_path / "data/shop/images/embeddings", table, rows, Provenance(stage="t", params={}, notes=notes))
+    write(tmp_path, schema.INTERACTIONS, [
+        {"user_id": user, "position": n, "item_id": 1 + n % 2, "split": "train"}
+        for user in (1, 2)
+        for n in range(1, 31)
+    ])  # fmt: skip
+    assert data_report.run(data_report.Params(), context) == 2
+    page = words(pages(tmp_path)[0])
+    for absent in ("Stars", "stars", "day", "by month", "Explanations", "headline No text", "none", "nan", "null "):
+        assert absent not in page.replace("weights none", "").replace("dump are null ", ""), absent
+    assert "Every line was accepted." in page
+    photos = words(pages(tmp_path)[1])
+    assert "This dataset has no photos." in photos
+    assert "Nearest in feature space" not in photos
+    assert "Refused photos" not in photos
+    assert "user 1 the newest 20 of 30 interactions" in page
+
+
 def test_an_absent_table_is_one_clear_line_and_leaves_no_page(tmp_path):
     context = shop(tmp_path)
     (tmp_path / "data/shop/records/reviews/_manifest.json").unlink()

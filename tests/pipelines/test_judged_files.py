@@ -71,6 +71,40 @@ def changed(context: Context, **entry: Any) -> Context:
     return context
 
 
+def put_ratings(root: Path, text: str, **entry: Any) -> Context:
+    return put(root, text.encode(), form="ratings", **entry)
+
+
+def test_ratings_outside_the_range_are_said(tmp_path: Path) -> None:
+    rows = [f"U{n},I{n % 7},{0.5 if n % 50 == 0 else 4},{1393545600 + n}" for n in range(300)]
+    context = put_ratings(tmp_path, "user,item,rating,time\n" + "\n".join(rows) + "\n")
+    records.run(records.Params(), context)
+    [warning] = tables.read_manifest(context.table("records/reviews"))["notes"]["warnings"]
+    assert warning == (
+        "r.json: 6 lines rejected for a rating outside [1, 5]; to keep them, set datasets.tiny.rating_range: [0.5, 5]"
+    )
+    assert records.run(records.Params(), changed(context, rating_range=[0.5, 5])) == 300
+
+
+def test_lines_without_times_are_said_to_be_in_order(tmp_path: Path) -> None:
+    context = put_ratings(tmp_path, "user,item\n" + "".join(f"U{n},I{n % 7}\n" for n in range(60)))
+    records.run(records.Params(), context)
+    [warning] = tables.read_manifest(context.table("records/reviews"))["notes"]["warnings"]
+    assert warning.startswith("r.json: no times: the order of its lines counts as their order; ")
+
+
+@pytest.mark.parametrize(
+    ("row", "remedy"),
+    [
+        ("U,I,4,05/13/2014", "write its times as Unix seconds or as dates such as 2014-05-13"),
+        ("U,I,,1393545600", "leave the column of ratings out of r.json if it has none and bring it in again"),
+        ("U,I,five,1393545600", "write its ratings as numbers such as 4.5"),
+    ],
+)
+def test_values_in_another_form_name_the_form(tmp_path: Path, row: str, remedy: str) -> None:
+    assert remedy in refused(put_ratings(tmp_path, "user,item,rating,time\n" + f"{row}\n" * 60))
+
+
 def test_files_of_another_release_name_the_format(tmp_path: Path) -> None:
     context = put(tmp_path, lines(reviews_2018()), lines(items_2018()), form="amazon2023")
     message = refused(context)

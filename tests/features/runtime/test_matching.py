@@ -13,7 +13,7 @@ def check(found: Matching, min_share: float = 0.01) -> None:
 def test_one_line_has_all_counts_and_a_name_of_each_side() -> None:
     found = match_names("photos", ["B1", "X1", "X2"], ["B1", "B2"], used=1)
     assert found.line == (
-        "photos: 1 of 3 used; 2 belong to no item (one is X1); 1 of 2 items have none (one is B2)"
+        "photos: 1 of 3 used; 2 belong to no item of the catalogue (one is X1); 1 of 2 items have none (one is B2)"
     )  # fmt: skip
     assert found.notes()["line"] == found.line
     assert found.share == 0.5
@@ -51,7 +51,8 @@ def test_hardly_any_match_stops_and_zero_allows_it() -> None:
     with pytest.raises(InputError) as caught:
         check(found)
     assert str(caught.value) == (
-        "found vectors: 1 of 500 used; 499 belong to no item (one is X0); 499 of 500 items have none (one is B0); "
+        "found vectors: 1 of 500 used; 499 belong to no item of the catalogue (one is X0); "
+        "499 of 500 items have none (one is B0); "
         "expected vectors of the catalogue's items (images.min_match_share = 0.01); "
         "do: rename them; if this is right, set images.min_match_share to 0"
     )

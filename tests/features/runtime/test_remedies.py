@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from features.errors import ModelError, ParamsError, TableError, VIP5Error
-from features.runtime.remedies import NOTICE, for_profile
+from features.errors import InputError, ModelError, ParamsError, TableError, VIP5Error
+from features.runtime.remedies import NOTICE, for_dataset, for_profile
 
 
 def derived(root: Path, dataset: str, names: str) -> Path:
@@ -47,3 +47,9 @@ def test_the_derived_file_is_named_by_its_profile(tmp_path: Path) -> None:
     path = derived(tmp_path, "toys", "toys")
     error = ParamsError("x", "y", f"add datasets.toys to {path}")
     assert for_profile(error, path).action == "add datasets.toys to profiles/toys.yaml"
+
+
+def test_the_name_of_the_dataset_stands_in_the_remedy() -> None:
+    error = InputError("no user", "columns", "set datasets.NAME.columns")
+    assert for_dataset(error, "home").action == "set datasets.home.columns"
+    assert for_dataset(error, None) is error

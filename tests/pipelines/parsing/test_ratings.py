@@ -66,6 +66,22 @@ def test_a_table_without_ratings_has_null(tmp_path: Path) -> None:
         assert values(row) == ("U1", "I1", None, 1393545600)
 
 
+def test_without_times_the_line_is_the_order(tmp_path: Path) -> None:
+    data = b"user,item,rating\nU1,I2,4\n,I1,4\nU1,I1,4\n"
+    found = read(tmp_path, data, "ratings", params=Params(lines_per_block=1))
+    assert [(row["item_key"], row["timestamp"], row["position"]) for row in found.rows] == [
+        ("I2", None, 2),
+        ("I1", None, 4),
+    ]
+    assert found.reasons() == [(3, "missing_user")]
+
+
+def test_decimal_commas_are_read_between_other_marks(tmp_path: Path) -> None:
+    for data in (b"user;item;rating;time\nU1;I1;4,5;1\n", b'user\titem\trating\ttime\nU1\tI1\t"4,5"\t1\n'):
+        assert [row["rating"] for row in read(tmp_path, data, "ratings").rows] == [4.5]
+    assert read(tmp_path, b'user,item,rating,time\nU1,I1,"4,5",1\n', "ratings").reasons() == [(2, "bad_rating")]
+
+
 def test_each_fault_has_its_reason_and_line(tmp_path: Path) -> None:
     lines = [
         b"user,item,rating,time,text", b"U1,I1,0.5,1,fine", b",I1,4,1,", b"U1,,4,1,", b"U1,I1,,1,", b"U1,I1,9,1,",
@@ -99,10 +115,11 @@ def test_a_stray_quote_costs_one_record(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"a,b,c,d\nU1,I1,4,1\n", r"without a column of user and item and time .*first line \(a, b, c, d\).*columns"),
-        (b"<html>\n<body>\n", "without a column of user and item and time"),
-        (b'{"user": 1}\n', "without a column of user and item and time"),
-        (b"user,item,rating\nU1,I1,4\n", "without a column of time.*format sequences"),
+        (b"a,b,c,d\nU1,I1,4,1\n", r"without a column of user and item .*first line \(a, b, c, d\).*columns"),
+        (b"<html>\n<body>\n", "without a column of user and item"),
+        (b'{"user": 1}\n', "without a column of user and item"),
+        (b"user,item\nU1,I1\n".decode().encode("utf-16"), "x.csv in UTF-16; .*write x.csv in UTF-8"),
+        (b"user,item\rU1,I1\rU2,I1", "whose lines end in carriage returns alone"),
     ],
 )  # fmt: skip
 def test_a_table_without_its_columns_is_one_error(tmp_path: Path, data: bytes, message: str) -> None:

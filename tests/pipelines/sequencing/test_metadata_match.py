@@ -45,7 +45,8 @@ def test_metadata_of_another_dataset_stops_and_remedies_help(tmp_path: Path) -> 
     with pytest.raises(InputError) as caught:
         sequences.run(sequences.Params(), context)
     assert str(caught.value).startswith(
-        "found metadata rows: 0 of 6 used; 6 belong to no item (one is X0); 6 of 6 items have none (one is B0); "
+        "found metadata rows: 0 of 6 used; 6 belong to no item of the catalogue (one is X0); "
+        "6 of 6 items have none (one is B0); "
     )
     assert "datasets.NAME.metadata of params.yaml, or []" in str(caught.value)
     assert not context.table("sequences/items").exists()
