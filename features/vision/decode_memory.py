@@ -11,13 +11,14 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from features.vision.hostile_structures import has_several_scans
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 Take = Callable[[int], None]
 """Takes bytes of a budget, and waits for them; called at most once per photo."""
 _ONE_BYTE, _TWO_BYTES = frozenset({"1", "L", "P"}), frozenset({"I;16", "I;16B", "I;16L", "I;16N"})
-_SCAN = b"\xff\xda"
 _CANVASES_OF_WEBP = 6  # 4 bytes each: two canvases, the decoder's pixels, the image, RGB and turned pixels
 _MUCH = 32_000_000  # bytes from which on freed memory is given back; it takes about a millisecond
 _TILE_WIDTH, _TILE_LENGTH = 322, 323
@@ -67,8 +68,7 @@ def decode_bytes(opened: "Image", full: tuple[int, int], data: bytes, *, turned:
 def _buffered(opened: "Image", data: bytes) -> int:
     """Bytes per pixel of the file that the decoder holds beside the image."""
     if opened.format in {"JPEG", "MPO"}:
-        several = "progressive" in opened.info or data.count(_SCAN) > 1
-        return 2 * int(getattr(opened, "layers", 4)) if several else 0
+        return 2 * int(getattr(opened, "layers", 4)) if has_several_scans(data) else 0
     return _BUFFERS.get(str(opened.format), 0)
 
 

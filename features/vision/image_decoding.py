@@ -8,13 +8,12 @@ decompression bomb costs nothing. The file's bytes, not its name, determine the 
 import io
 import struct
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
 from features.vision.decode_memory import Take, decode_bytes, webp_bytes, webp_canvas
+from features.vision.hostile_structures import hostile, inflated_info
+from features.vision.rgb_conversion import LAYERED, to_rgb
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -24,8 +23,6 @@ _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II*\0", b
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error)
 _SCALABLE = frozenset({"JPEG", "MPO"})
 _ORIENTATION = 0x0112
-_STRIP_PIXELS = 1 << 17
-_LAYERED = frozenset({"RGBA", "LA", "PA", "RGBa", "La"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +103,9 @@ def decode(
     if len(data) > limits.max_megabytes * 1e6:
         return Rejection(reason="too_large", detail=f"{len(data)} bytes")
     try:
+        expensive = hostile(data)
+        if expensive:
+            return Rejection(reason="too_large", detail=expensive)
         return _refuse_canvas(data, limits, take) or _decode(data, limits, shrink_to, take)
     except Exception as error:  # noqa: BLE001 - whatever a decoder raises concerns this photo alone
         return unreadable(error)
@@ -136,7 +136,7 @@ def _decode(data: bytes, limits: PhotoLimits, shrink_to: int | None, take: Take 
         if "first_frame" in treatment and limits.animated == "reject":
             return Rejection(reason="animated", detail=f"{opened.format} with several frames")
         opened.load()
-        image = _upright(_to_rgb(opened), opened)
+        image = _upright(to_rgb(opened), opened)
     except _BROKEN as error:
         return Rejection(reason="truncated", detail=_describe(error))
     ranges = _ranges(image, limits.min_contrast)
@@ -186,7 +186,7 @@ def _treatment(opened: "Image") -> tuple[str, ...]:
         "first_frame": opened.format in {"GIF", "PNG", "WEBP"} and getattr(opened, "is_animated", False),
         "from_cmyk": opened.mode == "CMYK",
         "from_16_bit": deep,
-        "on_white": opened.mode in _LAYERED or "transparency" in opened.info,
+        "on_white": opened.mode in LAYERED or "transparency" in opened.info,
         "rotated": _orientation(opened) in range(2, 9),
     }
     return tuple(name for name, applied in applies.items() if applied)
@@ -229,46 +229,6 @@ def _judge_size(width: int, height: int, limits: PhotoLimits) -> Rejection | Non
     return Rejection(reason="too_small", detail=detail) if min(width, height) < limits.min_side else None
 
 
-def _to_rgb(image: "Image") -> "Image":
-    """`image` as 8-bit RGB; modes that need more memory on the way are converted strip by strip."""
-    deep = image.mode.startswith("I") or image.mode == "F"
-    if not deep and image.mode not in _LAYERED and "transparency" not in image.info:
-        return image if image.mode == "RGB" else image.convert("RGB")
-    from PIL import Image
-
-    convert = _eight_bit(image) if deep else _on_white
-    if image.width * image.height <= _STRIP_PIXELS:
-        return convert(image)
-    whole, rows = Image.new("RGB", image.size), max(1, _STRIP_PIXELS // image.width)
-    for top in range(0, image.height, rows):
-        strip = image.crop((0, top, image.width, min(top + rows, image.height)))
-        whole.paste(convert(strip), (0, top))
-    return whole
-
-
-def _on_white(image: "Image") -> "Image":
-    from PIL import Image
-
-    layer = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-
-
-def _eight_bit(image: "Image") -> "Callable[[Image], Image]":
-    """Scales levels to 0 to 255 by the greatest level of the whole image; PIL's own conversion clips them at 255."""
-    from PIL import Image
-
-    rows = max(1, _STRIP_PIXELS // image.width)
-    boxes = [(0, top, image.width, min(top + rows, image.height)) for top in range(0, image.height, rows)]
-    greatest = float(np.max([np.asarray(image.crop(box)).max() for box in boxes]))
-    top = 255.0 if greatest <= 255 and image.mode != "I;16" else max(65535.0, greatest)
-
-    def convert(strip: Image.Image) -> Image.Image:
-        levels = np.asarray(strip, dtype=np.float64)
-        return Image.fromarray(np.clip(np.rint(levels * (255.0 / top)), 0, 255).astype(np.uint8)).convert("RGB")
-
-    return convert
-
-
 def _upright(pixels: "Image", original: "Image") -> "Image":
     """`pixels` rotated according to the original's EXIF block."""
     from PIL import Image
@@ -285,6 +245,10 @@ def _upright(pixels: "Image", original: "Image") -> "Image":
 def _orientation(original: "Image") -> int | None:
     """The EXIF orientation; None if the block is missing or broken."""
     try:
+        if original.format == "PNG" and "exif" not in original.info:
+            original.load()  # the block may follow the pixels
+        if inflated_info(original):
+            return None
         orientation: int | None = original.getexif().get(_ORIENTATION)
     except _BROKEN:
         return None
