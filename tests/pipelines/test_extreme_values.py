@@ -11,6 +11,8 @@ from features import schema
 from features.runtime.stage import Context
 from features.store import tables
 from pipelines import records
+from pipelines.parsing import parse_block, readers
+from pipelines.parsing.line_blocks import Block
 
 DIGITS, VOTES = "9" * 5000, "9" * 4301
 REVIEW_2014 = {
@@ -178,3 +180,31 @@ def test_extreme_keys_and_numbers_of_p5(tmp_path, key):
     kept, _, rejected = ended(tmp_path, "p5", files)
     assert kept >= 2
     assert rejected >= 3
+
+
+@pytest.mark.parametrize("form", ["ratings", "sequences", "amazon2014"])
+def test_an_unexpected_error_rejects_its_line_alone(tmp_path, form, monkeypatch):
+    good = {
+        "ratings": b"U%d,B1,4.0,1400000000", "sequences": b"%d 1 2",
+        "amazon2014": b'{"reviewerID": "U%d", "asin": "B1", "overall": 4.0, "unixReviewTime": 1400000000}',
+    }[form]  # fmt: skip
+    made = readers.reader
+
+    def broken(file: readers.File) -> readers.Reader:
+        reader = made(file)
+
+        def parse(block: Block) -> Any:
+            if any(b"999" in line for line in block.lines):
+                raise AttributeError("no such thing")
+            return reader.parse(block)
+
+        return readers.Reader(reader.blocks, parse)
+
+    monkeypatch.setattr(parse_block.readers, "reader", broken)
+    numbers = [1, 2, 999, 3, 4, 5, 9990, 6]
+    kept, _, rejected = ended(tmp_path, form, {"r.txt": b"\n".join(good % number for number in numbers)})
+    assert (kept, rejected) == (12 if form == "sequences" else 6, 2)
+    found = tables.read_table(tmp_path / "data/tiny/records/rejects", schema.REJECTS).to_pylist()
+    assert [(row["line"], row["reason"], row["excerpt"]) for row in found] == [
+        (line, "unreadable", "AttributeError: no such thing") for line in (3, 7)
+    ]
