@@ -225,6 +225,7 @@ def text_embeddings(width: int) -> Table:
 PHOTO_REJECT_REASONS = (
     "not_an_image", "truncated", "too_large", "absurd_aspect", "too_small", "empty", "placeholder", "animated",
     "unsafe_name", "not_a_file", "not_a_vector", "digest_mismatch",
+    "unreadable",
 )  # fmt: skip
 
 PHOTO_REJECTS = Table("images/rejects", "one row per photo that could not be encoded", ("item_id", "source"), (

@@ -14,6 +14,7 @@ from features.runtime import stage
 from features.runtime.datasets import Dataset
 from features.runtime.params import build
 from features.runtime.stage import Context
+from features.store.durable import write_text
 
 SECTIONS = ("datasets",)
 READS = (
@@ -75,7 +76,7 @@ def run(params: Params, context: Context) -> int:
         parts.append(html.cards(cards))
     page = context.report("model.html")
     page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(html.page(f"VIP5 on {context.dataset}", parts), encoding="utf-8")
+    write_text(page, html.page(f"VIP5 on {context.dataset}", parts))
     curve_plots.write_plots(context)
     return len(cards)
 

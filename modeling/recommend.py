@@ -18,6 +18,7 @@ from features.prompts.templates import Prompt, load_templates
 from features.runtime.faults import environment_faults
 from features.runtime.remedies import for_profile
 from features.runtime.stage import configure_logging
+from features.store.durable import write_text
 from features.vision.key_lists import read_photo_keys
 from features.vision.photo_names import PhotoNames
 from features.vision.photo_store import PhotoStore
@@ -97,7 +98,7 @@ def write_page(
         top=[(item(i), score) for i, score in zip(answer.items, answer.scores, strict=True)],
     )
     try:
-        path.write_text(html.page("Recommendations", [answered]), encoding="utf-8")
+        write_text(path, html.page("Recommendations", [answered]))
     except OSError as error:
         raise InputError(f"{path} ({error.strerror})", "a file that can be written", "choose another --page") from error
 

@@ -21,6 +21,7 @@ from features.runtime import stage
 from features.runtime.faults import environment_faults
 from features.runtime.remedies import for_profile
 from features.schema import FAMILIES
+from features.store.durable import write_text
 from modeling.evaluation.result_tables import aligned
 
 log = logging.getLogger("vip5")
@@ -44,7 +45,7 @@ def run_seeds(path: Path, seeds: Sequence[int]) -> dict[str, Any]:
     summary["baselines"] = spread([result["baselines"] for result in results])
     out = stage.Places(dataset=summary["dataset"]).metrics("seeds.json")
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    write_text(out, json.dumps(summary, indent=1) + "\n")
     return summary
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from features.runtime import stage
 from features.runtime.datasets import dataset
+from features.store.durable import write_text
 from pipelines.reporting.config import Params
 
 TEMPLATES = Path(__file__).parent / "reporting" / "pages"
@@ -53,9 +54,7 @@ def run(params: Params, context: stage.Context) -> int:
 def write_page(path: Path, template: str, values: Mapping[str, Any]) -> None:
     """Renders a page (all values escaped) and writes it atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(render(template, values), encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, render(template, values))
 
 
 def render(template: str, values: Mapping[str, Any]) -> str:

@@ -20,7 +20,16 @@ SHOWN = {
     "evaluate.max_users": "the guide's example of an experiment",
 }
 """Parameters that the file shows at their default, and why; the test below holds them to that default."""
-PROFILES = [["toys"], ["beauty"], ["gift_cards"], ["musical_instruments"], ["all_users"], ["quick"], ["paper"], ["toys", "paper"]]
+PROFILES = [
+    ["toys"],
+    ["beauty"],
+    ["gift_cards"],
+    ["musical_instruments"],
+    ["all_users"],
+    ["quick"],
+    ["paper"],
+    ["toys", "paper"],
+]
 
 
 def set_values(cls: Any, values: Mapping[str, Any], where: str) -> Iterator[tuple[str, Any, Any]]:

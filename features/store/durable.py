@@ -1,6 +1,7 @@
 """Writes that survive a power failure: bytes reach the disk before a rename makes them visible."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -18,3 +19,23 @@ def flush_tree(folder: Path) -> None:
     for path in folder.rglob("*"):
         flush(path)
     flush(folder)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replaces a report or JSON file as a whole: after a kill or on a full disk the one before is still there.
+
+    The text goes to `.<name>.tmp` beside it, which the next write of the file replaces. A device or pipe, such as
+    `/dev/stdout`, is written to directly.
+    """
+    if path.exists() and not path.is_file():
+        path.write_text(text, encoding="utf-8")
+        return
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        flush(temporary)
+        temporary.replace(path)
+    except OSError:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise

@@ -1,8 +1,8 @@
 """Decodes photo bytes into an upright 8-bit RGB image, or a reason for rejecting them.
 
 Returns a PIL image and the treatments applied (PHOTO_TREATMENTS), or a `Rejection` with one of PHOTO_REJECT_REASONS.
-Trade-off: sizes are checked in the header before decoding, so that a decompression bomb costs nothing. The file's
-bytes, not its name, determine the format.
+Trade-off: sizes and the memory that a decoder would allocate are checked in the header before decoding, so that a
+decompression bomb costs nothing. The file's bytes, not its name, determine the format.
 """
 
 import io
@@ -11,7 +11,9 @@ import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
+from features.vision.decode_memory import Take, decode_bytes, webp_bytes, webp_canvas
+from features.vision.hostile_structures import hostile, inflated_info
+from features.vision.rgb_conversion import LAYERED, to_rgb
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -19,8 +21,8 @@ if TYPE_CHECKING:
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error)
+_SCALABLE = frozenset({"JPEG", "MPO"})
 _ORIENTATION = 0x0112
-_LAYERED = frozenset({"RGBA", "LA", "PA", "RGBa", "La"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +33,9 @@ class PhotoLimits:
     """Maximum file size in MB (10^6 bytes); above it the photo is rejected as too_large."""
     max_megapixels: float = 64.0
     """Maximum size in megapixels (10^6 pixels) according to the header, at most 80; above it: too_large."""
+    max_decode_megabytes: float = 1024.0
+    """Memory in MB (10^6 bytes) that all decoding threads or processes share: a photo waits for its part of it, and
+    one that alone takes more is rejected as too_large."""
     max_aspect: float = 20.0
     """Maximum ratio of longer to shorter side; above it the photo is rejected as absurd_aspect."""
     min_side: int = 16
@@ -43,6 +48,8 @@ class PhotoLimits:
     def __post_init__(self) -> None:
         if not 0 < self.max_megapixels <= 80:  # PIL itself warns from 89 megapixels on
             raise ValueError(f"max_megapixels = {self.max_megapixels} is not in (0, 80]")
+        if self.max_decode_megabytes < 16:
+            raise ValueError(f"max_decode_megabytes = {self.max_decode_megabytes} is below 16")
         if self.max_megabytes <= 0 or self.max_aspect < 1 or self.min_side < 1 or not 0 <= self.min_contrast <= 255:
             raise ValueError("max_megabytes > 0, max_aspect >= 1, min_side >= 1 and 0 <= min_contrast <= 255 must hold")
 
@@ -70,17 +77,20 @@ class Decoded:
     treatment: tuple[str, ...] = ()
 
 
-def decode(data: bytes, limits: PhotoLimits, shrink_to: int | None = None) -> Decoded | Rejection:
+def decode(
+    data: bytes, limits: PhotoLimits, shrink_to: int | None = None, take: Take | None = None
+) -> Decoded | Rejection:
     """Decodes a photo into an upright RGB image, or returns the reason for rejecting it.
 
     EXIF rotation is applied; palette, grey, CMYK and 16-bit photos become 8-bit RGB; transparency is composited on
-    white.
+    white. An error that no decoder is known to raise rejects the photo as unreadable.
 
     Args:
         data: Bytes of one file.
         limits: Limits on the photo.
         shrink_to: Decode JPEGs at 1/2, 1/4 or 1/8 scale (libjpeg's scaled inverse transform) if both sides keep at
             least this many pixels; None decodes at full size.
+        take: Called once with the bytes that decoding needs at most, before they are allocated; it may wait for them.
 
     Example:
         >>> decode(b"", PhotoLimits())
@@ -92,19 +102,41 @@ def decode(data: bytes, limits: PhotoLimits, shrink_to: int | None = None) -> De
         return Rejection(reason="empty", detail="0 bytes")
     if len(data) > limits.max_megabytes * 1e6:
         return Rejection(reason="too_large", detail=f"{len(data)} bytes")
+    try:
+        expensive = hostile(data)
+        if expensive:
+            return Rejection(reason="too_large", detail=expensive)
+        return _refuse_canvas(data, limits, take) or _decode(data, limits, shrink_to, take)
+    except Exception as error:  # noqa: BLE001 - whatever a decoder raises concerns this photo alone
+        return unreadable(error)
+
+
+def unreadable(error: Exception) -> Rejection:
+    """The rejection of a photo or vector whose reading raised an unexpected `error`."""
+    return Rejection(reason="unreadable", detail=_describe(error))
+
+
+def _decode(data: bytes, limits: PhotoLimits, shrink_to: int | None, take: Take | None) -> Decoded | Rejection:
     opened = _open(data)
     if isinstance(opened, Rejection):
         return opened
-    refused = _judge_size(opened.width, opened.height, limits)
+    full = opened.size
+    refused = _judge_size(*full, limits)
     if refused:
         return refused
     try:
+        # Pillow looks for the orientation of a PNG behind its pixels, and decodes them.
+        turned = opened.format not in _SCALABLE or _orientation(opened) in range(2, 9)
+        whole = _shrink(opened, shrink_to, turned=turned)
+        if opened.format != "WEBP":
+            refused = _judge_memory(decode_bytes(opened, full, data, turned=turned), limits, take)
+            if refused:
+                return refused
         treatment = _treatment(opened)
         if "first_frame" in treatment and limits.animated == "reject":
             return Rejection(reason="animated", detail=f"{opened.format} with several frames")
-        whole = _shrink(opened, shrink_to, turned="rotated" in treatment)
         opened.load()
-        image = _upright(_to_rgb(opened), opened)
+        image = _upright(to_rgb(opened), opened)
     except _BROKEN as error:
         return Rejection(reason="truncated", detail=_describe(error))
     ranges = _ranges(image, limits.min_contrast)
@@ -114,12 +146,28 @@ def decode(data: bytes, limits: PhotoLimits, shrink_to: int | None = None) -> De
     return Decoded(image=image, kind=kind, whole=whole, treatment=treatment)
 
 
+def _refuse_canvas(data: bytes, limits: PhotoLimits, take: Take | None) -> Rejection | None:
+    """Judges the canvas of a WebP, which the decoder allocates as soon as the file is opened."""
+    canvas = webp_canvas(data)
+    if canvas is None:
+        return None
+    return _judge_size(*canvas, limits) or _judge_memory(webp_bytes(canvas, len(data)), limits, take)
+
+
+def _judge_memory(needed: int, limits: PhotoLimits, take: Take | None) -> Rejection | None:
+    if needed > limits.max_decode_megabytes * 1e6:
+        return Rejection(reason="too_large", detail=f"{needed / 1e6:.0f} MB of memory to decode it")
+    if take is not None:
+        take(needed)
+    return None
+
+
 def _shrink(opened: "Image", shrink_to: int | None, *, turned: bool) -> tuple[float, float] | None:
     """Sets the decoding scale of a JPEG to 1/8, 1/4 or 1/2; returns its scaled size, or None at full size.
 
     A rotated image whose sides are not divisible is decoded at full size: the fraction would move to another side.
     """
-    if not shrink_to or opened.format not in {"JPEG", "MPO"}:
+    if not shrink_to or opened.format not in _SCALABLE:
         return None
     width, height = opened.size
     for scale in (8, 4, 2):
@@ -138,7 +186,7 @@ def _treatment(opened: "Image") -> tuple[str, ...]:
         "first_frame": opened.format in {"GIF", "PNG", "WEBP"} and getattr(opened, "is_animated", False),
         "from_cmyk": opened.mode == "CMYK",
         "from_16_bit": deep,
-        "on_white": opened.mode in _LAYERED or "transparency" in opened.info,
+        "on_white": opened.mode in LAYERED or "transparency" in opened.info,
         "rotated": _orientation(opened) in range(2, 9),
     }
     return tuple(name for name, applied in applies.items() if applied)
@@ -181,19 +229,6 @@ def _judge_size(width: int, height: int, limits: PhotoLimits) -> Rejection | Non
     return Rejection(reason="too_small", detail=detail) if min(width, height) < limits.min_side else None
 
 
-def _to_rgb(image: "Image") -> "Image":
-    from PIL import Image
-
-    if image.mode.startswith("I") or image.mode == "F":  # PIL's own conversion clips these at 255
-        levels = np.asarray(image, dtype=np.float64)
-        top = 255.0 if levels.max() <= 255 and image.mode != "I;16" else max(65535.0, float(levels.max()))
-        return Image.fromarray(np.clip(np.rint(levels * (255.0 / top)), 0, 255).astype(np.uint8)).convert("RGB")
-    if image.mode in _LAYERED or "transparency" in image.info:
-        layer = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
 def _upright(pixels: "Image", original: "Image") -> "Image":
     """`pixels` rotated according to the original's EXIF block."""
     from PIL import Image
@@ -210,6 +245,10 @@ def _upright(pixels: "Image", original: "Image") -> "Image":
 def _orientation(original: "Image") -> int | None:
     """The EXIF orientation; None if the block is missing or broken."""
     try:
+        if original.format == "PNG" and "exif" not in original.info:
+            original.load()  # the block may follow the pixels
+        if inflated_info(original):
+            return None
         orientation: int | None = original.getexif().get(_ORIENTATION)
     except _BROKEN:
         return None

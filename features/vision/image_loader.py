@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Literal, Self
 import numpy as np
 
 from features.errors import InputError, TrainingError
-from features.vision.image_decoding import PhotoLimits, Rejection, decode
+from features.vision.decode_memory import MemoryBudget, Take
+from features.vision.image_decoding import PhotoLimits, Rejection, decode, unreadable
 from features.vision.photo_store import Photo, read_photo
 from features.vision.pixel_buffers import Buffer, Target, new_buffer, view
 from features.vision.preprocessing import Fit
@@ -104,6 +105,7 @@ class Feeder:
         self.ahead = ahead if ahead is not None else AHEAD_OF_A_GPU if device.startswith("cuda") else 0
         self.waited_seconds = 0.0
         self._buffers: list[Buffer] = []
+        self._budget: MemoryBudget | None = None
 
     def __enter__(self) -> Self:
         shape = (self.batch_size, self.recipe.fit.height, self.recipe.fit.width, 3)
@@ -121,11 +123,15 @@ class Feeder:
             self._buffers.pop().close()
 
     def _executor(self) -> Executor:
+        num_bytes = int(self.recipe.limits.max_decode_megabytes * 1e6)
         if not self.shared:
+            self._budget = MemoryBudget(num_bytes)
             return ThreadPoolExecutor(self.workers, thread_name_prefix="decode")
         import multiprocessing
 
-        return ProcessPoolExecutor(self.workers, mp_context=multiprocessing.get_context("spawn"))
+        spawn = multiprocessing.get_context("spawn")
+        budget = MemoryBudget(num_bytes, spawn)
+        return ProcessPoolExecutor(self.workers, mp_context=spawn, initializer=_set_budget, initargs=(budget,))
 
     def batches(self, jobs: Iterable[Job]) -> Generator[Batch]:
         """Yields the photos of `jobs` in order, `batch_size` at a time; `jobs` is consumed lazily.
@@ -158,27 +164,49 @@ class Feeder:
     def _submit(self, jobs: Sequence[Job], buffer: Buffer) -> list[Future[list[Outcome]]]:
         size = -(-len(jobs) // (self.workers * TASKS_PER_WORKER))
         return [
-            self._pool.submit(fill, buffer.target, start, jobs[start : start + size], self.recipe)
+            self._pool.submit(fill, buffer.target, start, jobs[start : start + size], self.recipe, self._budget)
             for start in range(0, len(jobs), size)
         ]
 
 
-def fill(target: Target, start: int, jobs: Sequence[Job], recipe: Recipe) -> list[Outcome]:
-    """Loads the photos of `jobs` into the rows of a buffer, beginning at `start`; runs in a worker."""
-    rows = view(target)
-    return [prepare(job, recipe, rows[start + offset]) for offset, job in enumerate(jobs)]
+_budget_of_process: MemoryBudget | None = None
 
 
-def prepare(job: Job, recipe: Recipe, row: np.ndarray) -> Outcome:
-    """Reads, verifies, decodes and resizes one photo into `row` (H, W, 3)."""
+def _set_budget(budget: MemoryBudget) -> None:
+    """Keeps the budget in a worker process: its lock is inherited, and cannot be sent with a task."""
+    global _budget_of_process  # noqa: PLW0603
+    _budget_of_process = budget
+
+
+def fill(
+    target: Target, start: int, jobs: Sequence[Job], recipe: Recipe, budget: MemoryBudget | None = None
+) -> list[Outcome]:
+    """Loads the photos of `jobs` into the rows of a buffer, beginning at `start`; runs in a worker.
+
+    `budget` is None in a process, which has that of its start.
+    """
+    rows, memory = view(target), budget or _budget_of_process
+    return [prepare(job, recipe, rows[start + offset], memory) for offset, job in enumerate(jobs)]
+
+
+def prepare(job: Job, recipe: Recipe, row: np.ndarray, budget: MemoryBudget | None = None) -> Outcome:
+    """Reads, verifies, decodes and resizes one photo into `row` (H, W, 3); waits for its share of `budget`."""
     data = read_photo(job.photo)
     if hashlib.sha256(data).hexdigest() != job.digest:
         raise InputError(
             f"{job.photo.source}, which changed during this run", "unchanged bytes",
             "do not modify the photo folder while a stage reads it",
         )  # fmt: skip
-    decoded = decode(data, recipe.limits, recipe.shrink_to)
+    with (budget or MemoryBudget(0)).share() as take:
+        return _fill_row(job.digest, data, recipe, row, take)
+
+
+def _fill_row(digest: str, data: bytes, recipe: Recipe, row: np.ndarray, take: Take) -> Outcome:
+    decoded = decode(data, recipe.limits, recipe.shrink_to, take)
     if isinstance(decoded, Rejection):
-        return Outcome(digest=job.digest, rejection=decoded)
-    row[:] = recipe.fit(decoded.image, decoded.whole)
-    return Outcome(digest=job.digest, kind=decoded.kind, treatment=decoded.treatment)
+        return Outcome(digest=digest, rejection=decoded)
+    try:
+        row[:] = recipe.fit(decoded.image, decoded.whole)
+    except Exception as error:  # noqa: BLE001 - it concerns this photo alone
+        return Outcome(digest=digest, rejection=unreadable(error))
+    return Outcome(digest=digest, kind=decoded.kind, treatment=decoded.treatment)

@@ -59,6 +59,8 @@ def read_vectors(folder: Path, item_keys: Sequence[str]) -> Vectors:
             continue
         except (ValueError, OSError) as error:
             refused[key] = str(error)[:200]
+        except Exception as error:  # noqa: BLE001 - whatever a spoilt file raises concerns this item alone
+            refused[key] = f"unreadable, {type(error).__name__}: {error}"[:200]
     if not vectors and (not there or not set(there).isdisjoint(item_keys)):
         raise InputError(f"no readable feature in {folder}", "files <item key>.npy of one width", "check the folder")
     widths = [len(vector) for vector in vectors.values()]

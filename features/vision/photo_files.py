@@ -16,6 +16,9 @@ from features.errors import InputError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 _MOST_JSON_BYTES = 1 << 16
+_MOST_NAME_BYTES = 1 << 20
+_PAX = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
+_NAMING = frozenset({tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, *_PAX})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,11 +91,11 @@ def _entries(folder: Path) -> Iterator[Path]:
 def _loose(folder: Path, entries: list[Path]) -> Iterator[PhotoFile]:
     described = {path.with_suffix("") for path in entries if path.suffix.lower() == ".json"}
     for path in entries:
-        key = photo_stem(path.name)
+        key = photo_stem(plain(path.name))
         if key is None:
             continue
         is_file = path.is_file() and not path.is_symlink()
-        name = path.relative_to(folder).as_posix()
+        name = plain(path.relative_to(folder).as_posix())
         photo = Photo(
             item_key=key, source=name[:300], path=path, offset=0,
             num_bytes=path.stat().st_size if is_file else 0,
@@ -104,15 +107,39 @@ def _loose(folder: Path, entries: list[Path]) -> Iterator[PhotoFile]:
         yield PhotoFile(photo=photo, name=name, fields=fields)
 
 
+class _Member(tarfile.TarInfo):
+    """A member whose header says how many bytes follow, and not more of a name than a name can have.
+
+    `tarfile` goes back in the file after a negative size, and takes the rest of the archive for a name.
+    """
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Member":
+        try:
+            found = super().frombuf(buf, encoding, errors)
+        except (tarfile.EOFHeaderError, tarfile.EmptyHeaderError, tarfile.TruncatedHeaderError):  # type: ignore[attr-defined]
+            raise
+        except tarfile.HeaderError as error:  # elsewhere the end of the archive
+            raise tarfile.ReadError(f"a damaged header, {error}") from error
+        longest = _MOST_NAME_BYTES if found.type in _NAMING else 1 << 62
+        if not 0 <= found.size <= longest:
+            raise tarfile.ReadError(f"a header of {found.size} bytes")
+        return found
+
+
 def _members(archive: Path) -> list[PhotoFile]:
     """The photos of an uncompressed tar, read from its headers."""
     size = archive.stat().st_size
     found: list[tuple[Photo, str]] = []
     fields: dict[str, tuple[Path, int, int]] = {}
     try:
-        with tarfile.open(archive, "r:") as tar:
+        with tarfile.open(archive, "r:", tarinfo=_Member) as tar:
+            last = -1
             for member in tar:
-                name = member.name.replace("\\", "/")
+                if member.size < 0 or member.offset <= last:
+                    raise tarfile.ReadError(f"{plain(member.name)} of {member.size} bytes")
+                last = member.offset
+                name = plain(member.name).replace("\\", "/")
                 whole = member.offset_data + member.size <= size
                 if name.endswith(".json") and member.isreg() and whole and member.size <= _MOST_JSON_BYTES:
                     fields[name.removesuffix(".json")] = (archive, member.offset_data, member.size)
@@ -120,13 +147,13 @@ def _members(archive: Path) -> list[PhotoFile]:
                 if key is None:
                     continue
                 if not whole and member.isreg():
-                    raise tarfile.ReadError(f"{member.name} reaches beyond the end")
+                    raise tarfile.ReadError(f"{name} reaches beyond the end")
                 photo = Photo(
-                    item_key=key, source=f"{archive.name}:{member.name}"[:300], path=archive,
+                    item_key=key, source=f"{plain(archive.name)}:{plain(member.name)}"[:300], path=archive,
                     offset=member.offset_data, num_bytes=member.size, refusal=_refusal(member),
                 )  # fmt: skip
                 found.append((photo, name))
-    except (tarfile.TarError, EOFError, OSError, ValueError) as error:
+    except (tarfile.TarError, EOFError, OSError, ValueError, RecursionError, OverflowError) as error:
         raise InputError(
             f"archive {archive} that cannot be read ({error})", "an uncompressed, complete .tar",
             "download it again, or repack it without compression",
@@ -139,6 +166,16 @@ def _refusal(member: tarfile.TarInfo) -> str | None:
     if name.startswith("/") or ".." in name.split("/") or ":" in name or "\0" in name:
         return "unsafe_name"
     return None if member.isreg() and not member.issparse() else "not_a_file"
+
+
+def plain(name: str) -> str:
+    r"""A name that a table can hold: bytes that are no UTF-8 are written as escapes.
+
+    Example:
+        >>> plain("B\udcff.jpg")
+        'B\\udcff.jpg'
+    """
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def photo_stem(name: str) -> str | None:

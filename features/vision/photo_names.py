@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import unquote
 
-from features.vision.photo_files import Photo, PhotoFile
+from features.vision.photo_files import Photo, PhotoFile, plain
 
 KEY_FIELDS = ("asin", "parent_asin", "item_key", "item_id", "product_id", "movieId", "id")
 _NUMBERED = re.compile(r"(.+)\.([1-9][0-9]*)")
@@ -122,7 +122,7 @@ class _Rules:
             return f"{by_name}{suffix}", (), ()
         if keys := self.names.addresses.get(image_name(file.name), ()):
             return None, keys, ()
-        bearing = [base, _parent(file.name), *(str(fields[name]) for name in KEY_FIELDS if name in fields)]
+        bearing = [base, _parent(file.name), *(plain(str(fields[name])) for name in KEY_FIELDS if name in fields)]
         return None, (), tuple(name for name in bearing if name)
 
     def _split(self, stem: str) -> tuple[str, str]:

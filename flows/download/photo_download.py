@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import TextIO
 
 import aiohttp
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from tqdm import tqdm
 
+from features.vision.hostile_structures import hostile
 from flows.download.host_policy import HostPolicy, RefusedError, host_of
 from flows.download.http_client import (
     AbsentError,
@@ -227,11 +228,14 @@ def _suffix(data: bytes, limits: PhotoLimits) -> str:
 
 
 def _header(data: bytes) -> tuple[str, int, int]:
-    """Format, width and height; raises RefusedError if the bytes are neither JPEG nor PNG."""
+    """Format, width and height; raises RefusedError if the bytes are neither JPEG nor PNG, or costly to open."""
+    costly = hostile(data)
+    if costly:
+        raise RefusedError("too_large", costly)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as image:
                 return image.format or "", *image.size
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # whatever a decoder raises concerns this photo alone
         raise RefusedError("not_an_image", f"{type(error).__name__}: {str(error)[:80]}") from error

@@ -23,6 +23,7 @@ from features.runtime.datasets import Dataset
 from features.runtime.params import build, load_params, load_yaml, merge, nearest
 from features.runtime.profiles import merged
 from features.runtime.remedies import NOTICE
+from features.store.durable import write_text
 from flows.download.dump_files import check_arrived
 from flows.execution.dvc_lock import repair_dvc_lock
 from flows.execution.subprocesses import run_attached
@@ -124,9 +125,7 @@ def write_pipeline(names: Sequence[str], root: Path = Path()) -> Path:
     derived = derive(pipeline, params, (folder / "params.yaml").as_posix(), root)
     notice = NOTICE.format(names=" + ".join(names))
     for name, content in (("params.yaml", params), ("dvc.yaml", derived)):
-        temporary = root / folder / f".{name}.tmp"
-        temporary.write_text(notice + _dumped(content), encoding="utf-8")
-        temporary.rename(root / folder / name)
+        write_text(root / folder / name, notice + _dumped(content))
     write_settings(root)
     return folder / "dvc.yaml"
 

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from features.store.durable import write_text
 from flows.registry.quality_gate import Verdict
 from modeling.serving import promoted_model
 
@@ -19,7 +20,7 @@ def write_verdict(name: str, root: Path, line: Mapping[str, Any], verdict: Verdi
     path.parent.mkdir(parents=True, exist_ok=True)
     checks = [asdict(check) for check in verdict.checks]
     whole = {"model": promoted_model.model_digest(name, root), **line, "checks": checks}
-    path.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(whole, indent=1) + "\n")
 
 
 def gate_rows(verdict: Verdict) -> list[dict[str, str]]:

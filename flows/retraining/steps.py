@@ -18,6 +18,7 @@ from typing import Any
 from features.errors import GateError, InputError, VIP5Error
 from features.runtime.params import load_yaml
 from features.runtime.stage import Places
+from features.store.durable import write_text
 from flows.download import dump_files, sources
 from flows.execution.run_log import append_history
 from flows.execution.subprocesses import dvc, stream
@@ -166,7 +167,7 @@ def find_drift(run: Run, before: Champion | None) -> dict[str, Any] | None:
     drift = {"champion": before.digest, **drift_between(before.places, run.places)}
     path = run.places.report("drift.json")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(drift, indent=1) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(drift, indent=1) + "\n")
     return drift
 
 

@@ -6,6 +6,7 @@ that are missing.
 """
 
 import csv
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ import pyarrow as pa
 from features import schema
 from features.runtime.progress import Progress
 from features.runtime.stage import Context
+from features.store.durable import write_text
 from features.store.tables import Provenance, write_table
 from modeling.baselines import counting as base
 from modeling.baselines.run_baselines import BaselineRanks
@@ -214,7 +216,7 @@ def write_all(
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Writes a metrics file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 def write_predictions(folder: Path, scores: Scores, provenance: Provenance) -> int:
@@ -269,10 +271,11 @@ def write_curves(path: Path, compared: Compared, *, leaking: bool) -> None:
         for name, ranks in compared.baselines.ranks[family].items():
             rows += _curve(family, "any", name + mark, hits_by_depth(ranks, depth).tolist())
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["family", "prompt_id", "model", "k", "hit_rate"])
-        writer.writerows(rows)
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["family", "prompt_id", "model", "k", "hit_rate"])
+    writer.writerows(rows)
+    write_text(path, stream.getvalue())
 
 
 def _curve(family: str, key: str, model: str, hits: list[float]) -> list[list[Any]]:

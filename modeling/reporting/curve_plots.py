@@ -11,6 +11,7 @@ from html import escape
 from pathlib import Path
 
 from features.runtime.stage import Context
+from features.store.durable import write_text
 from modeling.reporting.html import COLOURS
 
 FILES = ("loss.svg", "validation.svg", "next_item.svg", "candidates.svg")
@@ -47,7 +48,7 @@ def write_plots(context: Context) -> None:
     for name in FILES:
         path = context.plots(name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(pictures[name], encoding="utf-8")
+        write_text(path, pictures[name])
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

@@ -5,11 +5,13 @@ Trade-off: seconds, speed and memory appear in the log only, so that a repeated 
 """
 
 import csv
+import io
 import json
 from typing import Any
 
 from features.runtime.stage import Places
 from features.schema import FAMILIES
+from features.store.durable import write_text
 from modeling.training.training_log import TrainingLog
 
 COLUMNS = (
@@ -22,10 +24,11 @@ def write_curve(places: Places, stage: str, training_log: TrainingLog) -> None:
     """Writes the rows of `training_log` as CSV; cells without a value stay empty."""
     path = places.plots(f"{stage}.csv")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, COLUMNS, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows([{name: _cell(value) for name, value in row.items()} for row in training_log.rows])
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, COLUMNS, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows([{name: _cell(value) for name, value in row.items()} for row in training_log.rows])
+    write_text(path, stream.getvalue())
 
 
 def write_metrics(places: Places, stage: str, training_log: TrainingLog, **more: Any) -> None:
@@ -42,7 +45,7 @@ def write_metrics(places: Places, stage: str, training_log: TrainingLog, **more:
         "best": {name: round(value, 6) for name, value in training_log.best.items()},
         **more,
     }
-    path.write_text(json.dumps(numbers, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(numbers, indent=1, sort_keys=True) + "\n")
 
 
 def _cell(value: Any) -> Any:

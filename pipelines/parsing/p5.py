@@ -9,6 +9,7 @@ A line with one unknown number is rejected, because a sequence with a gap is a d
 
 import functools
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,9 @@ from pipelines.parsing.line_blocks import Block
 
 _PUBLISHED = ("rating", "headline", "text", "helpful_votes", "feature", "explanation")
 _NOTHING = (None,) * len(_PUBLISHED)
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -110,13 +114,22 @@ def number_maps(path: Path) -> NumberMaps:
     expected = 'a JSON object with "id2user" and "id2item", numbers to keys'
     try:
         loaded: Any = json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} that is not JSON ({error})", expected, "ingest the file again") from error
     maps: list[Any] = [loaded.get(name) if isinstance(loaded, dict) else None for name in ("id2user", "id2item")]
     for mapping in maps:
         if not isinstance(mapping, dict) or not all(isinstance(key, str) and key for key in mapping.values()):
             raise InputError(f"{path} without number maps", expected, "ingest the file again")
-    return NumberMaps(*maps)
+    return NumberMaps(*(_encodable(mapping) for mapping in maps))
+
+
+def _encodable(mapping: dict[str, str]) -> dict[str, str]:
+    """The numbers whose keys a table can hold; lines with others are rejected as `unknown_number`."""
+    try:
+        "".join(mapping.values()).encode()
+    except UnicodeEncodeError:  # a lone surrogate
+        return {number: key for number, key in mapping.items() if not _SURROGATE.search(key)}
+    return mapping
 
 
 def read_sequences(block: Block, source: str, known: Bundle) -> Parsed:

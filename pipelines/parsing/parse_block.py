@@ -7,14 +7,18 @@ Trade-off: units write their parts themselves; passing rows through Beam would c
 import functools
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pyarrow as pa
+
 from features import schema
+from features.errors import VIP5Error
 from features.runtime.datasets import Dataset
 from features.store import tables
 from pipelines.parsing import amazon, p5, readers
 from pipelines.parsing.config import Params
+from pipelines.parsing.line_blocks import Block
 from pipelines.parsing.table_columns import Kind
 
 BLOCKS_PER_FILE = 1_000_000
@@ -86,7 +90,7 @@ def work(unit: Unit) -> dict[str, int]:
     for block in file.blocks:
         counts["seen"] += len(block.lines)
         if is_own(unit, block.number):
-            parsed = file.parse(block)
+            parsed = parse(file, block, unit)
             counts["lines"] += len(block.lines)
             counts["kept"] += parsed.kept_lines
             counts["rejected"] += parsed.rejects.num_rows
@@ -96,6 +100,34 @@ def work(unit: Unit) -> dict[str, int]:
             counts.update({f"taken:{name}": number for name, number in parsed.taken.items()})
             _write(unit, block.number, parsed)
     return {f"{unit.source}:{name}": count for name, count in counts.items()}
+
+
+def parse(file: readers.Reader, block: Block, unit: Unit) -> amazon.Parsed:
+    """Parses a block; if that raises an unexpected error, its halves, until the line to blame is rejected alone.
+
+    Raises:
+        VIP5Error: The file is not what the dataset says.
+        OSError: The disk is at fault, and no line.
+    """
+    try:
+        return file.parse(block)
+    except (VIP5Error, OSError, MemoryError):
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever a parser raises concerns a line
+        if len(block.lines) == 1:
+            fault = (block.first_line, "unreadable", f"{type(error).__name__}: {error}")
+            table = schema.REVIEWS if unit.kind == "reviews" else schema.ITEMS
+            return amazon.Parsed(table.arrow.empty_table(), amazon.rejected(unit.source, [fault]), 0)
+    middle = len(block.lines) // 2
+    first = replace(block, lines=block.lines[:middle], cut=False)
+    second = replace(block, lines=block.lines[middle:], first_line=block.first_line + middle)
+    halves = [parse(file, half, unit) for half in (first, second)]
+    return amazon.Parsed(
+        pa.concat_tables([half.rows for half in halves]),
+        pa.concat_tables([half.rejects for half in halves]),
+        sum(half.kept_lines for half in halves),
+        sum((Counter(half.taken) for half in halves), Counter()),
+    )
 
 
 def is_own(unit: Unit, number: int) -> bool:
