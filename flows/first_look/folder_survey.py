@@ -13,6 +13,7 @@ from features.errors import InputError
 from flows.first_look import counts
 from pipelines.parsing import table_columns
 from pipelines.recognition import tables
+from pipelines.recognition.column_names import plain
 from pipelines.recognition.file_look import Look, look
 
 _ITEMS_READ_BY = {
@@ -164,7 +165,7 @@ def _columns(used: Sequence[Seen]) -> dict[str, str]:
         kind: table_columns.Kind = "items" if one.look.kind == "items" else "reviews"
         known = table_columns.NAMES[kind]
         for meaning, name in tables.roles(one.look.columns).items():
-            if meaning in known and table_columns.plain(name) not in known[meaning]:
+            if meaning in known and plain(name) not in known[meaning]:
                 found.setdefault(meaning, name)
     return found
 

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 from isal import isal_zlib
 
 from features.errors import InputError
+from pipelines.recognition.beginnings import is_left_behind
 
 PIECE_BYTES = 1 << 16  # decompressed at once, whatever the compression ratio; lost at most by a damaged archive
 _CHUNK_BYTES = 1 << 17
@@ -114,7 +115,7 @@ def _chosen(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
     members = {
         member.filename: member
         for member in archive.infolist()
-        if not member.is_dir() and not _is_hidden(member.filename)
+        if not member.is_dir() and not is_left_behind(member.filename)
     }
     named = [name for name in members if PurePosixPath(name).name == path.stem]
     found = named or list(members)
@@ -126,11 +127,6 @@ def _chosen(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
             "unpack it and list the unpacked file instead",
         )
     return members[found[0]]
-
-
-def _is_hidden(name: str) -> bool:
-    """Whether a member of an archive is what a desktop program left beside the files."""
-    return "__MACOSX" in name or PurePosixPath(name).name.startswith(".")
 
 
 def _inflated(stream: BinaryIO) -> Iterator[bytes]:

@@ -11,31 +11,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from features.errors import InputError
+from pipelines.recognition import column_names
+from pipelines.recognition.column_names import plain
 
 Kind = Literal["reviews", "items"]
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|\d{4}-\d\d-\d\d.*")
 _AMAZON_ITEM = re.compile(r"(?:B[0-9A-Z]{9}|\d{9}[0-9X])")
 _AMAZON_USER = re.compile(r"A[0-9A-Z]{9,}")
-NAMES: Mapping[Kind, Mapping[str, tuple[str, ...]]] = {
-    "reviews": {
-        "user": ("user", "userid", "reviewerid", "uid", "userkey", "customerid"),
-        "item": ("item", "itemid", "parentasin", "asin", "movieid", "iid", "itemkey", "productid", "bookid"),
-        "rating": ("rating", "overall", "stars", "score", "ratings"),
-        "time": ("timestamp", "time", "unixreviewtime", "datetime", "date", "reviewtime"),
-        "user_name": ("reviewername", "username"),
-        "headline": ("headline", "summary"),
-        "text": ("reviewtext", "text", "review"),
-    },
-    "items": {
-        "item": ("item", "itemid", "parentasin", "asin", "movieid", "iid", "itemkey", "productid", "bookid"),
-        "title": ("title", "name", "itemname", "productname", "movietitle"),
-        "brand": ("brand", "store", "manufacturer"),
-        "price": ("price",),
-        "categories": ("categories", "category", "genres", "genre", "maincategory", "class"),
-        "description": ("description",),
-        "image_url": ("imageurl", "imurl", "image", "imageurlhighres"),
-    },
-}
+NAMES: Mapping[Kind, Mapping[str, tuple[str, ...]]] = {"reviews": column_names.REVIEWS, "items": column_names.ITEMS}
 REQUIRED: Mapping[Kind, tuple[str, ...]] = {"reviews": ("user", "item"), "items": ("item",)}
 OFFICIAL = ("user", "item", "rating", "time")
 
@@ -47,16 +30,6 @@ class Layout:
     header: bool
     width: int
     places: Mapping[str, int]
-
-
-def plain(name: str) -> str:
-    """A column's name in lower case, without the type of RecBole and without marks.
-
-    Example:
-        >>> plain("user_id:token"), plain(" parentAsin ")
-        ('userid', 'parentasin')
-    """
-    return re.sub(r"[\s_.-]", "", name.split(":", 1)[0].lower())
 
 
 def layout(rows: Sequence[Sequence[str]], kind: Kind, columns: Mapping[str, str | int], source: str) -> Layout:

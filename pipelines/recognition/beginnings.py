@@ -63,8 +63,12 @@ def zip_members(path: Path) -> list[str]:
             names = [member.filename for member in archive.infolist() if not member.is_dir()]
     except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile, OverflowError):
         return []
-    hidden = [name for name in names if "__MACOSX" in name or PurePosixPath(name).name.startswith(".")]
-    return [name for name in names if name not in set(hidden)]
+    return [name for name in names if not is_left_behind(name)]
+
+
+def is_left_behind(name: str) -> bool:
+    """Whether a member of an archive is what a desktop program left beside the files."""
+    return "__MACOSX" in name or PurePosixPath(name).name.startswith(".")
 
 
 def member_beginnings(path: Path, names: list[str]) -> list[Beginning]:

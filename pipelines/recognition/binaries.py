@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from features.runtime.datasets import P5_PICKLES
 from pipelines.recognition import tables
 from pipelines.recognition.beginnings import Beginning
 from pipelines.recognition.looks import IMAGE_SUFFIXES, Look, nothing, some
@@ -30,7 +31,6 @@ _ARCHIVES = {
     b"7z\xbc\xaf\x27\x1c": "a 7z archive; unpack it",
     b"Rar!": "a rar archive; unpack it",
 }
-_P5_PICKLES = ("user_id2name.pkl", "exp_splits.pkl")
 _MOST_FOOTER_BYTES = 1 << 24
 _MOST_MEMBERS = 200
 
@@ -129,7 +129,7 @@ def look_at_tar(data: bytes, inside: str) -> Look:
 
 
 def _pickle(one: Beginning) -> Look:
-    if one.name in _P5_PICKLES:
+    if one.name in P5_PICKLES:
         return Look(format="p5", kind="maps", summary=f"P5's pickle {one.name}")
     return nothing("a Python pickle, which is not read")
 

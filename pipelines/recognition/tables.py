@@ -7,20 +7,8 @@ import csv
 import re
 from collections import Counter
 
+from pipelines.recognition.column_names import MEANINGS, bare
 from pipelines.recognition.looks import IMAGE_SUFFIXES, Look, nothing, some
-
-NAMES: dict[str, tuple[str, ...]] = {
-    "user": ("user", "userid", "reviewerid", "uid", "userkey", "customerid", "visitorid", "sessionid"),
-    "item": (
-        "item", "itemid", "movieid", "parentasin", "asin", "iid", "itemkey", "productid", "bookid", "isbn", "artistid",
-    ),
-    "rating": ("rating", "ratings", "overall", "stars", "score", "bookrating"),
-    "time": ("timestamp", "time", "date", "unixreviewtime", "unixtime", "datetime", "reviewtime"),
-    "title": ("title", "name", "itemname", "productname", "producttitle", "movietitle", "booktitle"),
-    "categories": ("categories", "category", "genres", "genre", "maincategory", "class"),
-    "brand": ("brand", "store", "maker", "manufacturer"),
-}  # fmt: skip
-"""Names that a column of users, items, ... may have in a header, in lower case and without marks."""
 
 _DELIMITERS = ("\t", "::", ",", ";", "|")
 _WORDS = {"\t": "a tab-separated table", ",": "a CSV table"}
@@ -36,8 +24,8 @@ def roles(header: tuple[str, ...]) -> dict[str, str]:
     """Meaning (user, item, rating, time, title, categories, brand) to the name of the first column with it."""
     found: dict[str, str] = {}
     for name in header:
-        plain = re.sub(r"[\s_.-]", "", name.strip("\ufeff").lower())
-        meaning = next((meaning for meaning, names in NAMES.items() if plain in names), None)
+        word = bare(name.strip("\ufeff"))
+        meaning = next((meaning for meaning, names in MEANINGS.items() if word in names), None)
         if meaning is not None:
             found.setdefault(meaning, name)
     return found
