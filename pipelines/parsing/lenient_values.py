@@ -11,10 +11,9 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, Literal
 
-from pipelines.parsing import cleaning
+from pipelines.parsing import cleaning, times
 
 TAKEN = {
     "numeric_key": "numeric keys taken as text (leading zeros may be missing)",
@@ -28,7 +27,6 @@ TAKEN = {
     "byte_order_mark": "byte-order mark skipped",
 }
 TimeUnit = Literal["auto", "seconds", "milliseconds"]
-LEAST_MILLISECONDS = 10**11  # March 1973; as seconds, the year 5138
 _NUMBER = re.compile(r"[+-]?(?:\d{1,3}(?:,\d{3})+|\d{1,30})(?:\.\d{1,30})?(?:[eE][+-]?\d{1,2})?", re.ASCII)
 _US_DATE = re.compile(r"(\d{1,2}) (\d{1,2}), (\d{4})", re.ASCII)
 _FLAGS = {"true": True, "false": False}
@@ -158,7 +156,7 @@ def unix_seconds(whole: int, usual: int, unit: TimeUnit, notes: list[str]) -> in
     """
     if unit != "auto":
         usual = 1 if unit == "seconds" else 1000
-    elif usual == 1 and whole >= LEAST_MILLISECONDS:
+    elif usual == 1 and whole >= times.LEAST_MILLISECONDS:
         usual = 1000
         notes.append("time_in_milliseconds")
     elif usual == 1000 and 0 < whole < cleaning.LATEST_SECONDS:
@@ -189,18 +187,12 @@ def date_seconds(value: object) -> int | None:
     if not isinstance(value, str):
         return None
     stripped = value.strip()
-    try:
-        if match := _US_DATE.fullmatch(stripped):
-            month, day, year = map(int, match.groups())
-            moment = datetime(year, month, day, tzinfo=UTC)
-        elif len(stripped) >= len("2014-05-03") and stripped[4] == "-":
-            moment = datetime.fromisoformat(stripped)
-            moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        else:
-            return None
-        whole = math.floor(moment.timestamp())
-    except (ValueError, OverflowError):
+    is_iso = len(stripped) >= len("2014-05-03") and stripped[4] == "-"
+    if not is_iso and not _US_DATE.fullmatch(stripped):
         return None
+    if (moment := times.seconds_of_date(stripped)) is None:
+        return None
+    whole = math.floor(moment)
     return whole if 0 <= whole < cleaning.LATEST_SECONDS else None
 
 

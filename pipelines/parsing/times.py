@@ -15,7 +15,7 @@ from pipelines.parsing.cleaning import LATEST_SECONDS
 
 Unit = Literal["auto", "seconds", "milliseconds"]
 NUMBER = r"^[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?$"
-_LEAST_MILLISECONDS = 1e11  # 1973; as seconds the year 5138
+LEAST_MILLISECONDS = 10**11  # March 1973; as seconds, the year 5138
 _NUMBER = re.compile(NUMBER.removesuffix("$"), re.ASCII)
 _AMERICAN = re.compile(r"(\d{1,2}) (\d{1,2}), (\d{4})")
 
@@ -49,7 +49,7 @@ def seconds(texts: pa.Array, unit: Unit = "auto") -> pa.Array:
     if unit == "milliseconds":
         values = values / 1000
     elif unit == "auto":
-        values = np.where(values >= _LEAST_MILLISECONDS, values / 1000, values)
+        values = np.where(values >= LEAST_MILLISECONDS, values / 1000, values)
     if found.null_count > texts.null_count:
         for place in np.flatnonzero(found.is_null().to_numpy(zero_copy_only=False) & ~texts.is_null().to_numpy(False)):
             date = seconds_of_date(texts[int(place)].as_py())
