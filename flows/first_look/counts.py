@@ -22,7 +22,7 @@ from features.runtime.params import build
 from features.runtime.stage import Context
 from features.vision import dataset_photos
 from pipelines.parsing.config import Params
-from pipelines.sequencing.config import LEAST_INTERACTIONS
+from pipelines.sequencing.transforms import splittable_core
 
 log = logging.getLogger("vip5")
 CORES = (5, 4, 3, 2)
@@ -141,7 +141,7 @@ def _counted(reviews: pl.LazyFrame, items: pl.LazyFrame) -> tuple[Counts, list[s
         interactions=pl.len(), users=pl.col("user_key").n_unique(), items=pl.col("item_key").n_unique(),
         texts=pl.col("text").is_not_null().sum(), least=pl.col("rating").min(), most=pl.col("rating").max(),
     ).collect().row(0, named=True)  # fmt: skip
-    pairs = reviews.select("user_key", "item_key").unique().collect()
+    pairs = reviews.select(user="user_key", item="item_key").unique().collect()
     core, kept = _best_core(pairs)
     titles = items.select("item_key", titled=pl.col("title").is_not_null()).collect()
     names = kept["item_key"].to_list()
@@ -162,14 +162,14 @@ def _best_core(pairs: pl.DataFrame) -> tuple[Core, pl.DataFrame]:
     Raises:
         InputError: There is none.
     """
-    cores = [(measured(left, k), left) for k in CORES for left in (k_core(pairs, k),)]
+    cores = [(measured(left, k), left) for k in CORES for left in (splittable_core(pairs, k),)]
     useful = [(core, left) for core, left in cores if core.is_useful]
     large = [
         (core, left) for core, left in useful if core.users >= MANY_USERS or core.interactions >= 0.2 * pairs.height
     ]
     if useful:
         core, left = (large or useful)[0]
-        return core, left.select("item_key").unique()
+        return core, left.select(item_key="item").unique()
     found = [f"a {core.k}-core of {core.users} users and {core.items} items" for core, _ in cores]
     raise InputError(
         f"{pairs.height:,} pairs of a user and an item, with {', '.join(found)}",
@@ -177,20 +177,9 @@ def _best_core(pairs: pl.DataFrame) -> tuple[Core, pl.DataFrame]:
     )  # fmt: skip
 
 
-def k_core(pairs: pl.DataFrame, k: int) -> pl.DataFrame:
-    """The distinct pairs whose users and items all have at least `k`, and users at least the three of a split."""
-    left = pairs
-    while True:
-        before = left.height
-        left = left.filter(pl.len().over("item_key") >= k)
-        left = left.filter(pl.len().over("user_key") >= max(k, LEAST_INTERACTIONS))
-        if left.height == before:
-            return left
-
-
 def measured(pairs: pl.DataFrame, k: int) -> Core:
     """The counts of distinct pairs."""
-    lengths = pairs.group_by("user_key").len()
-    num_items = pairs["item_key"].n_unique()
+    lengths = pairs.group_by("user").len()
+    num_items = pairs["item"].n_unique()
     longest = int(lengths["len"].max() or 0)  # type: ignore[arg-type]
     return Core(k=k, users=lengths.height, items=num_items, interactions=pairs.height, least_unseen=num_items - longest)

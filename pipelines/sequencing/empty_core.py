@@ -57,15 +57,10 @@ def _largest_k(frame: pl.DataFrame, most: int) -> int | None:
     low, high = 0, max(most, 0)
     while low < high:  # a core contains those of all larger k
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if _core(frame, middle).height else (low, middle - 1)
+        low, high = (middle, high) if transforms.splittable_core(frame, middle).height else (low, middle - 1)
     return low or None
 
 
-def _core(frame: pl.DataFrame, k: int) -> pl.DataFrame:
-    """The k-core without users that cannot be split."""
-    return transforms.frequent(transforms.k_core(frame, k), "user", LEAST_INTERACTIONS)
-
-
 def _size(frame: pl.DataFrame, k: int) -> str:
-    core = _core(frame, k)
+    core = transforms.splittable_core(frame, k)
     return f"{core['user'].n_unique()} users, {core['item'].n_unique()} items"

@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from features.runtime.seeds import mix64, rng
+from pipelines.sequencing.config import LEAST_INTERACTIONS
 
 TieBreak = Literal["hash", "file"]
 DuplicateReviews = Literal["first", "last", "all"]
@@ -94,6 +95,11 @@ def k_core(frame: pl.DataFrame, k: int) -> pl.DataFrame:
     places = [frame[side].rank("dense").cast(pl.Int64).to_numpy() - 1 for side in ("user", "item")]
     (mask,) = core_masks(lambda _: (places[0], places[1]), 1, int(places[1].max(initial=-1)) + 1, k)
     return frame.filter(pl.Series(mask, dtype=pl.Boolean))
+
+
+def splittable_core(frame: pl.DataFrame, k: int) -> pl.DataFrame:
+    """The k-core without users that cannot be split."""
+    return frequent(k_core(frame, k), "user", LEAST_INTERACTIONS)
 
 
 def ordered(frame: pl.DataFrame, most: int | None, least: int) -> pl.DataFrame:
