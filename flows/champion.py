@@ -14,7 +14,8 @@ from features.errors import ParamsError, VIP5Error
 from features.runtime.exit_codes import exit_code_of
 from features.runtime.faults import environment_faults
 from features.runtime.names import checked_name
-from features.runtime.params import load_params, nearest
+from features.runtime.params import nearest
+from features.runtime.profiles import known_datasets
 from features.runtime.remedies import for_profile
 from features.runtime.stage import configure_logging
 from flows.registry import model_registry
@@ -55,9 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def check_name(name: str, root: Path = Path()) -> None:
     """Raises ParamsError unless params.yaml, a profile or the folder of champions has a dataset of this name."""
     checked_name(name, "dataset")
-    files = [root / "params.yaml", *sorted((root / "profiles").glob("*.yaml"))]
-    known = {entry for path in files for entry in load_params(path).get("datasets") or {}}
-    known |= {path.parent.name for path in (root / "models").glob("*/champions")}
+    known = known_datasets(root) | {path.parent.name for path in (root / "models").glob("*/champions")}
     if name not in known:
         raise ParamsError(f"dataset {name!r}", nearest(name, sorted(known)), "name a dataset of params.yaml")
 

@@ -15,6 +15,7 @@ from features.runtime.exit_codes import exit_code_of
 from features.runtime.faults import environment_faults
 from features.runtime.names import checked_name
 from features.runtime.params import load_params, nearest
+from features.runtime.profiles import known_datasets
 from features.runtime.stage import Places, configure_logging
 from features.store.manifests import MANIFEST
 
@@ -75,8 +76,7 @@ def export(
 def check_name(name: str, root: Path) -> None:
     """Raises ParamsError unless params.yaml or a profile has a dataset of this name."""
     checked_name(name, "dataset")
-    files = [root / "params.yaml", *sorted((root / "profiles").glob("*.yaml"))]
-    known = {entry for path in files for entry in load_params(path).get("datasets") or {}}
+    known = known_datasets(root)
     if name not in known:
         raise ParamsError(f"dataset {name!r}", nearest(name, sorted(known)), "name a dataset of params.yaml")
 

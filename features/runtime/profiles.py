@@ -62,3 +62,9 @@ def dump_params(name: str, root: Path = Path()) -> dict[str, Any]:
     params = {"datasets": {}, "tokenizers": {}} | load_params(root / "params.yaml")
     profile = root / "profiles" / f"{name}.yaml"
     return merge_profile(params, profile) if profile.is_file() else params
+
+
+def known_datasets(root: Path = Path()) -> set[str]:
+    """The names of all entries of `datasets`, in `params.yaml` and in the profiles."""
+    files = [root / "params.yaml", *sorted((root / "profiles").glob("*.yaml"))]
+    return {entry for path in files for entry in load_params(path).get("datasets") or {}}
