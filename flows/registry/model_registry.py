@@ -14,7 +14,7 @@ from typing import Any
 
 from features.errors import InputError, ModelError
 from features.prompts.templates import OWN_TEMPLATES
-from features.store.durable import flush
+from features.store.durable import flush, write_text
 from features.store.manifests import file_digest
 from modeling.serving.promoted_model import MANIFEST, TEMPLATES, Champion, about_paths, check, home, pointer_path
 
@@ -135,7 +135,4 @@ def _about_path(folder: Path) -> Path:
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    flush(temporary)
-    temporary.rename(path)
+    write_text(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
