@@ -82,7 +82,7 @@ def load_vip5(places: Places, *, device: torch.device | str = "cpu") -> tuple[VI
 
     manifest = read_manifest(places, "train")
     weights = places.model("pretrain") / WEIGHTS_FILE
-    current = file_digest(weights)[:16] if weights.is_file() else "no file"
+    current = _backbone_digest(places, weights)
     if manifest["backbone_digest"] != current:
         raise ModelError(
             f"{places.model('train')} trained on backbone {manifest['backbone_digest']}",
@@ -109,6 +109,14 @@ def load_vip5(places: Places, *, device: torch.device | str = "cpu") -> tuple[VI
             else:
                 parameters[name].copy_(tensor)
     return _for_inference(model, device), tokens
+
+
+def _backbone_digest(places: Places, weights: Path) -> str:
+    """The digest of the backbone: that of its manifest, with which `open_model` compares the file, or else its own."""
+    if not weights.is_file():
+        return "no file"
+    listed: dict[str, str] = read_manifest(places, "pretrain").get("files", {})
+    return (listed.get(WEIGHTS_FILE) or file_digest(weights))[:16]
 
 
 def load_backbone_only(places: Places, *, device: torch.device | str = "cpu") -> tuple[VIP5, VIP5Tokenizer]:
