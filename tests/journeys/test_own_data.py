@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.browser import reported
-from tests.journeys.conftest import fresh_clone, git
+from tests.journeys.conftest import git
 from tests.journeys.person import Person, Said
 
 USERS, ITEMS = 60, 40
@@ -25,12 +25,6 @@ addEventListener("load", () => {{
 </script></body>"""
 
 
-@pytest.fixture
-def person(tmp_path: Path, home: Path) -> Person:
-    """A person in a fresh clone, who has run nothing yet."""
-    return Person(fresh_clone(tmp_path / "clone"), home)
-
-
 def brought(person: Person, name: str, folder: Path, *, within: float) -> tuple[Said, Said]:
     """Types both commands, and looks at what they leave."""
     looked = person.types(".venv/bin/python -m flows.new NAME --from FOLDER", NAME=name, FOLDER=str(folder), within=300)
@@ -43,7 +37,7 @@ def brought(person: Person, name: str, folder: Path, *, within: float) -> tuple[
     return looked, ran
 
 
-def test_a_folder_of_ratings_reaches_the_report(person: Person, tmp_path: Path) -> None:
+def test_a_folder_of_ratings_reaches_the_report(clone: Person, tmp_path: Path) -> None:
     folder = tmp_path / "films"
     folder.mkdir()
     pairs = [(user, (user * 7 + 3 * step * step) % ITEMS) for user in range(USERS) for step in range(6 + user % 4)]
@@ -51,10 +45,10 @@ def test_a_folder_of_ratings_reaches_the_report(person: Person, tmp_path: Path) 
     (folder / "ratings.csv").write_text("userId,movieId,rating,timestamp\n" + "\n".join(rows) + "\n")
     films = [f'{item},"Film, The {item} (1995)",Comedy|Drama' for item in range(ITEMS)]
     (folder / "movies.csv").write_text("movieId,title,genres\n" + "\n".join(films) + "\n")
-    looked, ran = brought(person, "films", folder, within=600)
+    looked, ran = brought(clone, "films", folder, within=600)
     assert f"of {USERS} users with {ITEMS} items; ratings 0.5 to 5, 0 texts, {ITEMS} described items" in looked.text
     assert "VIP5 finds the next item" in ran.text
-    again = person.types(".venv/bin/python -m flows.new NAME --from FOLDER", NAME="films", FOLDER=str(folder), ends=2)
+    again = clone.types(".venv/bin/python -m flows.new NAME --from FOLDER", NAME="films", FOLDER=str(folder), ends=2)
     assert "profiles/films.yaml, which exists" in again.text
 
 
@@ -69,8 +63,8 @@ def photos(person: Person, name: str) -> dict[str, int]:
     return counts
 
 
-def pages(person: Person, name: str, folder: Path) -> dict[str, list[int]]:
-    """Content width at phone width and number of loaded photos of the three pages, as a browser shows them."""
+def look_at_pages(person: Person, name: str, folder: Path) -> None:
+    """Opens the three pages in a browser: each fits a phone, and the photo page shows photos."""
     reports = person.folder / "reports" / name
     frames = "".join(
         f'<iframe id="{page}" src="{(reports / page).as_uri()}.html" width="{PHONE}" height="900" style="border:0">'
@@ -79,59 +73,54 @@ def pages(person: Person, name: str, folder: Path) -> dict[str, list[int]]:
     )
     (folder / "frames.html").write_text(FRAMES.format(frames=frames), encoding="utf-8")
     found: dict[str, list[int]] = reported(folder / "frames.html", folder)
-    return found
+    assert all(width == PHONE for width, _ in found.values()), found
+    assert found["photos"][1] > 20
 
 
 @pytest.mark.real
 @pytest.mark.slow
-def test_movielens_goes_from_its_folder_to_the_report(person: Person, real_data: Path, tmp_path: Path) -> None:
+def test_movielens_goes_from_its_folder_to_the_report(clone: Person, real_data: Path, tmp_path: Path) -> None:
     folder = real_data / "movielens_small"
-    said = person.types(".venv/bin/python -m flows.new NAME --from FOLDER", NAME="movies", FOLDER=str(folder))
+    said = clone.types(".venv/bin/python -m flows.new NAME --from FOLDER", NAME="movies", FOLDER=str(folder))
     assert "format ratings: 100,836 interactions of 610 users with 9,724 items" in said.text
     assert said.lines[-1].endswith("make run PROFILE=movies")
-    assert person.types("git status --short").lines == ["?? profiles/movies.yaml"]
-    person.types("make run PROFILE='NAME quick'", NAME="movies", within=1500)
-    assert rows(person, "movies/records/reviews") == 100_836
-    counted = [rows(person, f"movies/sequences/{table}") for table in ("interactions", "users", "items")]
+    assert clone.types("git status --short").lines == ["?? profiles/movies.yaml"]
+    clone.types("make run PROFILE='NAME quick'", NAME="movies", within=1500)
+    assert rows(clone, "movies/records/reviews") == 100_836
+    counted = [rows(clone, f"movies/sequences/{table}") for table in ("interactions", "users", "items")]
     assert counted == [90_274, 610, 3_650]
-    assert photos(person, "movies")["ok"] == 3_548
-    results = json.loads((person.folder / "metrics/movies/evaluate.json").read_text())
+    assert photos(clone, "movies")["ok"] == 3_548
+    results = json.loads((clone.folder / "metrics/movies/evaluate.json").read_text())
     assert 0.03 < results["baselines"]["sequential"]["popularity"]["hr@10"] < 0.046
-    found = pages(person, "movies", tmp_path)
-    assert all(width == PHONE for width, _ in found.values()), found
-    assert found["photos"][1] > 20
-    assert person.types("git status --short").lines == ["?? profiles/movies.yaml"]
+    look_at_pages(clone, "movies", tmp_path)
+    assert clone.types("git status --short").lines == ["?? profiles/movies.yaml"]
 
 
 @pytest.mark.real
 @pytest.mark.slow
-def test_gift_cards_go_from_their_folder_to_the_report(person: Person, real_data: Path, tmp_path: Path) -> None:
+def test_gift_cards_go_from_their_folder_to_the_report(clone: Person, real_data: Path, tmp_path: Path) -> None:
     folder = real_data / "amazon2018/gift_cards"
-    said = person.types(".venv/bin/python -m flows.new NAME --from FOLDER", NAME="cards", FOLDER=str(folder))
+    said = clone.types(".venv/bin/python -m flows.new NAME --from FOLDER", NAME="cards", FOLDER=str(folder))
     assert "format amazon2018: 2,972 interactions of 458 users with 148 items" in said.text
-    person.types("make run PROFILE=NAME", NAME="cards", within=1500)
-    assert rows(person, "cards/records/reviews") == 2_972
-    assert [rows(person, f"cards/sequences/{table}") for table in ("users", "items")] == [
-        453,
-        147,
-    ]  # repeated pairs count once
-    assert photos(person, "cards")["ok"] == 114
-    found = pages(person, "cards", tmp_path)
-    assert all(width == PHONE for width, _ in found.values()), found
-    assert found["photos"][1] > 20
+    clone.types("make run PROFILE=NAME", NAME="cards", within=1500)
+    assert rows(clone, "cards/records/reviews") == 2_972
+    counted = [rows(clone, f"cards/sequences/{table}") for table in ("users", "items")]
+    assert counted == [453, 147]  # repeated pairs count once
+    assert photos(clone, "cards")["ok"] == 114
+    look_at_pages(clone, "cards", tmp_path)
 
 
-def test_a_wrong_format_names_the_one_that_fits(person: Person, tmp_path: Path) -> None:
+def test_a_wrong_format_names_the_one_that_fits(clone: Person, tmp_path: Path) -> None:
     brought = tmp_path / "brought"
     brought.mkdir()
     lines = [f"U{n // 8},B{(n * 7 + n // 8) % 24},{1 + n % 5},{1_300_000_000 + 86_400 * n}" for n in range(400)]
     (brought / "ratings.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    person.types(".venv/bin/python -m flows.new NAME --from FOLDER", NAME="shop", FOLDER=str(brought))
-    profile = person.folder / "profiles/shop.yaml"
+    clone.types(".venv/bin/python -m flows.new NAME --from FOLDER", NAME="shop", FOLDER=str(brought))
+    profile = clone.folder / "profiles/shop.yaml"
     right = profile.read_text(encoding="utf-8")
     assert "format: ratings" in right
     profile.write_text(right.replace("format: ratings", "format: amazon2014"), encoding="utf-8")
-    said = person.types("make run PROFILE=NAME", ends=None, NAME="shop")
+    said = clone.types("make run PROFILE=NAME", ends=None, NAME="shop")
     assert said.code != 0
     (found,) = [line for line in said.lines if "ratings.csv" in line and "found" in line]
     assert "400 of 400" in found or "100%" in found or "100 %" in found
